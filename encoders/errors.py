@@ -1,0 +1,77 @@
+"""What a slide can be guilty of. No HTTP here: `server.errors` owns the status codes.
+
+SlideError                 final: the same bytes fail again, so a job is not retried
+├── UnsupportedFormat      not a slide at all
+├── UnreadableSlide        truncated, unreadable, or with a damaged tile
+├── MissingMpp             no or absurd resolution; `mpp` of the encode request answers it
+├── ResolutionTooLow       coarser than the model's target
+├── NoTissue               nothing, or less than one tile of it, to encode
+└── SlideTooLarge          beyond the configured limits
+ReaderDied                 the child process crashed or overran its deadline: may pass, so it is retried
+EncodeCancelled            the caller asked to stop
+StoredFileDamaged          an embedding or features file is not what its format says; made again by encoding
+"""
+
+from typing import ClassVar
+
+from model_store.errors import EyepieceError
+
+
+class SlideError(EyepieceError):
+    """A fault of the slide itself; retrying cannot help."""
+
+    code: ClassVar[str] = "unreadable_slide"
+
+
+class UnsupportedFormat(SlideError):
+    """The file is not in a format that OpenSlide recognises as a slide."""
+
+    code = "unsupported_format"
+
+
+class UnreadableSlide(SlideError):
+    """The file claims to be a slide but cannot be read, wholly or at one level-0 rectangle."""
+
+    code = "unreadable_slide"
+
+
+class MissingMpp(SlideError):
+    """µm/px is absent or absurd; never guessed."""
+
+    code = "missing_mpp"
+
+
+class ResolutionTooLow(SlideError):
+    """The finest level is coarser than the model's target µm/px; never up-sampled in silence."""
+
+    code = "resolution_too_low"
+
+
+class NoTissue(SlideError):
+    """No tissue, or less than one whole tile of it."""
+
+    code = "no_tissue"
+
+
+class SlideTooLarge(SlideError):
+    """Dimensions, levels or tile count are beyond the reader's limits."""
+
+    code = "slide_too_large"
+
+
+class ReaderDied(EyepieceError):
+    """The reader process was killed, crashed, or passed its deadline. Retried up to the job's limit."""
+
+    code = "unreadable_slide"
+
+
+class EncodeCancelled(EyepieceError):
+    """The cancellation event given to the pipeline was set."""
+
+    code = "cancelled"
+
+
+class StoredFileDamaged(EyepieceError):
+    """A stored embedding or features file is cut, foreign, or of another format version."""
+
+    code = "internal_error"

@@ -1,0 +1,109 @@
+"""The features file: HDF5 as TRIDENT and CLAM read it, plus root attributes that restore our tile plan.
+
+    features  float32 [N, D]
+    coords    int64 [N, 2], level-0 (x, y), raster order; attributes patch_size, patch_size_level0, …
+
+The attributes `name` and `savetodir` of others are left out: a slide's name can be PHI.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from encoders.errors import StoredFileDamaged
+from encoders.tiling.plan_tiles import stride_px_level0
+from encoders.types import MppSource, TileFeatures, TilePlan
+
+FORMAT_VERSION = 1
+# The field's magnifications: 40× is 0.25 µm/px, so magnification = 10 / mpp.
+_MAGNIFICATION_MPP = 10.0
+_Positive = Annotated[int, Field(gt=0)]
+_PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _PlanAttributes(BaseModel):
+    """Root attributes: what a TilePlan holds besides its coordinates."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    eyepiece_format_version: Literal[1]
+    width: _Positive
+    height: _Positive
+    mpp: _PositiveFloat
+    mpp_source: MppSource
+    objective_power: _PositiveFloat | None = None
+    target_mpp: _PositiveFloat
+    tile_px: _Positive
+    tile_px_level0: _PositiveFloat
+    level: Annotated[int, Field(ge=0)]
+    read_px: _Positive
+
+
+def write_features(path: Path, features: TileFeatures) -> None:
+    """Writes the file under a temporary name beside `path` and publishes it atomically."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".features-", suffix=".h5")
+    os.close(descriptor)
+    try:
+        with h5py.File(temporary, "w") as file:
+            _fill(file, features)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_features(path: Path) -> TileFeatures:
+    """Reads a file of ours; raises StoredFileDamaged when it is cut, foreign or contradicts itself."""
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = _PlanAttributes.model_validate({name: _plain(value) for name, value in file.attrs.items()})
+            features = np.asarray(file["features"][()], dtype=np.float32)
+            coords = np.asarray(file["coords"][()], dtype=np.int64)
+    except (OSError, KeyError, TypeError, ValueError, ValidationError) as error:
+        raise _damaged() from error
+    if features.ndim != 2 or coords.shape != (len(features), 2) or not np.isfinite(features).all():
+        raise _damaged()
+    return TileFeatures(_plan(attributes, coords), features)
+
+
+def _fill(file: h5py.File, features: TileFeatures) -> None:
+    plan = features.plan
+    file.create_dataset("features", data=features.features.astype(np.float32, copy=False))
+    coords = file.create_dataset("coords", data=plan.coords.astype(np.int64, copy=False))
+    coords.attrs.update(
+        {
+            "patch_size": plan.tile_px,
+            "patch_size_level0": stride_px_level0(plan.tile_px_level0),
+            "level0_magnification": _level0_magnification(plan),
+            "target_magnification": round(_MAGNIFICATION_MPP / plan.target_mpp),
+            "overlap": 0,
+            "level0_width": plan.width,
+            "level0_height": plan.height,
+        }
+    )
+    own = {name: value for name, value in vars(plan).items() if name != "coords" and value is not None}
+    file.attrs.update({"eyepiece_format_version": FORMAT_VERSION, **own})
+
+
+def _level0_magnification(plan: TilePlan) -> int:
+    if plan.mpp_source == "property" and plan.objective_power is not None:
+        return round(plan.objective_power)
+    return max(1, round(_MAGNIFICATION_MPP / plan.mpp))
+
+
+def _plan(attributes: _PlanAttributes, coords: NDArray[np.int64]) -> TilePlan:
+    return TilePlan(**attributes.model_dump(exclude={"eyepiece_format_version"}), coords=coords)
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _damaged() -> StoredFileDamaged:
+    return StoredFileDamaged("The stored features cannot be read; encode the slide again.")

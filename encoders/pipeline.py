@@ -1,0 +1,154 @@
+"""A slide in, its embedding out: the story of a worker's job. No queue, no Redis, no HTTP."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoders.encoder_id import encoder_id
+from encoders.errors import EncodeCancelled
+from encoders.features_file import write_features
+from encoders.slide_encoder.encode import SlideEncoder
+from encoders.tile_encoder.encode import TileEncoder
+from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
+from encoders.types import SlideEmbedding, SlideFile, Stage, TileFeatures, TilePlan
+from model_store.errors import ModelError
+from model_store.installed import InstalledModel
+from model_store.manifest import TilingSpec
+
+OnProgress = Callable[[Stage, int, int], None]
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Both encoders of one installed model, on one device and warm."""
+
+    model: InstalledModel
+    tiles: TileEncoder
+    slide: SlideEncoder
+
+    @property
+    def tiling(self) -> TilingSpec:
+        """How this model wants slides cut."""
+        return self.model.manifest.tiling
+
+
+def load_encoders(model: InstalledModel, device: str) -> Encoders:
+    """Loads both encoders on "cpu", "cuda", "cuda:1" …, or "auto", and runs them once; raises ModelError."""
+    manifest, where = model.manifest, choose_device(device)
+    encoders = Encoders(
+        model,
+        TileEncoder(manifest.tile_encoder, model.tile_encoder_weights, where),
+        SlideEncoder(manifest.slide_encoder, model.slide_encoder_weights, where),
+    )
+    encoders.tiles.warm_up()
+    encoders.slide.encode(_one_tile(manifest.tiling, manifest.slide_encoder.in_chans))
+    return encoders
+
+
+def encode_slide(
+    slide: SlideFile,
+    encoders: Encoders,
+    *,
+    mpp_override: float | None,
+    limits: ReaderLimits,
+    features_path: Path,
+    on_progress: OnProgress,
+    cancelled: threading.Event,
+) -> SlideEmbedding:
+    """Tiles the slide, encodes its tiles, writes the features file, encodes the slide.
+
+    `on_progress(stage, done, total)` is called at the start and after every batch. Raises the first failure:
+    a SlideError, ReaderDied, EncodeCancelled or ModelError; nothing but the reader's child has to be cleaned up,
+    and it is.
+    """
+    with ReaderProcess(slide.path, limits) as reader:
+        plan = _plan_tiles(reader, encoders, mpp_override, on_progress)
+        features = _encode_tiles(reader, plan, encoders.tiles, on_progress, cancelled)
+    write_features(features_path, features)
+    tokens = _encode_features(features, encoders.slide, on_progress, cancelled)
+    return SlideEmbedding(
+        slide_id=slide.slide_id,
+        encoder_id=encoder_id(encoders.model, mpp_override),
+        tensors={"slide_tokens": tokens},
+        tile_count=len(plan.coords),
+        mpp_source=plan.mpp_source,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def choose_device(device: str) -> torch.device:
+    """The named device; "auto" is the first CUDA device, else the CPU. Raises ModelError when it is not there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError("This machine or this torch has no CUDA device; set EYEPIECE_DEVICE to cpu or auto.")
+    return torch.device(device)
+
+
+def _plan_tiles(
+    reader: ReaderProcess, encoders: Encoders, mpp_override: float | None, on_progress: OnProgress
+) -> TilePlan:
+    on_progress("tile", 0, 1)
+    plan = reader.plan(encoders.tiling, mpp_override)
+    on_progress("tile", 1, 1)
+    return plan
+
+
+def _encode_tiles(
+    reader: ReaderProcess,
+    plan: TilePlan,
+    encoder: TileEncoder,
+    on_progress: OnProgress,
+    cancelled: threading.Event,
+) -> TileFeatures:
+    total, done = len(plan.coords), 0
+    parts: list[NDArray[np.float32]] = []
+    on_progress("encode_tiles", 0, total)
+    for batch in reader.tiles(encoder.batch_tiles):
+        _stop_if(cancelled)
+        parts.append(encoder.encode(batch.pixels))
+        done += len(batch.pixels)
+        on_progress("encode_tiles", done, total)
+    features = np.concatenate(parts)
+    assert len(features) == total, "every planned tile is encoded once"
+    return TileFeatures(plan, features)
+
+
+def _encode_features(
+    features: TileFeatures, encoder: SlideEncoder, on_progress: OnProgress, cancelled: threading.Event
+) -> NDArray[np.float16]:
+    _stop_if(cancelled)
+    on_progress("encode_slide", 0, 1)
+    tokens = encoder.encode(features)
+    on_progress("encode_slide", 1, 1)
+    return tokens
+
+
+def _stop_if(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise EncodeCancelled("Encoding was cancelled.")
+
+
+def _one_tile(tiling: TilingSpec, in_chans: int) -> TileFeatures:
+    """The smallest slide there is, to warm up with."""
+    side = tiling.tile_px
+    plan = TilePlan(
+        width=side,
+        height=side,
+        mpp=tiling.target_mpp,
+        mpp_source="property",
+        objective_power=None,
+        target_mpp=tiling.target_mpp,
+        tile_px=side,
+        tile_px_level0=side,
+        level=0,
+        read_px=side,
+        coords=np.zeros((1, 2), dtype=np.int64),
+    )
+    return TileFeatures(plan, np.zeros((1, in_chans), dtype=np.float32))

@@ -1,0 +1,71 @@
+"""Step 5: the features of a slide's tiles to its embedding: LongNet, then pooling to a fixed number of tokens."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from encoders.load_weights import TORCH_DTYPES, load_weights
+from encoders.slide_encoder.longnet import LongNetViT
+from encoders.slide_encoder.outputs import slide_tokens
+from encoders.tiling.plan_tiles import stride_px_level0
+from encoders.types import TileFeatures, TilePlan
+from model_store.errors import ModelError
+from model_store.manifest import SlideEncoderSpec
+
+
+class SlideEncoder:
+    """One slide encoder on one device; one slide per call, as the published model requires."""
+
+    def __init__(self, spec: SlideEncoderSpec, weights: Path, device: torch.device) -> None:
+        self._spec = spec
+        self._device = device
+        self._model = _build(spec, weights, device)
+
+    @torch.inference_mode()
+    def encode(self, features: TileFeatures) -> NDArray[np.float16]:
+        """Features [N, D] in raster order → slide tokens fp16 [slide_tokens, embed_dim], not padded.
+
+        Raises SlideTooLarge for a tile outside the position grid, ModelError for a result that is not finite.
+        """
+        states = self._model(
+            torch.from_numpy(features.features).to(self._device),
+            torch.from_numpy(features.plan.coords).to(self._device),
+            tile_size=self._grid_px(features.plan),
+        )
+        tokens = slide_tokens(
+            states,
+            self._model.norm,
+            source=self._spec.output,
+            apply_norm=self._spec.norm,
+            bins=self._spec.slide_tokens,
+        )
+        half = tokens.to(torch.float16).cpu().numpy()
+        if not np.isfinite(half).all():
+            raise ModelError(f"The slide encoder overflowed in {self._spec.dtype}; use another dtype in its manifest.")
+        return np.asarray(half)
+
+    def _grid_px(self, plan: TilePlan) -> int:
+        """Which level-0 pixels make one step on the position grid: see SlideEncoderSpec.tile_stride_px_level."""
+        return plan.tile_px if self._spec.tile_stride_px_level == "tile_px" else stride_px_level0(plan.tile_px_level0)
+
+
+def _build(spec: SlideEncoderSpec, weights: Path, device: torch.device) -> LongNetViT:
+    # tile_size stays the published 256: it fixes the attention's segment lengths, `encode` gives the grid's step.
+    with torch.device("meta"):
+        model = LongNetViT(
+            in_chans=spec.in_chans,
+            embed_dim=spec.embed_dim,
+            depth=spec.depth,
+            num_heads=spec.num_heads,
+            mlp_ratio=spec.mlp_ratio,
+            slide_ngrids=spec.slide_ngrids,
+            max_wsi_size=spec.max_wsi_size,
+            dilated_ratios=spec.dilated_ratios,
+        )
+    load_weights(model, weights, "slide encoder")
+    model = model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+    # Residual stream, layer norms and softmaxes stay fp32 whatever the manifest says.
+    model.use_matmul_dtype(TORCH_DTYPES[spec.dtype])
+    return model

@@ -1,0 +1,25 @@
+"""The only door to timm: declares, where they are missing, the operators that importing torchvision asks for.
+
+timm imports torchvision, and the torchvision of the Python package index is a CUDA build. Beside a CPU torch its
+import fails with "operator torchvision::nms does not exist". We call neither operator, so a declaration is enough.
+A CUDA torch, or a CPU build of torchvision ("+cpu" in its version), brings them itself.
+"""
+
+from importlib import metadata
+
+import torch
+
+
+def _declare_operators() -> torch.library.Library | None:
+    if torch.version.cuda is not None or metadata.version("torchvision").endswith("+cpu"):
+        return None
+    library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
+    return library
+
+
+# Kept for the life of the process: the declarations vanish with the object.
+_OPERATORS = _declare_operators()
+
+import timm as timm  # noqa: E402 - only after the declarations

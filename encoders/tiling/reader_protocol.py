@@ -1,0 +1,157 @@
+"""The words between a process that wants a slide and the child that parses it. No pickle: its bytes are untrusted.
+
+    frame = header bytes (u32) · body bytes (u32) · header (JSON) · body (raw)
+
+One request is answered by one reply, `TilesRequest` by as many `TilesReply` as there are batches. `Failed` may
+stand in place of any reply. Every header is validated strictly on arrival: types, bounds, no unknown field, no NaN.
+"""
+
+import struct
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+
+from encoders.errors import (
+    MissingMpp,
+    NoTissue,
+    ResolutionTooLow,
+    SlideError,
+    SlideTooLarge,
+    UnreadableSlide,
+    UnsupportedFormat,
+)
+from encoders.tiling.reader_limits import ReaderLimits
+from model_store.manifest import TilingSpec
+
+LENGTHS = struct.Struct(">II")
+# The largest header is `Open` with a path (4 KiB on Linux); replies are far smaller.
+MAX_HEADER_BYTES = 16_384
+MAX_THUMBNAIL_PX = 4_096
+MAX_BATCH_TILES = 1_024
+# Beyond this no scanner and no published tile encoder: 16 bytes per tile, 3 bytes per pixel.
+MAX_TILE_PX = 4_096
+
+Positive = Annotated[int, Field(gt=0, le=2**31)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
+Sentence = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,300}$")]
+
+
+class Message(BaseModel):
+    """A frame's header."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Open(Message):
+    """The first request; `path` never travels as a command-line argument, which every user could list."""
+
+    ask: Literal["open"] = "open"
+    path: str
+    limits: ReaderLimits
+    parent_pid: int
+
+
+class PlanRequest(Message):
+    """Find tissue and plan tiles; the child keeps the plan for `TilesRequest`."""
+
+    ask: Literal["plan"] = "plan"
+    tiling: TilingSpec
+    mpp_override: float | None
+
+
+class TilesRequest(Message):
+    """Send the planned tiles in batches of `batch_tiles`, the last one shorter."""
+
+    ask: Literal["tiles"] = "tiles"
+    batch_tiles: Annotated[int, Field(ge=1, le=MAX_BATCH_TILES)]
+
+
+class ThumbnailRequest(Message):
+    """Send a PNG whose longer side is at most `max_px`."""
+
+    ask: Literal["thumbnail"] = "thumbnail"
+    max_px: Annotated[int, Field(ge=1, le=MAX_THUMBNAIL_PX)]
+
+
+class Opened(Message):
+    """Answers `Open`: the slide's facts, and one sentence for each limit that this platform did not grant."""
+
+    reply: Literal["opened"] = "opened"
+    vendor: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
+    width: Positive
+    height: Positive
+    mpp: Annotated[float, Field(ge=0.05, le=100)] | None
+    objective_power: Annotated[float, Field(gt=0, le=400)] | None
+    degraded: Annotated[list[Sentence], Field(max_length=16)]
+
+
+class Planned(Message):
+    """Answers `PlanRequest`; body = int64 little-endian [tile_count, 2], level-0 (x, y), raster order."""
+
+    reply: Literal["planned"] = "planned"
+    level: Annotated[int, Field(ge=0, lt=1_024)]
+    read_px: Annotated[int, Field(gt=0, le=65_536)]
+    tile_px_level0: PositiveFloat
+    tile_count: Positive
+
+
+class TilesReply(Message):
+    """One batch; body = uint8 [count, tile_px, tile_px, 3], RGB."""
+
+    reply: Literal["tiles"] = "tiles"
+    first: Annotated[int, Field(ge=0, le=2**31)]
+    count: Positive
+
+
+class ThumbnailReply(Message):
+    """Answers `ThumbnailRequest`; body = PNG."""
+
+    reply: Literal["thumbnail"] = "thumbnail"
+
+
+class Failed(Message):
+    """What the slide is guilty of: the code of one of the SlideErrors and its sentence."""
+
+    reply: Literal["failed"] = "failed"
+    code: Literal[
+        "unsupported_format",
+        "unreadable_slide",
+        "missing_mpp",
+        "resolution_too_low",
+        "no_tissue",
+        "slide_too_large",
+    ]
+    detail: Sentence
+
+    def error(self) -> SlideError:
+        """The exception that this failure stands for."""
+        return _SLIDE_ERRORS[self.code](self.detail)
+
+
+_SLIDE_ERRORS: dict[str, type[SlideError]] = {
+    error.code: error
+    for error in (UnsupportedFormat, UnreadableSlide, MissingMpp, ResolutionTooLow, NoTissue, SlideTooLarge)
+}
+
+Request = Annotated[PlanRequest | TilesRequest | ThumbnailRequest, Field(discriminator="ask")]
+Reply = Annotated[Opened | Planned | TilesReply | ThumbnailReply | Failed, Field(discriminator="reply")]
+REQUEST: TypeAdapter[PlanRequest | TilesRequest | ThumbnailRequest] = TypeAdapter(Request)
+REPLY: TypeAdapter[Opened | Planned | TilesReply | ThumbnailReply | Failed] = TypeAdapter(Reply)
+
+
+def frame_head(message: Message, body_bytes: int = 0) -> bytes:
+    """Everything of a frame but its body, which follows it as it is, uncopied."""
+    header = message.model_dump_json().encode()
+    return LENGTHS.pack(len(header), body_bytes) + header
+
+
+def read_frame(read_exactly: Callable[[int], bytearray], max_body_bytes: int) -> tuple[bytearray, bytearray]:
+    """The next frame's header and body; both lengths are checked before a byte of them is read or allocated.
+
+    Raises ValueError when a length is beyond its limit, and whatever `read_exactly` raises.
+    """
+    header_bytes, body_bytes = LENGTHS.unpack(read_exactly(LENGTHS.size))
+    if header_bytes > MAX_HEADER_BYTES or body_bytes > max_body_bytes:
+        raise ValueError("a frame is longer than it may be")
+    return read_exactly(header_bytes), read_exactly(body_bytes)

@@ -1,0 +1,86 @@
+"""What travels between the stages: frozen, numpy only, no torch, no HTTP.
+
+    SlideFile → SlideFacts → TilePlan → TileBatch… → TileFeatures → SlideEmbedding
+
+Coordinates are level-0 pixels (x, y) of a tile's upper left corner. Tiles are in raster order (y, then x)
+everywhere: LongNet and the pooling depend on order, so it is part of the contract.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MppSource = Literal["property", "override"]
+Stage = Literal["tile", "encode_tiles", "encode_slide"]
+
+
+@dataclass(frozen=True)
+class SlideFile:
+    """A slide on local disk; `slide_id` is the lower-case hex SHA-256 of its bytes."""
+
+    slide_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class SlideFacts:
+    """What the file says of itself; `mpp` is None when absent or absurd, never guessed."""
+
+    vendor: str
+    width: int
+    height: int
+    mpp: float | None
+    objective_power: float | None
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Which tiles to read, from which level.
+
+    A tile covers `tile_px_level0` (fractional) level-0 pixels a side; it is read as `read_px` pixels of `level`
+    and reduced by area to `tile_px`. `coords` is int64 [N, 2], level-0 (x, y), raster order.
+    """
+
+    width: int
+    height: int
+    mpp: float
+    mpp_source: MppSource
+    objective_power: float | None
+    target_mpp: float
+    tile_px: int
+    tile_px_level0: float
+    level: int
+    read_px: int
+    coords: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TileBatch:
+    """Tiles `first … first + len(pixels) - 1` of a plan: uint8 [B, tile_px, tile_px, 3], RGB, white outside."""
+
+    first: int
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TileFeatures:
+    """One row per tile of `plan`: float32 [N, D]."""
+
+    plan: TilePlan
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SlideEmbedding:
+    """What is cached and sent to the language model: tensors by name, e.g. `slide_tokens` [576, 768] fp16."""
+
+    slide_id: str
+    encoder_id: str
+    tensors: Mapping[str, NDArray[np.generic]]
+    tile_count: int
+    mpp_source: MppSource
+    created_at: str

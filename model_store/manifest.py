@@ -1,0 +1,157 @@
+"""What a model is: one TOML file, validated strictly. It reads no weights and reaches for no network.
+
+A manifest is packaged under `manifests/<name>.toml` and copied into the installed model's folder,
+so that what was installed and what is served are described by the same text.
+"""
+
+import tomllib
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from model_store.errors import ModelError
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rgb = tuple[float, float, float]
+Dtype = Literal["float32", "float16", "bfloat16"]
+# A model's name is also a folder name: no separator, no leading dot.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+PromptTemplate = Literal["llava_v1", "vicuna_v1"]
+WeightsPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_-]+\.safetensors$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Strict):
+    """Where the weights come from, pinned: a repository and a revision in it."""
+
+    repository: str
+    revision: str
+
+
+class TilingSpec(_Strict):
+    """Non-overlapping square tiles of `tile_px` pixels at `target_mpp` µm/px, kept by tissue share."""
+
+    target_mpp: PositiveFloat
+    tile_px: Positive
+    min_tissue_fraction: Annotated[float, Field(ge=0, le=1)]
+    order: Literal["raster"]
+    tissue_rule: Literal["otsu-guarded-v1"]
+
+
+class TileEncoderSpec(_Strict):
+    """A timm model on the centre crop of `input_px` pixels; `mean` and `std` are RGB on a scale of 0 to 1."""
+
+    timm_model: str
+    timm_args: dict[str, Any]
+    input_px: Positive
+    mean: Rgb
+    std: Rgb
+    feature_dim: Positive
+    dtype: Dtype
+    batch_tiles: Positive
+    weights: WeightsPath
+
+
+class SlideEncoderSpec(_Strict):
+    """A LongNet over tile features, pooled to `slide_tokens` rows of `embed_dim`.
+
+    `tile_stride_px_level` says which pixels divide a level-0 coordinate to give a grid position: the published
+    code always divides by `tile_px`; "level0" divides by the tile's own side in level-0 pixels.
+    """
+
+    architecture: Literal["longnet"]
+    in_chans: Positive
+    embed_dim: Positive
+    depth: Positive
+    num_heads: Positive
+    mlp_ratio: PositiveFloat
+    slide_ngrids: Positive
+    tile_stride_px_level: Literal["tile_px", "level0"]
+    max_wsi_size: Positive
+    dilated_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    output: Literal["encoder_out", "last_state"]
+    norm: bool
+    slide_tokens: Positive
+    dtype: Dtype
+    weights: WeightsPath
+
+
+class GenerationDefaults(_Strict):
+    """What a question gets when it does not say otherwise."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    max_tokens: Positive
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+
+
+class LlmSpec(_Strict):
+    """The folder that vLLM serves: projector (input width `projector_width`) and language model."""
+
+    path: Literal["llm"]
+    served_name: str
+    prompt_template: PromptTemplate
+    placeholder: Literal["<image>"]
+    max_model_len: Positive
+    dtype: Dtype
+    projector_width: Positive
+    generation: GenerationDefaults
+
+
+class Manifest(_Strict):
+    """Everything that says what a model is; `notice` goes with every answer."""
+
+    name: ModelName
+    title: str
+    notice: str
+    licence: str
+    source: Source
+    tiling: TilingSpec
+    tile_encoder: TileEncoderSpec
+    slide_encoder: SlideEncoderSpec
+    llm: LlmSpec
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest in a TOML file; raises ModelError that names the first wrong field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError("The model has no readable manifest; install the model again.") from error
+    return parse_manifest(text)
+
+
+def packaged_manifest(name: str) -> Manifest:
+    """The manifest that ships with Eyepiece under this name; raises ModelError for an unknown name."""
+    return parse_manifest(packaged_manifest_text(name))
+
+
+def packaged_manifest_text(name: str) -> str:
+    """The TOML text that an installation of this model copies into its folder."""
+    known = {entry.name.removesuffix(".toml"): entry for entry in _packaged_folder().iterdir()}
+    if name not in known:
+        raise ModelError(f"There is no model {name!r}; known are: {', '.join(sorted(known))}.")
+    return known[name].read_text(encoding="utf-8")
+
+
+def parse_manifest(text: str) -> Manifest:
+    """A manifest from TOML text; raises ModelError that names the first wrong field."""
+    try:
+        return Manifest.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"The model's manifest is not valid TOML: {error}.") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"The model's manifest is wrong at {field!r}: {first['msg']}.") from error
+
+
+def _packaged_folder() -> Traversable:
+    return resources.files("model_store") / "manifests"

@@ -1,0 +1,108 @@
+"""The only place where the API's parts are joined. It imports no torch and parses no slide."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from encoders.encoder_id import encoder_id
+from model_store.installed import InstalledModel, open_model
+from server.ask import LanguageModel, SlideInputs, language_model_client
+from server.auth import KeyRing
+from server.conversations import Conversations
+from server.embedding_cache import EmbeddingCache
+from server.error_responses import add_error_responses
+from server.jobs import EncodeJobs
+from server.limits import BodyLimit, Slots
+from server.logs import configure_logs
+from server.metrics import Metrics
+from server.parts import Parts
+from server.progress import ProgressLog
+from server.readiness import Readiness
+from server.reconciler import Reconciler
+from server.redis_client import connect_redis
+from server.request_log import RequestLog
+from server.routes import chat, health, questions, slides
+from server.settings import Settings
+from server.slide_inspection import SlideInspector
+from server.slide_store import open_store
+from server.slides import SlideCatalogue
+
+# Bearer keys have no browser session to protect, and the interactive docs need inline scripts: no CSP is set here.
+_DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a medical device."
+
+
+def serve(settings: Settings) -> None:
+    """Run the API until SIGTERM or SIGINT; open streams get `shutdown_grace_s` to finish."""
+    configure_logs(settings.log_level)
+    app = build_app(settings, open_model(settings.installed_models_dir, settings.model))
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+
+
+def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
+    """The API over an installed model; nothing is connected before it starts."""
+    app = FastAPI(title="Eyepiece", version=version("eyepiece"), description=_DESCRIPTION, lifespan=_lifespan)
+    app.state.parts = build_parts(settings, model)
+    app.state.readiness = Readiness(app.state.parts)
+    for module in (slides, questions, chat, health):
+        app.include_router(module.router)
+    add_error_responses(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, upload_path="/v1/slides")
+    app.add_middleware(RequestLog, metrics=app.state.parts.metrics)
+    return app
+
+
+def build_parts(settings: Settings, model: InstalledModel) -> Parts:
+    """Every part, from settings and model."""
+    metrics = Metrics(CollectorRegistry())
+    redis = connect_redis(settings)
+    store = open_store(settings)
+    llm_key = settings.llm_api_key.get_secret_value()
+    inputs = SlideInputs(model.digests["llm/model.safetensors"], llm_key)
+    client = language_model_client(settings.llm_url, llm_key)
+    return Parts(
+        settings=settings,
+        manifest=model.manifest,
+        redis=redis,
+        store=store,
+        slides=SlideCatalogue(store, redis, lambda mpp: encoder_id(model, mpp)),
+        keys=KeyRing(store),
+        jobs=EncodeJobs(redis, settings),
+        progress=ProgressLog(redis, settings.event_ttl_s),
+        embeddings=EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics),
+        conversations=Conversations(redis, settings.conversation_ttl_s),
+        inspector=SlideInspector(settings),
+        language_model=LanguageModel(client, model.manifest.llm.served_name, inputs),
+        slide_inputs=inputs,
+        metrics=metrics,
+        question_slots=Slots(settings.max_concurrent_questions, "Too many questions at once; ask again shortly."),
+        upload_slots=Slots(settings.max_concurrent_uploads, "Too many uploads at once; try again shortly."),
+    )
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    background = [
+        asyncio.create_task(app.state.readiness.run()),
+        asyncio.create_task(Reconciler(parts).run()),
+    ]
+    yield
+    app.state.readiness.draining = True
+    for task in background:
+        task.cancel()
+    await asyncio.gather(*background, return_exceptions=True)
+    await parts.language_model.aclose()
+    await parts.redis.aclose()

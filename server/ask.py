@@ -1,0 +1,300 @@
+"""Step 7, ask: turns and a slide embedding become one vLLM request, its reply becomes tokens.
+
+Every request carries the slide's tensor and its uuid, and every answer is checked: vLLM must have used exactly as
+many slide tokens as it was sent. It knows HTTP and vLLM's wire format, not conversations or SSE.
+"""
+
+import base64
+import hashlib
+import hmac
+import io
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+
+from server.embedding_cache import CachedEmbedding
+from server.errors import (
+    InvalidRequest,
+    LanguageModelFailed,
+    LanguageModelUnavailable,
+    QuestionTooLong,
+    SlideLost,
+)
+
+SLIDE_TENSOR = "slide_tokens"
+PLACEHOLDER = "<image>"
+# Anything that a template or tokenizer could take for a control token, in any case and with stray blanks.
+_CONTROL_TEXT = re.compile(r"<\s*/?\s*(?:image|s|im_start|im_end|im_patch|unk|pad|bos|eos)\s*>", re.IGNORECASE)
+# Prefill of 576 slide tokens behind a full queue takes its time; a dead server is noticed by the connect limit.
+_TIMEOUT = httpx.Timeout(connect=3.0, read=600.0, write=60.0, pool=60.0)
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """A slide as vLLM gets it: base64 of a .npy, its cache key, its size, and the key that replicas are chosen by."""
+
+    npy_base64: str
+    uuid: str
+    slide_tokens: int
+    route_key: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat; `slide` stands before the text that asks about it."""
+
+    role: str
+    text: str
+    slide: SlideInput | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen; None leaves vLLM's default."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts of one answer; `cached_tokens` were in vLLM's prefix cache."""
+
+    prompt_tokens: int
+    slide_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of answer text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of an answer: why it ended, and what it cost."""
+
+    reason: str
+    usage: Usage
+
+
+def clean_text(text: str) -> str:
+    """The text without anything that could move, add or fake a slide.
+
+    Raises:
+        InvalidRequest: it is not text that UTF-8 can carry.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("The text holds lone surrogates; send valid Unicode.") from error
+    while (cleaned := _CONTROL_TEXT.sub("", text)) != text:  # again: `<im<image>age>` leaves another one behind
+        text = cleaned
+    return text.replace("\x00", "").strip()
+
+
+class SlideInputs:
+    """Makes the slide part of a request.
+
+    The uuid is the only key of vLLM's multimodal cache (vllm-project/vllm#55547), so it covers all that the
+    projected rows depend on, and the tenant: two tenants never share an entry.
+    """
+
+    def __init__(self, llm_digest: str, secret: str) -> None:
+        self._llm_digest = llm_digest
+        self._secret = secret.encode()
+
+    def make(self, tenant: str, cached: CachedEmbedding) -> SlideInput:
+        """The slide part for one tenant's cached embedding."""
+        embedding = cached.embedding
+        rows = np.ascontiguousarray(embedding.tensors[SLIDE_TENSOR])
+        key = hashlib.sha256(cached.content)
+        key.update("\x00".join(("", embedding.encoder_id, self._llm_digest, tenant)).encode())
+        return SlideInput(
+            npy_base64=_npy_base64(rows),
+            uuid=key.hexdigest(),
+            slide_tokens=len(rows),
+            route_key=self.keyed_hash("route", tenant, embedding.slide_id),
+        )
+
+    def keyed_hash(self, *parts: str) -> str:
+        """A name for `parts` that says nothing about them to who lacks the secret."""
+        return hmac.new(self._secret, "\x00".join(parts).encode(), hashlib.sha256).hexdigest()
+
+
+class LanguageModel:
+    """A vLLM server with our plugin, spoken to over HTTP."""
+
+    def __init__(self, client: httpx.AsyncClient, model: str, inputs: SlideInputs) -> None:
+        self._client = client
+        self._model = model
+        self._inputs = inputs
+
+    async def healthy(self) -> bool:
+        """Whether the server answers its health check."""
+        try:
+            return (await self._client.get("/health", timeout=2.0)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def aclose(self) -> None:
+        """Close the connection pool."""
+        await self._client.aclose()
+
+    async def open(self, tenant: str, messages: list[Message], sampling: Sampling) -> "Answer":
+        """Send the request; returns when vLLM has accepted it. The caller closes the answer.
+
+        Raises:
+            QuestionTooLong: it does not fit the model's context.
+            LanguageModelUnavailable, LanguageModelFailed: vLLM is away, or refuses.
+        """
+        slide = next((message.slide for message in messages if message.slide is not None), None)
+        body = self._body(tenant, messages, sampling)
+        headers = {"Content-Type": "application/json"}
+        if slide is not None:
+            headers["X-Slide-Id"] = slide.route_key
+        stack = AsyncExitStack()
+        try:
+            response = await stack.enter_async_context(
+                self._client.stream("POST", "/v1/chat/completions", content=body, headers=headers)
+            )
+            await _raise_for_refusal(response)
+        except httpx.HTTPError as error:
+            await stack.aclose()
+            raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
+        except BaseException:
+            await stack.aclose()
+            raise
+        return Answer(response, stack, slide.slide_tokens if slide else 0)
+
+    def _body(self, tenant: str, messages: list[Message], sampling: Sampling) -> bytes:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [_message(message) for message in messages],
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            "cache_salt": self._inputs.keyed_hash("salt", tenant),
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+        }
+        optional = {"top_p": sampling.top_p, "seed": sampling.seed, "stop": list(sampling.stop) or None}
+        body |= {name: value for name, value in optional.items() if value is not None}
+        return orjson.dumps(body)
+
+
+class Answer:
+    """The reply to one request, read once. Closing it early makes vLLM stop generating."""
+
+    def __init__(self, response: httpx.Response, stack: AsyncExitStack, slide_tokens: int) -> None:
+        self._response = response
+        self._stack = stack
+        self._slide_tokens = slide_tokens
+
+    async def close(self) -> None:
+        """Drop the connection; vLLM aborts the request if it still runs."""
+        await self._stack.aclose()
+
+    async def pieces(self) -> AsyncGenerator[Token | Finished, None]:
+        """Tokens as they come, then one `Finished`.
+
+        Raises:
+            SlideLost: vLLM used another number of slide tokens than it was sent.
+            LanguageModelFailed, LanguageModelUnavailable: the stream broke off.
+        """
+        usage: Usage | None = None
+        reason = "stop"
+        async for chunk in self._chunks():
+            usage = self._checked_usage(chunk) or usage
+            for choice in chunk.get("choices", ()):
+                reason = choice.get("finish_reason") or reason
+                text = choice.get("delta", {}).get("content")
+                if text:
+                    yield Token(text)
+        if usage is None:
+            raise SlideLost("vLLM did not report its slide tokens; start it with --enable-prompt-tokens-details.")
+        yield Finished(reason, usage)
+
+    async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+        try:
+            async for line in self._response.aiter_lines():
+                if not line.startswith("data:"):
+                    continue
+                payload = line[5:].strip()
+                if payload == "[DONE]":
+                    return
+                chunk = orjson.loads(payload)
+                if "error" in chunk:  # vLLM reports a dead engine inside a stream that began with 200
+                    raise LanguageModelFailed("The language model broke off; ask again.")
+                yield chunk
+        except httpx.HTTPError as error:
+            raise LanguageModelUnavailable("The language model went away; ask again.") from error
+        raise LanguageModelFailed("The language model's answer ended early; ask again.")
+
+    def _checked_usage(self, chunk: Mapping[str, Any]) -> Usage | None:
+        reported = chunk.get("usage")
+        details = (reported or {}).get("prompt_tokens_details")
+        if reported is None or details is None:
+            return None
+        slide_tokens = (details.get("multimodal_tokens") or {}).get("image", 0)
+        if slide_tokens != self._slide_tokens:
+            raise SlideLost("The language model did not see the whole slide; ask again.")
+        return Usage(
+            prompt_tokens=reported["prompt_tokens"],
+            slide_tokens=slide_tokens,
+            cached_tokens=details.get("cached_tokens") or 0,
+            completion_tokens=reported.get("completion_tokens") or 0,
+        )
+
+
+def language_model_client(url: str, api_key: str) -> httpx.AsyncClient:
+    """The connection pool to vLLM; proxies of the environment are not for it."""
+    return httpx.AsyncClient(
+        base_url=url,
+        timeout=_TIMEOUT,
+        trust_env=False,
+        headers={"Authorization": f"Bearer {api_key}"},
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+    )
+
+
+def _message(message: Message) -> dict[str, Any]:
+    if message.slide is None:
+        return {"role": message.role, "content": message.text}
+    slide = message.slide
+    return {
+        "role": message.role,
+        "content": [
+            {"type": "image_embeds", "image_embeds": slide.npy_base64, "uuid": slide.uuid},
+            {"type": "text", "text": f"{PLACEHOLDER}\n{message.text}"},
+        ],
+    }
+
+
+def _npy_base64(rows: np.ndarray[Any, Any]) -> str:
+    """A .npy file: no torch here, no pickle there."""
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=False)
+    return base64.b64encode(buffer.getbuffer()).decode()
+
+
+async def _raise_for_refusal(response: httpx.Response) -> None:
+    if response.status_code == 200:
+        return
+    text = (await response.aread())[:4_000].decode(errors="replace")
+    if response.status_code == 400 and ("maximum context length" in text or "longer than the maximum" in text):
+        raise QuestionTooLong("The question with its conversation is too long; shorten it or start a new one.")
+    if response.status_code in (429, 503):
+        raise LanguageModelUnavailable("The language model is busy; try again shortly.")
+    raise LanguageModelFailed("The language model refused the request; the operator finds why in its log.")

@@ -1,0 +1,198 @@
+"""The HTTP contract as seen by the command line: synchronous, one method a route, errors as sentences.
+
+Knows nothing of the server's code, only of its contract, so it works against any Eyepiece at any URL.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+import httpx
+
+from server.commands.outcome import CommandError, ExitCode
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+# Connecting is quick or hopeless; an answer may wait for its turn in vLLM, and comments keep streams alive.
+TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+MAX_RECONNECTS = 5
+RECONNECT_WAIT_S = 1.0
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True)
+class ServerEvent:
+    """One server-sent event with its JSON; `id` resumes the stream behind it."""
+
+    name: str
+    data: dict[str, Any]
+    id: str | None = None
+
+
+class ApiClient:
+    """A server at `base_url`; `key` may be empty on a loopback address."""
+
+    def __init__(self, base_url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.base_url = base_url.rstrip("/")
+        with _translated_errors(self.base_url):
+            is_local = httpx.URL(self.base_url).host in LOOPBACK_HOSTS  # never through a proxy
+        self._http = httpx.Client(
+            base_url=self.base_url, headers=headers, timeout=TIMEOUT, transport=transport, trust_env=not is_local
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def is_ready(self) -> bool:
+        """Whether /readyz answers 200 now."""
+        try:
+            return self._http.get("/readyz", timeout=2.0).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def upload(self, path: Path, on_bytes: Callable[[int], None]) -> dict[str, Any]:
+        """Sends the file in constant memory; `on_bytes` gets the bytes sent so far. Returns the Slide."""
+        with path.open("rb") as file, _translated_errors(self.base_url):
+            counted = _CountedFile(file, on_bytes)
+            files = {"file": (path.name, counted, "application/octet-stream")}
+            response = self._http.post("/v1/slides", files=files)  # type: ignore[arg-type]  # needs read only
+        return _json_or_raise(response)
+
+    def encode(self, slide_id: str, mpp: float | None, urgent: bool) -> dict[str, Any]:
+        """Queues the slide again with a resolution (µm/px) or a priority. Returns the Slide."""
+        wish: dict[str, Any] = {"priority": "urgent" if urgent else "routine"}
+        if mpp is not None:
+            wish["mpp"] = mpp
+        with _translated_errors(self.base_url):
+            response = self._http.post(f"/v1/slides/{slide_id}/encode", json=wish)
+        return _json_or_raise(response)
+
+    def slide(self, slide_id: str) -> dict[str, Any]:
+        """The Slide."""
+        with _translated_errors(self.base_url):
+            response = self._http.get(f"/v1/slides/{slide_id}")
+        return _json_or_raise(response)
+
+    def encode_events(self, slide_id: str) -> Iterator[ServerEvent]:
+        """Progress until `ready` or `failed`; resumes where it was when the connection breaks."""
+        last_id: str | None = None
+        for _ in range(MAX_RECONNECTS):
+            try:
+                for event in self._stream("GET", f"/v1/slides/{slide_id}/events", last_id, None):
+                    last_id = event.id or last_id
+                    yield event
+                    if event.name in ("ready", "failed"):
+                        return
+            except httpx.TransportError:
+                pass  # the stream is resumed below
+            time.sleep(RECONNECT_WAIT_S)
+        raise CommandError(
+            f"The progress of the slide broke off {MAX_RECONNECTS} times; it goes on by itself, "
+            f"see GET {self.base_url}/v1/slides/{slide_id}.",
+            ExitCode.UNREACHABLE,
+        )
+
+    def answer_events(self, slide_id: str, wish: dict[str, Any]) -> Iterator[ServerEvent]:
+        """`token` events, then `done` or `error`. `wish` is the body of the questions route."""
+        with _translated_errors(self.base_url):
+            yield from self._stream("POST", f"/v1/slides/{slide_id}/questions", None, wish)
+
+    def answer(self, slide_id: str, wish: dict[str, Any]) -> dict[str, Any]:
+        """The whole answer at once: the shape of `done`."""
+        with _translated_errors(self.base_url):
+            response = self._http.post(f"/v1/slides/{slide_id}/questions", json={**wish, "stream": False})
+        return _json_or_raise(response)
+
+    def _stream(
+        self, method: str, path: str, last_id: str | None, body: dict[str, Any] | None
+    ) -> Iterator[ServerEvent]:
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+        with self._http.stream(method, path, headers=headers, json=body) as response:
+            if response.is_error:
+                response.read()
+                _json_or_raise(response)
+            yield from parse_events(response.iter_lines())
+
+
+class _CountedFile:
+    """The file as httpx reads it, telling how far it got."""
+
+    def __init__(self, file: IO[bytes], on_bytes: Callable[[int], None]) -> None:
+        self._file = file
+        self._on_bytes = on_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; what was read before has been sent."""
+        self._on_bytes(self._file.tell())
+        return self._file.read(size)
+
+    def fileno(self) -> int:
+        """For the length of the body."""
+        return self._file.fileno()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """For a body that is sent again."""
+        return self._file.seek(offset, whence)
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
+    """Events of a text/event-stream; comments and events without data are passed over."""
+    name, data, event_id = "message", list[str](), None
+    for line in lines:
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                yield ServerEvent(name, json.loads("\n".join(data)), event_id)
+            name, data, event_id = "message", [], None
+        elif field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+        elif field == "id":
+            event_id = value
+
+
+@contextmanager
+def _translated_errors(base_url: str) -> Iterator[None]:
+    try:
+        yield
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise CommandError("The URL is not valid; give one like http://127.0.0.1:8000.", ExitCode.USAGE) from error
+    except httpx.ConnectError as error:
+        raise CommandError(
+            f"Nothing answers at {base_url}: start the server with `eyepiece up`, or name another one with --url.",
+            ExitCode.UNREACHABLE,
+        ) from error
+    except httpx.TransportError as error:
+        raise CommandError(
+            f"The connection to {base_url} broke off ({type(error).__name__}); try again.",
+            ExitCode.UNREACHABLE,
+        ) from error
+
+
+def _json_or_raise(response: httpx.Response) -> dict[str, Any]:
+    if response.is_success:
+        content: dict[str, Any] = response.json()
+        return content
+    raise refusal(response)
+
+
+def refusal(response: httpx.Response) -> CommandError:
+    """What the server said, as a sentence; problem+json where it is one, else the status."""
+    try:
+        problem = response.json()
+        detail, code = str(problem["detail"]), str(problem["code"])
+    except (ValueError, KeyError, TypeError):
+        detail, code = f"The server answered {response.status_code} and did not say why.", None
+    wait = response.headers.get("Retry-After")
+    if wait and wait.isdigit():
+        detail = f"{detail} Try again in {wait} s."
+    return CommandError(detail, ExitCode.REFUSED, code)

@@ -1,0 +1,70 @@
+"""`eyepiece ask`: a question about a slide, its answer as it is generated."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from server.commands.api_client import ApiClient
+from server.commands.outcome import CommandError, ExitCode
+from server.commands.terminal import print_json, print_now, printable
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to ask; `conversation_id` continues an earlier answer's conversation."""
+
+    slide_id: str
+    text: str
+    conversation_id: str | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the questions route."""
+        body = {"question": self.text}
+        if self.conversation_id:
+            body["conversation_id"] = self.conversation_id
+        return body
+
+
+def ask(client: ApiClient, question: Question, as_json: bool) -> None:
+    """The command: the answer streams to standard output; with `as_json` one document at the end.
+
+    Raises:
+        CommandError: the server refused the question, or the answer broke off.
+    """
+    if as_json:
+        print_json(client.answer(question.slide_id, question.body))
+        return
+    done = stream_answer(client, question)
+    print(answer_footer(done))
+    print(f'Go on with: eyepiece ask {question.slide_id} "…" --conversation {done["conversation_id"]}')
+
+
+def stream_answer(client: ApiClient, question: Question) -> dict[str, Any]:
+    """Prints tokens as they come; returns the data of `done`.
+
+    Raises:
+        CommandError: the server refused the question, or the answer broke off.
+    """
+    for event in client.answer_events(question.slide_id, question.body):
+        if event.name == "token":
+            print_now(printable(event.data["text"]))
+        elif event.name == "done":
+            print()
+            return event.data
+        elif event.name == "error":
+            print()
+            raise CommandError(printable(event.data["detail"]), ExitCode.FAILED, event.data["code"])
+    raise CommandError("The answer broke off before its end; ask again.", ExitCode.FAILED)
+
+
+def answer_footer(done: dict[str, Any]) -> str:
+    """Notice, model, usage and timing, in lines for a person."""
+    usage, timing = done["usage"], done["timing"]
+    return printable(
+        f"\n{done['notice']}\n"
+        f"model {done['model']} · encoder {done['encoder_id']} · "
+        f"{usage['slide_tokens']} slide tokens, {usage['cached_tokens']} of {usage['prompt_tokens']} prompt tokens "
+        f"cached, {usage['completion_tokens']} generated\n"
+        f"first token after {timing['time_to_first_token_ms']:.0f} ms "
+        f"(embedding {timing['cache_ms']:.1f} ms), all {timing['total_ms']:.0f} ms"
+    )

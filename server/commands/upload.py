@@ -1,0 +1,119 @@
+"""`eyepiece upload`: sends a slide and shows it being encoded.
+
+bytes sent → (the wish for a resolution or urgency) → events until `ready` or `failed`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import TransferSpeedColumn as SpeedColumn
+
+from server.commands.api_client import ApiClient
+from server.commands.outcome import CommandError, ExitCode
+from server.commands.terminal import print_json, printable
+
+STAGE_NAMES = {"tile": "find tissue", "encode_tiles": "encode tiles", "encode_slide": "encode slide"}
+
+
+@dataclass(frozen=True)
+class UploadWish:
+    """What to upload and how to encode it; `mpp` in µm/px replaces what the file says."""
+
+    path: Path
+    mpp: float | None = None
+    urgent: bool = False
+
+
+def upload(client: ApiClient, wish: UploadWish, as_json: bool) -> None:
+    """The command: progress to standard error, the Slide to standard output.
+
+    Raises:
+        CommandError: the file is missing, the server refused it, or the slide failed.
+    """
+    slide = upload_and_wait(client, wish, Console(stderr=True, quiet=as_json))
+    if as_json:
+        print_json(slide)
+    else:
+        print(describe_slide(slide))
+
+
+def upload_and_wait(client: ApiClient, wish: UploadWish, console: Console) -> dict[str, Any]:
+    """The ready Slide.
+
+    Raises:
+        CommandError: the file is missing, the server refused it, or the slide failed.
+    """
+    require_file(wish.path)
+    slide = _send(client, wish.path, console)
+    if wish.urgent or (wish.mpp is not None and slide["mpp"] != wish.mpp):
+        slide = client.encode(slide["id"], wish.mpp, wish.urgent)
+    if slide["status"] in ("queued", "encoding"):
+        _follow(client, slide["id"], console)
+        slide = client.slide(slide["id"])
+    if slide["status"] == "failed":
+        raise failed_slide(slide)
+    return slide
+
+
+def describe_slide(slide: dict[str, Any]) -> str:
+    """Two lines for a person: what it is, and its id, which every other command takes."""
+    facts = f"{slide['width']} × {slide['height']} px at {slide['mpp']} µm/px, {slide['tile_count']} tiles"
+    return printable(f"{slide['status']}: {slide['filename']}, {facts}\nslide {slide['id']}")
+
+
+def failed_slide(slide: dict[str, Any]) -> CommandError:
+    """The slide's own error as the command's."""
+    error = slide["error"] or {"code": "internal_error", "detail": "The slide failed; see the worker's log."}
+    return CommandError(printable(error["detail"]), ExitCode.FAILED, error["code"])
+
+
+def require_file(path: Path) -> None:
+    """Refuses what cannot be a slide file before a connection is opened.
+
+    Raises:
+        CommandError: nothing there, or not a regular file.
+    """
+    if not path.is_file():
+        raise CommandError(f"{path} is not a file: name one slide file.", ExitCode.USAGE)
+
+
+def _send(client: ApiClient, path: Path, console: Console) -> dict[str, Any]:
+    columns = (TextColumn("{task.description:<13}"), BarColumn(), DownloadColumn(), SpeedColumn())
+    size_bytes = path.stat().st_size
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("upload", total=size_bytes)
+        slide = client.upload(path, lambda sent: progress.update(task, completed=sent))
+        progress.update(task, completed=size_bytes)
+    return slide
+
+
+def _follow(client: ApiClient, slide_id: str, console: Console) -> None:
+    with _stage_bars(console) as show:
+        for event in client.encode_events(slide_id):
+            if event.name == "progress":
+                show(event.data["stage"], event.data["done"], event.data["total"])
+
+
+class _StageBars:
+    """One bar for each stage, added when it is first heard of."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            name = STAGE_NAMES.get(stage, printable(stage))
+            self._tasks[stage] = self._progress.add_task(name, total=total)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
+
+
+@contextmanager
+def _stage_bars(console: Console) -> Iterator[_StageBars]:
+    with Progress(TextColumn("{task.description:<13}"), BarColumn(), MofNCompleteColumn(), console=console) as progress:
+        yield _StageBars(progress)

@@ -1,0 +1,93 @@
+"""Slide embeddings: Redis is the hot tier, the slide store is the truth.
+
+A miss in Redis is filled from the store without a GPU; a hundred concurrent misses read the store once.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from encoders.embedding_file import from_bytes
+from encoders.types import SlideEmbedding
+from server.metrics import Metrics
+from server.slide_store import SlideStore
+from server.slides import SlideRecord
+
+
+@dataclass(frozen=True)
+class CachedEmbedding:
+    """An embedding with the file's bytes that it was read from."""
+
+    embedding: SlideEmbedding
+    content: bytes
+
+
+class EmbeddingCache:
+    """Reads and publishes embedding files; the key is `eyepiece:{<tenant>}:embedding:<slide>:<encoder>`."""
+
+    def __init__(self, redis: Redis, store: SlideStore, ttl_s: int, metrics: Metrics) -> None:
+        self._redis = redis
+        self._store = store
+        self._ttl_s = ttl_s
+        self._metrics = metrics
+        self._reading: dict[str, asyncio.Task[bytes | None]] = {}
+
+    async def exists(self, record: SlideRecord) -> bool:
+        """Whether the slide is encoded: asks the store, which alone decides."""
+        return await self._store.exists(record.paths.embedding(record.encoder_id))
+
+    async def find(self, record: SlideRecord) -> CachedEmbedding | None:
+        """The slide's embedding, or None while it is not encoded."""
+        content = await self._from_redis(record)
+        if content is None:
+            content = await self._from_store_once(record)
+        return None if content is None else CachedEmbedding(from_bytes(content), content)
+
+    async def publish(self, record: SlideRecord, content: bytes) -> None:
+        """Store an embedding file for good, then make it hot; a second publisher changes nothing."""
+        await self._store.create(record.paths.embedding(record.encoder_id), content)
+        await self._to_redis(record, content)
+
+    async def forget(self, record: SlideRecord) -> None:
+        """Drop the hot copies of every encoder of this slide."""
+        pattern = f"eyepiece:{{{record.tenant}}}:embedding:{record.id}:*"
+        async for key in self._redis.scan_iter(match=pattern, count=500):
+            await self._redis.delete(key)
+
+    async def _from_redis(self, record: SlideRecord) -> bytes | None:
+        try:
+            content: bytes | None = await self._redis.getex(_key(record), ex=self._ttl_s)  # type: ignore[assignment]
+        except RedisError:  # the cache may be away: the store has the truth
+            return None
+        if content is not None:
+            self._metrics.embedding_reads.labels("redis").inc()
+        return content
+
+    async def _from_store_once(self, record: SlideRecord) -> bytes | None:
+        key = _key(record)
+        task = self._reading.get(key)
+        if task is None:
+            task = asyncio.create_task(self._from_store(record))
+            self._reading[key] = task
+            task.add_done_callback(lambda _: self._reading.pop(key, None))
+        # Shielded: one impatient client must not cancel the read of the ninety-nine others.
+        return await asyncio.shield(task)
+
+    async def _from_store(self, record: SlideRecord) -> bytes | None:
+        content = await self._store.get(record.paths.embedding(record.encoder_id))
+        self._metrics.embedding_reads.labels("miss" if content is None else "store").inc()
+        if content is not None:
+            await self._to_redis(record, content)
+        return content
+
+    async def _to_redis(self, record: SlideRecord, content: bytes) -> None:
+        try:
+            await self._redis.set(_key(record), content, ex=self._ttl_s)
+        except RedisError:  # full or away: the next read goes to the store again
+            self._metrics.embedding_cache_write_errors.inc()
+
+
+def _key(record: SlideRecord) -> str:
+    return f"eyepiece:{{{record.tenant}}}:embedding:{record.id}:{record.encoder_id}"

@@ -1,0 +1,209 @@
+"""One encode job: from the queue's message to a published embedding, with progress, heartbeat and an outcome.
+
+It runs in a worker but knows no model: `encode` is handed in. Delivery is at least once, so everything it writes
+has a content-derived name and writing it twice changes nothing.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+from saq import Job
+
+from encoders.embedding_file import to_bytes
+from encoders.errors import SlideError
+from encoders.types import SlideEmbedding, SlideFile, Stage
+from model_store.errors import EyepieceError
+from server.embedding_cache import EmbeddingCache
+from server.metrics import WorkerMetrics
+from server.progress import Event, ProgressLog
+from server.settings import Settings
+from server.slide_store import SlideStore
+from server.slides import SlideCatalogue, SlideRecord
+from server.slides import SlideError as Failure
+
+log = structlog.get_logger(__name__)
+
+OnProgress = Callable[[Stage, int, int], None]
+Encode = Callable[[SlideFile, float | None, Path, OnProgress, threading.Event], SlideEmbedding]
+# Often enough for a progress bar, rarely enough for Redis.
+_PROGRESS_EVERY_S = 0.5
+
+
+class WrongEncoder(EyepieceError):
+    """The job was made for another model than this worker serves: a roll-out is under way, so it is retried."""
+
+    code = "model_unavailable"
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """The parts that an encode needs; `run` is the function that SAQ calls."""
+
+    settings: Settings
+    store: SlideStore
+    slides: SlideCatalogue
+    embeddings: EmbeddingCache
+    progress: ProgressLog
+    metrics: WorkerMetrics
+    encode: Encode
+
+    async def run(
+        self, context: dict[str, Any], *, tenant: str, slide_id: str, encoder_id: str, generation: str
+    ) -> str:
+        """Encode one slide; the outcome as a word.
+
+        Raises:
+            EyepieceError: something that may pass; SAQ tries again.
+        """
+        record = await self.slides.find(tenant, slide_id)
+        if record is None or record.generation != generation:
+            return self._ended("deleted")
+        try:
+            return self._ended(await self._encode(context["job"], record, encoder_id))
+        except SlideError as error:
+            await self._fail(record, error)
+            return self._ended(error.code)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it spends one of the attempts that errors get
+            return await self._try_again(context["job"], record, error)
+
+    async def _encode(self, job: Job, record: SlideRecord, encoder_id: str) -> str:
+        if record.encoder_id != encoder_id:
+            raise WrongEncoder("This job needs another model than the worker serves.")
+        if await self.embeddings.exists(record):
+            await self._succeed(record)
+            return "known"
+        heartbeat = asyncio.create_task(_heartbeat(job, self.settings.job_heartbeat_s / 3))
+        try:
+            async with self.store.local_file(record.paths.source) as source:
+                embedding = await self._in_thread(record, source)
+        finally:
+            heartbeat.cancel()
+        await self._publish(record, embedding)
+        return "ready"
+
+    async def _in_thread(self, record: SlideRecord, source: Path) -> SlideEmbedding:
+        """Run the encode beside the event loop, so that the heartbeat goes on; cancelling stops it at a batch."""
+        features_path = self.store.new_staging_path()
+        reporter = _Reporter(self.progress, self.metrics, record, asyncio.get_running_loop())
+        cancelled = threading.Event()
+        slide = SlideFile(record.id, source)
+        work = asyncio.create_task(
+            asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, reporter.report, cancelled)
+        )
+        try:
+            embedding = await asyncio.shield(work)
+            reporter.finish()
+            await self.store.publish_file(features_path, record.paths.features(record.encoder_id))
+            return embedding
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait({work})
+            raise
+        finally:
+            features_path.unlink(missing_ok=True)
+
+    async def _publish(self, record: SlideRecord, embedding: SlideEmbedding) -> None:
+        if await self.slides.update(record, lambda stored: stored) is None:
+            await self.store.delete_folder(record.paths.folder)
+            return
+        await self.embeddings.publish(record, to_bytes(embedding))
+        await self._succeed(record, embedding.tile_count)
+
+    async def _succeed(self, record: SlideRecord, tile_count: int | None = None) -> None:
+        if tile_count is None:
+            cached = await self.embeddings.find(record)
+            tile_count = cached.embedding.tile_count if cached else None
+        result = {"tile_count": tile_count, "error": None}
+        if await self.slides.update(record, lambda stored: stored.model_copy(update=result)) is None:
+            # Deleted while we published: the deletion may have been through before the embedding came.
+            await self.store.delete_folder(record.paths.folder)
+            await self.embeddings.forget(record)
+            return
+        await self.progress.append(record.tenant, record.id, Event("ready", {}))
+
+    async def _fail(self, record: SlideRecord, error: EyepieceError) -> None:
+        failure = Failure(code=error.code, detail=error.detail)
+        changed = await self.slides.update(record, lambda stored: stored.model_copy(update={"error": failure}))
+        if changed is not None:
+            await self.progress.append(record.tenant, record.id, Event("failed", failure.model_dump()))
+
+    async def _try_again(self, job: Job, record: SlideRecord, error: Exception) -> str:
+        """Errors get fewer attempts than lost leases: a killed worker says nothing about the slide."""
+        errors = int(job.meta.get("errors", 0)) + 1
+        job.meta["errors"] = errors
+        log.warning("encode_error", slide=record.id[:12], attempt=errors, exc_info=error)
+        if errors < self.settings.job_error_attempts:
+            self.metrics.jobs.labels("retried").inc()
+            raise error
+        if isinstance(error, EyepieceError):
+            await self._fail(record, error)
+        else:
+            await self._fail(record, EyepieceError("Encoding failed repeatedly; the operator finds why in the log."))
+        return self._ended("gave_up")
+
+    def _ended(self, outcome: str) -> str:
+        self.metrics.jobs.labels(outcome).inc()
+        return outcome
+
+
+class _Reporter:
+    """Turns the pipeline's progress, reported from its thread, into events and metrics."""
+
+    def __init__(
+        self, progress: ProgressLog, metrics: WorkerMetrics, record: SlideRecord, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._progress = progress
+        self._metrics = metrics
+        self._record = record
+        self._loop = loop
+        self._stage: Stage | None = None
+        self._stage_began = 0.0
+        self._last_sent = 0.0
+        self._tiles_done = 0
+
+    def report(self, stage: Stage, done: int, total: int) -> None:
+        """Called from the encoding thread."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._end_stage(now)
+            self._stage, self._stage_began = stage, now
+        elif done < total and now - self._last_sent < _PROGRESS_EVERY_S:
+            return
+        if stage == "encode_tiles":
+            self._metrics.tiles.inc(done - self._tiles_done)
+            self._tiles_done = done
+        self._last_sent = now
+        event = Event("progress", {"stage": stage, "done": done, "total": total})
+        # Waited for, so that events keep their order and a slow Redis slows the encode down instead of piling up.
+        asyncio.run_coroutine_threadsafe(self._send(event), self._loop).result()
+
+    def finish(self) -> None:
+        """The last stage is over."""
+        self._end_stage(time.monotonic())
+
+    async def _send(self, event: Event) -> None:
+        try:
+            await self._progress.append(self._record.tenant, self._record.id, event)
+        except RedisError as error:  # progress is worth less than the encode that it reports
+            log.warning("progress_lost", error=type(error).__name__)
+
+    def _end_stage(self, now: float) -> None:
+        if self._stage is not None:
+            self._metrics.encode_s.labels(self._stage).observe(now - self._stage_began)
+
+
+async def _heartbeat(job: Job, every_s: float) -> None:
+    """Tell the queue that the job lives, until cancelled; while Redis is away there is nobody to tell."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await job.update()
+        except RedisError as error:
+            log.warning("heartbeat_failed", error=type(error).__name__)

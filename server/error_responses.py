@@ -1,0 +1,85 @@
+"""Errors on the wire: whatever was raised becomes problem+json, or the OpenAI envelope on the chat route."""
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
+
+from model_store.errors import EyepieceError
+from server.errors import (
+    PROBLEM_JSON,
+    BodyTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    QueueUnavailable,
+    http_status,
+    openai_error,
+    problem,
+    response_headers,
+)
+from server.routes.chat import CHAT_PATH
+
+log = structlog.get_logger(__name__)
+
+
+def add_error_responses(app: FastAPI) -> None:
+    """Register one handler per kind of exception that can reach the edge."""
+    app.add_exception_handler(EyepieceError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(RedisError, _redis)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def error_response(request: Request, error: EyepieceError) -> JSONResponse:
+    """The response for an error on this request's route."""
+    status, headers = http_status(error), response_headers(error)
+    if request.url.path == CHAT_PATH:
+        return JSONResponse(openai_error(error), status, headers)
+    return JSONResponse(problem(error), status, headers, media_type=PROBLEM_JSON)
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, EyepieceError)
+    return error_response(request, error)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """Say which field is wrong and why, never what was sent: it may be a question."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return error_response(request, InvalidRequest("The request body is not valid JSON."))
+    where = ".".join(str(part) for part in first["loc"] if part != "body")[:100] or "body"
+    return error_response(request, InvalidRequest(f"{where}: {first['msg']}."))
+
+
+async def _framework(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return error_response(request, _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest(str(error.detail))))
+
+
+_FRAMEWORK_ERRORS: dict[int, EyepieceError] = {
+    400: InvalidRequest("The request body cannot be read; send JSON in UTF-8."),
+    404: NotFound("There is nothing at this address; see /docs for the routes."),
+    405: MethodNotAllowed("This address does not take this method; see /docs for the routes."),
+    413: BodyTooLarge("The request body is too large."),
+}
+
+
+async def _redis(request: Request, error: Exception) -> JSONResponse:
+    log.warning("redis_unavailable", error=type(error).__name__)
+    return error_response(request, QueueUnavailable("The cache and queue do not answer; try again shortly."))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected_error", exc_info=error, route=_route(request), method=request.method)
+    return error_response(request, EyepieceError("This is a bug in Eyepiece; the operator finds it in the log."))
+
+
+def _route(request: Request) -> str:
+    """The route's template: the path itself would hold ids."""
+    return str(getattr(request.scope.get("route"), "path", "unknown"))

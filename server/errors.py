@@ -1,0 +1,211 @@
+"""What a request, or something the server depends on, can be guilty of; and the one table to HTTP.
+
+EyepieceError                     model_store.errors
+├── ModelError, SlideError, …     model_store.errors, encoders.errors
+└── ServerError
+    ├── RequestError              the caller's to mend
+    │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
+    │   ├── SlideNotReady, SlideFailed, WrongConversation
+    │   ├── QuestionTooLong, BodyTooLarge
+    │   └── Overloaded            come back after `retry_after_s`
+    └── DependencyError           ours to mend; the caller may try again
+        ├── StorageFull, StorageUnavailable, QueueUnavailable
+        └── LanguageModelUnavailable, LanguageModelFailed, SlideLost
+
+Flow: request → RequestError; store, Redis, vLLM → DependencyError, translated where the foreign call is made.
+On the wire: RFC 9457 `application/problem+json`, on `/v1/chat/completions` the OpenAI envelope.
+"""
+
+from typing import Any, ClassVar
+
+from model_store.errors import EyepieceError
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class ServerError(EyepieceError):
+    """An error of the HTTP side; `retry_after_s` becomes the header `Retry-After`."""
+
+    def __init__(self, detail: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(ServerError):
+    """The caller can mend it."""
+
+    code: ClassVar[str] = "invalid_request"
+
+
+class InvalidRequest(RequestError):
+    """Not what the OpenAPI document describes."""
+
+    code = "invalid_request"
+
+
+class Unauthorized(RequestError):
+    """No key, an unknown key, or an expired one."""
+
+    code = "unauthorized"
+
+
+class NotFound(RequestError):
+    """It does not exist for this tenant, whoever else may have it."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The route exists, the method does not."""
+
+    code = "method_not_allowed"
+
+
+class SlideNotReady(RequestError):
+    """The slide is queued or being encoded."""
+
+    code = "slide_not_ready"
+
+
+class SlideFailed(RequestError):
+    """The slide could not be encoded; its `error` says why."""
+
+    code = "slide_failed"
+
+
+class WrongConversation(RequestError):
+    """The conversation is about another slide."""
+
+    code = "wrong_conversation"
+
+
+class QuestionTooLong(RequestError):
+    """The question, or the conversation with it, does not fit."""
+
+    code = "question_too_long"
+
+
+class BodyTooLarge(RequestError):
+    """A request body beyond its limit."""
+
+    code = "body_too_large"
+
+
+class UploadTooLarge(RequestError):
+    """A slide file beyond the configured size."""
+
+    code = "slide_too_large"
+
+
+class Overloaded(RequestError):
+    """A bounded queue is full."""
+
+    code = "overloaded"
+
+
+class DependencyError(ServerError):
+    """Something behind the server failed; nothing is lost."""
+
+    code: ClassVar[str] = "dependency_unavailable"
+
+
+class StorageFull(DependencyError):
+    """The slide store has no room."""
+
+    code = "storage_full"
+
+
+class StorageUnavailable(DependencyError):
+    """The slide store does not answer."""
+
+    code = "storage_unavailable"
+
+
+class QueueUnavailable(DependencyError):
+    """Redis does not answer."""
+
+    code = "queue_unavailable"
+
+
+class LanguageModelUnavailable(DependencyError):
+    """vLLM does not answer, or is not warm."""
+
+    code = "language_model_unavailable"
+
+
+class LanguageModelFailed(DependencyError):
+    """vLLM refused or broke off a request that should have been good."""
+
+    code = "language_model_failed"
+
+
+class SlideLost(DependencyError):
+    """vLLM answered without the slide tokens that it was sent; the answer is withheld."""
+
+    code = "slide_lost"
+
+
+HTTP_STATUS: dict[str, int] = {
+    "invalid_request": 422,
+    "unauthorized": 401,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "slide_not_ready": 409,
+    "slide_failed": 409,
+    "wrong_conversation": 409,
+    "question_too_long": 413,
+    "body_too_large": 413,
+    "overloaded": 429,
+    "unsupported_format": 415,
+    "unreadable_slide": 422,
+    "missing_mpp": 422,
+    "resolution_too_low": 422,
+    "no_tissue": 422,
+    "slide_too_large": 413,
+    "cancelled": 409,
+    "storage_full": 507,
+    "storage_unavailable": 503,
+    "queue_unavailable": 503,
+    "language_model_unavailable": 503,
+    "language_model_failed": 502,
+    "slide_lost": 502,
+    "dependency_unavailable": 503,
+    "model_unavailable": 503,
+    "internal_error": 500,
+}
+
+
+def http_status(error: EyepieceError) -> int:
+    """The status of an error; every code of the tree is in the table (a test proves it)."""
+    return HTTP_STATUS[error.code]
+
+
+def problem(error: EyepieceError) -> dict[str, Any]:
+    """RFC 9457 body; `code` is stable, `detail` is one sentence that says what to do."""
+    status = http_status(error)
+    return {
+        "type": f"urn:eyepiece:error:{error.code}",
+        "title": error.code.replace("_", " "),
+        "status": status,
+        "code": error.code,
+        "detail": error.detail,
+    }
+
+
+def openai_error(error: EyepieceError) -> dict[str, Any]:
+    """The envelope that OpenAI clients turn into their own exceptions."""
+    kind = "invalid_request_error" if http_status(error) < 500 else "server_error"
+    return {"error": {"message": error.detail, "type": kind, "param": None, "code": error.code}}
+
+
+def response_headers(error: EyepieceError) -> dict[str, str]:
+    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing."""
+    headers: dict[str, str] = {}
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is None and http_status(error) == 503:
+        retry_after_s = 5
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
+    return headers

@@ -1,0 +1,148 @@
+"""The story: how a slide gets ready, and how a question about it is answered.
+
+prepare_slide     upload → look inside → keep → queue           (then the worker: encoders.pipeline)
+answer_question   embedding (Redis, else store) → vLLM
+stream_answer     tokens → events
+delete_slide      all of it, gone
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from server.ask import Token
+from server.embedding_cache import CachedEmbedding
+from server.errors import SlideFailed, SlideNotReady
+from server.parts import Parts
+from server.progress import Event
+from server.questions import (
+    OpenAnswer,
+    Question,
+    Stopwatch,
+    conversation_messages,
+    done_data,
+    question_text,
+    sampling,
+    timed_pieces,
+)
+from server.slides import Slide, SlideRecord, Status, describe
+from server.upload import ReceivedFile, UploadLimits, receive_file
+
+_NOT_READY_RETRY_S = 5
+
+
+@dataclass(frozen=True)
+class PreparedSlide:
+    """A slide that was uploaded; `created` is False when the tenant had its content already."""
+
+    slide: Slide
+    created: bool
+
+
+async def prepare_slide(tenant: str, body: AsyncIterator[bytes], content_type: str, parts: Parts) -> PreparedSlide:
+    """Receive a slide, refuse what is none, keep it, and queue its encode."""
+    limits = UploadLimits(parts.settings.max_upload_bytes, parts.settings.disk_reserve_bytes)
+    staging_path = parts.store.new_staging_path()
+    received = await receive_file(body, content_type, staging_path, limits, parts.metrics)
+    try:
+        record = await parts.slides.find(tenant, received.slide_id)
+        created = record is None
+        if record is None:
+            record = await _keep(tenant, received, parts)
+    finally:
+        received.path.unlink(missing_ok=True)
+    if created:
+        await enqueue(record, parts)
+    return PreparedSlide(await show_slide(record, parts), created)
+
+
+async def answer_question(tenant: str, slide_id: str, question: Question, parts: Parts) -> OpenAnswer:
+    """Find the embedding and hand question, earlier turns and slide to vLLM; the caller streams or closes it.
+
+    Raises:
+        NotFound, SlideNotReady, SlideFailed, WrongConversation, …: nothing was asked.
+    """
+    watch = Stopwatch()
+    text = question_text(question.text, parts.settings.max_question_chars)
+    record = await parts.slides.require(tenant, slide_id)
+    conversation = await parts.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
+    cached = await require_embedding(record, parts)
+    watch.cache_ms = watch.elapsed_ms()
+    slide = parts.slide_inputs.make(tenant, cached)
+    messages = conversation_messages(slide, conversation, text)
+    answer = await parts.language_model.open(tenant, messages, sampling(question.wishes, parts.manifest))
+    return OpenAnswer(answer, record, conversation, text, watch)
+
+
+async def stream_answer(opened: OpenAnswer, parts: Parts) -> AsyncGenerator[Event, None]:
+    """`token` events as they come, then `done`; raises when the answer breaks off, and remembers it when not."""
+    text = ""
+    async with aclosing(timed_pieces(opened.answer, opened.watch, parts.metrics)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Token):
+                text += piece.text
+                yield Event("token", {"text": piece.text})
+                continue
+            turn = (opened.record.tenant, opened.conversation, opened.question, text)
+            await parts.conversations.add_turn(*turn)
+            yield Event("done", done_data(opened, text, piece.usage, parts.manifest))
+
+
+async def delete_slide(record: SlideRecord, parts: Parts) -> None:
+    """Remove source, features, embeddings, cache, job, events and conversations. The record goes first: from
+    then on the slide does not exist, and a worker that still runs publishes nothing."""
+    await parts.store.delete(record.paths.record)
+    await parts.jobs.cancel(record)
+    await parts.store.delete_folder(record.paths.folder)
+    await parts.embeddings.forget(record)
+    await parts.conversations.forget_slide(record.tenant, record.id)
+    await parts.progress.forget(record.tenant, record.id)
+
+
+async def enqueue(record: SlideRecord, parts: Parts) -> bool:
+    """Queue the slide's encode and count it; False when it is queued or running already."""
+    queued = await parts.jobs.enqueue(record)
+    if queued:
+        parts.metrics.encode_jobs.inc()
+    return queued
+
+
+async def require_embedding(record: SlideRecord, parts: Parts) -> CachedEmbedding:
+    """The slide's embedding.
+
+    Raises:
+        SlideFailed: it could not be encoded.
+        SlideNotReady: not yet.
+    """
+    cached = await parts.embeddings.find(record)
+    if cached is not None:
+        return cached
+    if record.error is not None:
+        raise SlideFailed(f"The slide could not be encoded ({record.error.code}): {record.error.detail}")
+    raise SlideNotReady(
+        "The slide is still being encoded; follow its events or ask again shortly.",
+        retry_after_s=_NOT_READY_RETRY_S,
+    )
+
+
+async def show_slide(record: SlideRecord, parts: Parts) -> Slide:
+    """The Slide of the HTTP contract."""
+    return describe(record, await slide_status(record, parts))
+
+
+async def slide_status(record: SlideRecord, parts: Parts) -> Status:
+    """Ready when the embedding is there; else what the record and the queue say."""
+    if await parts.embeddings.exists(record):
+        return "ready"
+    if record.error is not None:
+        return "failed"
+    return "encoding" if await parts.jobs.is_running(record) else "queued"
+
+
+async def _keep(tenant: str, received: ReceivedFile, parts: Parts) -> SlideRecord:
+    facts = await parts.inspector.facts(received.path)
+    record = parts.slides.new_record(tenant, received.slide_id, received.filename, received.size_bytes)
+    async with parts.slides.lock(tenant, received.slide_id):  # the reconciler removes folders without a record
+        await parts.store.publish_file(received.path, record.paths.source)
+        await parts.slides.create(record.with_facts(facts))
+    return await parts.slides.require(tenant, received.slide_id)

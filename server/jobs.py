@@ -1,0 +1,200 @@
+"""Encode jobs: SAQ on Redis, one job per tenant, slide and encoder.
+
+Two queues, `urgent` and `routine`, read by one worker through `PrioritisedQueue`: SAQ's own priorities exist
+only on Postgres. Delivery is at least once, so an encode is idempotent: it publishes under content-derived names.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from saq import Job, Status
+from saq.queue.redis import RedisQueue
+
+from server.errors import Overloaded, QueueUnavailable
+from server.settings import Settings
+from server.slides import Priority, SlideRecord
+
+ENCODE = "encode_slide"
+UNFINISHED = (Status.NEW, Status.QUEUED, Status.ACTIVE)
+# A routine job that has waited so much longer than the first urgent one goes before it.
+STARVATION_GUARD_S = 600
+_IDLE_WAIT_S = 0.5
+_REDIS_AWAY_WAIT_S = 1.0
+# What a finished job leaves behind is kept so long for the reconciler to see that it gave up.
+_FINISHED_TTL_S = 86_400
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class QueueDepth:
+    """How much waits and runs, and how old the oldest waiting job is."""
+
+    queued: int
+    active: int
+    oldest_queued_s: float
+
+
+class EncodeJobs:
+    """Enqueue, find and cancel; the worker's side is `PrioritisedQueue`."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self.queues: dict[Priority, RedisQueue] = {
+            "urgent": RedisQueue(redis, name="eyepiece-urgent"),
+            "routine": RedisQueue(redis, name="eyepiece-routine"),
+        }
+
+    async def enqueue(self, record: SlideRecord) -> bool:
+        """Queue the encode of a slide as its record says; False when it is queued or running already.
+
+        A routine job that still waits is promoted when the record became urgent.
+
+        Raises:
+            Overloaded: too many jobs wait.
+            QueueUnavailable: Redis does not answer; the reconciler will find the slide.
+        """
+        try:
+            live = await self.find(record)
+            if live is not None:
+                promoted = record.priority == "urgent" and live.status == Status.QUEUED
+                if not promoted or live.queue is self.queues["urgent"]:
+                    return False
+                await live.abort("promoted")
+            await self._refuse_when_full(record.tenant)
+            return await self.queues[record.priority].enqueue(self._job(record)) is not None
+        except RedisError as error:
+            raise QueueUnavailable("The job queue does not answer; the slide is kept, try again.") from error
+
+    async def find(self, record: SlideRecord, *, finished: bool = False) -> Job | None:
+        """The slide's unfinished job, or with `finished` also one that ended lately."""
+        for priority, queue in self.queues.items():
+            job = await queue.job(_job_key(record, priority))
+            if job is not None and (finished or job.status in UNFINISHED):
+                return job
+        return None
+
+    async def is_running(self, record: SlideRecord) -> bool:
+        """Whether a worker has the slide; False while Redis does not answer."""
+        try:
+            job = await self.find(record)
+        except RedisError:
+            return False
+        return job is not None and job.status == Status.ACTIVE
+
+    async def cancel(self, record: SlideRecord) -> None:
+        """Take the slide's job out of the queue, or stop it within about a second."""
+        job = await self.find(record)
+        if job is not None:
+            await job.abort("the slide was deleted")
+
+    async def depth(self, priority: Priority) -> QueueDepth:
+        """One queue's gauges."""
+        queue = self.queues[priority]
+        head = await _head(queue)
+        age_s = 0.0 if head is None else max(0.0, time.time() - head.queued / 1000)
+        return QueueDepth(await queue.count("queued"), await queue.count("active"), age_s)
+
+    async def _refuse_when_full(self, tenant: str) -> None:
+        waiting = sum([await queue.count("incomplete") for queue in self.queues.values()])
+        if waiting >= self._settings.max_queued_jobs:
+            raise Overloaded("Too many slides wait to be encoded; try again later.", retry_after_s=60)
+        if waiting >= self._settings.max_queued_jobs_per_tenant:
+            own = sum([await _count_of(queue, tenant) for queue in self.queues.values()])
+            if own >= self._settings.max_queued_jobs_per_tenant:
+                raise Overloaded("Too many of your slides wait to be encoded.", retry_after_s=60)
+
+    def _job(self, record: SlideRecord) -> Job:
+        settings = self._settings
+        return Job(
+            function=ENCODE,
+            key=_job_key(record, record.priority),
+            kwargs={
+                "tenant": record.tenant,
+                "slide_id": record.id,
+                "encoder_id": record.encoder_id,
+                "generation": record.generation,
+            },
+            timeout=settings.job_timeout_s,
+            heartbeat=settings.job_heartbeat_s,
+            retries=settings.job_attempts,
+            retry_delay=1.0,
+            retry_backoff=60.0,
+            ttl=_FINISHED_TTL_S,
+        )
+
+
+class PrioritisedQueue(RedisQueue):
+    """The routine queue with the urgent one before it, as the one queue that a SAQ worker reads.
+
+    A job keeps belonging to the queue it was put into: only what the worker asks of *its* queue is widened.
+    """
+
+    def __init__(self, jobs: EncodeJobs) -> None:
+        routine = jobs.queues["routine"]
+        super().__init__(routine.redis, name=routine.name)
+        self._urgent = jobs.queues["urgent"]
+
+    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 - SAQ's
+        """The next job, or None after a short wait, so that an urgent one never waits behind an empty queue.
+
+        While Redis is away it waits instead of raising: SAQ would ask again at once, thousands of times a second.
+        """
+        try:
+            if await self._urgent_goes_first():
+                return await self._urgent.dequeue(timeout=_IDLE_WAIT_S)
+            return await super().dequeue(timeout=_IDLE_WAIT_S)
+        except RedisError as error:
+            log.warning("queue_unavailable", error=type(error).__name__)
+            await asyncio.sleep(_REDIS_AWAY_WAIT_S)
+            return None
+
+    async def _urgent_goes_first(self) -> bool:
+        urgent, routine = await _head(self._urgent), await _head(self)
+        if urgent is None or routine is None:
+            return urgent is not None
+        return urgent.queued <= routine.queued + STARVATION_GUARD_S * 1000
+
+    async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
+        """The jobs behind the keys, in order; SAQ's abort check reads them."""
+        keys = list(job_keys)
+        urgent, routine = await self._urgent.jobs(keys), await super().jobs(keys)
+        return [first or second for first, second in zip(urgent, routine, strict=True)]
+
+    async def finish_abort(self, job: Job) -> None:
+        """End an aborted job in its own queue."""
+        if job.queue is self:
+            await super().finish_abort(job)
+        else:
+            await self._urgent.finish_abort(job)
+
+    async def schedule(self, lock: int = 1) -> list[str]:
+        """Move delayed retries of both queues to their lists."""
+        return await self._urgent.schedule(lock) + await super().schedule(lock)
+
+    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
+        """Redeliver the jobs of dead workers in both queues."""
+        return await self._urgent.sweep(lock, abort) + await super().sweep(lock, abort)
+
+
+def _job_key(record: SlideRecord, priority: Priority) -> str:
+    """SAQ's abort marker lacks the queue's name, hence it is in the key; `generation` keeps a cancelled run of a
+    deleted slide from finishing the job of the same slide uploaded again."""
+    return f"{priority}:{record.tenant}:{record.id}:{record.encoder_id}:{record.generation}"
+
+
+async def _head(queue: RedisQueue) -> Job | None:
+    head: Any = await queue.redis.lindex(queue.namespace("queued"), 0)
+    return None if head is None else await queue.job(queue.job_key_from_id(head.decode()))
+
+
+async def _count_of(queue: RedisQueue, tenant: str) -> int:
+    waiting: Any = await queue.redis.zrange(queue.namespace("incomplete"), 0, -1)
+    return sum(queue.job_key_from_id(job_id.decode()).split(":")[1] == tenant for job_id in waiting)

@@ -1,0 +1,59 @@
+"""Admission: work that would only wait is refused before it begins, bodies are bounded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastapi import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.errors import Overloaded
+
+
+class Slots:
+    """A bounded number of things at once; no queue, so nobody waits without knowing."""
+
+    def __init__(self, size: int, refusal: str) -> None:
+        self._free = size
+        self._refusal = refusal
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Hold a slot.
+
+        Raises:
+            Overloaded: none is free.
+        """
+        if self._free <= 0:
+            raise Overloaded(self._refusal, retry_after_s=2)
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+class BodyLimit:
+    """ASGI middleware: request bodies beyond `max_bytes` are refused while they arrive, uploads excepted."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, upload_path: str) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._upload_path = upload_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the body's bytes on their way in."""
+        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] == self._upload_path):
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                # HTTPException, because FastAPI turns any other error while reading a body into a 400.
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, counted, send)

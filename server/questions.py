@@ -1,0 +1,140 @@
+"""What is asked and what comes back: a question in the model's terms, an answer on its way, the `done` event."""
+
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_store.errors import EyepieceError
+from model_store.manifest import Manifest
+from server.ask import Answer, Finished, Message, Sampling, SlideInput, Token, Usage, clean_text
+from server.conversations import Conversation
+from server.errors import InvalidRequest, QuestionTooLong, SlideLost
+from server.metrics import Metrics
+from server.slides import SlideRecord
+
+
+@dataclass(frozen=True)
+class SamplingWishes:
+    """How the client wants tokens chosen; None leaves the model's default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a client asks about one slide."""
+
+    text: str
+    conversation_id: str | None = None
+    wishes: SamplingWishes = SamplingWishes()
+
+
+@dataclass
+class Stopwatch:
+    """Times of one question, in milliseconds since it arrived."""
+
+    started: float = field(default_factory=time.perf_counter)
+    cache_ms: float | None = None
+    time_to_first_token_ms: float | None = None
+
+    def elapsed_ms(self) -> float:
+        """Since the start."""
+        return round((time.perf_counter() - self.started) * 1000, 1)
+
+
+@dataclass(frozen=True)
+class OpenAnswer:
+    """An answer that vLLM has accepted and that is about to stream."""
+
+    answer: Answer
+    record: SlideRecord
+    conversation: Conversation
+    question: str
+    watch: Stopwatch
+
+
+def question_text(text: str, max_chars: int) -> str:
+    """The question as the model gets it.
+
+    Raises:
+        QuestionTooLong, InvalidRequest: too much of it, or nothing.
+    """
+    if len(text) > max_chars:
+        raise QuestionTooLong(f"The question is longer than {max_chars} characters; shorten it.")
+    cleaned = clean_text(text)
+    if not cleaned:
+        raise InvalidRequest("The question is empty; ask something about the slide.")
+    return cleaned
+
+
+def sampling(wishes: SamplingWishes, manifest: Manifest) -> Sampling:
+    """The client's wishes over the model's defaults."""
+    defaults = manifest.llm.generation
+    return Sampling(
+        max_tokens=wishes.max_tokens or defaults.max_tokens,
+        temperature=defaults.temperature if wishes.temperature is None else wishes.temperature,
+        top_p=defaults.top_p if wishes.top_p is None else wishes.top_p,
+        seed=wishes.seed,
+        stop=wishes.stop,
+    )
+
+
+def conversation_messages(slide: SlideInput, conversation: Conversation, question: str) -> list[Message]:
+    """Earlier turns and the question; the slide stands in the first message, so its prefix stays cached."""
+    texts = [text for turn in conversation.turns for text in (turn.question, clean_text(turn.answer))]
+    return [
+        Message("user" if index % 2 == 0 else "assistant", text, slide if index == 0 else None)
+        for index, text in enumerate([*texts, question])
+    ]
+
+
+async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> AsyncGenerator[Token | Finished, None]:
+    """The pieces of an answer, measured; leaving early closes the request to vLLM."""
+    outcome = "cancelled"
+    metrics.questions_running.inc()
+    try:
+        async for piece in answer.pieces():
+            if watch.time_to_first_token_ms is None:
+                watch.time_to_first_token_ms = watch.elapsed_ms()
+                metrics.time_to_first_token_s.observe(watch.time_to_first_token_ms / 1000)
+            yield piece
+        outcome = "answered"
+        metrics.answer_s.observe(watch.elapsed_ms() / 1000)
+    except EyepieceError as error:
+        outcome = error.code
+        if isinstance(error, SlideLost):
+            metrics.slide_tokens_lost.inc()
+        raise
+    finally:
+        metrics.questions_running.dec()
+        metrics.questions.labels(outcome).inc()
+        if watch.cache_ms is not None:
+            metrics.cache_s.observe(watch.cache_ms / 1000)
+        await answer.close()
+
+
+def done_data(opened: OpenAnswer, text: str, usage: Usage, manifest: Manifest) -> dict[str, Any]:
+    """The data of the `done` event, and the whole body with `stream: false`."""
+    return {
+        "answer": text,
+        "conversation_id": opened.conversation.id,
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "slide_tokens": usage.slide_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+        },
+        "timing": {
+            "cache_ms": opened.watch.cache_ms,
+            "time_to_first_token_ms": opened.watch.time_to_first_token_ms,
+            "total_ms": opened.watch.elapsed_ms(),
+        },
+        "model": manifest.name,
+        "encoder_id": opened.record.encoder_id,
+        "notice": manifest.notice,
+    }

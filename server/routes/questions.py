@@ -1,0 +1,103 @@
+"""/v1/slides/{id}/questions and /v1/conversations: ask, follow up, forget."""
+
+from contextlib import AsyncExitStack
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.access import Tenant
+from server.conversations import Conversation
+from server.flow import answer_question, stream_answer
+from server.parts import Parts, WithParts
+from server.progress import Event
+from server.questions import OpenAnswer, Question, SamplingWishes
+from server.stream import CLIENT_CLOSED, errors_as_events, sse_response, unless_disconnected
+
+router = APIRouter(prefix="/v1", tags=["questions"])
+
+
+class AskRequest(BaseModel):
+    """A question about one slide; without conversation_id it starts a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str
+    conversation_id: str | None = Field(None, max_length=64)
+    stream: bool = True
+    max_tokens: int | None = Field(None, ge=1, le=8192)
+    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+
+    def as_question(self) -> Question:
+        """The request without its transport."""
+        wishes = SamplingWishes(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
+        return Question(self.question, self.conversation_id, wishes)
+
+
+class UsageCounts(BaseModel):
+    """Tokens of one answer; `cached_tokens` came from the language model's prefix cache."""
+
+    prompt_tokens: int
+    slide_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+class AnswerTiming(BaseModel):
+    """Milliseconds since the question arrived: embedding read, first token, last token."""
+
+    cache_ms: float
+    time_to_first_token_ms: float | None
+    total_ms: float
+
+
+class AnswerDone(BaseModel):
+    """Data of the event `done`, and the body with `stream: false`."""
+
+    answer: str
+    conversation_id: str
+    usage: UsageCounts
+    timing: AnswerTiming
+    model: str
+    encoder_id: str
+    notice: str
+
+
+@router.post(
+    "/slides/{slide_id}/questions",
+    response_model=AnswerDone,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "`token` …, then `done` or `error`"}},
+)
+async def ask(slide_id: str, body: AskRequest, request: Request, tenant: Tenant, parts: WithParts) -> Response:
+    """Ask about a slide: server-sent events, or one JSON object with `stream: false`."""
+    resources = AsyncExitStack()
+    try:
+        resources.enter_context(parts.question_slots.one())
+        opened = await answer_question(tenant, slide_id, body.as_question(), parts)
+        resources.push_async_callback(opened.answer.close)
+    except BaseException:
+        await resources.aclose()
+        raise
+    if body.stream:
+        return sse_response(errors_as_events(stream_answer(opened, parts)), resources)
+    async with resources:
+        done = await unless_disconnected(request, _last_event(opened, parts))
+    return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data)
+
+
+@router.get("/conversations/{conversation_id}")
+async def get_conversation(conversation_id: str, tenant: Tenant, parts: WithParts) -> Conversation:
+    """The turns so far."""
+    return await parts.conversations.require(tenant, conversation_id)
+
+
+@router.delete("/conversations/{conversation_id}", status_code=204)
+async def forget_conversation(conversation_id: str, tenant: Tenant, parts: WithParts) -> None:
+    """Forget the turns."""
+    await parts.conversations.forget(tenant, conversation_id)
+
+
+async def _last_event(opened: OpenAnswer, parts: Parts) -> Event:
+    events = [event async for event in stream_answer(opened, parts)]
+    return events[-1]

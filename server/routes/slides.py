@@ -1,0 +1,189 @@
+"""/v1/slides: upload, look, encode again, follow, delete, and what can be downloaded of a slide."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.access import Tenant
+from server.errors import InvalidRequest, NotFound
+from server.flow import delete_slide, enqueue, prepare_slide, show_slide, slide_status
+from server.parts import Parts, WithParts
+from server.progress import Event, valid_event_id
+from server.slides import Priority, Slide, SlideRecord
+from server.stream import sse_response
+
+router = APIRouter(prefix="/v1/slides", tags=["slides"])
+_ACCEPTED = {"Retry-After": "5"}
+_UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+
+
+class SlidePage(BaseModel):
+    """Slides in order of id; `next_cursor` continues, null at the end."""
+
+    object: Literal["list"] = "list"
+    data: list[Slide]
+    next_cursor: str | None
+
+
+class EncodeRequest(BaseModel):
+    """How to encode a slide (again)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    encoder: str | None = Field(None, description="Model name or encoder id; only the served one is known.")
+    mpp: float | None = Field(
+        None, ge=0.05, le=4.0, allow_inf_nan=False, description="µm per level-0 pixel, for slides without one."
+    )
+    priority: Priority = "routine"
+
+
+@router.post("", status_code=202, response_model=Slide, openapi_extra=_UPLOAD_BODY)
+async def upload_slide(request: Request, tenant: Tenant, parts: WithParts) -> Response:
+    """Upload one slide as multipart/form-data with the field `file`. 200 when this content is known already."""
+    with parts.upload_slots.one():
+        content_type = request.headers.get("content-type", "")
+        try:
+            prepared = await prepare_slide(tenant, request.stream(), content_type, parts)
+        except Exception:
+            parts.metrics.uploads.labels("refused").inc()
+            raise
+    parts.metrics.uploads.labels("created" if prepared.created else "known").inc()
+    return _slide_response(prepared.slide, 202 if prepared.created else 200)
+
+
+@router.get("")
+async def list_slides(
+    tenant: Tenant,
+    parts: WithParts,
+    cursor: Annotated[str, Query(max_length=64, description="`next_cursor` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> SlidePage:
+    """The tenant's slides, page by page."""
+    records, more = await parts.slides.page(tenant, after=cursor, limit=limit)
+    slides = [await show_slide(record, parts) for record in records]
+    return SlidePage(data=slides, next_cursor=records[-1].id if more and records else None)
+
+
+@router.get("/{slide_id}")
+async def get_slide(slide_id: str, tenant: Tenant, parts: WithParts) -> Slide:
+    """One slide."""
+    return await show_slide(await parts.slides.require(tenant, slide_id), parts)
+
+
+@router.delete("/{slide_id}", status_code=204)
+async def remove_slide(slide_id: str, tenant: Tenant, parts: WithParts) -> None:
+    """Remove the slide's source, features, embeddings, cache entries and conversations; stop its encode."""
+    await delete_slide(await parts.slides.require(tenant, slide_id), parts)
+
+
+@router.post("/{slide_id}/encode", status_code=202, response_model=Slide)
+async def encode_slide(slide_id: str, wish: EncodeRequest, tenant: Tenant, parts: WithParts) -> Response:
+    """Encode the slide (again), e.g. with `mpp` for a slide that does not say its resolution."""
+    record = await parts.slides.require(tenant, slide_id)
+    _refuse_unknown_encoder(wish, record, parts)
+    changed = await parts.slides.update(record, lambda stored: _as_wished(stored, wish, parts))
+    if changed is None:
+        raise NotFound("The slide was deleted meanwhile.")
+    if changed.encoder_id != record.encoder_id:
+        await parts.jobs.cancel(record)
+    if await slide_status(changed, parts) != "ready":
+        await parts.progress.forget(tenant, slide_id)
+        await enqueue(changed, parts)
+    return _slide_response(await show_slide(changed, parts), 202)
+
+
+@router.get("/{slide_id}/events", response_class=StreamingResponse)
+async def follow_slide(
+    slide_id: str,
+    tenant: Tenant,
+    parts: WithParts,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """`progress {stage, done, total}` …, then `ready` or `failed {code, detail}`; resumes with Last-Event-ID."""
+    record = await parts.slides.require(tenant, slide_id)
+    return sse_response(_events(record, valid_event_id(last_event_id), parts))
+
+
+@router.get("/{slide_id}/thumbnail")
+async def get_thumbnail(
+    slide_id: str,
+    tenant: Tenant,
+    parts: WithParts,
+    max_px: Annotated[int, Query(ge=16, le=2048)] = 512,
+) -> Response:
+    """A PNG of the tissue; never the label or the macro image."""
+    record = await parts.slides.require(tenant, slide_id)
+    async with parts.store.local_file(record.paths.source) as path:
+        png = await parts.inspector.thumbnail_png(path, max_px)
+    headers = {"Cache-Control": "private, max-age=86400, immutable", "ETag": f'"{record.id}-{max_px}"'}
+    return Response(png, media_type="image/png", headers=headers)
+
+
+@router.get("/{slide_id}/features", response_class=StreamingResponse)
+async def get_features(slide_id: str, tenant: Tenant, parts: WithParts) -> StreamingResponse:
+    """The HDF5 file of tile features and level-0 coordinates, as TRIDENT and CLAM read it."""
+    record = await parts.slides.require(tenant, slide_id)
+    key = record.paths.features(record.encoder_id)
+    if not await parts.store.exists(key):
+        raise NotFound("This slide has no features yet; follow its events until it is ready.")
+    headers = {"Content-Disposition": f'attachment; filename="{record.id}.h5"'}
+    return StreamingResponse(parts.store.stream(key), media_type="application/x-hdf5", headers=headers)
+
+
+def _slide_response(slide: Slide, status: int) -> JSONResponse:
+    headers = {"Location": f"/v1/slides/{slide.id}"}
+    return JSONResponse(slide.model_dump(mode="json"), status, headers | (_ACCEPTED if status == 202 else {}))
+
+
+def _refuse_unknown_encoder(wish: EncodeRequest, record: SlideRecord, parts: Parts) -> None:
+    if wish.encoder not in (None, parts.manifest.name, record.encoder_id):
+        raise InvalidRequest(f"This server encodes with {parts.manifest.name}; leave `encoder` out or name that.")
+
+
+def _as_wished(stored: SlideRecord, wish: EncodeRequest, parts: Parts) -> SlideRecord:
+    mpp = stored.mpp_override if wish.mpp is None else wish.mpp
+    changed = parts.slides.with_override(stored, mpp)
+    return changed.model_copy(update={"priority": wish.priority, "error": None})
+
+
+async def _events(record: SlideRecord, after: str, parts: Parts) -> AsyncGenerator[Event, None]:
+    """Remembered and new events; the outcome is taken from the record when the events were lost with Redis."""
+    async for event in parts.progress.follow(record.tenant, record.id, after):
+        if event is not None:
+            yield event
+            if event.is_last:
+                return
+            continue
+        outcome = await _outcome(record, parts)
+        if outcome is not None:
+            yield outcome
+            return
+
+
+async def _outcome(record: SlideRecord, parts: Parts) -> Event | None:
+    """The last event of a slide that is through, or gone."""
+    current = await parts.slides.find(record.tenant, record.id)
+    if current is None:
+        return Event("failed", {"code": "not_found", "detail": "The slide was deleted."})
+    status = await slide_status(current, parts)
+    if status == "ready":
+        return Event("ready", {})
+    if status == "failed" and current.error is not None:
+        return Event("failed", current.error.model_dump())
+    return None

@@ -1,0 +1,73 @@
+"""Every setting, read from the environment once and passed on as an argument.
+
+A variable is the field's name in capitals behind `EYEPIECE_`, e.g. `EYEPIECE_REDIS_URL`. Units are in the names.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Frozen: a changed environment needs a new process, so no two parts can disagree."""
+
+    model_config = SettingsConfigDict(env_prefix="EYEPIECE_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, description="Port the API listens on.")
+    require_key: bool = Field(False, description="Ask for an API key on a loopback address too.")
+    data_dir: Path = Field(Path("data"), description="All local state: store, models, Redis, logs, staging.")
+    store_url: str = Field(
+        "", description="Where slides and embeddings live: s3://…, gs://…, az://…; empty = DATA_DIR/store."
+    )
+    redis_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"), description="Redis or Valkey: queue, cache, events."
+    )
+    llm_url: str = Field("http://127.0.0.1:8101", description="vLLM; must not be reachable from outside.")
+    llm_api_key: SecretStr = Field(SecretStr(""), description="The key that vLLM was started with.")
+    model: str = Field("demo", description="Name of the model to serve.")
+    models_dir: Path | None = Field(None, description="Installed models; empty = DATA_DIR/models.")
+    device: str = Field("auto", description="Device of the encoders: auto, cpu, cuda, cuda:1 …")
+    worker_port: int = Field(0, description="Port of the worker's /livez, /readyz and /metrics; 0 = any free one.")
+    log_level: str = Field("info", description="debug, info, warning or error.")
+
+    max_upload_bytes: int = Field(64 * 2**30, description="Larger slides are refused with slide_too_large.")
+    disk_reserve_bytes: int = Field(2**30, description="Uploads stop (storage_full) before less is left.")
+    max_question_chars: int = Field(8_000, description="Longer questions are refused.")
+    max_body_bytes: int = Field(4 * 2**20, description="Limit of every JSON request body.")
+    max_concurrent_questions: int = Field(64, description="More at once are answered `overloaded`.")
+    max_concurrent_uploads: int = Field(16, description="More at once are answered `overloaded`.")
+    max_queued_jobs: int = Field(10_000, description="Encode jobs waiting, all tenants together.")
+    max_queued_jobs_per_tenant: int = Field(2_000, description="Encode jobs waiting of one tenant.")
+
+    embedding_ttl_s: int = Field(7 * 86_400, description="A cached embedding lives so long after its last use.")
+    conversation_ttl_s: int = Field(30 * 86_400, description="A conversation lives so long after its last turn.")
+    event_ttl_s: int = Field(86_400, description="Progress events can be resumed for so long.")
+
+    job_timeout_s: int = Field(4 * 3_600, description="Wall limit of one encode attempt.")
+    job_heartbeat_s: int = Field(30, description="A job without a sign of life for so long is redelivered.")
+    job_sweep_s: int = Field(10, description="How often workers look for jobs whose worker died.")
+    job_attempts: int = Field(5, description="Starts of a job in all, killed workers included.")
+    job_error_attempts: int = Field(3, description="Starts that may end in an error before the job fails.")
+    reconcile_every_s: int = Field(60, description="How often stored slides without job are found again.")
+
+    reader_memory_bytes: int = Field(4 * 2**30, description="Address space of the process that parses a slide.")
+    reader_deadline_s: float = Field(120.0, description="A reader silent for so long is killed.")
+    max_slide_dimension_px: int = Field(400_000, description="Wider or higher slides are refused.")
+    max_slide_tiles: int = Field(500_000, description="Slides with more tissue tiles are refused.")
+
+    shutdown_grace_s: int = Field(30, description="Streams may run on for so long after SIGTERM.")
+
+    @property
+    def installed_models_dir(self) -> Path:
+        """Where `model` is looked up."""
+        return self.models_dir or self.data_dir / "models"
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        return self.host in LOOPBACK_HOSTS
+
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})

@@ -1,0 +1,245 @@
+"""The slide store: the truth about slides and embeddings, in a local folder or an object store.
+
+    tenants/<tenant>/slides/<slide id>/{source/slide, slide.json, features/<encoder id>.h5,
+                                        embeddings/<encoder id>.safetensors}
+    keys/<sha256 of an API key>.json
+
+Every object appears whole or not at all. File names never reach a path: they can be PHI.
+"""
+
+import errno
+import os
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, from_url
+
+from server.errors import InvalidRequest, StorageFull, StorageUnavailable
+from server.settings import Settings
+
+TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+SLIDE_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
+
+
+def require_tenant_name(tenant: str) -> str:
+    """The name itself, if it can be part of a path and a key.
+
+    Raises:
+        InvalidRequest: it cannot.
+    """
+    if not TENANT_PATTERN.fullmatch(tenant):
+        raise InvalidRequest("A tenant is 1–63 lower-case letters, digits and hyphens.")
+    return tenant
+
+
+@dataclass(frozen=True)
+class SlidePaths:
+    """Where the objects of one tenant's slide are."""
+
+    tenant: str
+    slide_id: str
+
+    @property
+    def folder(self) -> str:
+        """The prefix of everything of this slide."""
+        return f"{slides_folder(self.tenant)}/{self.slide_id}"
+
+    @property
+    def source(self) -> str:
+        """The uploaded bytes."""
+        return f"{self.folder}/source/slide"
+
+    @property
+    def record(self) -> str:
+        """The slide's record as JSON."""
+        return f"{self.folder}/slide.json"
+
+    def features(self, encoder_id: str) -> str:
+        """The HDF5 file of tile features."""
+        return f"{self.folder}/features/{encoder_id}.h5"
+
+    def embedding(self, encoder_id: str) -> str:
+        """The safetensors file that answers are made from."""
+        return f"{self.folder}/embeddings/{encoder_id}.safetensors"
+
+
+def slides_folder(tenant: str) -> str:
+    """The prefix of all slides of a tenant."""
+    return f"tenants/{require_tenant_name(tenant)}/slides"
+
+
+class SlideStore:
+    """Objects by key. A local folder is read in place; a remote store goes through `scratch_dir`."""
+
+    def __init__(self, url: str, scratch_dir: Path) -> None:
+        self.local_root = _local_root(url)
+        # Inside a local store, so that publishing is a link and never a copy across file systems.
+        self.staging_dir = (self.local_root or scratch_dir) / "staging"
+        self.staging_dir.mkdir(parents=True, exist_ok=True)
+        self._objects: Any = LocalStore(self.local_root) if self.local_root else from_url(url)
+
+    def new_staging_path(self) -> Path:
+        """A path nobody else uses, for a file that is not published yet."""
+        return self.staging_dir / uuid.uuid4().hex
+
+    async def get(self, key: str) -> bytes | None:
+        """The object's bytes, or None when there is none."""
+        with _translated():
+            try:
+                result = await obstore.get_async(self._objects, key)
+            except FileNotFoundError:
+                return None
+            return bytes(await result.bytes_async())
+
+    async def exists(self, key: str) -> bool:
+        """Whether the object is there."""
+        with _translated():
+            try:
+                await obstore.head_async(self._objects, key)
+            except FileNotFoundError:
+                return False
+            return True
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Write or replace an object atomically."""
+        with _translated():
+            await obstore.put_async(self._objects, key, content)
+
+    async def create(self, key: str, content: bytes) -> bool:
+        """Write an object unless it exists; False when somebody was first."""
+        with _translated():
+            try:
+                await obstore.put_async(self._objects, key, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    async def publish_file(self, path: Path, key: str) -> bool:
+        """Move a staged file to `key` unless the object exists; the staged file is gone afterwards."""
+        try:
+            with _translated():
+                if self.local_root is not None:
+                    return _link(path, self.local_root / key)
+                if await self.exists(key):
+                    return False
+                # Not create-if-absent: parts cannot be (S3 caps a single PUT at 5 GB), and the key names
+                # the content, so the loser of a race writes the same bytes.
+                await obstore.put_async(self._objects, key, path)
+                return True
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def delete_folder(self, prefix: str) -> int:
+        """Delete every object under `prefix`; how many there were."""
+        with _translated():
+            count = 0
+            async for batch in obstore.list(self._objects, prefix):
+                paths = [entry["path"] for entry in batch]
+                count += len(paths)
+                await obstore.delete_async(self._objects, paths)
+        if self.local_root is not None:
+            _remove_empty_folders(self.local_root / prefix)
+        return count
+
+    async def delete(self, key: str) -> bool:
+        """Delete one object; False when there was none."""
+        if not await self.exists(key):
+            return False
+        with _translated():
+            await obstore.delete_async(self._objects, key)
+        return True
+
+    async def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly under `prefix`, sorted."""
+        with _translated():
+            listing = await obstore.list_with_delimiter_async(self._objects, prefix)
+        return sorted(str(path).rsplit("/", 1)[-1] for path in listing["common_prefixes"])
+
+    async def objects(self, prefix: str) -> list[str]:
+        """Names of the objects directly under `prefix`, sorted."""
+        with _translated():
+            listing = await obstore.list_with_delimiter_async(self._objects, prefix)
+        return sorted(str(entry["path"]).rsplit("/", 1)[-1] for entry in listing["objects"])
+
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """The object's bytes in pieces of about a megabyte."""
+        with _translated():
+            result = await obstore.get_async(self._objects, key)
+            async for chunk in result.stream(min_chunk_size=2**20):
+                yield bytes(chunk)
+
+    @asynccontextmanager
+    async def local_file(self, key: str) -> AsyncIterator[Path]:
+        """A readable path of the object: in place, or a copy that is removed afterwards.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        if self.local_root is not None:
+            path = self.local_root / key
+            if not path.is_file():
+                raise FileNotFoundError(errno.ENOENT, "no such object")
+            yield path
+            return
+        staged = self.new_staging_path()
+        try:
+            await self._download(key, staged)
+            yield staged
+        finally:
+            staged.unlink(missing_ok=True)
+
+    async def _download(self, key: str, path: Path) -> None:
+        with path.open("wb") as file:
+            async for chunk in self.stream(key):
+                file.write(chunk)
+
+
+def open_store(settings: Settings) -> SlideStore:
+    """The store that the settings name."""
+    return SlideStore(settings.store_url or str(settings.data_dir / "store"), settings.data_dir / "scratch")
+
+
+def _local_root(url: str) -> Path | None:
+    if "://" not in url:
+        return Path(url).resolve()
+    if url.startswith("file://"):
+        return Path(url.removeprefix("file://")).resolve()
+    return None
+
+
+def _link(path: Path, target: Path) -> bool:
+    """Hard link, then the old name goes: atomic, and it fails where a rename would overwrite."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    for root, _, _ in os.walk(folder, topdown=False):
+        try:
+            os.rmdir(root)
+        except OSError:  # somebody writes here again: an upload of the same slide
+            return
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """The store's own errors carry paths and credentials; ours do not."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, BaseError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
+            raise StorageFull("The slide store is full; delete slides or add space, then try again.") from error
+        raise StorageUnavailable("The slide store does not answer; try again shortly.") from error

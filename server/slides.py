@@ -1,0 +1,187 @@
+"""A slide's record and the catalogue of a tenant's slides.
+
+The record (`slide.json`) holds what only the upload knew and what the last encode found out. Whether a slide is
+ready is never stored: it is ready when its embedding is there, so the two cannot disagree.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from redis.asyncio import Redis
+from redis.asyncio.lock import Lock
+
+from encoders.types import SlideFacts
+from server.errors import NotFound
+from server.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
+
+Status = Literal["queued", "encoding", "ready", "failed"]
+Priority = Literal["routine", "urgent"]
+
+
+class SlideError(BaseModel):
+    """Why a slide failed: a stable code and one sentence that says what to do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    detail: str
+
+
+class SlideRecord(BaseModel):
+    """`slide.json`. `generation` tells two uploads of the same content apart, with a delete in between."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    tenant: str
+    generation: str
+    filename: str
+    size_bytes: int
+    created_at: datetime
+    vendor: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mpp: float | None = None
+    objective_power: float | None = None
+    mpp_override: float | None = None
+    priority: Priority = "routine"
+    encoder_id: str
+    tile_count: int | None = None
+    error: SlideError | None = None
+
+    @property
+    def paths(self) -> SlidePaths:
+        """Where its objects are."""
+        return SlidePaths(self.tenant, self.id)
+
+    def with_facts(self, facts: SlideFacts) -> "SlideRecord":
+        """The record with what the file says of itself; an override of µm/px stays visible as `mpp`."""
+        return self.model_copy(
+            update={
+                "vendor": facts.vendor,
+                "width": facts.width,
+                "height": facts.height,
+                "mpp": self.mpp_override or facts.mpp,
+                "objective_power": facts.objective_power,
+            }
+        )
+
+
+class Slide(BaseModel):
+    """The Slide of the HTTP contract. Sizes in bytes, width and height in level-0 pixels, mpp in µm/px."""
+
+    id: str
+    object: Literal["slide"] = "slide"
+    status: Status
+    filename: str
+    size_bytes: int
+    vendor: str | None
+    width: int | None
+    height: int | None
+    mpp: float | None
+    objective_power: float | None
+    tile_count: int | None
+    encoder_id: str | None
+    error: SlideError | None
+    created_at: datetime = Field(description="RFC 3339")
+
+
+def describe(record: SlideRecord, status: Status) -> Slide:
+    """The public view of a record."""
+    shown = record.model_dump(exclude={"tenant", "generation", "mpp_override", "priority"})
+    return Slide(**shown, status=status)
+
+
+def now() -> datetime:
+    """The current time in UTC, to the millisecond."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class SlideCatalogue:
+    """Records of all tenants. Updates are serialised by a lock in Redis: API and worker both write."""
+
+    def __init__(self, store: SlideStore, redis: Redis, encoder_id: Callable[[float | None], str]) -> None:
+        """`encoder_id` names the served encoders for an override of µm/px."""
+        self._store = store
+        self._redis = redis
+        self._encoder_id = encoder_id
+
+    def new_record(self, tenant: str, slide_id: str, filename: str, size_bytes: int) -> SlideRecord:
+        """The record of a slide that was just received."""
+        return SlideRecord(
+            id=slide_id,
+            tenant=tenant,
+            generation=secrets.token_hex(8),
+            filename=filename,
+            size_bytes=size_bytes,
+            created_at=now(),
+            encoder_id=self._encoder_id(None),
+        )
+
+    def with_override(self, record: SlideRecord, mpp: float | None) -> SlideRecord:
+        """The record with another µm/px, under the encoder id that goes with it."""
+        override = {"mpp_override": mpp, "mpp": mpp or record.mpp, "encoder_id": self._encoder_id(mpp)}
+        return record.model_copy(update=override)
+
+    async def find(self, tenant: str, slide_id: str) -> SlideRecord | None:
+        """The record, or None when this tenant has no such slide."""
+        if not SLIDE_ID_PATTERN.fullmatch(slide_id):
+            return None
+        content = await self._store.get(SlidePaths(tenant, slide_id).record)
+        return None if content is None else self._under_served_encoder(content)
+
+    async def require(self, tenant: str, slide_id: str) -> SlideRecord:
+        """The record.
+
+        Raises:
+            NotFound: this tenant has no such slide.
+        """
+        record = await self.find(tenant, slide_id)
+        if record is None:
+            raise NotFound("There is no slide with this id; upload it to POST /v1/slides first.")
+        return record
+
+    async def create(self, record: SlideRecord) -> bool:
+        """Store a new record; False when the slide was there already."""
+        return await self._store.create(record.paths.record, record.model_dump_json().encode())
+
+    def lock(self, tenant: str, slide_id: str) -> Lock:
+        """Held while the slide's record comes, changes or goes; lost after 15 s, should its holder die."""
+        return self._redis.lock(f"eyepiece:{{{tenant}}}:record:{slide_id}", timeout=15)
+
+    async def update(self, record: SlideRecord, change: Callable[[SlideRecord], SlideRecord]) -> SlideRecord | None:
+        """Apply `change` to the stored record; None when that upload of the slide is gone meanwhile."""
+        async with self.lock(record.tenant, record.id):
+            stored = await self.find(record.tenant, record.id)
+            if stored is None or stored.generation != record.generation:
+                return None
+            changed = change(stored)
+            if changed != stored:
+                await self._store.put(changed.paths.record, changed.model_dump_json().encode())
+            return changed
+
+    async def page(self, tenant: str, *, after: str, limit: int) -> tuple[list[SlideRecord], bool]:
+        """Up to `limit` records with ids above `after`, in order of id, and whether there are more."""
+        ids = [name for name in await self.ids(tenant) if name > after]
+        records = [await self.find(tenant, slide_id) for slide_id in ids[:limit]]
+        return [record for record in records if record is not None], len(ids) > limit
+
+    async def ids(self, tenant: str) -> list[str]:
+        """The ids of all slide folders of a tenant, with a record or without."""
+        return await self._store.folders(slides_folder(tenant))
+
+    def _under_served_encoder(self, content: bytes) -> SlideRecord:
+        """What another model found out about the slide does not hold for the one that is served now."""
+        record = SlideRecord.model_validate_json(content)
+        served = self._encoder_id(record.mpp_override)
+        if record.encoder_id == served:
+            return record
+        return record.model_copy(update={"encoder_id": served, "error": None, "tile_count": None})
+
+    async def tenants(self) -> list[str]:
+        """Every tenant that has a slide."""
+        return await self._store.folders("tenants")

@@ -1,0 +1,190 @@
+"""Makes golden/longnet.safetensors: outputs of the published slide encoder's own code under synthetic weights.
+
+The reference is github.com/prov-gigapath/prov-gigapath at commit 09d8e87, run unmodified on the CPU:
+
+    git clone https://github.com/prov-gigapath/prov-gigapath && git -C prov-gigapath checkout 09d8e87
+    pip install einops
+    python tests/encoders/slide_encoder/make_golden.py --reference prov-gigapath
+
+What it needs that a CPU has not is substituted from outside: FlashAttention by PyTorch's own kernel of the same
+formula, fairscale and timm (used for training and registration only) by empty modules, and `np` in the module
+that evaluates the segment lengths, which numpy 2 prints as np.int64(...).
+
+The file holds its own inputs and weights (fp16, so exact), so nothing depends on a random generator's stream:
+`weights.<name>`, `tile_features`, `coords`; per case of the JSON in its metadata, some rows of every state and of
+`encoder_out`, the mean of each over all tokens, and the four published outputs.
+"""
+
+import argparse
+import json
+import math
+import sys
+import types
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+COMMIT = "09d8e87"
+IN_CHANS, EMBED_DIM, DEPTH, SLIDE_NGRIDS = 8, 48, 2, 64
+ROWS_KEPT = 24
+
+PUBLISHED_MAX_WSI_SIZE = 262144
+# 16 heads: every length around a segment's border and below the largest ratio. 12 and 3 heads: head groups that
+# do not come out even. Smaller slides: more branches of several segments, most of them misaligned.
+CASES: dict[str, dict[str, int]] = {
+    **{f"heads16_tiles{n}": {"tiles": n, "num_heads": 16} for n in (1, 7, 10, 15, 130, 1023, 1024, 1025, 1501)},
+    **{f"heads12_tiles{n}": {"tiles": n, "num_heads": 12} for n in (7, 130, 1025)},
+    "heads3_tiles1025": {"tiles": 1025, "num_heads": 3},
+    **{
+        f"wsi{size}_heads{heads}": {"tiles": 1501, "num_heads": heads, "max_wsi_size": size}
+        for size, heads in ((20000, 16), (4096, 12), (2000, 16), (512, 12))
+    },
+}
+
+
+def main() -> None:
+    """Run every case through the reference and write the file beside this script."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reference", type=Path, required=True, help="a checkout of prov-gigapath")
+    slide_encoder = import_reference(parser.parse_args().reference)
+    weights, tensors = synthetic_inputs()
+    for name, case in CASES.items():
+        model = build_reference(slide_encoder, **{k: v for k, v in case.items() if k != "tiles"})
+        model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True)
+        inputs = (tensors[key][: case["tiles"]].float() for key in ("tile_features", "coords"))
+        tensors |= {f"{name}.{key}": value for key, value in run_reference(model, *inputs).items()}
+    tensors |= {f"weights.{name}": value for name, value in weights.items()}
+    metadata = {"reference": f"prov-gigapath/prov-gigapath@{COMMIT}", "cases": json.dumps(CASES)}
+    target = Path(__file__).parent / "golden" / "longnet.safetensors"
+    save_file({key: value.contiguous() for key, value in tensors.items()}, target, metadata)
+
+
+def import_reference(checkout: Path) -> types.ModuleType:
+    """The reference's slide_encoder module, with what a CPU lacks substituted."""
+    for name, names in {
+        "fairscale": [],
+        "fairscale.nn": ["checkpoint_wrapper", "wrap"],
+        "timm": [],
+        "timm.models": [],
+        "timm.models.layers": ["drop_path"],
+        "timm.models.registry": ["register_model"],
+        "huggingface_hub": [],
+    }.items():
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__dict__.update(dict.fromkeys(names, lambda unchanged, *_: unchanged))
+    sys.path.insert(0, str(checkout))
+    import gigapath.slide_encoder as slide_encoder
+    import torchscale.architecture.config as config
+    import torchscale.component.multihead_attention as attention
+
+    config.np = np
+    attention.flash_attn_func = cpu_flash_attention
+    return slide_encoder
+
+
+def cpu_flash_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    """[b, l, h, d] each → output [b, l, h, d], log-sum-exp [b, h, l]; no mask, dropout or causality."""
+    heads_first = (x.transpose(1, 2) for x in (query, key, value))
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*heads_first)
+    return out.transpose(1, 2), lse
+
+
+def build_reference(slide_encoder: types.ModuleType, num_heads: int, max_wsi_size: int = PUBLISHED_MAX_WSI_SIZE) -> Any:
+    """The reference model at toy size; its sizes are looked up by name in a table of configurations."""
+    import torchscale.model.LongNetConfig as configurations
+
+    setattr(
+        configurations,
+        f"LongNet_{DEPTH}_layers_{EMBED_DIM}_dim",
+        {
+            "encoder_layers": DEPTH,
+            "encoder_embed_dim": EMBED_DIM,
+            "encoder_ffn_embed_dim": 4 * EMBED_DIM,
+            "encoder_attention_heads": num_heads,
+            "flash_attention": True,
+        },
+    )
+    model = slide_encoder.LongNetViT(
+        in_chans=IN_CHANS,
+        embed_dim=EMBED_DIM,
+        depth=DEPTH,
+        slide_ngrids=SLIDE_NGRIDS,
+        max_wsi_size=max_wsi_size,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+    )
+    return model.eval()
+
+
+@torch.no_grad()
+def run_reference(model: Any, tile_features: Tensor, coords: Tensor) -> dict[str, Tensor]:
+    """One slide through the reference: its hidden states by a hook on its encoder, its outputs by its forward."""
+    recorded: list[dict[str, Any]] = []
+    model.encoder.register_forward_hook(lambda module, args, result: recorded.append(result))
+    outputs = {}
+    for pooled, name in ((False, "cls"), (True, "global_pool")):
+        model.global_pool = pooled
+        outputs[name] = model(tile_features[None], coords[None])[0][0]
+        outputs[f"all_layer_{name}"] = torch.cat(model(tile_features[None], coords[None], all_layer_embed=True))
+    states = torch.cat([*recorded[1]["encoder_states"], recorded[1]["encoder_out"]])
+    rows = kept_rows(len(tile_features) + 1)
+    return outputs | {
+        "rows": rows,
+        "states": states[:-1, rows],
+        "encoder_out": states[-1, rows],
+        "means": states.mean(dim=1),
+    }
+
+
+def kept_rows(tokens: int) -> Tensor:
+    """Token numbers whose values are kept: the first ones, the last ones, and some between."""
+    edge = torch.arange(min(6, tokens))
+    between = torch.linspace(0, tokens - 1, ROWS_KEPT - 2 * len(edge)).round().long() if tokens > 6 else edge
+    return torch.cat([edge, tokens - 1 - edge, between]).unique()
+
+
+def synthetic_inputs() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights by published name, and features and coordinates of the largest case. No bias is zero."""
+    tiles = max(case["tiles"] for case in CASES.values())
+    random = torch.Generator().manual_seed(20260)
+    features = torch.randn(tiles, IN_CHANS, generator=random).half()
+    coords = (torch.rand(tiles, 2, generator=random) * SLIDE_NGRIDS * 256).floor()
+    shapes = published_shapes()
+    return {name: synthetic_weight(name, shape, random) for name, shape in shapes.items()}, {
+        "tile_features": features,
+        "coords": coords,
+    }
+
+
+def synthetic_weight(name: str, shape: tuple[int, ...], random: torch.Generator) -> Tensor:
+    """Values that keep every part of the model at work: norms near 1, sharp attention, biases far from 0."""
+    values = torch.randn(shape, generator=random)
+    if name.endswith("bias") or name == "cls_token":
+        return (0.3 * values).half()
+    return (1 + 0.2 * values if len(shape) == 1 else 1.5 * values / math.sqrt(shape[1])).half()
+
+
+def published_shapes() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the published state dict, at toy size."""
+    width, hidden = EMBED_DIM, 4 * EMBED_DIM
+    shapes: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, width)}
+    linears = {"patch_embed.proj": (width, IN_CHANS)}
+    norms = {"encoder.layer_norm": width, "norm": width}
+    for layer in (f"encoder.layers.{number}" for number in range(DEPTH)):
+        linears |= {f"{layer}.self_attn.{name}_proj": (width, width) for name in ("q", "k", "v", "out")}
+        linears |= {f"{layer}.ffn.fc1": (hidden, width), f"{layer}.ffn.fc2": (width, hidden)}
+        norms |= {f"{layer}.{name}": width for name in ("self_attn_layer_norm", "final_layer_norm")}
+        norms |= {f"{layer}.self_attn.inner_attn_ln": width, f"{layer}.ffn.ffn_layernorm": hidden}
+    for name, shape in linears.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name, size in norms.items():
+        shapes |= {f"{name}.weight": (size,), f"{name}.bias": (size,)}
+    return shapes
+
+
+if __name__ == "__main__":
+    main()

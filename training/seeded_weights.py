@@ -1,0 +1,34 @@
+"""Random weights drawn by numpy from shapes alone: the same bytes on every machine and with every torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def seeded_weights(shapes: Shapes, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+    """One float32 array per name, drawn in the order given.
+
+    Matrices keep the variance of their input; vectors lie near 1 (norm weights) or 0 (biases), but not on them,
+    so that a vector loaded under a wrong name changes the output.
+    """
+    return {name: _drawn(name, shape, rng) for name, shape in shapes.items()}
+
+
+def write_weights(path: Path, weights: dict[str, NDArray[np.float32]]) -> None:
+    """A safetensors file readable by others as any new file is: safetensors' own writer makes it owner-only."""
+    # transformers refuses a file that does not name its framework.
+    path.write_bytes(save(weights, metadata={"format": "pt"}))
+
+
+def _drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+    noise = rng.standard_normal(shape, dtype=np.float32)
+    if len(shape) == 1:
+        centre = 1.0 if name.endswith("weight") else 0.0
+        return np.asarray(centre + 0.1 * noise, dtype=np.float32)
+    fan_in = int(np.prod(shape[1:]))
+    return np.asarray(noise / np.sqrt(fan_in), dtype=np.float32)
