@@ -3,6 +3,7 @@
 Order of the commands as in a first day: demo, doctor, up … then the parts, then the client, then housekeeping.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -235,21 +236,33 @@ def _settings(**given: Any) -> "Settings":
 
 def main() -> None:
     """The console script: errors that have a sentence end as that sentence and their exit code."""
+    code = _run()
+    sys.stdout.flush()
+    if "obstore" in sys.modules:
+        # Its threads may still hold Python objects when the interpreter is torn down, which then aborts the
+        # process after all was done (PyO3/pyo3-async-runtimes#40). So it is not torn down.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _run() -> int:
     from model_store.errors import EyepieceError
 
     try:
         app()
+    except SystemExit as end:  # how typer ends
+        return end.code if isinstance(end.code, int) else ExitCode.OK
     except CommandError as error:
-        _fail(str(error), error.exit_code)
+        return _fail(str(error), error.exit_code)
     except EyepieceError as error:  # a model that is not installed, a tenant's name that cannot be one
-        _fail(error.detail, ExitCode.USAGE)
-    except KeyboardInterrupt:
-        _fail("Interrupted.", ExitCode.INTERRUPTED)
+        return _fail(error.detail, ExitCode.USAGE)
+    return ExitCode.OK
 
 
-def _fail(sentence: str, exit_code: ExitCode) -> None:
+def _fail(sentence: str, exit_code: ExitCode) -> ExitCode:
     sys.stderr.write(f"eyepiece: {sentence}\n")
-    sys.exit(exit_code)
+    sys.stderr.flush()
+    return exit_code
 
 
 if __name__ == "__main__":

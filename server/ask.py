@@ -277,7 +277,9 @@ def _message(message: Message) -> dict[str, Any]:
         "role": message.role,
         "content": [
             {"type": "image_embeds", "image_embeds": slide.npy_base64, "uuid": slide.uuid},
-            {"type": "text", "text": f"{PLACEHOLDER}\n{message.text}"},
+            # The space keeps LLaVA's token ids under both LlamaTokenizer modes: it tokenised each side of the
+            # placeholder on its own (haotian-liu/LLaVA, mm_utils.tokenizer_image_token).
+            {"type": "text", "text": f"{PLACEHOLDER} \n{message.text}"},
         ],
     }
 

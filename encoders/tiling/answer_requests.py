@@ -1,5 +1,6 @@
 """The child's work: one open slide, and an answer to each request. Runs under the limits of limit_process."""
 
+import os
 from collections.abc import Iterator
 from functools import singledispatchmethod
 from pathlib import Path
@@ -45,7 +46,7 @@ def serve(pipes: ChildPipes, request: Open, degraded: list[str]) -> None:
     """Opens the slide, then answers until the parent closes its end. A SlideError is an answer too."""
     cv2.setNumThreads(1)
     try:
-        session = Session(OpenSlideReader(Path(request.path), request.limits), request.limits)
+        session = Session(OpenSlideReader(Path(os.fsdecode(request.path)), request.limits), request.limits)
     except (SlideError, MemoryError) as error:
         pipes.reply(_failed(error), _NO_BODY)
         return

@@ -25,13 +25,10 @@ from encoders.tiling.reader_limits import ReaderLimits
 from model_store.manifest import TilingSpec
 
 LENGTHS = struct.Struct(">II")
-# The largest header is `Open` with a path (4 KiB on Linux); replies are far smaller.
+# The largest header is `Open` with a path (4 KiB on Linux).
 MAX_HEADER_BYTES = 16_384
 MAX_THUMBNAIL_PX = 4_096
 MAX_BATCH_TILES = 1_024
-# Beyond this no scanner and no published tile encoder: 16 bytes per tile, 3 bytes per pixel.
-MAX_TILE_PX = 4_096
-
 Positive = Annotated[int, Field(gt=0, le=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
 Sentence = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,300}$")]
@@ -40,14 +37,22 @@ Sentence = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,300}$"
 class Message(BaseModel):
     """A frame's header."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        # A path need not be UTF-8.
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
 
 
 class Open(Message):
     """The first request; `path` never travels as a command-line argument, which every user could list."""
 
     ask: Literal["open"] = "open"
-    path: str
+    path: bytes
     limits: ReaderLimits
     parent_pid: int
 
@@ -134,10 +139,10 @@ _SLIDE_ERRORS: dict[str, type[SlideError]] = {
     for error in (UnsupportedFormat, UnreadableSlide, MissingMpp, ResolutionTooLow, NoTissue, SlideTooLarge)
 }
 
-Request = Annotated[PlanRequest | TilesRequest | ThumbnailRequest, Field(discriminator="ask")]
-Reply = Annotated[Opened | Planned | TilesReply | ThumbnailReply | Failed, Field(discriminator="reply")]
-REQUEST: TypeAdapter[PlanRequest | TilesRequest | ThumbnailRequest] = TypeAdapter(Request)
-REPLY: TypeAdapter[Opened | Planned | TilesReply | ThumbnailReply | Failed] = TypeAdapter(Reply)
+AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest
+AnyReply = Opened | Planned | TilesReply | ThumbnailReply | Failed
+REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="ask")])
+REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="reply")])
 
 
 def frame_head(message: Message, body_bytes: int = 0) -> bytes:

@@ -51,8 +51,8 @@ def demo(options: DemoOptions) -> None:
         done = stream_answer(client, Question(slide["id"], QUESTION))
         print(answer_footer(done))
         print(next_steps(client.base_url, slide["id"], done["conversation_id"], options.once), flush=True)
-        if not options.once and server.wait() != 0:
-            raise CommandError("The server ended by itself; see its messages above.", ExitCode.FAILED)
+        if not options.once:
+            _stay(server)
 
 
 @contextmanager
@@ -102,6 +102,14 @@ def next_steps(url: str, slide_id: str, conversation_id: str, once: bool) -> str
         f"  curl -N {url}/v1/slides/{slide_id}/questions "
         "-H 'Content-Type: application/json' -d '{\"question\": \"What do you see?\"}'\n"
     )
+
+
+def _stay(server: subprocess.Popen[bytes]) -> None:
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        return  # the normal end
+    raise CommandError("The server ended by itself; see its messages above.", ExitCode.FAILED)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

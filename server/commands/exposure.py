@@ -4,9 +4,9 @@ import asyncio
 
 from server.auth import list_keys
 from server.commands.checks import Finding, check_port
-from server.commands.keys import open_store
 from server.commands.outcome import CommandError, ExitCode
 from server.settings import Settings
+from server.slide_store import open_store
 
 
 def refuse_open_address(settings: Settings) -> None:

@@ -7,7 +7,7 @@ from server.auth import StoredKey, create_key, list_keys, revoke_key
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json
 from server.settings import Settings
-from server.slide_store import SlideStore
+from server.slide_store import open_store
 from server.slides import now
 
 
@@ -40,11 +40,6 @@ def revoke(settings: Settings, prefix: str) -> None:
     if asyncio.run(revoke_key(open_store(settings), prefix)) == 0:
         raise CommandError("No key begins like that: `eyepiece keys list` shows the beginnings.", ExitCode.USAGE)
     print("Revoked; servers that are running forget it within 15 seconds.")
-
-
-def open_store(settings: Settings) -> SlideStore:
-    """The store that the API opens with the same settings."""
-    return SlideStore(settings.store_url or str(settings.data_dir / "store"), settings.data_dir / "scratch")
 
 
 def rfc3339(moment: datetime | None) -> str | None:

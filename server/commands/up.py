@@ -5,10 +5,11 @@ All state is under the data folder. Secrets reach the processes through their en
 
 import os
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
@@ -134,7 +135,9 @@ class Plan:
         self.environment["EYEPIECE_LLM_API_KEY"] = secrets.token_urlsafe(32)
         command = _eyepiece("llm", "--host", "127.0.0.1", "--port", str(port))
         is_ready = http_probe("127.0.0.1", port, "/health")
-        return [self._component("vllm", command, self.environment, is_ready, SHUTDOWN_TIMEOUT_S)]
+        component = self._component("vllm", command, self.environment, is_ready, SHUTDOWN_TIMEOUT_S)
+        # SIGKILL would leave vLLM's engine process behind (seen with 0.32.0); on SIGTERM it takes it along.
+        return [replace(component, death_signal=signal.SIGTERM)]
 
     def encoder_workers(self, count: int) -> list[Component]:
         """`count` workers; each says at a port of its own when it is warm."""

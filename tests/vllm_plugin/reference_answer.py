@@ -42,7 +42,7 @@ class Reference:
         for number, question in enumerate(questions):
             prompt += f"USER: {'' if number else '<image> ' + chr(10)}{question} ASSISTANT:"
             turns.append(self.answer(prompt, slide, max_tokens))
-            prompt += f" {turns[-1]['text']}</s>"
+            prompt += f" {turns[-1]['text'].strip()}</s>"  # as LLaVA does: serve/cli.py strips its output
         return turns
 
     @torch.inference_mode()

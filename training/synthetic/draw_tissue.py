@@ -18,9 +18,11 @@ Plane = NDArray[np.float32]
 PERIOD_PX = 1_024
 # One pixel of the fields covers so many slide pixels; their features are hundreds of µm.
 FIELD_PX = 32
-# Optical density per unit of dye in R, G, B: blue-purple and pink, after Ruifrok and Johnston's stain vectors.
+# Field pixels beyond each edge of the slide, so that cubic interpolation never asks for a pixel outside the field.
+FIELD_MARGIN = 2
+# Optical density per unit of dye in R, G, B: blue-purple and pink.
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29], dtype=np.float32)
-EOSIN = np.array([0.07, 0.99, 0.11], dtype=np.float32)
+EOSIN = np.array([0.10, 0.88, 0.34], dtype=np.float32)
 GLASS = np.array([243.0, 242.0, 244.0], dtype=np.float32)
 # Grey levels; without it blank tiles compress to unrealistically few bytes.
 SCANNER_NOISE = 1.2
@@ -48,7 +50,8 @@ class TissueSlide:
     def __init__(self, *, seed: int, width_px: int, height_px: int, mpp: float) -> None:
         rng = np.random.default_rng(seed)
         self._seed = seed
-        shape = (height_px // FIELD_PX + 2, width_px // FIELD_PX + 2)
+        # One tile beyond the slide, which the last column and row of tiles may reach.
+        shape = tuple((side + TILE_PX) // FIELD_PX + 2 * FIELD_MARGIN for side in (height_px, width_px))
         field_um = FIELD_PX * mpp
         self._tissue = _outline(rng, shape) + 0.35 * _smooth_field(rng, shape, 160 / field_um)
         self._nests = _smooth_field(rng, shape, 90 / field_um)
@@ -61,8 +64,8 @@ class TissueSlide:
 
     def draw_tile(self, x: int, y: int) -> NDArray[np.uint8]:
         """RGB uint8 [256, 256, 3] of the level-0 pixels from (x, y)."""
-        tissue = self._at(self._tissue, x, y, 0.0, 30.0) * self._at(-self._gaps, x, y, -1.55, 8.0)
-        nests = self._at(self._nests, x, y, 0.25, 9.0)
+        tissue = self._at(self._tissue, x, y, 0.0, 90.0) * self._at(-self._gaps, x, y, -1.6, 30.0)
+        nests = self._at(self._nests, x, y, 0.25, 18.0)
         lymph = self._at(self._lymph, x, y, 1.1, 5.0) * (1 - nests)
         tumour, stroma, lymphocytes = (_crop(kind, x, y) for kind in self._kinds)
         grain, fibres = _crop(self._grain, x, y), _crop(self._fibres, x, y)
@@ -74,7 +77,7 @@ class TissueSlide:
     def _at(self, field: Plane, x: int, y: int, threshold: float, sharpness: float) -> Plane:
         """A field over one tile as a soft mask, 0 below and 1 above the threshold."""
         scale = 1 / FIELD_PX
-        matrix = np.array([[scale, 0, x * scale], [0, scale, y * scale]])
+        matrix = np.array([[scale, 0, x * scale + FIELD_MARGIN], [0, scale, y * scale + FIELD_MARGIN]])
         value = cv2.warpAffine(
             field,
             matrix,
@@ -82,7 +85,7 @@ class TissueSlide:
             flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return np.asarray(1 / (1 + np.exp(-sharpness * (value - threshold))), dtype=np.float32)
+        return np.asarray(np.clip(0.5 + sharpness / 4 * (value - threshold), 0, 1), dtype=np.float32)
 
     def _shine_through(self, haematoxylin: Plane, eosin: Plane, x: int, y: int) -> NDArray[np.uint8]:
         h, e = haematoxylin * self._stain[0], eosin * self._stain[1]
@@ -91,7 +94,7 @@ class TissueSlide:
         return np.asarray(np.clip(GLASS * np.exp(-density) + noise, 0, 255).round(), dtype=np.uint8)
 
 
-def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> Plane:
+def _outline(rng: np.random.Generator, shape: tuple[int, ...]) -> Plane:
     """Positive inside two or three overlapping pieces of tissue, negative towards the slide's edge."""
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     v, u = rows / (shape[0] - 1), columns / (shape[1] - 1)
@@ -101,33 +104,36 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> Plane:
         radius_u, radius_v = rng.uniform(0.20, 0.30, size=2)
         distance = np.hypot((u - centre_u) / radius_u, (v - centre_v) / radius_v)
         pieces = np.maximum(pieces, 1.0 - distance)
-    return pieces
+    to_edge = np.minimum(np.minimum(u, 1 - u), np.minimum(v, 1 - v))
+    return np.asarray(pieces - 12 * np.maximum(0.0, 0.15 - to_edge), dtype=np.float32)
 
 
-def _smooth_field(rng: np.random.Generator, shape: tuple[int, int], size: float) -> Plane:
+def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], size: float) -> Plane:
     """Noise of mean 0 and deviation 1 whose features are about `size` field pixels wide."""
     noise = cv2.GaussianBlur(rng.standard_normal(shape, dtype=np.float32), (0, 0), max(0.8, size / 2))
     return np.asarray((noise - noise.mean()) / max(1e-6, noise.std()), dtype=np.float32)
 
 
 def _noise_texture(rng: np.random.Generator, size_px: float) -> Plane:
-    return _blur_wrapped(rng.standard_normal((PERIOD_PX, PERIOD_PX), dtype=np.float32), size_px)
+    return _wrapped_noise(rng, size_px, size_px)
 
 
 def _fibre_texture(rng: np.random.Generator, mpp: float) -> Plane:
     """Wavy collagen: noise smeared along x, bent by a slow field, in -1 … 1."""
-    noise = rng.standard_normal((PERIOD_PX, PERIOD_PX), dtype=np.float32)
-    smeared = cv2.GaussianBlur(np.tile(noise, (3, 3)), (0, 0), sigmaX=18 / mpp, sigmaY=1.2 / mpp)
-    bend = _blur_wrapped(rng.standard_normal((PERIOD_PX, PERIOD_PX), dtype=np.float32), 25 / mpp) * (12 / mpp)
+    smeared = _wrapped_noise(rng, 18 / mpp, 1.2 / mpp)
+    bend = _wrapped_noise(rng, 25 / mpp, 25 / mpp) * (12 / mpp)
     rows, columns = np.mgrid[0:PERIOD_PX, 0:PERIOD_PX].astype(np.float32)
-    wavy = cv2.remap(smeared, columns + PERIOD_PX, rows + PERIOD_PX + bend, cv2.INTER_LINEAR)
-    return np.asarray(np.clip(wavy / (2 * wavy.std()), -1, 1), dtype=np.float32)
+    wavy = cv2.remap(smeared, columns, rows + bend, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    return np.asarray(np.clip(wavy / 2, -1, 1), dtype=np.float32)
 
 
-def _blur_wrapped(plane: Plane, size_px: float) -> Plane:
-    blurred = cv2.GaussianBlur(np.tile(plane, (3, 3)), (0, 0), max(0.6, size_px))
-    middle = blurred[PERIOD_PX : 2 * PERIOD_PX, PERIOD_PX : 2 * PERIOD_PX]
-    return np.asarray(middle / middle.std(), dtype=np.float32)
+def _wrapped_noise(rng: np.random.Generator, size_x: float, size_y: float) -> Plane:
+    """Noise of deviation 1 that repeats without a seam, blurred by a Gaussian of these sigmas in pixels."""
+    spectrum = np.fft.rfft2(rng.standard_normal((PERIOD_PX, PERIOD_PX)))
+    along_y, along_x = np.fft.fftfreq(PERIOD_PX)[:, np.newaxis], np.fft.rfftfreq(PERIOD_PX)
+    spectrum *= np.exp(-2 * np.pi**2 * ((size_x * along_x) ** 2 + (size_y * along_y) ** 2))
+    plane = np.fft.irfft2(spectrum, (PERIOD_PX, PERIOD_PX))
+    return np.asarray(plane / plane.std(), dtype=np.float32)
 
 
 def _nuclei_texture(rng: np.random.Generator, kind: Nuclei, mpp: float) -> Plane:

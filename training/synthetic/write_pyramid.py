@@ -50,7 +50,7 @@ def _write_levels(tiff: tifffile.TiffWriter, draw_tile: DrawTile, size: tuple[in
     while True:
         height, width = picture.shape[:2]
         _write_level(tiff, _tiles_of(picture), (width, height), size, mpp)
-        if max(width, height) <= LAST_LEVEL_PX:
+        if max(width, height) <= LAST_LEVEL_PX or min(width, height) < LEVEL_STEP:
             return
         smaller = (width // LEVEL_STEP, height // LEVEL_STEP)
         picture = np.asarray(cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA), dtype=np.uint8)

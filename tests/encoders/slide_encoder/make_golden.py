@@ -96,10 +96,10 @@ def cpu_flash_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> t
 
 def build_reference(slide_encoder: types.ModuleType, num_heads: int, max_wsi_size: int = PUBLISHED_MAX_WSI_SIZE) -> Any:
     """The reference model at toy size; its sizes are looked up by name in a table of configurations."""
-    import torchscale.model.LongNetConfig as configurations
+    from torchscale.model import LongNetConfig
 
     setattr(
-        configurations,
+        LongNetConfig,
         f"LongNet_{DEPTH}_layers_{EMBED_DIM}_dim",
         {
             "encoder_layers": DEPTH,

@@ -1,0 +1,130 @@
+"""A child process and the two pipes to it: frames out, frames in before a deadline. Knows nothing of slides."""
+
+import fcntl
+import os
+import select
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import IO
+
+from pydantic import ValidationError
+
+from encoders.errors import ReaderDied
+from encoders.tiling.reader_protocol import REPLY, AnyReply, Message, frame_head, read_frame
+
+# A megabyte instead of 64 KiB: fewer wake-ups per batch. The kernel may grant less.
+_PIPE_BYTES = 2**20
+
+
+class ReaderChannel:
+    """Starts the child. Whatever goes wrong with it kills it, is raised as ReaderDied, and so is every later call."""
+
+    def __init__(self, command: Sequence[str], deadline_s: float) -> None:
+        self._deadline_s = deadline_s
+        self._child: subprocess.Popen[bytes] | None = _start_child(command)
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, None once it is reaped."""
+        return self._child.pid if self._child else None
+
+    def send(self, request: Message) -> None:
+        """One frame without a body; it fits into the pipe's buffer, so a child that does not read cannot block us."""
+        pipe = _open_pipe(self._require_child().stdin)
+        try:
+            pipe.write(frame_head(request))
+        except BrokenPipeError:
+            raise self._dead("The process that reads the slide ended unexpectedly; try again.") from None
+
+    def receive(self, max_body_bytes: int) -> tuple[AnyReply, bytearray]:
+        """The next frame, its header valid and its body within `max_body_bytes`, or the deadline's end."""
+        until = time.monotonic() + self._deadline_s
+        try:
+            header, body = read_frame(lambda size: self._read_exactly(size, until), max_body_bytes)
+            return REPLY.validate_json(header), body
+        except (ValueError, ValidationError):
+            raise self.disbelieve() from None
+
+    def disbelieve(self) -> ReaderDied:
+        """Ends the child because its answer cannot be true; gives the error to raise."""
+        return self._dead("The process that reads the slide gave an impossible answer and was stopped; try again.")
+
+    def close(self) -> None:
+        """Kills and reaps the child; may be called again."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        _open_pipe(child.stdin).close()
+        _open_pipe(child.stdout).close()
+
+    def _read_exactly(self, size: int, until: float) -> bytearray:
+        descriptor = _open_pipe(self._require_child().stdout).fileno()
+        buffer = bytearray(size)
+        filled = 0
+        while filled < size:
+            if not _readable(descriptor, until):
+                raise self._dead(f"The slide's reader gave no answer within {self._deadline_s:g} s and was stopped.")
+            got = os.readv(descriptor, [memoryview(buffer)[filled:]])
+            if not got:
+                raise self._dead("The process that reads the slide ended unexpectedly; try again.")
+            filled += got
+        return buffer
+
+    def _require_child(self) -> "subprocess.Popen[bytes]":
+        if self._child is None:
+            raise ReaderDied("The reader of this slide has ended; try again.")
+        return self._child
+
+    def _dead(self, detail: str) -> ReaderDied:
+        self.close()
+        return ReaderDied(detail)
+
+
+def _start_child(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # parsers print file names, which can be PHI
+        bufsize=0,
+        cwd="/",
+        env=_child_environment(),
+        start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
+    )
+    _widen(_open_pipe(child.stdout))
+    return child
+
+
+def _child_environment() -> dict[str, str]:
+    """Nothing of ours, above all no secret; single-threaded numerics and two arenas keep the address space small."""
+    environment = {
+        "LC_ALL": "C.UTF-8",
+        "MALLOC_ARENA_MAX": "2",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"):  # how some installations find Python itself
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    return environment
+
+
+def _open_pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    assert pipe is not None, "the child is started with both pipes"
+    return pipe
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _readable(descriptor: int, until: float) -> bool:
+    poll = select.poll()  # select() fails beyond descriptor 1023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))

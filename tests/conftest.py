@@ -1,0 +1,15 @@
+"""Fixtures that more than one package's tests need."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"
+
+
+@pytest.fixture(scope="session")
+def shared_slides() -> Path:
+    """Public slides, good and bad, that are too large or not ours to keep in the repository."""
+    if not SHARED_SLIDES.is_dir():
+        pytest.skip("the folder of public test slides (../shared/slides) is not here")
+    return SHARED_SLIDES

@@ -1,0 +1,46 @@
+"""Slides drawn in code, and the demo model's tiling."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoders.types import TileFeatures, TilePlan
+from model_store.manifest import TilingSpec, packaged_manifest
+from training.synthetic.write_slide import write_sample_slide
+
+
+@pytest.fixture(scope="session")
+def tiling() -> TilingSpec:
+    return packaged_manifest("demo").tiling
+
+
+@pytest.fixture(scope="session")
+def sample_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2048 × 1536 px at 0.5 µm/px, two levels."""
+    path = tmp_path_factory.mktemp("slides") / "sample.svs"
+    write_sample_slide(path, seed=7, width_px=2048, height_px=1536)
+    return path
+
+
+@pytest.fixture
+def plan() -> TilePlan:
+    return TilePlan(
+        width=2_000,
+        height=1_200,
+        mpp=0.25,
+        mpp_source="property",
+        objective_power=40.0,
+        target_mpp=0.5,
+        tile_px=256,
+        tile_px_level0=512.0,
+        level=0,
+        read_px=512,
+        coords=np.array([[0, 0], [1024, 0], [512, 512]], dtype=np.int64),
+    )
+
+
+@pytest.fixture
+def features(plan: TilePlan) -> TileFeatures:
+    values = np.random.default_rng(0).standard_normal((3, 24)).astype(np.float32)
+    return TileFeatures(plan, values)

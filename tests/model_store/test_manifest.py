@@ -1,0 +1,77 @@
+"""Manifests are read strictly: what is not understood is an error that names the field."""
+
+from pathlib import Path
+
+import pytest
+
+from model_store.errors import ModelError
+from model_store.manifest import load_manifest, packaged_manifest, packaged_manifest_text, parse_manifest
+
+DEMO = packaged_manifest_text("demo")
+
+
+def test_the_packaged_demo_says_what_it_is() -> None:
+    demo = packaged_manifest("demo")
+
+    assert demo.name == "demo"
+    assert demo.slide_encoder.in_chans == demo.tile_encoder.feature_dim
+    assert demo.slide_encoder.embed_dim < demo.llm.projector_width, "the demo must exercise the padding"
+
+
+def test_the_demo_notice_is_one_sentence_that_warns() -> None:
+    notice = packaged_manifest("demo").notice
+
+    assert notice.count(".") == 1
+    for words in ("Research use only", "not a diagnosis", "untrained", "meaningless", "synthetic tissue"):
+        assert words in notice
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ModelError, match=r"no model 'nope'; known are: .*demo"):
+        packaged_manifest("nope")
+
+
+@pytest.mark.parametrize("name", ["../demo", "demo.toml", ""])
+def test_a_name_never_becomes_a_path(name: str) -> None:
+    with pytest.raises(ModelError, match="There is no model"):
+        packaged_manifest(name)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("tile_px = 256", "tile_px = 0", "tiling.tile_px"),
+        ("target_mpp = 0.5", "target_mpp = nan", "tiling.target_mpp"),
+        ('order = "raster"', 'order = "random"', "tiling.order"),
+        ("slide_tokens = 32", "slide_tokens = 32\npooling = 1", "slide_encoder.pooling"),
+        ("licence = ", "license = ", "licence"),
+        ('weights = "tile_encoder/', 'weights = "../tile_encoder/', "tile_encoder.weights"),
+        ('name = "demo"', 'name = "../demo"', "name"),
+        ("max_tokens = 48", "max_tokens = 48\ntop_p = 0.0", "llm.generation.top_p"),
+    ],
+)
+def test_a_wrong_field_is_named(old: str, new: str, field: str) -> None:
+    assert old in DEMO
+
+    with pytest.raises(ModelError, match=f"wrong at '{field}'"):
+        parse_manifest(DEMO.replace(old, new, 1))
+
+
+def test_text_that_is_not_toml_is_refused() -> None:
+    with pytest.raises(ModelError, match="not valid TOML"):
+        parse_manifest("name = ")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_an_unreadable_manifest_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "manifest.toml"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ModelError, match="no readable manifest"):
+        load_manifest(path)
+
+
+def test_a_manifest_cannot_be_changed_after_it_was_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        packaged_manifest("demo").tiling.tile_px = 1  # type: ignore[misc]

@@ -1,0 +1,52 @@
+"""One vLLM server with the demo model for all tests of the plugin, and slides to send to it."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_store.installed import InstalledModel
+from tests.vllm_server import VLLM_PYTHON, VllmServer, running_vllm
+from training.untrained_demo import make_untrained_demo
+
+REFERENCE = Path(__file__).parent / "reference_answer.py"
+
+Conversations = list[dict[str, Any]]
+Answers = list[list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
+    """The untrained demo model, freshly made."""
+    return make_untrained_demo(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """The Python of vLLM's environment."""
+    if not VLLM_PYTHON.exists():
+        pytest.skip("vLLM's environment .venv-vllm is not built")
+    return VLLM_PYTHON
+
+
+@pytest.fixture(scope="session")
+def vllm(demo: InstalledModel, vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    """A running server with the demo model."""
+    with running_vllm(demo.llm_folder, demo.manifest.llm.served_name, tmp_path_factory.mktemp("vllm")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def reference(demo: InstalledModel, vllm_python: Path) -> Callable[[Conversations], Answers]:
+    """What plain transformers answers to conversations; see reference_answer.py."""
+
+    def answer(conversations: Conversations) -> Answers:
+        request = json.dumps({"folder": str(demo.llm_folder), "conversations": conversations})
+        run = subprocess.run([vllm_python, REFERENCE], input=request, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        return list(json.loads(run.stdout))
+
+    return answer
