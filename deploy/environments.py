@@ -124,8 +124,9 @@ def run_step(command: Sequence[str | Path], advice: str, extra_environment: Mapp
 
 
 INDEX_ADVICE = (
-    "Installing failed, see the lines above: check that this machine reaches its package index "
-    "(`pip config list` shows which one) and run the same command again; what is downloaded is kept."
+    "Installing failed, see the lines above: check that this machine reaches its package index (`pip config "
+    "list` shows which one; without a GPU or a wheel folder of your own download.pytorch.org is needed too) and "
+    "run the same command again; what is downloaded is kept."
 )
 
 
@@ -142,9 +143,7 @@ def make_venv(environment: Environment) -> None:
     """An empty virtual environment, unless there is one of the same Python already."""
     if environment.python.exists():
         version = "import sys; print(sys.version)"
-        found = subprocess.run(
-            [environment.python, "-c", version], capture_output=True, text=True, check=False
-        )
+        found = subprocess.run([environment.python, "-c", version], capture_output=True, text=True, check=False)
         if found.stdout.strip() == sys.version.strip():
             return
     run_step(
@@ -178,9 +177,7 @@ def require_disk(outdated: Sequence[Environment], builds: str) -> None:
     Raises:
         SetupError: less is free than the outdated environments need.
     """
-    needed_gb = sum(
-        NEEDED_GB[builds][environment.name] for environment in outdated if not environment.stamp.exists()
-    )
+    needed_gb = sum(NEEDED_GB[builds][environment.name] for environment in outdated if not environment.stamp.exists())
     free_gb = shutil.disk_usage(ROOT).free / 1e9
     if free_gb < needed_gb:
         raise SetupError(
@@ -196,9 +193,7 @@ def require_writable_root() -> None:
         SetupError: it is read-only.
     """
     if not os.access(ROOT, os.W_OK):
-        raise SetupError(
-            "The environments are made inside the checkout and it is read-only: clone it elsewhere."
-        )
+        raise SetupError("The environments are made inside the checkout and it is read-only: clone it elsewhere.")
 
 
 def bring_up_to_date(outdated: Sequence[Environment], builds: str) -> None:

@@ -10,9 +10,7 @@ from urllib.request import url2pathname
 
 def read_pip_configuration(python: Path) -> dict[str, str]:
     """pip's options by name; a variable beats a file, a section for `install` beats the global one."""
-    listed = subprocess.run(
-        [python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
-    ).stdout
+    listed = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False).stdout
     options: dict[str, str] = {}
     for section in ("global.", "install.", ":env:."):
         for line in listed.splitlines():

@@ -35,7 +35,10 @@ DataDir = Annotated[
     Path | None, typer.Option(help="Folder of all local state.", show_default="EYEPIECE_DATA_DIR or ./data")
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="EYEPIECE_HOST or 127.0.0.1")]
-Port = Annotated[int | None, typer.Option(help="Port to listen on.", show_default="EYEPIECE_PORT or 8000")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Port to listen on.", show_default="EYEPIECE_PORT or 8000"),
+]
 Model = Annotated[str | None, typer.Option(help="Name of the model to serve.", show_default="EYEPIECE_MODEL or demo")]
 Url = Annotated[str, typer.Option(envvar="EYEPIECE_URL", help="The server.")]
 Key = Annotated[
@@ -53,7 +56,7 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 def demo(
     once: Annotated[bool, typer.Option(help="End after the answer.")] = False,
     seed: Annotated[int | None, typer.Option(help="Draw this slide instead of a new one.")] = None,
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     data_dir: Annotated[Path, typer.Option(help="Folder of all local state.")] = CHECKOUT / "data",
 ) -> None:
     """Start everything, upload a synthetic slide, ask about it."""
@@ -113,7 +116,7 @@ def worker(data_dir: DataDir = None, model: Model = None) -> None:
 def llm(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Keep it on loopback or a private network.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8101,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8101,
     data_dir: DataDir = None,
     model: Model = None,
 ) -> None:

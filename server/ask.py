@@ -9,8 +9,8 @@ import hashlib
 import hmac
 import io
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import orjson
 
+from server.answer_chunks import Chunk, read_chunk
 from server.embedding_cache import CachedEmbedding
 from server.errors import (
     InvalidRequest,
@@ -217,54 +218,53 @@ class Answer:
         reason = "stop"
         async for chunk in self._chunks():
             usage = self._checked_usage(chunk) or usage
-            for choice in chunk.get("choices", ()):
-                reason = choice.get("finish_reason") or reason
-                text = choice.get("delta", {}).get("content")
-                if text:
-                    yield Token(text)
+            for choice in chunk.choices:
+                reason = choice.finish_reason or reason
+                if choice.delta.content:
+                    yield Token(choice.delta.content)
         if usage is None:
             raise SlideLost("vLLM did not report its slide tokens; start it with --enable-prompt-tokens-details.")
         yield Finished(reason, usage)
 
-    async def _chunks(self) -> AsyncGenerator[dict[str, Any], None]:
+    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
         try:
-            async for line in self._response.aiter_lines():
-                if not line.startswith("data:"):
-                    continue
-                payload = line[5:].strip()
-                if payload == "[DONE]":
-                    return
-                chunk = orjson.loads(payload)
-                if "error" in chunk:  # vLLM reports a dead engine inside a stream that began with 200
-                    raise LanguageModelFailed("The language model broke off; ask again.")
-                yield chunk
+            async with aclosing(_lines(self._response)) as lines:
+                async for line in lines:
+                    if not line.startswith(b"data:"):
+                        continue
+                    payload = line[5:].strip()
+                    if payload == b"[DONE]":
+                        return
+                    yield read_chunk(payload)
         except httpx.HTTPError as error:
             raise LanguageModelUnavailable("The language model went away; ask again.") from error
         raise LanguageModelFailed("The language model's answer ended early; ask again.")
 
-    def _checked_usage(self, chunk: Mapping[str, Any]) -> Usage | None:
-        reported = chunk.get("usage")
-        details = (reported or {}).get("prompt_tokens_details")
-        if reported is None or details is None:
+    def _checked_usage(self, chunk: Chunk) -> Usage | None:
+        reported = chunk.usage
+        if reported is None or reported.prompt_tokens_details is None:
             return None
-        slide_tokens = (details.get("multimodal_tokens") or {}).get("image", 0)
+        details = reported.prompt_tokens_details
+        slide_tokens = (details.multimodal_tokens or {}).get("image", 0)
         if slide_tokens != self._slide_tokens:
             raise SlideLost("The language model did not see the whole slide; ask again.")
         return Usage(
-            prompt_tokens=reported["prompt_tokens"],
+            prompt_tokens=reported.prompt_tokens,
             slide_tokens=slide_tokens,
-            cached_tokens=details.get("cached_tokens") or 0,
-            completion_tokens=reported.get("completion_tokens") or 0,
+            cached_tokens=details.cached_tokens or 0,
+            completion_tokens=reported.completion_tokens or 0,
         )
 
 
 def language_model_client(url: str, api_key: str) -> httpx.AsyncClient:
     """The connection pool to vLLM; proxies of the environment are not for it."""
+    # A vLLM without key wants no header: "Bearer " with nothing behind it is not one that HTTP allows.
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     return httpx.AsyncClient(
         base_url=url,
         timeout=_TIMEOUT,
         trust_env=False,
-        headers={"Authorization": f"Bearer {api_key}"},
+        headers=headers,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
     )
 
@@ -289,6 +289,18 @@ def _npy_base64(rows: np.ndarray[Any, Any]) -> str:
     buffer = io.BytesIO()
     np.save(buffer, rows, allow_pickle=False)
     return base64.b64encode(buffer.getbuffer()).decode()
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """Lines as server-sent events have them. httpx' own also end at U+0085 and U+2028, which answers may hold."""
+    rest = b""
+    async with aclosing(response.aiter_bytes()) as pieces:  # type: ignore[type-var]  # a generator, typed as iterator
+        async for piece in pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield line
+    if rest:
+        yield rest
 
 
 async def _raise_for_refusal(response: httpx.Response) -> None:

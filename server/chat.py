@@ -5,17 +5,20 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.ask import Answer, Finished, Message, SlideInput, Token, Usage, clean_text
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, utf8_text
 from server.metrics import Metrics
 from server.questions import SamplingWishes, Stopwatch, timed_pieces
 
 _MAX_MESSAGES = 200
+_SLIDE_SCHEME = "slide:"
+# OpenAI's own bound; vLLM refuses an empty one.
+_MAX_STOPS = 4
+StopText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class SlideReference(BaseModel):
@@ -50,9 +53,9 @@ class ContentPart(BaseModel):
         if self.type != "image_url" or self.image_url is None:
             return None
         url = self.image_url.url
-        if urlsplit(url[:100]).scheme != "slide":
+        if not url.startswith(_SLIDE_SCHEME):
             raise InvalidRequest("An image URL must be slide:<slide id>; upload the slide to POST /v1/slides first.")
-        return url.removeprefix("slide:")
+        return url.removeprefix(_SLIDE_SCHEME)
 
 
 class ChatMessage(BaseModel):
@@ -89,7 +92,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
-    stop: str | list[str] | None = None
+    stop: StopText | Annotated[list[StopText], Field(max_length=_MAX_STOPS)] | None = None
     n: int = 1
 
     def wishes(self) -> SamplingWishes:
@@ -126,7 +129,7 @@ def refuse_unsupported(chat: ChatRequest, model: str) -> None:
     unknown = {name for name, value in (chat.model_extra or {}).items() if value is not None} - _HARMLESS
     if unknown:
         names = ", ".join(sorted(name[:40] for name in unknown)[:5])
-        raise InvalidRequest(f"These options are not supported: {names}.")
+        raise InvalidRequest(utf8_text(f"These options are not supported: {names}."))
 
 
 def slide_id_of(chat: ChatRequest) -> str:

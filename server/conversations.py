@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from server.errors import NotFound, WrongConversation
+from server.errors import NotFound, QueueUnavailable, WrongConversation
 from server.slides import now
 
 _ID_PATTERN = re.compile(r"conv_[A-Za-z0-9_-]{22}")
@@ -94,7 +95,11 @@ class Conversations:
         return conversation
 
     async def add_turn(self, tenant: str, conversation: Conversation, question: str, answer: str) -> None:
-        """Remember a finished turn."""
+        """Remember a finished turn; a conversation that was forgotten while it was answered stays forgotten.
+
+        Raises:
+            QueueUnavailable: Redis does not answer.
+        """
         keys = _Keys(tenant)
         key = keys.turns(conversation.id)
         turn = Turn(question=question, answer=answer, created_at=now())
@@ -103,10 +108,13 @@ class Conversations:
             if not conversation.turns:
                 pipe.rpush(key, head.model_dump_json())
                 pipe.sadd(keys.of_slide(conversation.slide_id), conversation.id)
-            pipe.rpush(key, turn.model_dump_json())
+            pipe.rpushx(key, turn.model_dump_json())
             pipe.expire(key, self._ttl_s)
             pipe.expire(keys.of_slide(conversation.slide_id), self._ttl_s)
-            await pipe.execute()
+            try:
+                await pipe.execute()
+            except RedisError as error:
+                raise QueueUnavailable("The answer could not be remembered; ask again shortly.") from error
 
     async def forget(self, tenant: str, conversation_id: str) -> None:
         """Delete the conversation.

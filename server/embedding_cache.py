@@ -4,12 +4,14 @@ A miss in Redis is filled from the store without a GPU; a hundred concurrent mis
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from encoders.embedding_file import from_bytes
+from encoders.errors import StoredFileDamaged
 from encoders.types import SlideEmbedding
 from server.metrics import Metrics
 from server.slide_store import SlideStore
@@ -39,20 +41,32 @@ class EmbeddingCache:
         return await self._store.exists(record.paths.embedding(record.encoder_id))
 
     async def find(self, record: SlideRecord) -> CachedEmbedding | None:
-        """The slide's embedding, or None while it is not encoded."""
-        content = await self._from_redis(record)
+        """The slide's embedding, or None while it is not encoded.
+
+        Raises:
+            StoredFileDamaged: the stored file could not be read and is gone now, so that it can be made again.
+        """
+        hot = await self._from_redis(record)
+        if hot is not None:
+            with suppress(StoredFileDamaged):  # the store has the truth
+                return CachedEmbedding(from_bytes(hot), hot)
+        content = await self._from_store_once(record)
         if content is None:
-            content = await self._from_store_once(record)
-        return None if content is None else CachedEmbedding(from_bytes(content), content)
+            return None
+        try:
+            return CachedEmbedding(from_bytes(content), content)
+        except StoredFileDamaged:
+            await self._store.delete(record.paths.embedding(record.encoder_id))
+            raise
 
     async def publish(self, record: SlideRecord, content: bytes) -> None:
         """Store an embedding file for good, then make it hot; a second publisher changes nothing."""
         await self._store.create(record.paths.embedding(record.encoder_id), content)
         await self._to_redis(record, content)
 
-    async def forget(self, record: SlideRecord) -> None:
+    async def forget(self, tenant: str, slide_id: str) -> None:
         """Drop the hot copies of every encoder of this slide."""
-        pattern = f"eyepiece:{{{record.tenant}}}:embedding:{record.id}:*"
+        pattern = f"eyepiece:{{{tenant}}}:embedding:{slide_id}:*"
         async for key in self._redis.scan_iter(match=pattern, count=500):
             await self._redis.delete(key)
 

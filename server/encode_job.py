@@ -64,6 +64,7 @@ class EncodeJob:
         """
         record = await self.slides.find(tenant, slide_id)
         if record is None or record.generation != generation:
+            context["job"].ttl = -1  # SAQ's word for: keep nothing of it
             return self._ended("deleted")
         try:
             return self._ended(await self._encode(context["job"], record, encoder_id))
@@ -104,16 +105,15 @@ class EncodeJob:
             return embedding
         except asyncio.CancelledError:
             cancelled.set()
-            await asyncio.wait({work})
+            await asyncio.gather(work, return_exceptions=True)
             raise
         finally:
             features_path.unlink(missing_ok=True)
 
     async def _publish(self, record: SlideRecord, embedding: SlideEmbedding) -> None:
-        if await self.slides.update(record, lambda stored: stored) is None:
-            await self.store.delete_folder(record.paths.folder)
-            return
-        await self.embeddings.publish(record, to_bytes(embedding))
+        """Asks the store only, so that an encode is not lost because Redis is away when it ends."""
+        if await self.slides.find(record.tenant, record.id) is not None:
+            await self.embeddings.publish(record, to_bytes(embedding))
         await self._succeed(record, embedding.tile_count)
 
     async def _succeed(self, record: SlideRecord, tile_count: int | None = None) -> None:
@@ -122,9 +122,9 @@ class EncodeJob:
             tile_count = cached.embedding.tile_count if cached else None
         result = {"tile_count": tile_count, "error": None}
         if await self.slides.update(record, lambda stored: stored.model_copy(update=result)) is None:
-            # Deleted while we published: the deletion may have been through before the embedding came.
-            await self.store.delete_folder(record.paths.folder)
-            await self.embeddings.forget(record)
+            # Deleted meanwhile, perhaps before our files came. Uploaded again meanwhile: then they are right.
+            if await self.slides.remove_orphan(record.tenant, record.id):
+                await self.embeddings.forget(record.tenant, record.id)
             return
         await self.progress.append(record.tenant, record.id, Event("ready", {}))
 

@@ -19,7 +19,9 @@ from server.errors import (
     openai_error,
     problem,
     response_headers,
+    utf8_text,
 )
+from server.request_log import REQUEST_ID_HEADER, request_id_of
 from server.routes.chat import CHAT_PATH
 
 log = structlog.get_logger(__name__)
@@ -37,7 +39,7 @@ def add_error_responses(app: FastAPI) -> None:
 def error_response(request: Request, error: EyepieceError) -> JSONResponse:
     """The response for an error on this request's route."""
     status, headers = http_status(error), response_headers(error)
-    if request.url.path == CHAT_PATH:
+    if request.scope["path"] == CHAT_PATH:  # request.url would parse the Host header, which may be anything
         return JSONResponse(openai_error(error), status, headers)
     return JSONResponse(problem(error), status, headers, media_type=PROBLEM_JSON)
 
@@ -54,12 +56,16 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if first["type"] == "json_invalid":
         return error_response(request, InvalidRequest("The request body is not valid JSON."))
     where = ".".join(str(part) for part in first["loc"] if part != "body")[:100] or "body"
-    return error_response(request, InvalidRequest(f"{where}: {first['msg']}."))
+    return error_response(request, InvalidRequest(utf8_text(f"{where}: {first['msg']}.")))
 
 
 async def _framework(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return error_response(request, _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest(str(error.detail))))
+    response = error_response(
+        request, _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest(utf8_text(str(error.detail))))
+    )
+    response.headers.update(error.headers or {})  # `Allow` of a 405
+    return response
 
 
 _FRAMEWORK_ERRORS: dict[int, EyepieceError] = {
@@ -76,8 +82,11 @@ async def _redis(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected_error", exc_info=error, route=_route(request), method=request.method)
-    return error_response(request, EyepieceError("This is a bug in Eyepiece; the operator finds it in the log."))
+    request_id = request_id_of(request.scope)
+    log.error("unexpected_error", exc_info=error, route=_route(request), method=request.method, request_id=request_id)
+    response = error_response(request, EyepieceError("This is a bug in Eyepiece; the operator finds it in the log."))
+    response.headers[REQUEST_ID_HEADER] = request_id  # this handler stands outside RequestLog
+    return response
 
 
 def _route(request: Request) -> str:

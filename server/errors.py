@@ -209,3 +209,8 @@ def response_headers(error: EyepieceError) -> dict[str, str]:
     if retry_after_s is not None:
         headers["Retry-After"] = str(retry_after_s)
     return headers
+
+
+def utf8_text(text: str) -> str:
+    """The text with lone surrogates, which JSON can spell and UTF-8 cannot, as question marks."""
+    return text.encode(errors="replace").decode()

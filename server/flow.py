@@ -83,20 +83,26 @@ async def stream_answer(opened: OpenAnswer, parts: Parts) -> AsyncGenerator[Even
                 text += piece.text
                 yield Event("token", {"text": piece.text})
                 continue
-            turn = (opened.record.tenant, opened.conversation, opened.question, text)
-            await parts.conversations.add_turn(*turn)
+            await _remember(opened, text, parts)
             yield Event("done", done_data(opened, text, piece.usage, parts.manifest))
 
 
 async def delete_slide(record: SlideRecord, parts: Parts) -> None:
     """Remove source, features, embeddings, cache, job, events and conversations. The record goes first: from
-    then on the slide does not exist, and a worker that still runs publishes nothing."""
-    await parts.store.delete(record.paths.record)
-    await parts.jobs.cancel(record)
-    await parts.store.delete_folder(record.paths.folder)
-    await parts.embeddings.forget(record)
-    await parts.conversations.forget_slide(record.tenant, record.id)
-    await parts.progress.forget(record.tenant, record.id)
+    then on the slide does not exist, and a worker that still runs publishes nothing. The lock keeps an upload of the
+    same slide out, and asks Redis before anything is gone."""
+    async with parts.slides.lock(record.tenant, record.id):
+        await parts.store.delete(record.paths.record)
+        await parts.jobs.cancel(record)
+        await parts.store.delete_folder(record.paths.folder)
+        await forget_slide(record.tenant, record.id, parts)
+
+
+async def forget_slide(tenant: str, slide_id: str, parts: Parts) -> None:
+    """Drop what Redis remembers of a slide that is gone from the store."""
+    await parts.embeddings.forget(tenant, slide_id)
+    await parts.conversations.forget_slide(tenant, slide_id)
+    await parts.progress.forget(tenant, slide_id)
 
 
 async def enqueue(record: SlideRecord, parts: Parts) -> bool:
@@ -137,6 +143,13 @@ async def slide_status(record: SlideRecord, parts: Parts) -> Status:
     if record.error is not None:
         return "failed"
     return "encoding" if await parts.jobs.is_running(record) else "queued"
+
+
+async def _remember(opened: OpenAnswer, answer: str, parts: Parts) -> None:
+    """Keep the turn, unless the slide was deleted while it was answered."""
+    record = opened.record
+    if await parts.slides.find(record.tenant, record.id) is not None:
+        await parts.conversations.add_turn(record.tenant, opened.conversation, opened.question, answer)
 
 
 async def _keep(tenant: str, received: ReceivedFile, parts: Parts) -> SlideRecord:

@@ -90,10 +90,21 @@ class EncodeJobs:
         return job is not None and job.status == Status.ACTIVE
 
     async def cancel(self, record: SlideRecord) -> None:
-        """Take the slide's job out of the queue, or stop it within about a second."""
-        job = await self.find(record)
-        if job is not None:
+        """Take the slide's job out of the queue, or stop it within about a second; nothing of it is kept."""
+        for priority, queue in self.queues.items():
+            job = await queue.job(_job_key(record, priority))
+            if job is not None:
+                await self._forget(job)
+
+    async def _forget(self, job: Job) -> None:
+        runs = job.status in (Status.ACTIVE, Status.ABORTING)
+        job.ttl = -1  # SAQ's word for: delete it when it ends
+        if job.status in UNFINISHED:
             await job.abort("the slide was deleted")
+        if runs:
+            await self._redis.expire(job.id, _FINISHED_TTL_S)  # should its worker be dead
+        else:
+            await self._redis.delete(job.id, job.abort_id)
 
     async def depth(self, priority: Priority) -> QueueDepth:
         """One queue's gauges."""

@@ -70,7 +70,8 @@ def library_message_without_values(_: WrappedLogger, __: str, event: EventDict) 
     """Keep only the fixed text of a library's message: what it fills in may be a URL, a job or a question."""
     if not event.get("_from_structlog", True):
         record: logging.LogRecord = event["_record"]
-        event["event"] = str(record.msg).splitlines()[0] if record.msg else ""
+        # A library may log an exception as its message: then its type is all that is fixed.
+        event["event"] = record.msg.partition("\n")[0] if isinstance(record.msg, str) else type(record.msg).__name__
     return event
 
 

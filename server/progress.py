@@ -11,10 +11,14 @@ from typing import Any
 
 import orjson
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from server.errors import QueueUnavailable
 
 # Old progress is of no use to anyone; the last entries of a slide always fit.
 _KEPT_EVENTS = 500
-_EVENT_ID = re.compile(r"\d{1,20}-\d{1,20}")
+# Redis' own bound is 20 digits, some of which do not fit its 64 bits; times in ms have 13.
+_EVENT_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 # Below the socket timeout of the Redis client, or every quiet wait would end in an error.
 _WAIT_MS = 2_000
 
@@ -59,10 +63,17 @@ class ProgressLog:
         return _event(*entries[0]) if entries else None
 
     async def follow(self, tenant: str, slide_id: str, after: str) -> AsyncIterator[Event | None]:
-        """Events behind the id `after`; None every few seconds without one, so that the caller can look around."""
+        """Events behind the id `after`; None every few seconds without one, so that the caller can look around.
+
+        Raises:
+            QueueUnavailable: Redis does not answer.
+        """
         key = _key(tenant, slide_id)
         while True:
-            answer: Any = await self._redis.xread({key: after}, block=_WAIT_MS)
+            try:
+                answer: Any = await self._redis.xread({key: after}, block=_WAIT_MS)
+            except RedisError as error:
+                raise QueueUnavailable("The events cannot be read; follow them again shortly.") from error
             entries = answer[0][1] if answer else []
             if not entries:
                 yield None

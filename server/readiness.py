@@ -50,7 +50,11 @@ class Readiness:
     async def run(self) -> None:
         """Look again and again."""
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:
+                log.error("look_failed", exc_info=error)
+                self.checks = dict.fromkeys(self.checks, False)
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def look(self) -> None:
@@ -101,9 +105,11 @@ class Readiness:
             answer = await self._parts.language_model.open(
                 _WARM_UP_TENANT, [Message("user", "Describe the slide.", slide)], Sampling(1, 0.0)
             )
-            async with aclosing(answer.pieces()) as pieces:
-                _ = [piece async for piece in pieces]
-            await answer.close()
+            try:
+                async with aclosing(answer.pieces()) as pieces:
+                    _ = [piece async for piece in pieces]
+            finally:
+                await answer.close()
         except EyepieceError as error:
             log.warning("language_model_warm_up_failed", code=error.code)
             return False

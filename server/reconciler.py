@@ -11,10 +11,10 @@ from redis.exceptions import RedisError
 from saq import Status
 
 from model_store.errors import EyepieceError
-from server.flow import enqueue
+from server.flow import enqueue, forget_slide
 from server.parts import Parts
 from server.progress import Event
-from server.slide_store import SlidePaths
+from server.slide_store import TENANT_PATTERN
 from server.slides import SlideError, SlideRecord
 
 log = structlog.get_logger(__name__)
@@ -39,24 +39,42 @@ class Reconciler:
         every_s = self._parts.settings.reconcile_every_s
         while True:
             try:
-                if await self._parts.redis.set(_LOCK_KEY, "1", nx=True, ex=max(1, every_s - 1)):
-                    await self.round()
+                await self.round_once(every_s)
             except (RedisError, EyepieceError) as error:
                 log.warning("reconcile_failed", error=type(error).__name__)
+            except Exception as error:
+                log.error("reconcile_failed", exc_info=error)
             await asyncio.sleep(every_s)
+
+    async def round_once(self, every_s: int) -> int | None:
+        """The round, unless another replica did it in this period; how many slides were acted upon."""
+        if not await self._parts.redis.set(_LOCK_KEY, "1", nx=True, ex=max(1, every_s - 1)):
+            return None
+        return await self.round()
 
     async def round(self) -> int:
         """Look at every slide of every tenant; how many were acted upon."""
         acted = 0
         for tenant in await self._parts.slides.tenants():
+            if not TENANT_PATTERN.fullmatch(tenant):
+                continue  # a folder that is none of ours
             for slide_id in await self._parts.slides.ids(tenant):
-                acted += await self._look_at(tenant, slide_id)
+                acted += await self._look_at_alone(tenant, slide_id)
         return acted
+
+    async def _look_at_alone(self, tenant: str, slide_id: str) -> bool:
+        """One slide that cannot be looked at must not hide the others."""
+        try:
+            return await self._look_at(tenant, slide_id)
+        except EyepieceError as error:
+            log.warning("reconcile_failed", slide=slide_id[:12], code=error.code)
+            return False
 
     async def _look_at(self, tenant: str, slide_id: str) -> bool:
         record = await self._parts.slides.find(tenant, slide_id)
         if record is None:
             return await self._remove_orphan(tenant, slide_id)
+        self._orphans.discard((tenant, slide_id))
         settled = (record.id, record.generation, record.encoder_id)
         if settled in self._settled:
             return False
@@ -68,10 +86,14 @@ class Reconciler:
         return await self._requeue(record)
 
     async def _requeue(self, record: SlideRecord) -> bool:
-        job = await self._parts.jobs.find(record, finished=True)
-        if job is not None and job.status in (Status.ABORTED, Status.FAILED) and not job.retryable:
+        jobs = self._parts.jobs
+        if await jobs.find(record) is not None:
+            return False
+        ended = await jobs.find(record, finished=True)
+        if ended is not None and ended.status in (Status.ABORTED, Status.FAILED) and not ended.retryable:
             await self._give_up(record)
             return True
+        await self._parts.progress.forget(record.tenant, record.id)  # how an encode by another model went
         if not await enqueue(record, self._parts):
             return False
         self._count(record, "requeued")
@@ -80,6 +102,7 @@ class Reconciler:
     async def _give_up(self, record: SlideRecord) -> None:
         await self._parts.slides.update(record, lambda stored: stored.model_copy(update={"error": GAVE_UP}))
         await self._parts.progress.append(record.tenant, record.id, Event("failed", GAVE_UP.model_dump()))
+        await self._parts.jobs.cancel(record)  # or the next encode of this slide would be given up for this one
         self._count(record, "gave_up")
 
     async def _remove_orphan(self, tenant: str, slide_id: str) -> bool:
@@ -88,10 +111,9 @@ class Reconciler:
             self._orphans.add((tenant, slide_id))
             return False
         self._orphans.discard((tenant, slide_id))
-        async with self._parts.slides.lock(tenant, slide_id):
-            if await self._parts.slides.find(tenant, slide_id) is not None:
-                return False
-            await self._parts.store.delete_folder(SlidePaths(tenant, slide_id).folder)
+        if not await self._parts.slides.remove_orphan(tenant, slide_id):
+            return False
+        await forget_slide(tenant, slide_id, self._parts)
         self._parts.metrics.reconciled.labels("orphan_removed").inc()
         return True
 

@@ -12,7 +12,7 @@ import os
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,9 +141,10 @@ class SlideStore:
         with _translated():
             count = 0
             async for batch in obstore.list(self._objects, prefix):
-                paths = [entry["path"] for entry in batch]
-                count += len(paths)
-                await obstore.delete_async(self._objects, paths)
+                for entry in batch:
+                    with suppress(FileNotFoundError):  # somebody else deletes it too
+                        await obstore.delete_async(self._objects, entry["path"])
+                        count += 1
         if self.local_root is not None:
             _remove_empty_folders(self.local_root / prefix)
         return count
@@ -153,7 +154,10 @@ class SlideStore:
         if not await self.exists(key):
             return False
         with _translated():
-            await obstore.delete_async(self._objects, key)
+            try:
+                await obstore.delete_async(self._objects, key)
+            except FileNotFoundError:  # somebody else was first
+                return False
         return True
 
     async def folders(self, prefix: str) -> list[str]:

@@ -4,21 +4,27 @@ The record (`slide.json`) holds what only the upload knew and what the last enco
 ready is never stored: it is ready when its embedding is there, so the two cannot disagree.
 """
 
+import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 
+from encoders.errors import StoredFileDamaged
 from encoders.types import SlideFacts
 from server.errors import NotFound
 from server.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
 
 Status = Literal["queued", "encoding", "ready", "failed"]
 Priority = Literal["routine", "urgent"]
+# A lock whose holder died is free after so long; a living holder renews it, however slow its store is.
+_LOCK_S = 15.0
 
 
 class SlideError(BaseModel):
@@ -95,6 +101,14 @@ def describe(record: SlideRecord, status: Status) -> Slide:
     return Slide(**shown, status=status)
 
 
+@dataclass(frozen=True)
+class RecordPage:
+    """Some of a tenant's records in order of id; `next_cursor` is None at the end."""
+
+    records: list[SlideRecord]
+    next_cursor: str | None
+
+
 def now() -> datetime:
     """The current time in UTC, to the millisecond."""
     moment = datetime.now(UTC)
@@ -124,15 +138,19 @@ class SlideCatalogue:
 
     def with_override(self, record: SlideRecord, mpp: float | None) -> SlideRecord:
         """The record with another µm/px, under the encoder id that goes with it."""
-        override = {"mpp_override": mpp, "mpp": mpp or record.mpp, "encoder_id": self._encoder_id(mpp)}
-        return record.model_copy(update=override)
+        override = {"mpp_override": mpp, "mpp": mpp or record.mpp}
+        return self._under_served_encoder(record.model_copy(update=override))
 
     async def find(self, tenant: str, slide_id: str) -> SlideRecord | None:
-        """The record, or None when this tenant has no such slide."""
+        """The record, or None when this tenant has no such slide.
+
+        Raises:
+            StoredFileDamaged: what is stored is no record.
+        """
         if not SLIDE_ID_PATTERN.fullmatch(slide_id):
             return None
         content = await self._store.get(SlidePaths(tenant, slide_id).record)
-        return None if content is None else self._under_served_encoder(content)
+        return None if content is None else self._under_served_encoder(_parsed(content))
 
     async def require(self, tenant: str, slide_id: str) -> SlideRecord:
         """The record.
@@ -149,9 +167,16 @@ class SlideCatalogue:
         """Store a new record; False when the slide was there already."""
         return await self._store.create(record.paths.record, record.model_dump_json().encode())
 
-    def lock(self, tenant: str, slide_id: str) -> Lock:
-        """Held while the slide's record comes, changes or goes; lost after 15 s, should its holder die."""
-        return self._redis.lock(f"eyepiece:{{{tenant}}}:record:{slide_id}", timeout=15)
+    @asynccontextmanager
+    async def lock(self, tenant: str, slide_id: str) -> AsyncIterator[None]:
+        """Held while the slide's record comes, changes or goes."""
+        async with self._redis.lock(f"eyepiece:{{{tenant}}}:record:{slide_id}", timeout=_LOCK_S) as lock:
+            renewing = asyncio.create_task(_renew(lock))
+            try:
+                yield
+            finally:
+                renewing.cancel()
+                await asyncio.gather(renewing, return_exceptions=True)
 
     async def update(self, record: SlideRecord, change: Callable[[SlideRecord], SlideRecord]) -> SlideRecord | None:
         """Apply `change` to the stored record; None when that upload of the slide is gone meanwhile."""
@@ -164,19 +189,32 @@ class SlideCatalogue:
                 await self._store.put(changed.paths.record, changed.model_dump_json().encode())
             return changed
 
-    async def page(self, tenant: str, *, after: str, limit: int) -> tuple[list[SlideRecord], bool]:
-        """Up to `limit` records with ids above `after`, in order of id, and whether there are more."""
+    async def remove_orphan(self, tenant: str, slide_id: str) -> bool:
+        """Remove what is left of a slide without a record; False, and nothing happens, when there is a record."""
+        async with self.lock(tenant, slide_id):
+            if await self.find(tenant, slide_id) is not None:
+                return False
+            await self._store.delete_folder(SlidePaths(tenant, slide_id).folder)
+            return True
+
+    async def page(self, tenant: str, *, after: str, limit: int) -> RecordPage:
+        """Up to `limit` records with ids above `after`."""
         ids = [name for name in await self.ids(tenant) if name > after]
-        records = [await self.find(tenant, slide_id) for slide_id in ids[:limit]]
-        return [record for record in records if record is not None], len(ids) > limit
+        records: list[SlideRecord] = []
+        for seen, slide_id in enumerate(ids, 1):
+            record = await self.find(tenant, slide_id)
+            if record is not None:  # else its upload or its deletion is under way
+                records.append(record)
+            if len(records) == limit:
+                return RecordPage(records, slide_id if seen < len(ids) else None)
+        return RecordPage(records, None)
 
     async def ids(self, tenant: str) -> list[str]:
         """The ids of all slide folders of a tenant, with a record or without."""
         return await self._store.folders(slides_folder(tenant))
 
-    def _under_served_encoder(self, content: bytes) -> SlideRecord:
+    def _under_served_encoder(self, record: SlideRecord) -> SlideRecord:
         """What another model found out about the slide does not hold for the one that is served now."""
-        record = SlideRecord.model_validate_json(content)
         served = self._encoder_id(record.mpp_override)
         if record.encoder_id == served:
             return record
@@ -185,3 +223,16 @@ class SlideCatalogue:
     async def tenants(self) -> list[str]:
         """Every tenant that has a slide."""
         return await self._store.folders("tenants")
+
+
+def _parsed(content: bytes) -> SlideRecord:
+    try:
+        return SlideRecord.model_validate_json(content)
+    except ValidationError as error:
+        raise StoredFileDamaged("The stored record of this slide cannot be read; the operator must mend it.") from error
+
+
+async def _renew(lock: Lock) -> None:
+    while True:
+        await asyncio.sleep(_LOCK_S / 3)
+        await lock.reacquire()

@@ -1,7 +1,7 @@
 """Step 9, stream: events become server-sent events; a client that hangs up ends the work behind them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, TypeVar
 
@@ -19,18 +19,17 @@ T = TypeVar("T")
 
 # Shorter than the idle limit of common proxies (HAProxy and nginx: 30–60 s).
 _KEEPALIVE_S = 15.0
-# nginx's number for a client that closed the connection; nobody reads it but the metrics.
-CLIENT_CLOSED = 499
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class EventStream(StreamingResponse):
     """A stream that frees its resources even when the client is gone before the first event: a generator that was
-    never started would not run its own `finally`."""
+    never started would not run its own `finally`, and one that waits to be read would run it some time later."""
 
-    def __init__(self, content: AsyncIterator[bytes], resources: AsyncExitStack | None = None) -> None:
+    def __init__(self, content: AsyncGenerator[bytes, None], resources: AsyncExitStack | None = None) -> None:
         super().__init__(content, media_type="text/event-stream", headers=_HEADERS)
         self._resources = resources or AsyncExitStack()
+        self._resources.push_async_callback(content.aclose)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream, then free."""
@@ -89,7 +88,7 @@ def _data_only(data: str) -> bytes:
     return format_sse_event(data_str=data)
 
 
-async def _with_keepalive(items: AsyncGenerator[T, None], encode: Callable[[T], bytes]) -> AsyncIterator[bytes]:
+async def _with_keepalive(items: AsyncGenerator[T, None], encode: Callable[[T], bytes]) -> AsyncGenerator[bytes, None]:
     """Encoded items, with a comment whenever nothing came for a while."""
     upcoming: asyncio.Task[T] | None = None
     try:

@@ -5,22 +5,26 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
 from encoders.errors import UnsupportedFormat
-from server.errors import InvalidRequest, StorageFull, UploadTooLarge
+from server.errors import InvalidRequest, StorageFull, StorageUnavailable, UploadTooLarge
 from server.metrics import Metrics
 
 FIELD = "file"
 # Big enough that a thread hop per write is noise, small enough for many uploads at once.
 _WRITE_BYTES = 2**20
 _MAX_FILENAME_CHARS = 255
+# A file name may be absurdly long; it is shortened, not refused. What is longer still is no file name.
+_MAX_HEADER_BYTES = 64 * 1024
+# Fields beside the file mean nothing here; they are skipped, but not for ever.
+_MAX_SKIPPED_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -61,30 +65,42 @@ async def receive_file(
     try:
         with staging_path.open("xb") as file:
             sink = _HashedFile(file.fileno(), staging_path, limits, metrics)
-            form = _OneFileForm(_boundary(content_type), sink)
-            await _pump(body, form, sink)
+            form = await _pump(body, content_type, sink)
         return form.received(staging_path)
     except OSError as error:
         staging_path.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("The disk is full; delete slides or add space, then upload again.") from error
-        raise
+        raise StorageUnavailable("The upload cannot be written to disk; try again shortly.") from error
     except BaseException:  # a client that hangs up cancels us: its half file must not stay either
         staging_path.unlink(missing_ok=True)
         raise
 
 
-async def _pump(body: AsyncIterator[bytes], form: "_OneFileForm", sink: "_HashedFile") -> None:
+async def _pump(body: AsyncIterator[bytes], content_type: str, sink: "_HashedFile") -> "_OneFileForm":
     try:
+        form = _OneFileForm(_boundary(content_type), sink)
         async for chunk in body:
             form.feed(chunk)
             if sink.pending_bytes >= _WRITE_BYTES:
-                await asyncio.to_thread(sink.flush)
-        await asyncio.to_thread(sink.finish)
-    except MultipartParseError as error:
+                await _in_thread(sink.flush)
+        await _in_thread(sink.finish)
+        return form
+    except FormParserError as error:
         raise InvalidRequest("The body is not valid multipart/form-data.") from error
     except ClientDisconnect as error:
         raise InvalidRequest("The upload was cut off; send it again.") from error
+
+
+async def _in_thread(write: Callable[[], None]) -> None:
+    """Waits for the thread even when cancelled: it writes to a descriptor that is closed, and its number given to
+    another upload, as soon as we return."""
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.gather(writing, return_exceptions=True)
+        raise
 
 
 class _HashedFile:
@@ -131,7 +147,7 @@ class _HashedFile:
 
 
 class _OneFileForm:
-    """A multipart form in which only `file` counts; other fields are skipped."""
+    """A multipart form in which only `file` counts; other fields are skipped. Raises FormParserError."""
 
     def __init__(self, boundary: bytes, sink: _HashedFile) -> None:
         self._sink = sink
@@ -140,6 +156,7 @@ class _OneFileForm:
         self._headers: dict[bytes, bytes] = {}
         self._in_file = False
         self._complete = False
+        self._skipped_bytes = 0
         self.filename: str | None = None
         self._parser = MultipartParser(
             boundary,
@@ -153,6 +170,7 @@ class _OneFileForm:
                 "on_part_end": self._end_part,
                 "on_end": self._end,
             },
+            max_header_size=_MAX_HEADER_BYTES,
         )
 
     def feed(self, chunk: bytes) -> None:
@@ -183,6 +201,10 @@ class _OneFileForm:
     def _content(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
             self._sink.add(data[start:end])
+            return
+        self._skipped_bytes += end - start
+        if self._skipped_bytes > _MAX_SKIPPED_BYTES:
+            raise InvalidRequest("Send the slide as the one field `file`; the other fields are too large.")
 
     def _end_part(self) -> None:
         self._in_file = False

@@ -35,9 +35,16 @@ class ServerEvent:
 class ApiClient:
     """A server at `base_url`; `key` may be empty on a loopback address."""
 
-    def __init__(self, base_url: str, key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        key: str = "",
+        transport: httpx.BaseTransport | None = None,
+        reconnect_wait_s: float = RECONNECT_WAIT_S,
+    ) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.base_url = base_url.rstrip("/")
+        self._reconnect_wait_s = reconnect_wait_s
         with _translated_errors(self.base_url):
             is_local = httpx.URL(self.base_url).host in LOOPBACK_HOSTS  # never through a proxy
         self._http = httpx.Client(
@@ -92,7 +99,7 @@ class ApiClient:
                         return
             except httpx.TransportError:
                 pass  # the stream is resumed below
-            time.sleep(RECONNECT_WAIT_S)
+            time.sleep(self._reconnect_wait_s)
         raise CommandError(
             f"The progress of the slide broke off {MAX_RECONNECTS} times; it goes on by itself, "
             f"see GET {self.base_url}/v1/slides/{slide_id}.",

@@ -60,11 +60,12 @@ def stream_answer(client: ApiClient, question: Question) -> dict[str, Any]:
 def answer_footer(done: dict[str, Any]) -> str:
     """Notice, model, usage and timing, in lines for a person."""
     usage, timing = done["usage"], done["timing"]
+    first_ms = timing["time_to_first_token_ms"]
+    first = "no token" if first_ms is None else f"first token after {first_ms:.0f} ms"
     return printable(
         f"\n{done['notice']}\n"
         f"model {done['model']} · encoder {done['encoder_id']} · "
         f"{usage['slide_tokens']} slide tokens, {usage['cached_tokens']} of {usage['prompt_tokens']} prompt tokens "
         f"cached, {usage['completion_tokens']} generated\n"
-        f"first token after {timing['time_to_first_token_ms']:.0f} ms "
-        f"(embedding {timing['cache_ms']:.1f} ms), all {timing['total_ms']:.0f} ms"
+        f"{first} (embedding {timing['cache_ms']:.1f} ms), all {timing['total_ms']:.0f} ms"
     )

@@ -23,7 +23,8 @@ from server.errors import openai_error
 from server.flow import require_embedding
 from server.parts import Parts, WithParts
 from server.questions import Stopwatch, sampling
-from server.stream import CLIENT_CLOSED, openai_response, unless_disconnected
+from server.request_log import CLIENT_CLOSED
+from server.stream import openai_response, unless_disconnected
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 CHAT_PATH = "/v1/chat/completions"

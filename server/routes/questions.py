@@ -12,7 +12,8 @@ from server.flow import answer_question, stream_answer
 from server.parts import Parts, WithParts
 from server.progress import Event
 from server.questions import OpenAnswer, Question, SamplingWishes
-from server.stream import CLIENT_CLOSED, errors_as_events, sse_response, unless_disconnected
+from server.request_log import CLIENT_CLOSED
+from server.stream import errors_as_events, sse_response, unless_disconnected
 
 router = APIRouter(prefix="/v1", tags=["questions"])
 

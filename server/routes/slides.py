@@ -13,7 +13,7 @@ from server.flow import delete_slide, enqueue, prepare_slide, show_slide, slide_
 from server.parts import Parts, WithParts
 from server.progress import Event, valid_event_id
 from server.slides import Priority, Slide, SlideRecord
-from server.stream import sse_response
+from server.stream import errors_as_events, sse_response
 
 router = APIRouter(prefix="/v1/slides", tags=["slides"])
 _ACCEPTED = {"Retry-After": "5"}
@@ -75,9 +75,9 @@ async def list_slides(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> SlidePage:
     """The tenant's slides, page by page."""
-    records, more = await parts.slides.page(tenant, after=cursor, limit=limit)
-    slides = [await show_slide(record, parts) for record in records]
-    return SlidePage(data=slides, next_cursor=records[-1].id if more and records else None)
+    page = await parts.slides.page(tenant, after=cursor, limit=limit)
+    slides = [await show_slide(record, parts) for record in page.records]
+    return SlidePage(data=slides, next_cursor=page.next_cursor)
 
 
 @router.get("/{slide_id}")
@@ -117,7 +117,7 @@ async def follow_slide(
 ) -> StreamingResponse:
     """`progress {stage, done, total}` …, then `ready` or `failed {code, detail}`; resumes with Last-Event-ID."""
     record = await parts.slides.require(tenant, slide_id)
-    return sse_response(_events(record, valid_event_id(last_event_id), parts))
+    return sse_response(errors_as_events(_events(record, valid_event_id(last_event_id), parts)))
 
 
 @router.get("/{slide_id}/thumbnail")
@@ -129,8 +129,11 @@ async def get_thumbnail(
 ) -> Response:
     """A PNG of the tissue; never the label or the macro image."""
     record = await parts.slides.require(tenant, slide_id)
-    async with parts.store.local_file(record.paths.source) as path:
-        png = await parts.inspector.thumbnail_png(path, max_px)
+    try:
+        async with parts.store.local_file(record.paths.source) as path:
+            png = await parts.inspector.thumbnail_png(path, max_px)
+    except FileNotFoundError as error:
+        raise NotFound("The slide was deleted meanwhile.") from error
     headers = {"Cache-Control": "private, max-age=86400, immutable", "ETag": f'"{record.id}-{max_px}"'}
     return Response(png, media_type="image/png", headers=headers)
 

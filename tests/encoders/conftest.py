@@ -1,4 +1,4 @@
-"""Slides drawn in code, and the demo model's tiling."""
+"""A slide drawn in code, the demo model, and small examples of what travels."""
 
 from pathlib import Path
 
@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from encoders.types import TileFeatures, TilePlan
+from model_store.installed import InstalledModel
 from model_store.manifest import TilingSpec, packaged_manifest
 from training.synthetic.write_slide import write_sample_slide
+from training.untrained_demo import make_untrained_demo
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,8 @@ def plan() -> TilePlan:
 def features(plan: TilePlan) -> TileFeatures:
     values = np.random.default_rng(0).standard_normal((3, 24)).astype(np.float32)
     return TileFeatures(plan, values)
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
+    return make_untrained_demo(tmp_path_factory.mktemp("models"))

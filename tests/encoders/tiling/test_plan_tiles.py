@@ -91,7 +91,7 @@ def test_the_level_at_the_target_is_taken_as_it_is_else_the_next_finer_one_is_re
 
 
 def test_a_slide_more_than_a_tenth_coarser_than_the_target_is_refused_not_enlarged() -> None:
-    with pytest.raises(ResolutionTooLow, match="0.6 µm/px"):
+    with pytest.raises(ResolutionTooLow, match=r"0\.6 µm/px"):
         choose_scale(pyramid(5_000, 4_000, (1.0,)), 0.6, tiling_of())
 
 
@@ -141,7 +141,7 @@ def test_more_tiles_than_allowed_are_refused() -> None:
 
 @pytest.mark.parametrize("override", [0.0, -0.5, 0.01, 352.8, math.nan, math.inf])
 def test_an_absurd_override_is_refused(override: float) -> None:
-    with pytest.raises(MissingMpp, match="between 0.05 and 4"):
+    with pytest.raises(MissingMpp, match=r"between 0\.05 and 4"):
         effective_mpp(SlideFacts("aperio", 10, 10, 0.5, None), override)
 
 

@@ -1,0 +1,46 @@
+# make demo | test | check | doctor | clean; each needs only make and Python 3.11 or newer.
+# On another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+# With := the environment's own PORT or DATA_DIR is not meant; the command line still wins.
+PORT := 8000
+DATA_DIR := data
+BIN := .venv/bin
+DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
+
+.PHONY: help environments server-environment demo doctor lint test check clean
+
+help:
+	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]\n              install, start everything, ask about a slide'
+	@echo 'make test     install, lint, types, all tests'
+	@echo 'make check    lint, types, the tests that start no vLLM'
+	@echo 'make doctor   what is wrong on this machine, and what to do'
+	@echo 'make clean    remove environments and caches; data/ stays'
+
+environments:
+	@$(PYTHON) deploy/make_environments.py
+
+server-environment:
+	@$(PYTHON) deploy/make_environments.py --only server
+
+demo: environments
+	@$(BIN)/eyepiece demo --port $(PORT) --data-dir $(DATA_DIR) $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
+
+doctor: server-environment
+	@$(BIN)/eyepiece doctor
+
+lint:
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy $(DEPLOY)
+
+test: environments lint
+	$(BIN)/pytest
+
+check: server-environment lint
+	$(BIN)/pytest -m 'not vllm'
+
+clean:
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

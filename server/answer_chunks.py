@@ -1,0 +1,61 @@
+"""The chunks of vLLM's streamed answer: only the fields that are read, checked before they are believed."""
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from server.errors import LanguageModelFailed
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Delta(_Part):
+    """New text of the answer."""
+
+    content: str | None = None
+
+
+class Choice(_Part):
+    """One choice; we ask for one."""
+
+    delta: Delta = Delta()
+    finish_reason: str | None = None
+
+
+class PromptTokensDetails(_Part):
+    """`multimodal_tokens["image"]` is how many slide tokens vLLM used."""
+
+    cached_tokens: int | None = None
+    multimodal_tokens: dict[str, int] | None = None
+
+
+class ReportedUsage(_Part):
+    """Token counts so far."""
+
+    prompt_tokens: int
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptTokensDetails | None = None
+
+
+class Chunk(_Part):
+    """One `data:` line."""
+
+    choices: tuple[Choice, ...] = ()
+    usage: ReportedUsage | None = None
+    error: object = None
+
+
+def read_chunk(payload: bytes) -> Chunk:
+    """The chunk in a `data:` line.
+
+    Raises:
+        LanguageModelFailed: it is none, or reports an error: vLLM tells of a dead engine in a stream that began
+            with 200.
+    """
+    try:
+        chunk = Chunk.model_validate_json(payload)
+    except ValidationError as error:
+        raise LanguageModelFailed("The language model's answer cannot be read; ask again.") from error
+    if chunk.error is not None:
+        raise LanguageModelFailed("The language model broke off; ask again.")
+    return chunk

@@ -1,0 +1,33 @@
+"""`make demo ONCE=1`, the first thing a newcomer types."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from server.redis_server import free_loopback_port
+
+pytestmark = pytest.mark.vllm
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_make_demo_once_ends_with_an_answer(tmp_path: Path) -> None:
+    port = free_loopback_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+
+    ran = subprocess.run(
+        ["make", "demo", "ONCE=1", f"PORT={port}", f"DATA_DIR={tmp_path / 'data'}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "not a diagnosis" in ran.stdout
+    assert re.search(r"slide  [0-9a-f]{64}", ran.stdout)
+    assert f"curl -N http://127.0.0.1:{port}/v1/slides/" in ran.stdout

@@ -1,0 +1,129 @@
+"""The command line's client against a server that is only a transport: errors as sentences, streams resumed."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server.commands.api_client import ApiClient, parse_events
+from server.commands.outcome import CommandError, ExitCode
+from server.redis_server import free_loopback_port
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def client_of(handler: Handler) -> ApiClient:
+    return ApiClient("http://eyepiece.test", "eyp_key", transport=httpx.MockTransport(handler), reconnect_wait_s=0)
+
+
+def test_events_are_parsed_and_comments_passed_over() -> None:
+    lines = [
+        ": keep-alive",
+        "",
+        "id: 1-0",
+        "event: progress",
+        'data: {"done":1,',
+        'data: "total":2}',
+        "",
+        "data: {}",
+        "",
+    ]
+
+    first, second = parse_events(lines)
+
+    assert (first.name, first.data, first.id) == ("progress", {"done": 1, "total": 2}, "1-0")
+    assert (second.name, second.data, second.id) == ("message", {}, None)
+
+
+def test_an_event_that_was_cut_off_is_none() -> None:
+    assert list(parse_events(["event: token", 'data: {"text":"hal'])) == []
+
+
+def test_progress_is_resumed_behind_the_last_event() -> None:
+    seen: list[str | None] = []
+
+    class BreaksOff(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b'id: 7-0\nevent: progress\ndata: {"stage":"tile","done":1,"total":1}\n\n'
+            raise httpx.ReadError("cable pulled")
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Last-Event-ID"))
+        if len(seen) == 1:
+            return httpx.Response(200, stream=BreaksOff())
+        return httpx.Response(200, text="id: 8-0\nevent: ready\ndata: {}\n\n")
+
+    names = [event.name for event in client_of(serve).encode_events("a" * 64)]
+
+    assert names == ["progress", "ready"]
+    assert seen == [None, "7-0"]
+
+
+def test_progress_that_breaks_off_again_and_again_ends() -> None:
+    with pytest.raises(CommandError, match="broke off") as caught:
+        list(client_of(lambda request: httpx.Response(200, text="")).encode_events("a" * 64))
+
+    assert caught.value.exit_code == ExitCode.UNREACHABLE
+
+
+def test_a_problem_of_the_server_is_its_sentence() -> None:
+    problem = {"code": "slide_not_ready", "detail": "The slide is being encoded.", "status": 409}
+    refused = httpx.Response(409, json=problem, headers={"Retry-After": "5"})
+
+    with pytest.raises(CommandError, match=r"^The slide is being encoded. Try again in 5 s.$") as caught:
+        client_of(lambda request: refused).answer("a" * 64, {"question": "?"})
+
+    assert caught.value.exit_code == ExitCode.REFUSED
+    assert caught.value.problem_code == "slide_not_ready"
+
+
+@pytest.mark.parametrize("body", ["<html>Bad gateway</html>", "[]", '{"error": "?"}', ""])
+def test_an_error_that_is_no_problem_still_ends_in_a_sentence(body: str) -> None:
+    with pytest.raises(CommandError, match="answered 502") as caught:
+        client_of(lambda request: httpx.Response(502, text=body)).slide("a" * 64)
+
+    assert caught.value.exit_code == ExitCode.REFUSED
+
+
+def test_a_stream_that_is_refused_is_its_sentence() -> None:
+    refused = httpx.Response(404, json={"code": "not_found", "detail": "There is no such slide."})
+
+    with pytest.raises(CommandError, match="no such slide"):
+        list(client_of(lambda request: refused).answer_events("a" * 64, {"question": "?"}))
+
+
+def test_no_server_says_how_to_start_one() -> None:
+    client = ApiClient(f"http://127.0.0.1:{free_loopback_port()}")
+
+    with pytest.raises(CommandError, match="eyepiece up") as caught:
+        client.slide("a" * 64)
+
+    assert caught.value.exit_code == ExitCode.UNREACHABLE
+    assert not client.is_ready()
+
+
+@pytest.mark.parametrize("url", ["eyepiece", "ftp://127.0.0.1", "http://[::1"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(CommandError, match="not valid") as caught:
+        ApiClient(url).slide("a" * 64)
+
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_an_upload_tells_how_far_it_is_and_sends_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "slide.tiff"
+    path.write_bytes(b"s" * 300_000)
+    received: dict[str, bytes | str] = {}
+    sent: list[int] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        received.update(body=request.read(), key=request.headers["Authorization"])
+        return httpx.Response(202, json={"id": "a" * 64})
+
+    assert client_of(serve).upload(path, sent.append) == {"id": "a" * 64}
+
+    assert received["key"] == "Bearer eyp_key"
+    assert b"s" * 300_000 in received["body"]  # type: ignore[operator]
+    assert sent == sorted(sent)
+    assert sent[-1] == 300_000

