@@ -11,7 +11,8 @@ DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configur
 .PHONY: help environments server-environment demo doctor lint test check clean
 
 help:
-	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]\n              install, start everything, ask about a slide'
+	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
+	@echo '              install, start everything, ask about a synthetic slide'
 	@echo 'make test     install, lint, types, all tests'
 	@echo 'make check    lint, types, the tests that start no vLLM'
 	@echo 'make doctor   what is wrong on this machine, and what to do'

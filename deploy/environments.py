@@ -104,7 +104,7 @@ def planned_environments(builds: str) -> list[Environment]:
 def run_step(command: Sequence[str | Path], advice: str, extra_environment: Mapping[str, str] = {}) -> None:
     """Runs one installer command; shows its milestones, and on failure its last lines and `advice`."""
     last_lines: deque[str] = deque(maxlen=LINES_SHOWN_ON_FAILURE)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -112,13 +112,12 @@ def run_step(command: Sequence[str | Path], advice: str, extra_environment: Mapp
         errors="replace",
         env={**os.environ, **extra_environment},
         cwd=ROOT,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        last_lines.append(line)
-        if line.split(" ", 1)[0] in {"Resolved", "Downloading", "Installed"}:
-            print("      " + line.strip(), flush=True)
-    if process.wait() != 0:
+    ) as process:
+        for line in process.stdout or ():
+            last_lines.append(line)
+            if line.split(" ", 1)[0] in {"Resolved", "Downloading", "Installed"}:
+                print("      " + line.strip(), flush=True)
+    if process.returncode != 0:
         sys.stderr.write("".join(last_lines))
         raise SetupError(advice)
 

@@ -162,7 +162,7 @@ def ask(
 
 @app.command()
 def make_slide(
-    path: Annotated[Path, typer.Argument(help="A new .tiff file.")],
+    path: Annotated[Path, typer.Argument(help="A new file, e.g. sample.svs.")],
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same slide.")] = None,
 ) -> None:
     """Draw a synthetic slide."""

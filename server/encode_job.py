@@ -24,6 +24,7 @@ from server.embedding_cache import EmbeddingCache
 from server.metrics import WorkerMetrics
 from server.progress import Event, ProgressLog
 from server.settings import Settings
+from server.slide_source import local_source
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord
 from server.slides import SlideError as Failure
@@ -82,7 +83,7 @@ class EncodeJob:
             return "known"
         heartbeat = asyncio.create_task(_heartbeat(job, self.settings.job_heartbeat_s / 3))
         try:
-            async with self.store.local_file(record.paths.source) as source:
+            async with local_source(self.store, record.paths, record.entry) as source:
                 embedding = await self._in_thread(record, source)
         finally:
             heartbeat.cancel()

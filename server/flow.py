@@ -6,6 +6,8 @@ stream_answer     tokens → events
 delete_slide      all of it, gone
 """
 
+import asyncio
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,8 +27,9 @@ from server.questions import (
     sampling,
     timed_pieces,
 )
+from server.slide_source import find_entry, publish_source
 from server.slides import Slide, SlideRecord, Status, describe
-from server.upload import ReceivedFile, UploadLimits, receive_file
+from server.upload import ReceivedSlide, UploadLimits, display_name, receive_slide
 
 _NOT_READY_RETRY_S = 5
 
@@ -42,15 +45,14 @@ class PreparedSlide:
 async def prepare_slide(tenant: str, body: AsyncIterator[bytes], content_type: str, parts: Parts) -> PreparedSlide:
     """Receive a slide, refuse what is none, keep it, and queue its encode."""
     limits = UploadLimits(parts.settings.max_upload_bytes, parts.settings.disk_reserve_bytes)
-    staging_path = parts.store.new_staging_path()
-    received = await receive_file(body, content_type, staging_path, limits, parts.metrics)
+    received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
     try:
         record = await parts.slides.find(tenant, received.slide_id)
         created = record is None
         if record is None:
             record = await _keep(tenant, received, parts)
     finally:
-        received.path.unlink(missing_ok=True)
+        await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
     if created:
         await enqueue(record, parts)
     return PreparedSlide(await show_slide(record, parts), created)
@@ -152,10 +154,12 @@ async def _remember(opened: OpenAnswer, answer: str, parts: Parts) -> None:
         await parts.conversations.add_turn(record.tenant, opened.conversation, opened.question, answer)
 
 
-async def _keep(tenant: str, received: ReceivedFile, parts: Parts) -> SlideRecord:
-    facts = await parts.inspector.facts(received.path)
-    record = parts.slides.new_record(tenant, received.slide_id, received.filename, received.size_bytes)
+async def _keep(tenant: str, received: ReceivedSlide, parts: Parts) -> SlideRecord:
+    entry = await find_entry(received.files, received.folder, parts.inspector)
+    filename = display_name(entry.relative_path or received.files[0].relative_path)
+    record = parts.slides.new_record(tenant, received.slide_id, filename, received.size_bytes)
+    record = record.with_facts(entry.facts).model_copy(update={"entry": entry.relative_path})
     async with parts.slides.lock(tenant, received.slide_id):  # the reconciler removes folders without a record
-        await parts.store.publish_file(received.path, record.paths.source)
-        await parts.slides.create(record.with_facts(facts))
+        await publish_source(parts.store, record.paths, received.files)
+        await parts.slides.create(record)
     return await parts.slides.require(tenant, received.slide_id)

@@ -1,6 +1,6 @@
 """The slide store: the truth about slides and embeddings, in a local folder or an object store.
 
-    tenants/<tenant>/slides/<slide id>/{source/slide, slide.json, features/<encoder id>.h5,
+    tenants/<tenant>/slides/<slide id>/{source/…, slide.json, features/<encoder id>.h5,
                                         embeddings/<encoder id>.safetensors}
     keys/<sha256 of an API key>.json
 
@@ -55,6 +55,15 @@ class SlidePaths:
     def source(self) -> str:
         """The uploaded bytes."""
         return f"{self.folder}/source/slide"
+
+    @property
+    def source_manifest(self) -> str:
+        """Of a slide of several files: which they are."""
+        return f"{self.folder}/source/manifest.tsv"
+
+    def source_file(self, sha256: str) -> str:
+        """One of several files, under its content."""
+        return f"{self.folder}/source/files/{sha256}"
 
     @property
     def record(self) -> str:
@@ -126,7 +135,7 @@ class SlideStore:
         try:
             with _translated():
                 if self.local_root is not None:
-                    return _link(path, self.local_root / key)
+                    return _link(path, _inside(self.local_root, key))
                 if await self.exists(key):
                     return False
                 # Not create-if-absent: parts cannot be (S3 caps a single PUT at 5 GB), and the key names
@@ -187,7 +196,7 @@ class SlideStore:
             FileNotFoundError: there is no such object.
         """
         if self.local_root is not None:
-            path = self.local_root / key
+            path = _inside(self.local_root, key)
             if not path.is_file():
                 raise FileNotFoundError(errno.ENOENT, "no such object")
             yield path
@@ -198,6 +207,14 @@ class SlideStore:
             yield staged
         finally:
             staged.unlink(missing_ok=True)
+
+    async def bring(self, key: str, folder: Path) -> Path:
+        """A readable path of the object: in place, or a copy in `folder` that the caller removes with it."""
+        if self.local_root is not None:
+            return _inside(self.local_root, key)
+        copy = folder / uuid.uuid4().hex
+        await self._download(key, copy)
+        return copy
 
     async def _download(self, key: str, path: Path) -> None:
         with path.open("wb") as file:
@@ -216,6 +233,14 @@ def _local_root(url: str) -> Path | None:
     if url.startswith("file://"):
         return Path(url.removeprefix("file://")).resolve()
     return None
+
+
+def _inside(root: Path, key: str) -> Path:
+    """The object's path. Keys are made by us; one that leaves the store would be a bug worth stopping for."""
+    path = root / key
+    if ".." in path.parts or not path.is_relative_to(root):
+        raise ValueError("a key that leaves the store")
+    return path
 
 
 def _link(path: Path, target: Path) -> bool:

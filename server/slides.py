@@ -53,6 +53,7 @@ class SlideRecord(BaseModel):
     mpp: float | None = None
     objective_power: float | None = None
     mpp_override: float | None = None
+    entry: str | None = None
     priority: Priority = "routine"
     encoder_id: str
     tile_count: int | None = None
@@ -97,7 +98,7 @@ class Slide(BaseModel):
 
 def describe(record: SlideRecord, status: Status) -> Slide:
     """The public view of a record."""
-    shown = record.model_dump(exclude={"tenant", "generation", "mpp_override", "priority"})
+    shown = record.model_dump(exclude={"tenant", "generation", "mpp_override", "priority", "entry"})
     return Slide(**shown, status=status)
 
 

@@ -1,13 +1,17 @@
-"""Step 1, upload: a request body becomes a `ReceivedFile`, hashed while it is written, in constant memory."""
+"""Step 1, upload: a request body becomes a `ReceivedSlide`, hashed while it is written, in constant memory.
+
+A slide is one file, or several that only make sense together: the form field `file` may be repeated, and then the
+file names are paths within the slide.
+"""
 
 import asyncio
 import errno
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -16,13 +20,19 @@ from starlette.requests import ClientDisconnect
 from encoders.errors import UnsupportedFormat
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable, UploadTooLarge
 from server.metrics import Metrics
+from server.slide_source import SourceFile, slide_id_of
 
 FIELD = "file"
+_ASK_FOR_FILE = "Send the slide as multipart/form-data with one field named `file`."
 # Big enough that a thread hop per write is noise, small enough for many uploads at once.
 _WRITE_BYTES = 2**20
 _MAX_FILENAME_CHARS = 255
 # A file name may be absurdly long; it is shortened, not refused. What is longer still is no file name.
 _MAX_HEADER_BYTES = 64 * 1024
+# RFC 2046 allows 70; the parser, 256.
+_MAX_BOUNDARY_BYTES = 256
+_MAX_FILES = 5_000
+_MAX_OPEN_FILES = 16
 # Fields beside the file mean nothing here; they are skipped, but not for ever.
 _MAX_SKIPPED_BYTES = 2**20
 
@@ -36,56 +46,61 @@ class UploadLimits:
 
 
 @dataclass(frozen=True)
-class ReceivedFile:
-    """A staged upload; `slide_id` is the SHA-256 of its bytes. `filename` can be PHI: metadata only."""
+class ReceivedSlide:
+    """A staged upload in a folder of its own, which the caller removes."""
 
-    path: Path
-    slide_id: str
-    size_bytes: int
-    filename: str
+    folder: Path
+    files: tuple[SourceFile, ...]
+
+    @property
+    def slide_id(self) -> str:
+        """The slide's identity."""
+        return slide_id_of(self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(file.size_bytes for file in self.files)
 
 
-async def receive_file(
-    body: AsyncIterator[bytes],
-    content_type: str,
-    staging_path: Path,
-    limits: UploadLimits,
-    metrics: Metrics,
-) -> ReceivedFile:
-    """Write the one field `file` of a multipart body to `staging_path`.
+async def receive_slide(
+    body: AsyncIterator[bytes], content_type: str, folder: Path, limits: UploadLimits, metrics: Metrics
+) -> ReceivedSlide:
+    """Write the files of a multipart body into the new folder `folder`.
 
-    On any failure the staged file is gone.
+    On any failure the folder is gone.
 
     Raises:
-        InvalidRequest: not multipart, no or several files, or cut off.
+        InvalidRequest: not multipart, no file, names that cannot be one slide's, or cut off.
         UnsupportedFormat: an empty file.
         UploadTooLarge: beyond the limit.
         StorageFull: the disk is.
     """
     try:
-        with staging_path.open("xb") as file:
-            sink = _HashedFile(file.fileno(), staging_path, limits, metrics)
-            form = await _pump(body, content_type, sink)
-        return form.received(staging_path)
+        folder.mkdir()
+        form = _SlideForm(content_type, _Room(folder, limits, metrics))
+        try:
+            await _pump(body, form)
+        finally:
+            form.close()
+        return ReceivedSlide(folder, form.files())
     except OSError as error:
-        staging_path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull("The disk is full; delete slides or add space, then upload again.") from error
         raise StorageUnavailable("The upload cannot be written to disk; try again shortly.") from error
     except BaseException:  # a client that hangs up cancels us: its half file must not stay either
-        staging_path.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-async def _pump(body: AsyncIterator[bytes], content_type: str, sink: "_HashedFile") -> "_OneFileForm":
+async def _pump(body: AsyncIterator[bytes], form: "_SlideForm") -> None:
     try:
-        form = _OneFileForm(_boundary(content_type), sink)
         async for chunk in body:
             form.feed(chunk)
-            if sink.pending_bytes >= _WRITE_BYTES:
-                await _in_thread(sink.flush)
-        await _in_thread(sink.finish)
-        return form
+            if form.wants_writing:
+                await _in_thread(form.write)
+        await _in_thread(form.write)
     except FormParserError as error:
         raise InvalidRequest("The body is not valid multipart/form-data.") from error
     except ClientDisconnect as error:
@@ -103,63 +118,94 @@ async def _in_thread(write: Callable[[], None]) -> None:
         raise
 
 
+class _Room:
+    """What one upload may still take, all its files together."""
+
+    def __init__(self, folder: Path, limits: UploadLimits, metrics: Metrics) -> None:
+        self.folder = folder
+        self._limits = limits
+        self._metrics = metrics
+        self._size_bytes = 0
+
+    def take(self, size_bytes: int) -> None:
+        self._size_bytes += size_bytes
+        if self._size_bytes > self._limits.max_upload_bytes:
+            limit_gib = self._limits.max_upload_bytes / 2**30
+            raise UploadTooLarge(f"The slide is larger than the limit of {limit_gib:g} GiB.")
+
+    def check_disk(self) -> None:
+        if shutil.disk_usage(self.folder).free < self._limits.disk_reserve_bytes:
+            raise OSError(errno.ENOSPC, "disk reserve reached")
+
+    def note_written(self, size_bytes: int) -> None:
+        self._metrics.upload_bytes.inc(size_bytes)
+
+
 class _HashedFile:
     """Collects bytes and writes them in large pieces, counting and hashing."""
 
-    def __init__(self, descriptor: int, path: Path, limits: UploadLimits, metrics: Metrics) -> None:
-        self._descriptor = descriptor
-        self._folder = path.parent
-        self._limits = limits
-        self._metrics = metrics
+    def __init__(self, path: Path, relative_path: str, room: _Room) -> None:
+        self._path = path
+        self._relative_path = relative_path
+        self._room = room
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._pending = bytearray()
         self._sha256 = hashlib.sha256()
-        self.size_bytes = 0
+        self._size_bytes = 0
+        self._complete = False
 
     @property
     def pending_bytes(self) -> int:
         return len(self._pending)
 
-    @property
-    def slide_id(self) -> str:
-        return self._sha256.hexdigest()
-
     def add(self, data: bytes) -> None:
-        self.size_bytes += len(data)
-        if self.size_bytes > self._limits.max_upload_bytes:
-            limit_gib = self._limits.max_upload_bytes / 2**30
-            raise UploadTooLarge(f"The file is larger than the limit of {limit_gib:g} GiB.")
+        self._room.take(len(data))
         self._pending += data
 
-    def flush(self) -> None:
-        if shutil.disk_usage(self._folder).free < self._limits.disk_reserve_bytes:
-            raise OSError(errno.ENOSPC, "disk reserve reached")
+    def complete(self) -> None:
+        """No more bytes come; the next `write` closes the file."""
+        self._complete = True
+
+    def write(self) -> bool:
+        """Write what is pending; True when the file is complete and safe on disk."""
+        self._room.check_disk()
         data = bytes(self._pending)
         self._pending.clear()
         self._sha256.update(data)
         view = memoryview(data)
         while view:
             view = view[os.write(self._descriptor, view) :]
-        self._metrics.upload_bytes.inc(len(data))
+        self._size_bytes += len(data)
+        self._room.note_written(len(data))
+        if self._complete:
+            os.fsync(self._descriptor)  # a slide that was answered with 202 survives a power cut
+            self.close()
+        return self._complete
 
-    def finish(self) -> None:
-        self.flush()
-        os.fsync(self._descriptor)  # a slide that was answered with 202 survives a power cut
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def source_file(self) -> SourceFile:
+        return SourceFile(self._path, self._relative_path, self._size_bytes, self._sha256.hexdigest())
 
 
-class _OneFileForm:
+class _SlideForm:
     """A multipart form in which only `file` counts; other fields are skipped. Raises FormParserError."""
 
-    def __init__(self, boundary: bytes, sink: _HashedFile) -> None:
-        self._sink = sink
+    def __init__(self, content_type: str, room: _Room) -> None:
+        self._room = room
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._headers: dict[bytes, bytes] = {}
-        self._in_file = False
+        self._open: list[_HashedFile] = []
+        self._received: list[_HashedFile] = []
+        self._current: _HashedFile | None = None
         self._complete = False
         self._skipped_bytes = 0
-        self.filename: str | None = None
         self._parser = MultipartParser(
-            boundary,
+            _boundary(content_type),
             {
                 "on_part_begin": self._headers.clear,
                 "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
@@ -173,17 +219,34 @@ class _OneFileForm:
             max_header_size=_MAX_HEADER_BYTES,
         )
 
+    @property
+    def wants_writing(self) -> bool:
+        """Enough bytes for one go, or many small files that would each keep a descriptor."""
+        pending_bytes = sum(file.pending_bytes for file in self._open)
+        return pending_bytes >= _WRITE_BYTES or len(self._open) > _MAX_OPEN_FILES
+
     def feed(self, chunk: bytes) -> None:
         self._parser.write(chunk)
 
-    def received(self, path: Path) -> ReceivedFile:
+    def write(self) -> None:
+        """Write what is pending of every file; those that are complete are closed."""
+        self._open = [file for file in self._open if not file.write()]
+
+    def close(self) -> None:
+        for file in self._open:
+            file.close()
+
+    def files(self) -> tuple[SourceFile, ...]:
         if not self._complete:
             raise InvalidRequest("The upload was cut off before its end; send it again.")
-        if self.filename is None:
-            raise InvalidRequest("Send the slide as multipart/form-data with one field named `file`.")
-        if self._sink.size_bytes == 0:
-            raise UnsupportedFormat("The file is empty; send a whole-slide image.")
-        return ReceivedFile(path, self._sink.slide_id, self._sink.size_bytes, self.filename)
+        if not self._received:
+            raise InvalidRequest(_ASK_FOR_FILE)
+        files = tuple(file.source_file() for file in self._received)
+        if any(file.size_bytes == 0 for file in files):
+            raise UnsupportedFormat("A file is empty; send a whole-slide image.")
+        if len(files) > 1:
+            require_one_tree([file.relative_path for file in files])
+        return files
 
     def _end_header(self) -> None:
         self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
@@ -192,36 +255,56 @@ class _OneFileForm:
 
     def _begin_content(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._in_file = options.get(b"name") == FIELD.encode()
-        if self._in_file:
-            if self.filename is not None:
-                raise InvalidRequest("Send one slide at a time: the form has several fields named `file`.")
-            self.filename = _display_name(options.get(b"filename", b""))
+        if options.get(b"name") != FIELD.encode():
+            return
+        if len(self._received) >= _MAX_FILES:
+            raise InvalidRequest(f"A slide of more than {_MAX_FILES} files is not accepted.")
+        name = options.get(b"filename", b"").decode("utf-8", errors="replace").replace("\\", "/")
+        self._current = _HashedFile(self._room.folder / str(len(self._received)), name, self._room)
+        self._open.append(self._current)
+        self._received.append(self._current)
 
     def _content(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
-            self._sink.add(data[start:end])
+        if self._current is not None:
+            self._current.add(data[start:end])
             return
         self._skipped_bytes += end - start
         if self._skipped_bytes > _MAX_SKIPPED_BYTES:
             raise InvalidRequest("Send the slide as the one field `file`; the other fields are too large.")
 
     def _end_part(self) -> None:
-        self._in_file = False
+        if self._current is not None:
+            self._current.complete()
+        self._current = None
 
     def _end(self) -> None:
         self._complete = True
 
 
+def require_one_tree(paths: Sequence[str]) -> None:
+    """Check that the names of several files can be paths within one slide.
+
+    Raises:
+        InvalidRequest: absolute, leaving the slide, unprintable, too long, or two of them in each other's way.
+    """
+    for path in paths:
+        steps = path.split("/")
+        if not path.isprintable() or len(path) > _MAX_FILENAME_CHARS or any(step in ("", ".", "..") for step in steps):
+            raise InvalidRequest("The files of a slide need plain relative paths as file names.")
+    folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+    if len(set(paths)) < len(paths) or folders & set(paths):
+        raise InvalidRequest("Two files of the slide have the same name.")
+
+
+def display_name(path: str) -> str:
+    """The last part of a file's name, printable, or `slide`; it is shown, never used as a path."""
+    printable = "".join(character for character in path.rsplit("/", 1)[-1] if character.isprintable())
+    return printable[:_MAX_FILENAME_CHARS] or "slide"
+
+
 def _boundary(content_type: str) -> bytes:
     kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data" or b"boundary" not in options:
-        raise InvalidRequest("Send the slide as multipart/form-data with one field named `file`.")
-    return options[b"boundary"]
-
-
-def _display_name(raw: bytes) -> str:
-    """The last part of the name, printable, or `slide`; it is shown, never used as a path."""
-    name = raw.decode("utf-8", errors="replace").replace("\\", "/").rsplit("/", 1)[-1]
-    printable = "".join(character for character in name if character.isprintable())
-    return printable[:_MAX_FILENAME_CHARS] or "slide"
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not 1 <= len(boundary) <= _MAX_BOUNDARY_BYTES:
+        raise InvalidRequest(_ASK_FOR_FILE)
+    return boundary

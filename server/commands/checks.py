@@ -17,9 +17,11 @@ from model_store.errors import ModelError
 from model_store.installed import open_model, verify_digests
 from server.commands.data_folder import folder_problem, holder_of
 from server.commands.environments import (
+    INSTALL_LIBNUMA,
     MAKE_ENVIRONMENTS,
     VLLM_VERSION,
     gpu_names,
+    missing_system_library,
     pinned_versions,
     read_vllm_environment,
     vllm_python,
@@ -79,6 +81,8 @@ def check_vllm_environment() -> Finding:
         return Finding("vllm environment", "fail", seen, remedy)
     if not found.has_plugin:
         return Finding("vllm environment", "fail", "Eyepiece's plugin is not installed in it", remedy)
+    if library := missing_system_library(found):
+        return Finding("vllm environment", "fail", f"{library} is missing", f"vLLM needs it: {INSTALL_LIBNUMA}.")
     if found.torch_version != version("torch"):
         seen = f"torch {found.torch_version} here and {version('torch')} in the server's"
         return Finding("vllm environment", "warn", seen, remedy)

@@ -85,7 +85,7 @@ def running_server(options: DemoOptions) -> Iterator[subprocess.Popen[bytes]]:
 
 def sample_slide(data_dir: Path, seed: int) -> Path:
     """The slide of this seed, drawn if it is not there yet."""
-    path = data_dir / "sample-slides" / f"sample-{seed}.tiff"
+    path = data_dir / "sample-slides" / f"sample-{seed}.svs"
     if not path.exists():
         make_slide(path, seed)
     return path

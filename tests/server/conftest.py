@@ -3,7 +3,7 @@
 import dataclasses
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -12,7 +12,6 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from encoders.embedding_file import to_bytes
 from model_store.installed import InstalledModel
 from server.app import build_app
 from server.ask import LanguageModel
@@ -21,8 +20,13 @@ from server.readiness import Readiness
 from server.redis_client import connect_redis
 from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
 from server.settings import Settings
-from server.slides import SlideRecord
-from tests.fakes import FakeVllm, sample_embedding
+from tests.api_parts import client_of
+from tests.fakes import FakeVllm
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """SAQ uses SETEX, which redis-py would rather see as SET."""
+    config.addinivalue_line("filterwarnings", "ignore:Call to deprecated setex:DeprecationWarning")
 
 
 @pytest.fixture(scope="session")
@@ -141,37 +145,3 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """A client of `app` on the same machine, without a key."""
     async with client_of(app) as client:
         yield client
-
-
-def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:
-    """A client of an app; an unexpected error is a 500, as it is for real clients."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
-    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
-
-
-AddSlide = Callable[..., Awaitable[SlideRecord]]
-
-
-@pytest.fixture
-def add_slide() -> AddSlide:
-    """Puts a slide into a store as an upload does, with an embedding when it is `ready`; nothing is queued."""
-    return stored_slide
-
-
-async def stored_slide(
-    parts: Parts, name: str = "slide", *, tenant: str = "default", ready: bool = False, **facts: object
-) -> SlideRecord:
-    """A stored slide whose id is made from `name`."""
-    slide_id = name.encode().hex().ljust(64, "0")[:64]
-    record = parts.slides.new_record(tenant, slide_id, f"{name}.svs", 5).model_copy(update=facts)
-    staged = parts.store.new_staging_path()
-    staged.write_bytes(b"bytes")
-    await parts.store.publish_file(staged, record.paths.source)
-    await parts.slides.create(record)
-    if ready:
-        embedding = sample_embedding(record.id, record.encoder_id)
-        await parts.store.put(record.paths.embedding(record.encoder_id), to_bytes(embedding))
-        await parts.store.put(record.paths.features(record.encoder_id), b"features")
-    return record

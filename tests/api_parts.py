@@ -1,0 +1,58 @@
+"""What tests of the API start from: a client of an app, a slide that was uploaded long ago, a worker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+from saq import Worker
+
+from encoders.embedding_file import to_bytes
+from server.jobs import ENCODE, EncodeJobs, PrioritisedQueue
+from server.parts import Parts
+from server.slides import SlideRecord
+from tests.fakes import sample_embedding
+
+
+def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:
+    """A client of an app; an unexpected error is a 500, as it is for real clients."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
+
+
+async def stored_slide(
+    parts: Parts, name: str = "slide", *, tenant: str = "default", ready: bool = False, **facts: object
+) -> SlideRecord:
+    """A stored slide whose id is made from `name`."""
+    slide_id = name.encode().hex().ljust(64, "0")[:64]
+    record = parts.slides.new_record(tenant, slide_id, f"{name}.svs", 5).model_copy(update=facts)
+    staged = parts.store.new_staging_path()
+    staged.write_bytes(b"bytes")
+    await parts.store.publish_file(staged, record.paths.source)
+    await parts.slides.create(record)
+    if ready:
+        embedding = sample_embedding(record.id, record.encoder_id)
+        await parts.store.put(record.paths.embedding(record.encoder_id), to_bytes(embedding))
+        await parts.store.put(record.paths.features(record.encoder_id), b"features")
+    return record
+
+
+@asynccontextmanager
+async def running_worker(jobs: EncodeJobs, run: Callable[..., Awaitable[str]]) -> AsyncIterator[None]:
+    """A real worker as server.worker starts it, with `run` for an encode, that looks for cancelled jobs more often."""
+    worker = Worker(
+        PrioritisedQueue(jobs),
+        [(ENCODE, run)],
+        concurrency=1,
+        timers={"schedule": 1, "worker_info": 3600, "sweep": 1, "abort": 0.05},
+        cancellation_hard_deadline_s=20.0,
+    )
+    working = asyncio.create_task(worker.start())
+    try:
+        yield
+    finally:
+        worker.event.set()
+        await working

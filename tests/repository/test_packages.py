@@ -1,0 +1,103 @@
+"""What the repository promises about its packages: what is in the wheels, and which way imports point."""
+
+import ast
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# A package may import those to the right of it, and itself.
+MAY_IMPORT = {
+    "server": {"server", "encoders", "model_store", "training"},
+    "training": {"training", "encoders", "model_store"},
+    "encoders": {"encoders", "model_store"},
+    "model_store": {"model_store"},
+    "vllm_plugin": {"eyepiece_vllm"},
+}
+OURS = {"server", "encoders", "model_store", "training", "eyepiece_vllm", "vllm_plugin", "tests", "deploy"}
+# The command line alone reaches into `training`: it draws slides and makes the demo model.
+MAY_IMPORT_TRAINING = {"server/commands/make_slide.py", "server/commands/models.py"}
+
+
+def sources(package: str) -> Iterator[Path]:
+    yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def imported_packages(path: Path) -> set[str]:
+    """The top-level packages of ours that a file imports, wherever in the file it does."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 or path.is_relative_to(ROOT / "vllm_plugin"), f"{path}: a relative import"
+            found.add((node.module or "").split(".")[0])
+    return found & OURS
+
+
+def build_wheel(project: Path, folder: Path) -> zipfile.ZipFile:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=project,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = folder.glob("*.whl")
+    return zipfile.ZipFile(wheel)
+
+
+def top_level_names(wheel: zipfile.ZipFile) -> set[str]:
+    names = {name.split("/")[0] for name in wheel.namelist()}
+    return {name for name in names if not name.endswith(".dist-info")}
+
+
+def test_the_wheel_holds_exactly_our_packages_and_what_they_read(tmp_path: Path) -> None:
+    with build_wheel(ROOT, tmp_path) as wheel:
+        assert top_level_names(wheel) == {"server", "encoders", "model_store", "training"}
+        assert "model_store/manifests/demo.toml" in wheel.namelist()
+        assert "server/py.typed" in wheel.namelist()
+
+
+def test_the_plugins_wheel_holds_the_plugin_only(tmp_path: Path) -> None:
+    with build_wheel(ROOT / "vllm_plugin", tmp_path) as wheel:
+        assert top_level_names(wheel) == {"eyepiece_vllm"}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_one_way(package: str) -> None:
+    wrong = {
+        str(path.relative_to(ROOT)): extra
+        for path in sources(package)
+        if (extra := imported_packages(path) - MAY_IMPORT[package])
+    }
+
+    assert wrong == {}
+
+
+def test_only_the_command_line_reaches_into_training() -> None:
+    importing = {str(path.relative_to(ROOT)) for path in sources("server") if "training" in imported_packages(path)}
+
+    assert importing == MAY_IMPORT_TRAINING
+
+
+@pytest.mark.parametrize("module", ["server.app", "server.__main__", "encoders.types", "model_store.manifest"])
+def test_importing_it_loads_no_torch(module: str) -> None:
+    script = f"import sys, {module}; assert 'torch' not in sys.modules"
+
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_there_is_no_package_below_tests() -> None:
+    """With `tests/server/__init__.py`, `import server` inside a test would get `tests/server`."""
+    assert list((ROOT / "tests").rglob("__init__.py")) == []
+
+
+def test_every_package_is_a_regular_package_with_types() -> None:
+    for package in ("server", "encoders", "model_store", "training"):
+        assert (ROOT / package / "py.typed").exists()
+        folders = {path.parent for path in sources(package)}
+        assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []

@@ -1,0 +1,320 @@
+"""Encode jobs on a real Redis: one a slide, urgent ones first, none lost with its worker, none for ever."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from saq import Job, Status
+
+from server.errors import Overloaded, QueueUnavailable
+from server.jobs import STARVATION_GUARD_S, EncodeJobs, PrioritisedQueue
+from server.redis_client import connect_redis
+from server.settings import Settings
+from server.slide_store import SlideStore
+from server.slides import Priority, SlideCatalogue, SlideRecord
+from tests.api_parts import running_worker
+
+LONG_AGO_MS = 10**7
+
+
+@pytest.fixture
+def jobs(redis: Redis, settings: Settings) -> EncodeJobs:
+    return EncodeJobs(redis, settings)
+
+
+@pytest.fixture
+def record_of(tmp_path: Path, redis: Redis) -> Callable[..., SlideRecord]:
+    catalogue = SlideCatalogue(SlideStore(str(tmp_path / "store"), tmp_path), redis, lambda mpp: f"{mpp or 0:016.3f}")
+
+    def make(name: str = "a", tenant: str = "default", priority: Priority = "routine") -> SlideRecord:
+        record = catalogue.new_record(tenant, name.encode().hex().ljust(64, "0"), "x.svs", 5)
+        return record.model_copy(update={"priority": priority})
+
+    return make
+
+
+RecordOf = Callable[..., SlideRecord]
+
+
+async def start(queue: PrioritisedQueue) -> Job:
+    """Take the next job as a SAQ worker does."""
+    job = await queue.dequeue()
+    assert job is not None
+    job.started = int(time.time() * 1000)
+    job.attempts += 1
+    await job.update(status=Status.ACTIVE)
+    return job
+
+
+async def lose_lease(queue: PrioritisedQueue, job: Job) -> None:
+    """The worker of a running job dies, and time passes until another one looks."""
+    job.touched -= LONG_AGO_MS
+    await queue.redis.set(job.id, job.get_queue().serialize(job))
+    await queue.redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep")
+    await queue.sweep(1, abort=0.01)
+
+
+async def make_due(queue: PrioritisedQueue, redis: Redis) -> None:
+    """Time passes until delayed retries are due."""
+    for name in ("eyepiece-urgent", "eyepiece-routine"):
+        for job_id in await redis.zrangebyscore(f"saq:{name}:incomplete", 1, "+inf"):
+            await redis.zadd(f"saq:{name}:incomplete", {job_id: 1})
+    await redis.delete("saq:eyepiece-routine:schedule", "saq:eyepiece-urgent:schedule")
+    await queue.schedule()
+
+
+async def status_of(jobs: EncodeJobs, record: SlideRecord) -> Status | None:
+    job = await jobs.find(record, finished=True)
+    return None if job is None else job.status
+
+
+async def test_a_slide_has_one_job_however_often_it_is_asked_for(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    record = record_of()
+
+    outcomes = await asyncio.gather(*(jobs.enqueue(record) for _ in range(20)))
+
+    assert outcomes.count(True) == 1
+    assert (await jobs.depth("routine")).queued == 1
+
+
+async def test_a_running_slide_is_not_queued_again(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    record = record_of()
+    await jobs.enqueue(record)
+    await start(PrioritisedQueue(jobs))
+
+    assert await jobs.is_running(record)
+    assert not await jobs.enqueue(record)
+    assert not await jobs.enqueue(record.model_copy(update={"priority": "urgent"}))
+    depth = await jobs.depth("routine")
+    assert (depth.queued, depth.active) == (0, 1)
+
+
+async def test_slides_tenants_and_encoders_have_jobs_of_their_own(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    records = [record_of("a"), record_of("b"), record_of("a", "other")]
+    records.append(records[0].model_copy(update={"encoder_id": "f" * 16}))
+
+    assert all([await jobs.enqueue(record) for record in records])
+
+
+async def test_a_waiting_job_is_promoted_when_it_becomes_urgent(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    first, second = record_of("a"), record_of("b")
+    await jobs.enqueue(first)
+    await jobs.enqueue(second)
+
+    assert await jobs.enqueue(second.model_copy(update={"priority": "urgent"}))
+    assert not await jobs.enqueue(second.model_copy(update={"priority": "urgent"}))
+
+    queue = PrioritisedQueue(jobs)
+    order = [(await start(queue)).kwargs, (await start(queue)).kwargs]
+    assert [kwargs and kwargs["slide_id"] for kwargs in order] == [second.id, first.id]
+    assert await queue.dequeue() is None
+
+
+async def test_an_urgent_job_is_not_put_back_by_a_routine_wish(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    record = record_of(priority="urgent")
+    await jobs.enqueue(record)
+
+    assert not await jobs.enqueue(record.model_copy(update={"priority": "routine"}))
+    assert (await jobs.depth("urgent")).queued == 1
+
+
+@pytest.mark.parametrize(("waited_s", "first"), [(STARVATION_GUARD_S - 60, "u"), (STARVATION_GUARD_S + 60, "r")])
+async def test_a_routine_job_that_waited_too_long_goes_first(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis, waited_s: int, first: str
+) -> None:
+    routine, urgent = record_of("r"), record_of("u", priority="urgent")
+    await jobs.enqueue(routine)
+    await jobs.enqueue(urgent)
+    waiting = await jobs.find(routine)
+    assert waiting is not None
+    waiting.queued -= waited_s * 1000
+    await redis.set(waiting.id, waiting.get_queue().serialize(waiting))
+
+    job = await start(PrioritisedQueue(jobs))
+
+    assert job.kwargs is not None
+    assert job.kwargs["slide_id"] == {"r": routine, "u": urgent}[first].id
+    assert (await jobs.depth("routine")).oldest_queued_s >= (waited_s if first == "u" else 0)
+
+
+async def test_a_cancelled_job_that_waits_is_gone(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
+    record = record_of()
+    await jobs.enqueue(record)
+
+    await jobs.cancel(record)
+
+    assert await jobs.find(record, finished=True) is None
+    assert [key for key in await redis.keys("*") if record.id.encode() in key] == []
+    assert await PrioritisedQueue(jobs).dequeue() is None
+
+
+async def test_a_cancelled_slide_can_be_queued_again_at_once(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    record = record_of()
+    await jobs.enqueue(record)
+    await jobs.cancel(record)
+
+    assert await jobs.enqueue(record)
+
+
+async def test_cancelling_what_has_no_job_does_nothing(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    await jobs.cancel(record_of())
+
+
+async def test_a_job_that_waits_for_its_retry_can_be_cancelled(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
+) -> None:
+    record = record_of()
+    await jobs.enqueue(record)
+    queue = PrioritisedQueue(jobs)
+    await (await start(queue)).retry("an error")
+
+    await jobs.cancel(record)
+    await make_due(queue, redis)
+
+    assert await queue.dequeue() is None
+    assert [key for key in await redis.keys("*") if record.id.encode() in key] == []
+
+
+async def test_a_running_job_is_stopped_and_leaves_nothing(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
+) -> None:
+    record = record_of()
+    started, stopped = asyncio.Event(), asyncio.Event()
+
+    async def run(context: dict[str, Any], **_: str) -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+        return "never"
+
+    async with running_worker(jobs, run):
+        await jobs.enqueue(record)
+        await asyncio.wait_for(started.wait(), 30)
+        await jobs.cancel(record)
+        await asyncio.wait_for(stopped.wait(), 30)
+        while await jobs.find(record, finished=True) is not None:
+            await asyncio.sleep(0.01)
+
+    assert [key for key in await redis.keys("*") if record.id.encode() in key] == []
+    assert (await jobs.depth("routine")).active == 0
+
+
+async def test_the_job_of_a_dead_worker_is_delivered_again(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
+) -> None:
+    record = record_of()
+    await jobs.enqueue(record)
+    queue = PrioritisedQueue(jobs)
+    lost = await start(queue)
+
+    await lose_lease(queue, lost)
+    await make_due(queue, redis)
+    again = await start(queue)
+
+    assert again.key == lost.key
+    assert again.attempts == 2
+
+
+async def test_a_job_with_a_heartbeat_is_left_alone(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
+    record = record_of()
+    await jobs.enqueue(record)
+    queue = PrioritisedQueue(jobs)
+    job = await start(queue)
+
+    await job.update()
+    await queue.sweep(1, abort=0.01)
+
+    assert await status_of(jobs, record) == Status.ACTIVE
+
+
+async def test_a_job_that_kills_its_workers_is_not_delivered_for_ever(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis, settings: Settings
+) -> None:
+    record = record_of(priority="urgent")
+    await jobs.enqueue(record)
+    queue = PrioritisedQueue(jobs)
+
+    for _ in range(settings.job_attempts):
+        await lose_lease(queue, await start(queue))
+        await make_due(queue, redis)
+
+    assert await queue.dequeue() is None
+    ended = await jobs.find(record, finished=True)
+    assert ended is not None
+    assert (ended.status, ended.retryable) == (Status.ABORTED, False)
+
+
+async def test_a_full_queue_refuses_more(redis: Redis, settings: Settings, record_of: RecordOf) -> None:
+    jobs = EncodeJobs(redis, settings.model_copy(update={"max_queued_jobs": 2}))
+    await jobs.enqueue(record_of("a"))
+    await jobs.enqueue(record_of("b", priority="urgent"))
+
+    with pytest.raises(Overloaded) as caught:
+        await jobs.enqueue(record_of("c", "other"))
+
+    assert caught.value.retry_after_s
+    assert not await jobs.enqueue(record_of("a").model_copy(update={"generation": await generation(jobs)}))
+
+
+async def generation(jobs: EncodeJobs) -> str:
+    """The generation of the first routine job: its slide is known, however full the queue is."""
+    head = await PrioritisedQueue(jobs).redis.lindex("saq:eyepiece-routine:queued", 0)
+    return str(head.decode().rsplit(":", 1)[-1])  # type: ignore[union-attr]
+
+
+async def test_a_tenant_cannot_fill_the_queue_for_the_others(
+    redis: Redis, settings: Settings, record_of: RecordOf
+) -> None:
+    jobs = EncodeJobs(redis, settings.model_copy(update={"max_queued_jobs_per_tenant": 2}))
+    await jobs.enqueue(record_of("a", "greedy"))
+    await jobs.enqueue(record_of("b", "greedy", priority="urgent"))
+
+    with pytest.raises(Overloaded):
+        await jobs.enqueue(record_of("c", "greedy"))
+    assert await jobs.enqueue(record_of("c", "modest"))
+
+
+async def test_a_promotion_is_not_refused_by_a_full_queue(
+    redis: Redis, settings: Settings, record_of: RecordOf
+) -> None:
+    jobs = EncodeJobs(redis, settings.model_copy(update={"max_queued_jobs": 1}))
+    record = record_of()
+    await jobs.enqueue(record)
+
+    assert await jobs.enqueue(record.model_copy(update={"priority": "urgent"}))
+
+
+async def test_redis_away_is_told_in_our_words(settings_without_redis: Settings, record_of: RecordOf) -> None:
+    redis = connect_redis(settings_without_redis)
+    jobs = EncodeJobs(redis, settings_without_redis)
+
+    with pytest.raises(QueueUnavailable):
+        await jobs.enqueue(record_of())
+    assert not await jobs.is_running(record_of())
+    await redis.aclose()
+
+
+async def test_a_worker_waits_while_redis_is_away(settings_without_redis: Settings) -> None:
+    redis = connect_redis(settings_without_redis)
+
+    assert await PrioritisedQueue(EncodeJobs(redis, settings_without_redis)).dequeue() is None
+    await redis.aclose()
+
+
+async def test_the_job_says_what_to_encode_and_no_more(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
+    record = record_of()
+    await jobs.enqueue(record)
+
+    stored = b"".join([await redis.get(key) for key in await redis.keys("saq:job:*")])
+
+    assert record.id.encode() in stored
+    assert record.filename.encode() not in stored
+
+
