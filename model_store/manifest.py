@@ -8,9 +8,9 @@ import tomllib
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from model_store.errors import ModelError
 
@@ -22,7 +22,13 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 PromptTemplate = Literal["llava_v1", "vicuna_v1"]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# "unrecorded" says in so many words that nobody told us; an empty or missing value would only look like an oversight.
+Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unrecorded)$")]
 WeightsPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_-]+\.safetensors$")]
+
+
+Part = Literal["tile_encoder", "slide_encoder", "llm", "llm_base"]
 
 
 class _Strict(BaseModel):
@@ -30,10 +36,50 @@ class _Strict(BaseModel):
 
 
 class Source(_Strict):
-    """Where the weights come from, pinned: a repository and a revision in it."""
+    """What made or defines the model, pinned: code and a revision of it."""
 
     repository: str
     revision: str
+
+
+class Download(_Strict):
+    """Published files that `fetch` gets and `convert` reads: a repository on the public hub and file patterns in it.
+
+    `digests` says where `sha256` (by path in the repository) comes from: the publisher; this machine, when it first
+    converted the files; or nowhere yet, and then whatever comes first is trusted, printed and recorded.
+    """
+
+    repository: str
+    revision: Revision
+    gated: bool
+    licence: str
+    patterns: Annotated[tuple[str, ...], Field(min_length=1)]
+    digests: Literal["published", "recorded", "unrecorded"]
+    sha256: dict[str, Sha256] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _digests_agree_with_sha256(self) -> Self:
+        if (self.digests == "unrecorded") == bool(self.sha256):
+            raise ValueError("digests must be 'unrecorded' exactly when no sha256 is given")
+        return self
+
+
+class Downloads(_Strict):
+    """One download for each part; `llm_base` is what an adapter or a projector alone is applied to."""
+
+    tile_encoder: Download
+    slide_encoder: Download
+    llm: Download
+    llm_base: Download
+
+    def by_part(self) -> dict[Part, Download]:
+        """The four, in the order in which they are fetched."""
+        return {
+            "tile_encoder": self.tile_encoder,
+            "slide_encoder": self.slide_encoder,
+            "llm": self.llm,
+            "llm_base": self.llm_base,
+        }
 
 
 class TilingSpec(_Strict):
@@ -106,7 +152,10 @@ class LlmSpec(_Strict):
 
 
 class Manifest(_Strict):
-    """Everything that says what a model is; `notice` goes with every answer."""
+    """Everything that says what a model is; `notice` goes with every answer.
+
+    A model without `downloads` is made on this machine.
+    """
 
     name: ModelName
     title: str
@@ -117,6 +166,7 @@ class Manifest(_Strict):
     tile_encoder: TileEncoderSpec
     slide_encoder: SlideEncoderSpec
     llm: LlmSpec
+    downloads: Downloads | None = None
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -151,6 +201,11 @@ def parse_manifest(text: str) -> Manifest:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ModelError(f"The model's manifest is wrong at {field!r}: {first['msg']}.") from error
+
+
+def packaged_names() -> list[str]:
+    """The models that Eyepiece knows, sorted."""
+    return sorted(entry.name.removesuffix(".toml") for entry in _packaged_folder().iterdir())
 
 
 def _packaged_folder() -> Traversable:

@@ -101,9 +101,10 @@ def clean_text(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest("The text holds lone surrogates; send valid Unicode.") from error
+    text = text.replace("\x00", "")  # first: inside a placeholder it would hide it
     while (cleaned := _CONTROL_TEXT.sub("", text)) != text:  # again: `<im<image>age>` leaves another one behind
         text = cleaned
-    return text.replace("\x00", "").strip()
+    return text.strip()
 
 
 class SlideInputs:

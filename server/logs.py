@@ -101,6 +101,7 @@ def configure_logs(level: str) -> None:
             ],
         )
     )
+    logging.raiseExceptions = False  # or a line that cannot be written is printed as it was, with all its values
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

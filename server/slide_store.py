@@ -90,7 +90,7 @@ class SlideStore:
     def __init__(self, url: str, scratch_dir: Path) -> None:
         self.local_root = _local_root(url)
         # Inside a local store, so that publishing is a link and never a copy across file systems.
-        self.staging_dir = (self.local_root or scratch_dir) / "staging"
+        self.staging_dir = (self.local_root or scratch_dir.resolve()) / "staging"
         self.staging_dir.mkdir(parents=True, exist_ok=True)
         self._objects: Any = LocalStore(self.local_root) if self.local_root else from_url(url)
 

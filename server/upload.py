@@ -148,7 +148,7 @@ class _HashedFile:
         self._path = path
         self._relative_path = relative_path
         self._room = room
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._descriptor = -1  # opened by the first write: one piece of a body may begin a thousand tiny files
         self._pending = bytearray()
         self._sha256 = hashlib.sha256()
         self._size_bytes = 0
@@ -169,6 +169,8 @@ class _HashedFile:
     def write(self) -> bool:
         """Write what is pending; True when the file is complete and safe on disk."""
         self._room.check_disk()
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         data = bytes(self._pending)
         self._pending.clear()
         self._sha256.update(data)

@@ -30,7 +30,9 @@ def token_chunk(text: str, *, slide_tokens: int | None = None, finish: str | Non
     return chunk if slide_tokens is None else chunk | {"usage": usage(slide_tokens)}
 
 
-def usage(slide_tokens: int, *, prompt_tokens: int = 50, completion_tokens: int = 3, cached: int = 16) -> dict[str, Any]:
+def usage(
+    slide_tokens: int, *, prompt_tokens: int = 50, completion_tokens: int = 3, cached: int = 16
+) -> dict[str, Any]:
     """Token counts as vLLM reports them with --enable-prompt-tokens-details."""
     details = {"cached_tokens": cached, "multimodal_tokens": {"image": slide_tokens}}
     return {

@@ -59,8 +59,7 @@ def demo(options: DemoOptions) -> None:
 def running_server(options: DemoOptions) -> Iterator[subprocess.Popen[bytes]]:
     """`eyepiece up`, ready; stopped at the end, and by the kernel if this process is killed.
 
-    Raises:
-        CommandError: it did not get ready; its own message stands above.
+    Exits as it did when it does not get ready: its own message stands on the terminal already.
     """
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "server", "up", "--notify-fd", str(writing)]
@@ -76,8 +75,7 @@ def running_server(options: DemoOptions) -> Iterator[subprocess.Popen[bytes]]:
     try:
         with open(reading, "rb") as notifications:
             if notifications.read() != b"ready\n":
-                code = ExitCode.USAGE if process.wait() == ExitCode.USAGE else ExitCode.FAILED
-                raise CommandError("The server did not start; its message stands above.", code)
+                sys.exit(process.wait() or ExitCode.FAILED)
         yield process
     finally:
         _stop(process)

@@ -28,6 +28,9 @@ MAX_EMBED_DECODE_BYTES = 64 * 2**20
 # vLLM's default of 4 GiB holds 3,600 slides; on a CPU machine the memory is wanted elsewhere.
 MM_CACHE_GB = {"cpu": "0.25", "cuda": "4"}
 CPU_KV_CACHE_GB = "1"
+# vLLM's default of 0.9 leaves no room for an encoder worker on the same GPU (ViT-g in fp16: 2.3 GB and its batches).
+# Chosen, not measured; a GPU of its own takes `eyepiece llm --gpu-memory-utilization 0.9`.
+GPU_MEMORY_SHARE = "0.75"
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def vllm_arguments(model: InstalledModel, listen: Listen, builds: str) -> list[s
         "--mm-processor-cache-gb": MM_CACHE_GB[builds],
         "--shutdown-timeout": str(SHUTDOWN_TIMEOUT_S),
     }
+    if builds == "cuda":
+        arguments["--gpu-memory-utilization"] = GPU_MEMORY_SHARE
     switches = [
         "--enable-mm-embeds",
         "--enable-prefix-caching",

@@ -78,6 +78,7 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
             supervisor.start(plan.redis())
             if not supervisor.wait_until_ready(["redis"], REDIS_READY_TIMEOUT_S):
                 return
+        print("vLLM takes longest: about a minute for the demo model, several for a large one.", flush=True)
         components = [*plan.llm(), *plan.encoder_workers(options.workers), plan.api()]
         for component in components:
             supervisor.start(component)

@@ -180,7 +180,6 @@ async def test_forgetting_leaves_other_slides_and_tenants(
     assert len(await redis.keys("*")) == len(others)
 
 
-
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-5], lambda content: b"x" * 100])
 async def test_a_damaged_hot_copy_is_replaced_by_the_stored_one(
     cache: EmbeddingCache, record: SlideRecord, content: bytes, redis: Redis, damage: Callable[[bytes], bytes]

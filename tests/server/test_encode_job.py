@@ -337,9 +337,7 @@ async def test_an_encode_is_not_lost_when_redis_is_away_at_its_end(
     job: EncodeJob, make_job: MakeJob, jobs: EncodeJobs, encode: FakeEncode, settings_without_redis: Settings
 ) -> None:
     away = connect_redis(settings_without_redis)
-    unlucky = dataclasses.replace(
-        make_job(away), slides=SlideCatalogue(job.store, away, lambda _: ENCODER)
-    )
+    unlucky = dataclasses.replace(make_job(away), slides=SlideCatalogue(job.store, away, lambda _: ENCODER))
     record = await uploaded(job)
     await jobs.enqueue(record)
     message = await taken(jobs)
@@ -367,9 +365,7 @@ async def test_a_damaged_embedding_is_made_again(job: EncodeJob, jobs: EncodeJob
     assert found.embedding.tile_count == sample_embedding(SLIDE, ENCODER).tile_count
 
 
-async def test_a_real_worker_takes_a_queued_slide_to_ready(
-    job: EncodeJob, jobs: EncodeJobs, redis: Redis
-) -> None:
+async def test_a_real_worker_takes_a_queued_slide_to_ready(job: EncodeJob, jobs: EncodeJobs, redis: Redis) -> None:
     record = await uploaded(job)
 
     async with running_worker(jobs, job.run):

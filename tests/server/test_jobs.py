@@ -179,9 +179,7 @@ async def test_a_job_that_waits_for_its_retry_can_be_cancelled(
     assert [key for key in await redis.keys("*") if record.id.encode() in key] == []
 
 
-async def test_a_running_job_is_stopped_and_leaves_nothing(
-    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
-) -> None:
+async def test_a_running_job_is_stopped_and_leaves_nothing(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
     record = record_of()
     started, stopped = asyncio.Event(), asyncio.Event()
 
@@ -206,9 +204,7 @@ async def test_a_running_job_is_stopped_and_leaves_nothing(
     assert (await jobs.depth("routine")).active == 0
 
 
-async def test_the_job_of_a_dead_worker_is_delivered_again(
-    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
-) -> None:
+async def test_the_job_of_a_dead_worker_is_delivered_again(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
     record = record_of()
     await jobs.enqueue(record)
     queue = PrioritisedQueue(jobs)
@@ -316,5 +312,3 @@ async def test_the_job_says_what_to_encode_and_no_more(jobs: EncodeJobs, record_
 
     assert record.id.encode() in stored
     assert record.filename.encode() not in stored
-
-

@@ -106,7 +106,9 @@ async def test_forgotten_events_are_gone(progress: ProgressLog) -> None:
     assert await progress.last(TENANT, SLIDE) is None
 
 
-@pytest.mark.parametrize("text", ["", None, "$", "+", "abc", "1", "1-", "-1-1", "1-1\n", "1-1 ", "9" * 21 + "-0", "١-١"])
+@pytest.mark.parametrize(
+    "text", ["", None, "$", "+", "abc", "1", "1-", "-1-1", "1-1\n", "1-1 ", "9" * 21 + "-0", "١-١"]
+)
 def test_an_id_that_is_not_ours_starts_from_the_beginning(text: str | None) -> None:
     assert valid_event_id(text) == "0-0"
 

@@ -194,5 +194,3 @@ async def test_the_loop_survives_a_redis_that_is_away(
     assert not running.done()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-
-

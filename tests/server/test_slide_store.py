@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable
-from server.slide_store import SlidePaths, SlideStore, _translated, open_store, require_tenant_name, slides_folder
 from server.settings import Settings
+from server.slide_store import SlidePaths, SlideStore, _translated, open_store, require_tenant_name, slides_folder
 
 SLIDE_ID = "a" * 64
 

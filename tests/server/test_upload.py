@@ -4,6 +4,7 @@ none at all."""
 import asyncio
 import hashlib
 import os
+import resource
 import shutil
 import threading
 import tracemalloc
@@ -173,6 +174,45 @@ async def test_a_thousand_small_files_need_few_descriptors(tmp_path: Path) -> No
 async def test_files_whose_names_cannot_be_one_slides_are_refused(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(InvalidRequest):
         await receive(form(*(part(CONTENT, filename=name.encode()) for name in names)), tmp_path)
+
+    assert_nothing_is_staged(tmp_path)
+
+
+async def test_a_thousand_small_files_in_one_piece_need_few_descriptors_too(tmp_path: Path) -> None:
+    async def one_piece() -> AsyncIterator[bytes]:
+        yield form(*(part(b"x", filename=f"{index}".encode()) for index in range(1000)))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    try:
+        received = await receive(one_piece(), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert len(received.files) == 1000
+
+
+async def test_the_limit_holds_for_all_files_together(tmp_path: Path) -> None:
+    parts = [part(bytes(600), filename=name) for name in (b"a", b"b")]
+
+    with pytest.raises(UploadTooLarge):
+        await receive(form(*parts), tmp_path, limits=UploadLimits(1000, 0))
+
+    assert_nothing_is_staged(tmp_path)
+
+
+async def test_one_empty_file_among_several_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedFormat):
+        await receive(form(part(b"x", filename=b"a"), part(b"", filename=b"b")), tmp_path)
+
+    assert_nothing_is_staged(tmp_path)
+
+
+async def test_too_many_files_are_refused(tmp_path: Path) -> None:
+    parts = (part(b"x", filename=f"{index}".encode()) for index in range(5001))
+
+    with pytest.raises(InvalidRequest, match="5000 files"):
+        await receive(form(*parts), tmp_path)
 
     assert_nothing_is_staged(tmp_path)
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+from encoders.slide_encoder.encode import SlideEncoder
+from encoders.tile_encoder.encode import TileEncoder
 from model_store.installed import InstalledModel, verify_digests
 from training.untrained_demo import make_untrained_demo
 
@@ -72,3 +75,14 @@ def test_only_whole_words_can_be_answered(demo: InstalledModel) -> None:
 
     assert len(spoken) > 100
     assert all(token.startswith("Ġ") and token[1:].isalpha() for token in spoken)
+
+
+def test_both_encoders_load_it_strictly_and_tell_tiles_apart(demo: InstalledModel) -> None:
+    spec = demo.manifest.tile_encoder
+    tiles = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+
+    SlideEncoder(demo.manifest.slide_encoder, demo.slide_encoder_weights, torch.device("cpu"))
+    features = TileEncoder(spec, demo.tile_encoder_weights, torch.device("cpu")).encode(tiles)
+
+    assert features.shape == (2, spec.feature_dim)
+    assert np.abs(features[0] - features[1]).max() > 0.01

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vllm_server import VLLM_PYTHON, VllmServer, running_vllm
 
 from model_store.installed import InstalledModel
-from tests.vllm_server import VLLM_PYTHON, VllmServer, running_vllm
 from training.untrained_demo import make_untrained_demo
 
 REFERENCE = Path(__file__).parent / "reference_answer.py"

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from vllm_requests import Messages, npy, question, slide_part, slide_tokens
+from vllm_server import VllmServer
 
 from model_store.installed import InstalledModel
-from tests.vllm_requests import Messages, npy, question, slide_part, slide_tokens
-from tests.vllm_server import VllmServer
 
 pytestmark = pytest.mark.vllm
 

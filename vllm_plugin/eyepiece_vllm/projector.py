@@ -19,6 +19,6 @@ class SlideProjector(nn.Sequential):
         self.width = width
 
     def forward(self, slide_tokens: torch.Tensor) -> torch.Tensor:
-        """[N, W] → [N, H]. Pads on the right, after the slide encoder's own norm, as the published features were padded."""
+        """[N, W] → [N, H]; pads on the right, after the slide encoder's norm, as the published features were."""
         missing = self.width - slide_tokens.shape[-1]
         return super().forward(nn.functional.pad(slide_tokens, (0, missing)))

@@ -1,0 +1,105 @@
+"""`models convert`: downloaded parts → an installed model. Reads pickles, once, through `weights_only`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_store.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
+from model_store.convert_llm import convert_llm
+from model_store.errors import ModelError
+from model_store.installed import MANIFEST_FILE, InstalledModel, open_model
+from model_store.llava_checkpoint import LlavaCheckpoint, find_checkpoint
+from model_store.manifest import Download, Downloads, Manifest, Part
+from model_store.manifest_text import manifest_text
+from model_store.sha256sums import write_sums
+from model_store.source_digests import Say, check_and_record, with_recorded
+from model_store.staged_folder import staged_model
+from model_store.write_safetensors import Shape
+
+
+@dataclass(frozen=True)
+class EncoderShapes:
+    """Name and shape of every tensor of both encoders, as their architectures have them."""
+
+    tile_encoder: Mapping[str, Shape]
+    slide_encoder: Mapping[str, Shape]
+
+
+def convert_model(
+    manifest: Manifest, downloads: Path, models_dir: Path, shapes: EncoderShapes, say: Say
+) -> InstalledModel:
+    """Installs the model from `<downloads>/<part>/` folders, in place of an earlier installation of it.
+
+    An interrupted run leaves nothing that looks like a model. Raises ModelError that names the file or tensor at fault.
+    """
+    conversion = _Conversion(with_recorded(manifest, models_dir), downloads, shapes, say)
+    with staged_model(models_dir, manifest.name) as folder:
+        recorded = conversion.run(folder)
+        (folder / MANIFEST_FILE).write_text(manifest_text(recorded), encoding="utf-8")
+        write_sums(folder)
+    return open_model(models_dir, manifest.name)
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    manifest: Manifest
+    downloads: Path
+    shapes: EncoderShapes
+    say: Say
+
+    def run(self, folder: Path) -> Manifest:
+        """Fills the folder's parts; returns the manifest with what was recorded on the way."""
+        known = self.manifest.downloads
+        if known is None:
+            raise ModelError(f"Model {self.manifest.name!r} is made on this machine; there is nothing to convert.")
+        recorded = known.by_part()
+        recorded["tile_encoder"] = self._tile_encoder(known.tile_encoder, folder / self.manifest.tile_encoder.weights)
+        recorded["slide_encoder"] = self._slide_encoder(
+            known.slide_encoder, folder / self.manifest.slide_encoder.weights
+        )
+        recorded |= self._llm(known, folder / self.manifest.llm.path)
+        return self.manifest.model_copy(update={"downloads": Downloads(**recorded)})
+
+    def _tile_encoder(self, download: Download, path: Path) -> Download:
+        path.parent.mkdir()
+        folder, dtype = self._folder("tile_encoder"), self.manifest.tile_encoder.dtype
+        files = convert_tile_encoder(folder, self.shapes.tile_encoder, dtype, path)
+        return check_and_record("tile_encoder", download, folder, files, self.say)
+
+    def _slide_encoder(self, download: Download, path: Path) -> Download:
+        path.parent.mkdir()
+        folder = self._folder("slide_encoder")
+        plan = convert_slide_encoder(folder, self.shapes.slide_encoder, path)
+        self._say_dropped("slide_encoder", plan.dropped)
+        return check_and_record("slide_encoder", download, folder, [folder / SLIDE_ENCODER_FILE], self.say)
+
+    def _llm(self, known: Downloads, path: Path) -> dict[Part, Download]:
+        path.mkdir()
+        checkpoint = find_checkpoint(self._folder("llm"), self.downloads / "llm_base")
+        self.say(f"llm: the layout is {checkpoint.layout}")
+        plan = convert_llm(checkpoint, self.manifest, path)
+        self._say_dropped("llm", plan.dropped)
+        return self._record_llm(known, checkpoint)
+
+    def _record_llm(self, known: Downloads, checkpoint: LlavaCheckpoint) -> dict[Part, Download]:
+        folders: dict[Part, Path] = {"llm": checkpoint.folder, "llm_base": checkpoint.base}
+        if checkpoint.layout == "merged":
+            del folders["llm_base"]
+        return {
+            part: check_and_record(part, known.by_part()[part], folder, _within(checkpoint.files, folder), self.say)
+            for part, folder in folders.items()
+        }
+
+    def _folder(self, part: Part) -> Path:
+        folder = self.downloads / part
+        if not folder.is_dir():
+            raise ModelError(f"There is no folder {part}/ in the downloads: `eyepiece models fetch` makes it.")
+        return folder
+
+    def _say_dropped(self, part: Part, dropped: Sequence[str]) -> None:
+        if dropped:
+            self.say(f"{part}: not needed and left out: {', '.join(sorted(dropped))}")
+
+
+def _within(files: list[Path], folder: Path) -> list[Path]:
+    return [file for file in files if file.parent == folder]

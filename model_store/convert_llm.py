@@ -1,0 +1,64 @@
+"""A LLaVA checkpoint in any of its three layouts → the folder that vLLM serves."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from model_store.chat_template import chat_template
+from model_store.checkpoint_files import read_shard
+from model_store.convert_weights import Merge, Plan, Shard, Target, plan_conversion, write_planned
+from model_store.llava_checkpoint import LlavaCheckpoint
+from model_store.llava_config import LlavaConfig, llava_shapes, read_llava_config, served_config
+from model_store.manifest import Manifest
+from model_store.merge_lora import read_adapter
+from model_store.tensor_names import LLAVA
+from model_store.write_tokenizer import write_tokenizer
+
+
+def convert_llm(checkpoint: LlavaCheckpoint, manifest: Manifest, folder: Path) -> Plan:
+    """Fills `folder`, which exists and is empty; raises ModelError that names the tensor or file that is wrong."""
+    config = read_llava_config(checkpoint.folder / "config.json", manifest.llm.projector_width)
+    target = Target("language model", LLAVA, llava_shapes(config), manifest.llm.dtype)
+    shards = [_shard(path) for path in checkpoint.shards]
+    plan = plan_conversion(shards, target, _shard(checkpoint.overlay) if checkpoint.overlay else None)
+    image_token_id = write_tokenizer(checkpoint.base, folder, manifest.llm.placeholder, config.vocab_size)
+    _write_json(folder / "config.json", served_config(config, manifest, image_token_id))
+    _write_json(folder / "generation_config.json", _generation_config(config))
+    (folder / "chat_template.jinja").write_text(chat_template(manifest.llm.prompt_template), encoding="utf-8")
+    _write_shards(plan, target, folder, _merge_of(checkpoint))
+    return plan
+
+
+def _shard(path: Path) -> Shard:
+    return Shard(path.name, partial(read_shard, path))
+
+
+def _merge_of(checkpoint: LlavaCheckpoint) -> Merge | None:
+    return read_adapter(checkpoint.folder, LLAVA).merge if checkpoint.layout == "lora" else None
+
+
+def _write_shards(plan: Plan, target: Target, folder: Path, merge: Merge | None) -> None:
+    """One file for each published one, so that the work needs no more memory than the largest; then their index."""
+    count = len(plan.shards)
+    if count == 1:
+        write_planned(folder / "model.safetensors", plan.shards, target, merge)
+        return
+    weight_map: dict[str, str] = {}
+    data_bytes = 0
+    for number, shard in enumerate(plan.shards, start=1):
+        file = f"model-{number:05}-of-{count:05}.safetensors"
+        data_bytes += write_planned(folder / file, [shard], target, merge)
+        weight_map |= dict.fromkeys(shard.published_names, file)
+    index = {"metadata": {"total_size": data_bytes}, "weight_map": weight_map}
+    _write_json(folder / "model.safetensors.index.json", index)
+
+
+def _generation_config(config: LlavaConfig) -> dict[str, int]:
+    """Token ids alone: vLLM would take a published temperature or top_p as the default of every request."""
+    ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
+    return ids if config.pad_token_id is None else ids | {"pad_token_id": config.pad_token_id}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,73 @@
+"""How `eyepiece llm` starts vLLM: what the manifest decides, and what never stands in an argument."""
+
+from pathlib import Path
+
+import pytest
+
+from model_store.installed import InstalledModel
+from model_store.manifest import packaged_manifest
+from server.commands.llm import Listen, vllm_arguments, vllm_environment
+
+HERE = Listen("127.0.0.1", 8101)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> InstalledModel:
+    return InstalledModel(tmp_path / "demo", packaged_manifest("demo"), {})
+
+
+def value_of(option: str, arguments: list[str]) -> str:
+    return arguments[arguments.index(option) + 1]
+
+
+def environment(base: dict[str, str], tmp_path: Path, key: str = "") -> dict[str, str]:
+    return vllm_environment(base, tmp_path / ".venv-vllm" / "bin" / "python", tmp_path / "data", key)
+
+
+def test_the_manifest_decides_dtype_context_and_name(model: InstalledModel) -> None:
+    arguments = vllm_arguments(model, HERE, "cpu")
+
+    spec = model.manifest.llm
+    assert value_of("--dtype", arguments) == spec.dtype
+    assert value_of("--max-model-len", arguments) == str(spec.max_model_len)
+    assert value_of("--served-model-name", arguments) == spec.served_name
+    assert Path(value_of("--model", arguments)) == model.llm_folder.resolve()
+
+
+def test_slides_are_accepted_and_counted(model: InstalledModel) -> None:
+    arguments = vllm_arguments(model, HERE, "cuda")
+
+    assert {"--enable-mm-embeds", "--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(arguments)
+    assert value_of("--limit-mm-per-prompt", arguments) == '{"image":1}'
+
+
+def test_compiling_is_for_gpus_only(model: InstalledModel) -> None:
+    assert "--enforce-eager" in vllm_arguments(model, HERE, "cpu")
+    assert "--enforce-eager" not in vllm_arguments(model, HERE, "cuda")
+
+
+def test_nothing_turns_request_logs_or_remote_code_on(model: InstalledModel) -> None:
+    arguments = vllm_arguments(model, HERE, "cuda")
+
+    assert not [it for it in arguments if "log-requests" in it or "log-outputs" in it or "trust" in it]
+    assert "--disable-uvicorn-access-log" in arguments
+
+
+def test_the_key_is_in_the_environment_and_other_secrets_are_not(tmp_path: Path) -> None:
+    ours = {"EYEPIECE_REDIS_URL": "redis://:secret@127.0.0.1", "EYEPIECE_LLM_API_KEY": "llm-key", "HOME": "/home/x"}
+
+    found = environment(ours, tmp_path, "llm-key")
+
+    assert found["VLLM_API_KEY"] == "llm-key"
+    assert found["HOME"] == "/home/x"
+    assert not {"EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY"} & set(found)
+    assert "VLLM_API_KEY" not in environment({}, tmp_path)
+
+
+def test_it_is_offline_silent_and_loads_our_plugin_only(tmp_path: Path) -> None:
+    found = environment({}, tmp_path)
+
+    assert found["HF_HUB_OFFLINE"] == found["VLLM_NO_USAGE_STATS"] == found["DO_NOT_TRACK"] == "1"
+    assert found["VLLM_PLUGINS"] == "eyepiece"
+    assert found["VLLM_MAX_EMBED_DECODE_BYTES"] == str(64 * 2**20)
+    assert Path(found["VLLM_CACHE_ROOT"]).is_relative_to(tmp_path / "data")
