@@ -3,8 +3,9 @@
 Tensors are views of the mapped file as long as that is possible, so a shard costs memory only as it is read.
 """
 
+import argparse
 import json
-import pickle  # noqa: S403 - for its exception; nothing is unpickled here but through torch's weights_only
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,29 +29,47 @@ def shards_of(folder: Path) -> list[Path]:
     """
     for index, single in zip(_INDEX_FILES, _SINGLE_FILES, strict=True):
         if (folder / index).is_file():
-            return [_existing(folder, name) for name in _indexed_files(folder / index)]
+            return [existing_file(folder, name) for name in _indexed_files(folder / index)]
         if (folder / single).is_file():
             return [folder / single]
     raise ModelError(f"There are no weights in {folder.name}/: {' or '.join(_SINGLE_FILES)} is missing.")
+
+
+def existing_file(folder: Path, name: str) -> Path:
+    """The file of that name directly in the folder; raises ModelError when it is not there."""
+    # The name may come from a downloaded index: it must not lead out of the folder.
+    if name != Path(name).name or not (folder / name).is_file():
+        raise ModelError(f"{folder.name}/{name} is missing; get the file.")
+    return folder / name
 
 
 def read_shard(path: Path) -> dict[str, Tensor]:
     """Tensors by name, on the CPU; raises ModelError that names the file, or the entry that is no tensor."""
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return _only_tensors(read_pickle(path), path)
+    return only_tensors(read_pickle(path), path)
 
 
 def read_pickle(path: Path) -> Mapping[str, Any]:
     """A PyTorch file's mapping, unpickled with `weights_only`; raises ModelError that names the file."""
     try:
-        # Files of PyTorch before 1.6 are no zip archives and cannot be mapped.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        # Training scripts save their command line beside the weights; a Namespace holds values and runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            # Files of PyTorch before 1.6 are no zip archives and cannot be mapped.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(f"{path.name} is damaged, or holds more than tensors; get the file again.") from error
     if not isinstance(content, Mapping):
         raise ModelError(f"{path.name} does not hold tensors by name; it is not the file that is wanted.")
     return content
+
+
+def only_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The mapping as it is; raises ModelError that names an entry which is no tensor."""
+    for name, value in content.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(f"The entry {name!r} of {path.name} is not a tensor; it is not the file that is wanted.")
+    return dict(content)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -73,23 +92,9 @@ def _indexed_files(index: Path) -> list[str]:
     return sorted(set(files.values()))
 
 
-def _existing(folder: Path, name: str) -> Path:
-    # The name comes from a downloaded file: it must not lead out of the folder.
-    if name != Path(name).name or not (folder / name).is_file():
-        raise ModelError(f"The weight file {name} is named in the index and missing; get it.")
-    return folder / name
-
-
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path.name} is damaged or not a safetensors file; get the file again.") from error
-
-
-def _only_tensors(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    for name, value in content.items():
-        if not isinstance(value, Tensor):
-            raise ModelError(f"The entry {name!r} of {path.name} is not a tensor; it is not the file that is wanted.")
-    return dict(content)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from model_store.checkpoint_files import existing_file, shards_of
 from model_store.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
 from model_store.convert_llm import convert_llm
 from model_store.errors import ModelError
@@ -15,6 +17,8 @@ from model_store.sha256sums import write_sums
 from model_store.source_digests import Say, check_and_record, with_recorded
 from model_store.staged_folder import staged_model
 from model_store.write_safetensors import Shape
+
+_NAMES_SHOWN: Final = 12
 
 
 @dataclass(frozen=True)
@@ -62,31 +66,34 @@ class _Conversion:
 
     def _tile_encoder(self, download: Download, path: Path) -> Download:
         path.parent.mkdir()
-        folder, dtype = self._folder("tile_encoder"), self.manifest.tile_encoder.dtype
-        files = convert_tile_encoder(folder, self.shapes.tile_encoder, dtype, path)
-        return check_and_record("tile_encoder", download, folder, files, self.say)
+        folder = self._folder("tile_encoder")
+        files = shards_of(folder)
+        recorded = check_and_record("tile_encoder", download, folder, files, self.say)
+        convert_tile_encoder(files, self.shapes.tile_encoder, self.manifest.tile_encoder.dtype, path)
+        return recorded
 
     def _slide_encoder(self, download: Download, path: Path) -> Download:
         path.parent.mkdir()
         folder = self._folder("slide_encoder")
-        plan = convert_slide_encoder(folder, self.shapes.slide_encoder, path)
-        self._say_dropped("slide_encoder", plan.dropped)
-        return check_and_record("slide_encoder", download, folder, [folder / SLIDE_ENCODER_FILE], self.say)
+        file = existing_file(folder, SLIDE_ENCODER_FILE)
+        recorded = check_and_record("slide_encoder", download, folder, [file], self.say)
+        self._say_dropped("slide_encoder", convert_slide_encoder(file, self.shapes.slide_encoder, path))
+        return recorded
 
     def _llm(self, known: Downloads, path: Path) -> dict[Part, Download]:
         path.mkdir()
         checkpoint = find_checkpoint(self._folder("llm"), self.downloads / "llm_base")
         self.say(f"llm: the layout is {checkpoint.layout}")
-        plan = convert_llm(checkpoint, self.manifest, path)
-        self._say_dropped("llm", plan.dropped)
-        return self._record_llm(known, checkpoint)
+        recorded = self._record_llm(known, checkpoint)
+        self._say_dropped("llm", convert_llm(checkpoint, self.manifest, path))
+        return recorded
 
     def _record_llm(self, known: Downloads, checkpoint: LlavaCheckpoint) -> dict[Part, Download]:
-        folders: dict[Part, Path] = {"llm": checkpoint.folder, "llm_base": checkpoint.base}
-        if checkpoint.layout == "merged":
-            del folders["llm_base"]
+        folders: dict[Part, Path] = {"llm": checkpoint.folder}
+        if checkpoint.layout != "merged":
+            folders["llm_base"] = checkpoint.base
         return {
-            part: check_and_record(part, known.by_part()[part], folder, _within(checkpoint.files, folder), self.say)
+            part: check_and_record(part, known.by_part()[part], folder, checkpoint.files_in(folder), self.say)
             for part, folder in folders.items()
         }
 
@@ -98,8 +105,6 @@ class _Conversion:
 
     def _say_dropped(self, part: Part, dropped: Sequence[str]) -> None:
         if dropped:
-            self.say(f"{part}: not needed and left out: {', '.join(sorted(dropped))}")
-
-
-def _within(files: list[Path], folder: Path) -> list[Path]:
-    return [file for file in files if file.parent == folder]
+            shown = ", ".join(dropped[:_NAMES_SHOWN])
+            more = f" and {len(dropped) - _NAMES_SHOWN} more" if len(dropped) > _NAMES_SHOWN else ""
+            self.say(f"{part}: not served and left out: {shown}{more}")

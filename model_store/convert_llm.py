@@ -1,6 +1,7 @@
 """A LLaVA checkpoint in any of its three layouts → the folder that vLLM serves."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from model_store.chat_template import chat_template
 from model_store.checkpoint_files import read_shard
 from model_store.convert_weights import Merge, Plan, Shard, Target, plan_conversion, write_planned
+from model_store.errors import ModelError
 from model_store.llava_checkpoint import LlavaCheckpoint
 from model_store.llava_config import LlavaConfig, llava_shapes, read_llava_config, served_config
 from model_store.manifest import Manifest
@@ -16,26 +18,35 @@ from model_store.tensor_names import LLAVA
 from model_store.write_tokenizer import write_tokenizer
 
 
-def convert_llm(checkpoint: LlavaCheckpoint, manifest: Manifest, folder: Path) -> Plan:
-    """Fills `folder`, which exists and is empty; raises ModelError that names the tensor or file that is wrong."""
+def convert_llm(checkpoint: LlavaCheckpoint, manifest: Manifest, folder: Path) -> Sequence[str]:
+    """Fills `folder`, which exists and is empty; returns the names of the tensors that it left out.
+
+    Raises ModelError that names the tensor or file that is wrong.
+    """
     config = read_llava_config(checkpoint.folder / "config.json", manifest.llm.projector_width)
     target = Target("language model", LLAVA, llava_shapes(config), manifest.llm.dtype)
     shards = [_shard(path) for path in checkpoint.shards]
     plan = plan_conversion(shards, target, _shard(checkpoint.overlay) if checkpoint.overlay else None)
+    merge = _merge_of(checkpoint, target)
     image_token_id = write_tokenizer(checkpoint.base, folder, manifest.llm.placeholder, config.vocab_size)
     _write_json(folder / "config.json", served_config(config, manifest, image_token_id))
     _write_json(folder / "generation_config.json", _generation_config(config))
     (folder / "chat_template.jinja").write_text(chat_template(manifest.llm.prompt_template), encoding="utf-8")
-    _write_shards(plan, target, folder, _merge_of(checkpoint))
-    return plan
+    _write_shards(plan, target, folder, merge)
+    return plan.dropped
 
 
 def _shard(path: Path) -> Shard:
     return Shard(path.name, partial(read_shard, path))
 
 
-def _merge_of(checkpoint: LlavaCheckpoint) -> Merge | None:
-    return read_adapter(checkpoint.folder, LLAVA).merge if checkpoint.layout == "lora" else None
+def _merge_of(checkpoint: LlavaCheckpoint, target: Target) -> Merge | None:
+    if checkpoint.layout != "lora":
+        return None
+    adapter = read_adapter(checkpoint.folder, target.names)
+    for name in sorted(adapter.factors.keys() - target.expected.keys()):
+        raise ModelError(f"The adapter changes {name!r}, which the {target.part} does not have; it is another model's.")
+    return adapter.merge
 
 
 def _write_shards(plan: Plan, target: Target, folder: Path, merge: Merge | None) -> None:

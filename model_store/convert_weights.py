@@ -1,4 +1,4 @@
-"""Published weights → our safetensors, shard by shard: everything is checked by name and shape before a byte is written.
+"""Published weights → our safetensors, shard by shard; names and shapes are all checked before a byte is written.
 
 Each shard is read twice, first for names and shapes alone. Memory stays at one shard and a few tensors.
 """
@@ -80,9 +80,7 @@ def write_planned(path: Path, planned: Sequence[PlannedShard], target: Target, m
 Merge = Callable[[str, Tensor], Tensor]
 
 
-def _plan_shard(
-    shard: Shard, target: Target, replaced: Iterable[str] = frozenset()
-) -> tuple[PlannedShard, list[str]]:
+def _plan_shard(shard: Shard, target: Target, replaced: Iterable[str] = frozenset()) -> tuple[PlannedShard, list[str]]:
     published_names: dict[str, str] = {}
     entries, dropped = [], []
     for published, tensor in shard.read().items():

@@ -1,22 +1,26 @@
 """The three layouts in which the reference's training code leaves a checkpoint, told apart by their files.
 
-    merged      weights of the whole model
-    lora        adapter_config.json, adapter_model.*, non_lora_trainables.bin, on top of a base
-    projector   mm_projector.bin, on top of a base
+merged      weights of the whole model
+lora        adapter_config.json, adapter_model.*, non_lora_trainables.bin, on top of a base
+projector   mm_projector.bin, on top of a base
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from model_store.checkpoint_files import shards_of
+from model_store.checkpoint_files import existing_file, shards_of
 from model_store.errors import ModelError
-from model_store.merge_lora import CONFIG_FILE, WEIGHT_FILES
+from model_store.merge_lora import CONFIG_FILE, adapter_weights
 
 Layout = Literal["merged", "lora", "projector"]
 # The base's tokenizer is used with an adapter or projector, as the reference does.
 TOKENIZER_FILES: Final = (
-    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
 )
 _OVERLAY_FILES: Final[dict[Layout, str]] = {"lora": "non_lora_trainables.bin", "projector": "mm_projector.bin"}
 
@@ -36,14 +40,15 @@ class LlavaCheckpoint:
         name = _OVERLAY_FILES.get(self.layout)
         return self.folder / name if name else None
 
-    @property
-    def files(self) -> list[Path]:
-        """Every file that a conversion reads."""
-        own = ("config.json", CONFIG_FILE, *WEIGHT_FILES) if self.layout == "lora" else ("config.json",)
-        overlay = [self.overlay] if self.overlay else []
-        tokenizer = [self.base / name for name in TOKENIZER_FILES]
-        candidates = [*(self.folder / name for name in own), *overlay, *tokenizer]
-        return [*self.shards, *(path for path in candidates if path.is_file())]
+    def files_in(self, folder: Path) -> list[Path]:
+        """The files that a conversion reads in `folder`, which is the checkpoint's or the base's."""
+        names = [*(shard.name for shard in self.shards if shard.parent == folder)]
+        if folder == self.folder:
+            names += ["config.json", *([self.overlay.name] if self.overlay else [])]
+            names += [CONFIG_FILE, adapter_weights(folder).name] if self.layout == "lora" else []
+        if folder == self.base:
+            names += [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+        return [existing_file(folder, name) for name in names]
 
 
 def layout_of(folder: Path) -> Layout:
@@ -51,7 +56,9 @@ def layout_of(folder: Path) -> Layout:
     has_weights = _has_weights(folder)
     has_adapter = (folder / CONFIG_FILE).is_file()
     if has_weights and has_adapter:
-        raise ModelError(f"The checkpoint holds both merged weights and an adapter; remove one of them ({CONFIG_FILE}).")
+        raise ModelError(
+            f"The checkpoint holds both merged weights and an adapter; remove one of them ({CONFIG_FILE})."
+        )
     if has_weights:
         return "merged"  # published merged checkpoints may carry the mm_projector.bin of an earlier stage, too
     if has_adapter:
@@ -69,8 +76,7 @@ def find_checkpoint(folder: Path, base: Path) -> LlavaCheckpoint:
     layout = layout_of(folder)
     if layout == "merged":
         return LlavaCheckpoint(layout, folder, folder, shards_of(folder))
-    if not (folder / _OVERLAY_FILES[layout]).is_file():
-        raise ModelError(f"{_OVERLAY_FILES[layout]} is missing beside the adapter; get the file.")
+    existing_file(folder, _OVERLAY_FILES[layout])
     if not base.is_dir():
         raise ModelError(f"The checkpoint is a {layout} on top of a base model, which is missing; fetch llm_base too.")
     return LlavaCheckpoint(layout, folder, base, shards_of(base))

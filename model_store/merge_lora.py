@@ -16,7 +16,7 @@ from model_store.errors import ModelError
 from model_store.tensor_names import NameMap
 
 CONFIG_FILE: Final = "adapter_config.json"
-WEIGHT_FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
+_WEIGHT_FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
 # PEFT drops the adapter's name ("default") when it saves; the reference's own saving code may keep it.
 _FACTOR = re.compile(r"(.+)\.lora_([AB])(?:\.default)?\.weight")
 
@@ -70,14 +70,19 @@ class LoraAdapter:
         return torch.addmm(weight.float(), pair.b.float(), pair.a.float(), alpha=self.config.scale)
 
 
+def adapter_weights(folder: Path) -> Path:
+    """The adapter's weight file; raises ModelError when there is none."""
+    for name in _WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"There is an {CONFIG_FILE} but no {' or '.join(_WEIGHT_FILES)}; get the file.")
+
+
 def read_adapter(folder: Path, names: NameMap) -> LoraAdapter:
     """The adapter in a PEFT folder; raises ModelError naming a key or tensor that cannot be merged."""
     config = _read_config(folder / CONFIG_FILE)
-    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if weights is None:
-        raise ModelError(f"There is an {CONFIG_FILE} but no {' or '.join(WEIGHT_FILES)}; get the file.")
     sides: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
-    for published, tensor in read_shard(weights).items():
+    for published, tensor in read_shard(adapter_weights(folder)).items():
         match = _FACTOR.fullmatch(published)
         if match is None:
             raise ModelError(f"The adapter's tensor {published!r} is no LoRA factor; it cannot be merged.")

@@ -70,5 +70,7 @@ def _revision(part: Part, download: Download, folder: Path) -> str:
     file = folder / REVISION_FILE
     fetched = file.read_text(encoding="utf-8").strip() if file.is_file() else download.revision
     if download.revision not in ("unrecorded", fetched):
-        raise ModelError(f"{part} was fetched at revision {fetched}, the manifest says {download.revision}; fetch it again.")
+        raise ModelError(
+            f"{part} was fetched at revision {fetched}, the manifest says {download.revision}; fetch it again."
+        )
     return fetched

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model_store.manifest import Dtype
@@ -42,7 +44,7 @@ def write_safetensors(path: Path, dtype: Dtype, entries: Sequence[TensorEntry], 
         file.write(_header(dtype, entries, item_bytes))
         for entry, tensor in zip(entries, tensors, strict=True):
             assert tuple(tensor.shape) == entry.shape, f"{entry.name} was planned with another shape"
-            file.write(_bytes_of(tensor.to(TORCH_DTYPES[dtype])))
+            file.write(_bytes_of(tensor.to(TORCH_DTYPES[dtype])).data)
         file.flush()
         os.fsync(file.fileno())
     return sum(entry.elements for entry in entries) * item_bytes
@@ -65,5 +67,5 @@ def _header(dtype: Dtype, entries: Sequence[TensorEntry], item_bytes: int) -> by
     return len(text).to_bytes(8, "little") + text
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+def _bytes_of(tensor: Tensor) -> NDArray[np.uint8]:
+    return np.asarray(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())

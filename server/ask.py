@@ -32,8 +32,9 @@ SLIDE_TENSOR = "slide_tokens"
 PLACEHOLDER = "<image>"
 # Anything that a template or tokenizer could take for a control token, in any case and with stray blanks.
 _CONTROL_TEXT = re.compile(r"<\s*/?\s*(?:image|s|im_start|im_end|im_patch|unk|pad|bos|eos)\s*>", re.IGNORECASE)
-# Prefill of 576 slide tokens behind a full queue takes its time; a dead server is noticed by the connect limit.
-_TIMEOUT = httpx.Timeout(connect=3.0, read=600.0, write=60.0, pool=60.0)
+# Between two tokens, or before the first behind a full queue. A vLLM that is stopped in mid-stream may fall silent
+# without closing the connection, so silence has to end an answer too.
+_TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=60.0, pool=60.0)
 
 
 @dataclass(frozen=True)

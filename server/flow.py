@@ -7,11 +7,13 @@ delete_slide      all of it, gone
 """
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from encoders.errors import StoredFileDamaged
 from server.ask import Token
 from server.embedding_cache import CachedEmbedding
 from server.errors import SlideFailed, SlideNotReady
@@ -122,11 +124,13 @@ async def require_embedding(record: SlideRecord, parts: Parts) -> CachedEmbeddin
         SlideFailed: it could not be encoded.
         SlideNotReady: not yet.
     """
-    cached = await parts.embeddings.find(record)
-    if cached is not None:
-        return cached
+    with contextlib.suppress(StoredFileDamaged):  # the cache has deleted it: it is made again below
+        cached = await parts.embeddings.find(record)
+        if cached is not None:
+            return cached
     if record.error is not None:
         raise SlideFailed(f"The slide could not be encoded ({record.error.code}): {record.error.detail}")
+    await enqueue(record, parts)  # changes nothing while the slide is queued; a lost job need not wait a minute
     raise SlideNotReady(
         "The slide is still being encoded; follow its events or ask again shortly.",
         retry_after_s=_NOT_READY_RETRY_S,

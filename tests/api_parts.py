@@ -56,3 +56,13 @@ async def running_worker(jobs: EncodeJobs, run: Callable[..., Awaitable[str]]) -
     finally:
         worker.event.set()
         await working
+
+
+async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait for what happens elsewhere and tells nobody; after a minute it will not happen any more."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = holds()
+            if answer if isinstance(answer, bool) else await answer:
+                return
+            await asyncio.sleep(0.005)

@@ -51,10 +51,11 @@ class SlideEncoder:
         return plan.tile_px if self._spec.tile_stride_px_level == "tile_px" else stride_px_level0(plan.tile_px_level0)
 
 
-def _build(spec: SlideEncoderSpec, weights: Path, device: torch.device) -> LongNetViT:
+def empty_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:
+    """The model on the meta device: names and shapes, no numbers."""
     # tile_size stays the published 256: it fixes the attention's segment lengths, `encode` gives the grid's step.
     with torch.device("meta"):
-        model = LongNetViT(
+        return LongNetViT(
             in_chans=spec.in_chans,
             embed_dim=spec.embed_dim,
             depth=spec.depth,
@@ -64,6 +65,10 @@ def _build(spec: SlideEncoderSpec, weights: Path, device: torch.device) -> LongN
             max_wsi_size=spec.max_wsi_size,
             dilated_ratios=spec.dilated_ratios,
         )
+
+
+def _build(spec: SlideEncoderSpec, weights: Path, device: torch.device) -> LongNetViT:
+    model = empty_slide_encoder(spec)
     load_weights(model, weights, "slide encoder")
     model = model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
     # Residual stream, layer norms and softmaxes stay fp32 whatever the manifest says.

@@ -10,6 +10,7 @@ from server.auth import KeyRing, create_key, list_keys, revoke_key
 from server.errors import InvalidRequest, StorageUnavailable, Unauthorized
 from server.slide_store import SlideStore
 from server.slides import now
+from tests.api_parts import until
 
 
 @pytest.fixture
@@ -90,8 +91,7 @@ async def test_a_short_prefix_revokes_nobody(store: SlideStore, prefix: str) -> 
 async def test_keys_are_listed_oldest_first(store: SlideStore) -> None:
     first = await create_key(store, "b")
     listed = await list_keys(store)
-    while now() == listed[0].key.created_at:
-        await asyncio.sleep(0)
+    await until(lambda: now() > listed[0].key.created_at)
     second = await create_key(store, "a")
 
     assert [stored.key.prefix for stored in await list_keys(store)] == [first[:10], second[:10]]

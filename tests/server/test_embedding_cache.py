@@ -17,6 +17,7 @@ from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord
+from tests.api_parts import until
 from tests.fakes import sample_embedding
 
 ENCODER = "e" * 16
@@ -100,8 +101,7 @@ async def test_an_impatient_reader_does_not_spoil_it_for_the_others(
 ) -> None:
     await store.put(record.paths.embedding(ENCODER), content)
     readers = [asyncio.create_task(cache.find(record)) for _ in range(10)]
-    while not reads(store, record):
-        await asyncio.sleep(0)
+    await until(lambda: reads(store, record) > 0)
 
     readers[0].cancel()
     found = await asyncio.gather(*readers, return_exceptions=True)

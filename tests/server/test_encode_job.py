@@ -22,7 +22,7 @@ from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord
-from tests.api_parts import running_worker
+from tests.api_parts import running_worker, until
 from tests.fakes import FakeEncode, sample_embedding
 
 ENCODER = "e" * 16
@@ -258,10 +258,12 @@ async def test_a_worker_keeps_nothing_of_the_job_of_a_deleted_slide(
 
     async with running_worker(jobs, job.run):
         await jobs.enqueue(record)
-        while outcome(job, "deleted") == 0 or await redis.exists("saq:eyepiece-routine:active"):
-            await asyncio.sleep(0.01)
+        await until(lambda: outcome(job, "deleted") == 1)
+        await until(lambda: nothing_left(redis))
 
-    assert [key for key in await redis.keys("*") if SLIDE.encode() in key] == []
+
+async def nothing_left(redis: Redis) -> bool:
+    return not [key for key in await redis.keys("*") if SLIDE.encode() in key]
 
 
 async def held(job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode, record: SlideRecord) -> "asyncio.Task[str]":

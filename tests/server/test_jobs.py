@@ -16,7 +16,7 @@ from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
 from server.slides import Priority, SlideCatalogue, SlideRecord
-from tests.api_parts import running_worker
+from tests.api_parts import running_worker, until
 
 LONG_AGO_MS = 10**7
 
@@ -197,11 +197,13 @@ async def test_a_running_job_is_stopped_and_leaves_nothing(jobs: EncodeJobs, rec
         await asyncio.wait_for(started.wait(), 30)
         await jobs.cancel(record)
         await asyncio.wait_for(stopped.wait(), 30)
-        while await jobs.find(record, finished=True) is not None:
-            await asyncio.sleep(0.01)
+        await until(lambda: nothing_left(redis, record))
 
-    assert [key for key in await redis.keys("*") if record.id.encode() in key] == []
     assert (await jobs.depth("routine")).active == 0
+
+
+async def nothing_left(redis: Redis, record: SlideRecord) -> bool:
+    return not [key for key in await redis.keys("*") if record.id.encode() in key]
 
 
 async def test_the_job_of_a_dead_worker_is_delivered_again(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
