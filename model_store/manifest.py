@@ -22,6 +22,17 @@ Dtype = Literal["float32", "float16", "bfloat16"]
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 PromptTemplate = Literal["llava_v1", "vicuna_v1"]
+# What is taken from the slide encoder: encoders.slide_encoder.outputs says what each one is.
+SlideOutput = Literal[
+    "cls",
+    "all_layer_cls",
+    "global_pool",
+    "all_layer_global_pool",
+    "wsi_llava_encoder_out_norm",
+    "wsi_llava_encoder_out",
+    "wsi_llava_last_state_norm",
+    "wsi_llava_last_state",
+]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # "unrecorded" says in so many words that nobody told us; an empty or missing value would only look like an oversight.
 Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unrecorded)$")]
@@ -107,10 +118,11 @@ class TileEncoderSpec(_Strict):
 
 
 class SlideEncoderSpec(_Strict):
-    """A LongNet over tile features, pooled to `slide_tokens` rows of `embed_dim`.
+    """A LongNet over tile features, of which `output` makes `slide_tokens` rows of `embed_dim`.
 
     `tile_stride_px_level` says which pixels divide a level-0 coordinate to give a grid position: the published
-    code always divides by `tile_px`; "level0" divides by the tile's own side in level-0 pixels.
+    code always divides by `tile_px`; "level0" divides by the tile's own side in level-0 pixels. `max_wsi_size`
+    fixes the attention's segment lengths, counted in the published tiles of 256 px whatever `tile_px` is.
     """
 
     architecture: Literal["longnet"]
@@ -123,11 +135,18 @@ class SlideEncoderSpec(_Strict):
     tile_stride_px_level: Literal["tile_px", "level0"]
     max_wsi_size: Positive
     dilated_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    output: Literal["encoder_out", "last_state"]
-    norm: bool
+    output: SlideOutput
     slide_tokens: Positive
     dtype: Dtype
     weights: WeightsPath
+
+    @model_validator(mode="after")
+    def _slide_tokens_are_what_the_output_gives(self) -> Self:
+        layers = self.depth + 1
+        given = {"cls": 1, "global_pool": 1, "all_layer_cls": layers, "all_layer_global_pool": layers}
+        if self.slide_tokens != given.get(self.output, self.slide_tokens):
+            raise ValueError(f"output {self.output!r} gives {given[self.output]} slide_tokens")
+        return self
 
 
 class GenerationDefaults(_Strict):

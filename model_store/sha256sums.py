@@ -17,8 +17,15 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\\\r\n]+)")
 
 def write_sums(folder: Path) -> None:
     """Hashes every file of the folder except SHA256SUMS itself, then writes that."""
-    lines = [f"{file_digest(folder / path)}  {path}\n" for path in listed_files(folder)]
-    (folder / SUMS_FILE).write_text("".join(lines), encoding="utf-8")
+    write_digests(folder, {path: file_digest(folder / path) for path in listed_files(folder)})
+
+
+def write_digests(folder: Path, digests: Mapping[str, str]) -> None:
+    """Writes SHA256SUMS with these digests, in place of an earlier one and at once."""
+    lines = [f"{digest}  {path}\n" for path, digest in sorted(digests.items())]
+    beside = folder / f"{SUMS_FILE}.new"
+    beside.write_text("".join(lines), encoding="utf-8")
+    beside.replace(folder / SUMS_FILE)
 
 
 def read_sums(folder: Path) -> Mapping[str, str]:

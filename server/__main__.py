@@ -49,6 +49,12 @@ Key = Annotated[
         show_default=False,
     ),
 ]
+ModelName = Annotated[str, typer.Argument(help="As `eyepiece models list` shows it.")]
+ManifestFile = Annotated[Path | None, typer.Option(help="A manifest of your own instead of the packaged one.")]
+Downloads = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the published files.", show_default="DATA_DIR/downloads/NAME"),
+]
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 
@@ -210,6 +216,63 @@ def models_list(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     models.show(_settings(data_dir=data_dir).installed_models_dir, as_json)
 
 
+@models_app.command("fetch")
+def models_fetch(
+    name: ModelName,
+    origin: Annotated[
+        str | None, typer.Option("--from", help="A folder or bucket with the files, where there is no internet.")
+    ] = None,
+    manifest: ManifestFile = None,
+    downloads: Downloads = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Get a model's published files: from the hub (HF_TOKEN), or --from a folder or bucket."""
+    from server.commands import models
+
+    chosen = models.chosen_manifest(name, manifest)
+    models.fetch(chosen, _downloads_dir(downloads, data_dir, name), origin)
+
+
+@models_app.command("convert")
+def models_convert(
+    name: ModelName, manifest: ManifestFile = None, downloads: Downloads = None, data_dir: DataDir = None
+) -> None:
+    """Install a model from its published files."""
+    from server.commands import models
+
+    chosen = models.chosen_manifest(name, manifest)
+    models_dir = _settings(data_dir=data_dir).installed_models_dir
+    models.convert(chosen, _downloads_dir(downloads, data_dir, name), models_dir)
+
+
+@models_app.command("verify")
+def models_verify(
+    name: ModelName,
+    record_golden: Annotated[
+        bool, typer.Option("--record-golden", help="Keep what this machine computes, to compare others with.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Check an installed model: digests, shapes, golden vector."""
+    from model_store.installed import open_model
+    from server.commands import models
+
+    settings = _settings(data_dir=data_dir, device=device)
+    models.verify(open_model(settings.installed_models_dir, name), settings.device, record_golden)
+
+
+@models_app.command("add")
+def models_add(
+    folder: Annotated[Path, typer.Argument(help="An installed model's folder, e.g. from another machine.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Install a model that was converted elsewhere."""
+    from server.commands import models
+
+    models.add(folder, _settings(data_dir=data_dir).installed_models_dir)
+
+
 @models_app.command("make-demo")
 def models_make_demo(
     models_dir: Annotated[
@@ -221,6 +284,10 @@ def models_make_demo(
     from server.commands import models
 
     models.make_demo(models_dir or _settings(data_dir=data_dir).installed_models_dir)
+
+
+def _downloads_dir(given: Path | None, data_dir: Path | None, name: str) -> Path:
+    return given or _settings(data_dir=data_dir).data_dir / "downloads" / name
 
 
 def _settings(**given: Any) -> "Settings":

@@ -55,6 +55,7 @@ class Reconciler:
     async def round(self) -> int:
         """Look at every slide of every tenant; how many were acted upon."""
         acted = 0
+        await asyncio.to_thread(self._parts.store.remove_abandoned)
         for tenant in await self._parts.slides.tenants():
             if not TENANT_PATTERN.fullmatch(tenant):
                 continue  # a folder that is none of ours

@@ -10,6 +10,8 @@ Every object appears whole or not at all. File names never reach a path: they ca
 import errno
 import os
 import re
+import shutil
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -24,6 +26,8 @@ from obstore.store import LocalStore, from_url
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.settings import Settings
 
+# Far longer than any upload or encode goes without touching its files.
+ABANDONED_AFTER_S = 86_400.0
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SLIDE_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
 
@@ -97,6 +101,17 @@ class SlideStore:
     def new_staging_path(self) -> Path:
         """A path nobody else uses, for a file that is not published yet."""
         return self.staging_dir / uuid.uuid4().hex
+
+    def remove_abandoned(self, older_than_s: float = ABANDONED_AFTER_S) -> int:
+        """Remove what killed processes left in the staging folder; how many entries. Blocks: call it in a thread."""
+        limit = time.time() - older_than_s
+        abandoned = [entry for entry in self.staging_dir.iterdir() if _newest_change(entry) < limit]
+        for entry in abandoned:
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        return len(abandoned)
 
     async def get(self, key: str) -> bytes | None:
         """The object's bytes, or None when there is none."""
@@ -241,6 +256,14 @@ def _inside(root: Path, key: str) -> Path:
     if ".." in path.parts or not path.is_relative_to(root):
         raise ValueError("a key that leaves the store")
     return path
+
+
+def _newest_change(entry: Path) -> float:
+    """The latest modification in a staged file or folder; now, when it goes away meanwhile."""
+    try:
+        return max(path.lstat().st_mtime for path in (entry, *entry.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _link(path: Path, target: Path) -> bool:

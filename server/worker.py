@@ -96,6 +96,7 @@ def _encode_job(
         )
 
     store = open_store(settings)
+    store.remove_abandoned()
     return EncodeJob(
         settings=settings,
         store=store,

@@ -17,6 +17,8 @@ from server.supervise import die_with_parent
 
 # Two cores that also run other tests: vLLM alone may take minutes to start.
 _START_TIMEOUT_S = 600.0
+# A killed worker's slide is taken up again after seconds, not after the half minute that suits a busy cluster.
+_IMPATIENT = {"EYEPIECE_JOB_HEARTBEAT_S": "6", "EYEPIECE_JOB_SWEEP_S": "1"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def running_server(data_dir: Path, log: Path) -> Iterator[RunningServer]:
             pass_fds=(writing,),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            env={**os.environ, **_IMPATIENT, "PYTHONSAFEPATH": "1"},
             preexec_fn=die_with_parent(15),
         )
         os.close(writing)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from encoders.slide_encoder.longnet import LongNetViT
+from encoders.slide_encoder.encode import empty_slide_encoder
 from encoders.tile_encoder.torchvision_ops import timm
 from model_store.errors import ModelError
 from model_store.installed import MANIFEST_FILE, InstalledModel, open_model
@@ -60,7 +60,7 @@ def _write_encoders(folder: Path, manifest: Manifest, rng: np.random.Generator) 
     tile, slide = manifest.tile_encoder, manifest.slide_encoder
     for weights, shapes in (
         (tile.weights, _tile_encoder_shapes(tile)),
-        (slide.weights, _slide_encoder_shapes(slide, manifest.tiling.tile_px)),
+        (slide.weights, _slide_encoder_shapes(slide)),
     ):
         (folder / weights).parent.mkdir()
         write_weights(folder / weights, seeded_weights(shapes, rng))
@@ -78,17 +78,5 @@ def _tile_encoder_shapes(spec: TileEncoderSpec) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def _slide_encoder_shapes(spec: SlideEncoderSpec, tile_px: int) -> Shapes:
-    with torch.device("meta"):
-        model = LongNetViT(
-            in_chans=spec.in_chans,
-            embed_dim=spec.embed_dim,
-            depth=spec.depth,
-            num_heads=spec.num_heads,
-            mlp_ratio=spec.mlp_ratio,
-            slide_ngrids=spec.slide_ngrids,
-            tile_size=tile_px,
-            max_wsi_size=spec.max_wsi_size,
-            dilated_ratios=spec.dilated_ratios,
-        )
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+def _slide_encoder_shapes(spec: SlideEncoderSpec) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in empty_slide_encoder(spec).state_dict().items()}

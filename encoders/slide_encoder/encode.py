@@ -1,4 +1,4 @@
-"""Step 5: the features of a slide's tiles to its embedding: LongNet, then pooling to a fixed number of tokens."""
+"""Step 5: the features of a slide's tiles to its embedding: LongNet, then the output that the manifest names."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.slide_encoder.longnet import LongNetViT
-from encoders.slide_encoder.outputs import slide_tokens
+from encoders.slide_encoder.outputs import keep_for, output_rows
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.types import TileFeatures, TilePlan
 from model_store.errors import ModelError
@@ -32,15 +32,10 @@ class SlideEncoder:
         states = self._model(
             torch.from_numpy(features.features).to(self._device),
             torch.from_numpy(features.plan.coords).to(self._device),
+            keep=keep_for(self._spec.output),
             tile_size=self._grid_px(features.plan),
         )
-        tokens = slide_tokens(
-            states,
-            self._model.norm,
-            source=self._spec.output,
-            apply_norm=self._spec.norm,
-            bins=self._spec.slide_tokens,
-        )
+        tokens = output_rows(self._spec.output, states, self._model.norm, self._spec.slide_tokens)
         half = tokens.to(torch.float16).cpu().numpy()
         if not np.isfinite(half).all():
             raise ModelError(f"The slide encoder overflowed in {self._spec.dtype}; use another dtype in its manifest.")

@@ -8,7 +8,7 @@ published training are not here: this is for inference, or fine-tuning without t
 Shapes: L tiles, T = L + 1 tokens (class token first), D embed_dim, H heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ ENCODER_NORM_EPS = 1e-5
 OUTER_NORM_EPS = 1e-6
 
 # Rows per chunk of everything that acts on one token alone: bounds the 4-times-wider hidden layer in memory.
-CHUNK_TOKENS = 4096
+CHUNK_TOKENS = 2048
 
 
 class Fp32LayerNorm(nn.LayerNorm):
@@ -71,23 +71,27 @@ class DilatedSelfAttention(nn.Module):
         self.out_proj = CastingLinear(embed_dim, embed_dim)
         self.inner_attn_ln = Fp32LayerNorm(embed_dim, eps=ENCODER_NORM_EPS)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, D] → fp32 [T, D]."""
-        mixed = self._attend(x)
-        return in_chunks(lambda rows: self.out_proj(self.inner_attn_ln(rows)).float(), mixed)
+    def forward(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """Fp32 [T, D] → x + attention of norm(x), in place of x if nothing is to be differentiated.
 
-    def _attend(self, x: Tensor) -> Tensor:
-        tokens = len(x)
-        padding = buffer_rows(tokens, self.branches) - tokens
-        padded = functional.pad(x.to(self.q_proj.weight.dtype), (0, 0, 0, padding))
-        query, key, value = (self._heads(p, padded, tokens) for p in (self.q_proj, self.k_proj, self.v_proj))
-        return dilated_attention(query, key, value, tokens, self.branches).flatten(1)
+        The norm acts in here, on chunks, so that the normalised tokens are never held as a whole.
+        """
+        query, key, value = self._project(x, norm)
+        mixed = dilated_attention(query, key, value, len(x), self.branches).flatten(1)
+        out = place_for_result(x)
+        for rows in chunks(len(x)):
+            out[rows] = x[rows] + self.out_proj(self.inner_attn_ln(mixed[rows])).float()
+        return out
 
-    def _heads(self, projection: nn.Module, padded: Tensor, tokens: int) -> Tensor:
-        """[rows, D] → [rows, H, d], with padding zero *after* the projection, which had made it the bias."""
-        projected: Tensor = projection(padded)
-        projected[tokens:] = 0
-        return projected.view(len(padded), self.num_heads, -1)
+    def _project(self, x: Tensor, norm: nn.Module) -> tuple[Tensor, ...]:
+        """Queries, keys, values [rows, H, d]; rows from T on are zero: not the bias that a projection makes of 0."""
+        height, width = buffer_rows(len(x), self.branches), x.shape[1]
+        buffer = x.new_zeros(3, height, width, dtype=self.q_proj.weight.dtype)
+        for rows in chunks(len(x)):
+            normed = norm(x[rows])
+            for number, projection in enumerate((self.q_proj, self.k_proj, self.v_proj)):
+                buffer[number, rows] = projection(normed)
+        return buffer.view(3, height, self.num_heads, -1).unbind(0)
 
 
 class FeedForward(nn.Module):
@@ -117,9 +121,12 @@ class EncoderLayer(nn.Module):
         self.final_layer_norm = Fp32LayerNorm(embed_dim, eps=ENCODER_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """fp32 [T, D] → fp32 [T, D]."""
-        x = x + self.self_attn(self.self_attn_layer_norm(x))
-        return in_chunks(lambda rows: rows + self.ffn(self.final_layer_norm(rows)), x)
+        """fp32 [T, D] → fp32 [T, D], in place of x if nothing is to be differentiated."""
+        x = self.self_attn(x, self.self_attn_layer_norm)
+        out = place_for_result(x)
+        for rows in chunks(len(x)):
+            out[rows] = x[rows] + self.ffn(self.final_layer_norm(x[rows]))
+        return out
 
 
 class Encoder(nn.Module):
@@ -135,11 +142,12 @@ class Encoder(nn.Module):
     def forward(self, embeddings: Tensor, keep: Keep) -> SlideStates:
         """Embeddings fp32 [T, D] → states."""
         x = embeddings
-        states = [x]
+        earlier: list[Tensor] = []
         for layer in self.layers:
+            if keep == "all":
+                earlier.append(x.clone())
             x = layer(x)
-            states = [*states, x] if keep == "all" else [x]
-        return SlideStates(states=states, encoder_out=self.layer_norm(x), keep=keep)
+        return SlideStates(states=[*earlier, x], encoder_out=self.layer_norm(x), keep=keep)
 
 
 class LongNetViT(nn.Module):
@@ -210,6 +218,11 @@ class LongNetViT(nn.Module):
             raise NoTissue("There are no tiles to encode: the slide encoder needs at least one.")
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """Apply a function of single rows to [T, D] in chunks of rows."""
-    return torch.cat([function(rows) for rows in torch.split(x, CHUNK_TOKENS)])
+def place_for_result(x: Tensor) -> Tensor:
+    """Where a residual step writes: x itself, which the caller gives up, but a new tensor for autograd."""
+    return torch.empty_like(x) if torch.is_grad_enabled() else x
+
+
+def chunks(tokens: int) -> Iterator[slice]:
+    """Rows 0 … tokens - 1 in order, CHUNK_TOKENS at a time."""
+    return (slice(first, min(first + CHUNK_TOKENS, tokens)) for first in range(0, tokens, CHUNK_TOKENS))

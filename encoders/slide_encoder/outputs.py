@@ -80,13 +80,28 @@ def pad_to_width(tokens: Tensor, width: int) -> Tensor:
 
 Output = Callable[[SlideStates, OuterNorm], Tensor]
 
-OUTPUTS: Mapping[str, Output] = {
+VECTOR_OUTPUTS: Mapping[str, Output] = {
     "cls": cls,
     "all_layer_cls": all_layer_cls,
     "global_pool": global_pool,
     "all_layer_global_pool": all_layer_global_pool,
+}
+POOLED_OUTPUTS: Mapping[str, Callable[..., Tensor]] = {
     "wsi_llava_encoder_out_norm": partial(slide_tokens, source="encoder_out", apply_norm=True),
     "wsi_llava_encoder_out": partial(slide_tokens, source="encoder_out", apply_norm=False),
     "wsi_llava_last_state_norm": partial(slide_tokens, source="last_state", apply_norm=True),
     "wsi_llava_last_state": partial(slide_tokens, source="last_state", apply_norm=False),
 }
+OUTPUTS: Mapping[str, Output] = {**VECTOR_OUTPUTS, **POOLED_OUTPUTS}
+
+
+def keep_for(output: str) -> Keep:
+    """Which states the forward pass has to keep for an output of OUTPUTS."""
+    return "all" if output.startswith("all_layer") else "last"
+
+
+def output_rows(output: str, states: SlideStates, norm: OuterNorm, rows: int) -> Tensor:
+    """An output of OUTPUTS as rows for a language model: [rows, D]. One vector is one row; a pool has `rows` bins."""
+    if output in POOLED_OUTPUTS:
+        return POOLED_OUTPUTS[output](states, norm, bins=rows)
+    return torch.atleast_2d(VECTOR_OUTPUTS[output](states, norm))

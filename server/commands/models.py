@@ -1,18 +1,17 @@
-"""`eyepiece models`: which models there are, and making the demo model. Nothing reaches for the network."""
+"""`eyepiece models`: list, fetch, convert, verify, add, make-demo. Only `fetch` may reach for a network."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from model_store.errors import ModelError
-from model_store.installed import open_model
-from model_store.manifest import Manifest, packaged_manifest
+from model_store.installed import InstalledModel, open_model, verify_digests
+from model_store.manifest import Manifest, load_manifest, packaged_manifest, packaged_names
 from server.commands.terminal import print_json
 
 
 def show(models_dir: Path, as_json: bool) -> None:
     """One line for each model that is known or installed."""
-    names = sorted({*_packaged_names(), *_folders(models_dir)})
+    names = sorted({*packaged_names(), *_folders(models_dir)})
     rows = [_describe(models_dir, name) for name in names]
     if as_json:
         print_json({"models": rows})
@@ -29,9 +28,69 @@ def make_demo(models_dir: Path) -> None:
     print(f"{model.manifest.name} is installed in {model.folder}")
 
 
-def _packaged_names() -> list[str]:
-    manifests = resources.files("model_store") / "manifests"
-    return [entry.name.removesuffix(".toml") for entry in manifests.iterdir() if entry.name.endswith(".toml")]
+def fetch(manifest: Manifest, downloads: Path, origin: str | None) -> None:
+    """The published files, from the hub or from `origin`, a folder or bucket."""
+    from model_store.fetch import Origin, fetch_model
+    from model_store.fetch_from_hub import HubOrigin
+    from model_store.fetch_from_store import StoreOrigin
+
+    source: Origin = StoreOrigin(origin) if origin else HubOrigin(_say)
+    fetch_model(manifest, downloads, source, _say)
+    print(f"{manifest.name} is complete in {downloads}; next: eyepiece models convert {manifest.name}")
+
+
+def convert(manifest: Manifest, downloads: Path, models_dir: Path) -> None:
+    """The fetched files become an installed model."""
+    from encoders.expected_shapes import expected_shapes
+    from model_store.convert import convert_model
+
+    model = convert_model(manifest, downloads, models_dir, expected_shapes(manifest), _say)
+    print(f"{manifest.name} is installed in {model.folder}; next: eyepiece up --model {manifest.name}")
+
+
+def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
+    """Digests, then shapes, then the golden vector where there is one."""
+    from encoders import golden_vector
+    from encoders.expected_shapes import expected_shapes
+    from model_store.verify import verify_shapes
+
+    verify_digests(model)
+    print(f"digests        {len(model.digests)} files are what was installed")
+    tensors = verify_shapes(model, expected_shapes(model.manifest))
+    print(f"shapes         {tensors} tensors are what the manifest describes")
+    if record_golden:
+        model = golden_vector.record_golden(model, device)
+    found = golden_vector.check_golden(model, device)
+    print(f"golden vector  {_golden_line(found, record_golden)}")
+
+
+def add(folder: Path, models_dir: Path) -> None:
+    """A model that another machine converted."""
+    from model_store.add import add_model
+
+    model = add_model(folder, models_dir)
+    print(f"{model.manifest.name} is installed in {model.folder}")
+
+
+def chosen_manifest(name: str, file: Path | None) -> Manifest:
+    """The packaged manifest, or the one in `file`, which must have that name."""
+    if file is None:
+        return packaged_manifest(name)
+    manifest = load_manifest(file)
+    if manifest.name != name:
+        raise ModelError(f"The given manifest is of {manifest.name!r}, not of {name!r}.")
+    return manifest
+
+
+def _golden_line(found: Any, recorded: bool) -> str:
+    if found is None:
+        return "none in this model; --record-golden makes one"
+    differences = f"tile features {found.tile_features:.2g}, slide tokens {found.slide_tokens:.2g}"
+    return f"{'recorded; ' if recorded else ''}largest differences: {differences} (at most {found.atol:g})"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _folders(models_dir: Path) -> list[str]:
@@ -41,7 +100,7 @@ def _folders(models_dir: Path) -> list[str]:
 
 
 def _describe(models_dir: Path, name: str) -> dict[str, Any]:
-    """`state` is installed, not installed, or damaged with the reason under `problem`."""
+    """`state` is installed, not installed, or damaged with the reason as `title`."""
     if not (models_dir / name).is_dir():
         return _row(packaged_manifest(name), "not installed")
     try:

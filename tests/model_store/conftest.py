@@ -1,11 +1,16 @@
 """A small installed model without weights that mean anything: enough for everything that does not load them."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from encoders.expected_shapes import expected_shapes
+from model_store.convert import convert_model
+from model_store.installed import InstalledModel, open_model
 from model_store.manifest import packaged_manifest_text
 from model_store.sha256sums import write_sums
+from tests.model_store.toy_checkpoint import Toy, toy_manifest
 
 FILES = (
     "tile_encoder/model.safetensors",
@@ -28,3 +33,20 @@ def models_dir(tmp_path: Path) -> Path:
     (folder / "manifest.toml").write_text(packaged_manifest_text("demo"))
     write_sums(folder)
     return folder.parent
+
+
+@pytest.fixture(scope="session")
+def converted_toy(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
+    """A tiny model that was converted from a merged checkpoint; not to be changed."""
+    toy = Toy(tmp_path_factory.mktemp("downloads"), toy_manifest())
+    toy.write_encoders()
+    toy.write_merged()
+    models_dir = tmp_path_factory.mktemp("models")
+    return convert_model(toy.manifest, toy.folder, models_dir, expected_shapes(toy.manifest), lambda line: None)
+
+
+@pytest.fixture
+def toy_copy(converted_toy: InstalledModel, tmp_path: Path) -> InstalledModel:
+    """A copy of it, to be spoiled."""
+    shutil.copytree(converted_toy.folder, tmp_path / "models" / "toy")
+    return open_model(tmp_path / "models", "toy")

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,18 @@ def test_settings_without_url_mean_a_folder_of_the_data(settings: Settings) -> N
 
 def test_a_file_url_is_a_local_folder(tmp_path: Path) -> None:
     assert SlideStore(f"file://{tmp_path}/store", tmp_path).local_root == (tmp_path / "store").resolve()
+
+
+def test_only_what_was_abandoned_in_staging_is_removed(tmp_path: Path) -> None:
+    store = SlideStore(str(tmp_path / "store"), tmp_path / "scratch")
+    old_file, old_folder, busy_folder = (store.new_staging_path() for _ in range(3))
+    for path in (old_file, old_folder / "0", busy_folder / "0"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half a slide")
+    for path in (old_file, old_folder / "0", old_folder, busy_folder):
+        os.utime(path, (1, 1))
+
+    removed = store.remove_abandoned()
+
+    assert removed == 2
+    assert list(store.staging_dir.iterdir()) == [busy_folder]

@@ -106,10 +106,15 @@ def test_masking_padded_keys_would_be_noticed(golden: dict[str, Tensor], monkeyp
 def test_padding_before_the_projection_would_be_noticed(
     golden: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def biased_heads(self: longnet.DilatedSelfAttention, projection: torch.nn.Module, x: Tensor, _: int) -> Tensor:
-        return projection(x).view(len(x), self.num_heads, -1)
+    project = longnet.DilatedSelfAttention._project
 
-    monkeypatch.setattr(longnet.DilatedSelfAttention, "_heads", biased_heads)
+    def with_biased_padding(self: longnet.DilatedSelfAttention, x: Tensor, norm: torch.nn.Module) -> list[Tensor]:
+        projected = project(self, x, norm)
+        for tensor, projection in zip(projected, (self.q_proj, self.k_proj, self.v_proj), strict=True):
+            tensor[len(x) :] = projection.bias.view(self.num_heads, -1)
+        return list(projected)
+
+    monkeypatch.setattr(longnet.DilatedSelfAttention, "_project", with_biased_padding)
 
     _, states = run_case(golden, "heads16_tiles130")
 

@@ -1,0 +1,150 @@
+"""A model's golden vector: a small input and what both encoders made of it, to be made again elsewhere and later.
+
+`golden.safetensors` in an installed model's folder (docs/decisions/0008):
+    tile_pixels     uint8   [1, tile_px, tile_px, 3]     tile_features   float32 [1, feature_dim]
+    slide_features  float32 [L, feature_dim]             slide_coords    int64   [L, 2], level-0 px
+    slide_tokens    float32 [slide_tokens, embed_dim]
+    metadata        format_version "1", atol: the largest absolute difference that passes
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from encoders.pipeline import choose_device
+from encoders.slide_encoder.encode import SlideEncoder
+from encoders.tile_encoder.encode import TileEncoder
+from encoders.types import TileFeatures, TilePlan
+from model_store.errors import ModelError
+from model_store.installed import InstalledModel, open_model
+from model_store.manifest import Dtype, Manifest, TilingSpec
+from model_store.sha256sums import file_digest, write_digests
+
+GOLDEN_FILE: Final = "golden.safetensors"
+FORMAT_VERSION: Final = "1"
+# fp16: the tolerance of the publisher's own check of the tile encoder. bf16 rounds 8 times coarser; measured 3.4e-2.
+ATOL: Final[dict[Dtype, float]] = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
+_GRID_SIDE: Final = 6  # tiles; more than one per row, so that swapped axes show
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class GoldenDifference:
+    """The largest absolute differences that were found, and what passes."""
+
+    tile_features: float
+    slide_tokens: float
+    atol: float
+
+
+def record_golden(model: InstalledModel, device: str) -> InstalledModel:
+    """Runs both encoders on a seeded input and keeps it and their output with the model.
+
+    What is recorded is what this machine computes: do it where the model is known to be right.
+    """
+    given = _seeded_input(model.manifest.tiling, model.manifest.slide_encoder.in_chans)
+    arrays = given | _computed(model, given, device)
+    atol = max(ATOL[model.manifest.tile_encoder.dtype], ATOL[model.manifest.slide_encoder.dtype])
+    metadata = {"format_version": FORMAT_VERSION, "atol": str(atol)}
+    path = model.folder / GOLDEN_FILE
+    path.write_bytes(save(arrays, metadata=metadata))
+    write_digests(model.folder, {**model.digests, GOLDEN_FILE: file_digest(path)})
+    return open_model(model.folder.parent, model.manifest.name)
+
+
+def check_golden(model: InstalledModel, device: str) -> GoldenDifference | None:
+    """Runs both encoders on the recorded input; None for a model without a golden vector.
+
+    Raises ModelError when an output differs by more than the recorded tolerance, or the file is not of this format.
+    """
+    if GOLDEN_FILE not in model.digests:
+        return None
+    arrays, atol = _read(model.folder / GOLDEN_FILE)
+    _require_fit(arrays, model.manifest)
+    computed = _computed(model, arrays, device)
+    tile, slide = (_difference(computed[name], arrays[name]) for name in ("tile_features", "slide_tokens"))
+    # Written so that NaN fails.
+    if not max(tile, slide) <= atol:
+        raise ModelError(
+            f"The encoders give other numbers than recorded: tile features differ by {tile:.2g}, slide tokens by "
+            f"{slide:.2g}, at most {atol:g} passes. Compare torch, timm and driver with the machine that recorded."
+        )
+    return GoldenDifference(tile, slide, atol)
+
+
+def _computed(model: InstalledModel, given: Arrays, device: str) -> Arrays:
+    manifest, where = model.manifest, choose_device(device)
+    # One tile, not a full batch: a batch of ViT-g takes minutes on a CPU.
+    one_by_one = manifest.tile_encoder.model_copy(update={"batch_tiles": 1})
+    tiles = TileEncoder(one_by_one, model.tile_encoder_weights, where)
+    features = tiles.encode(given["tile_pixels"].astype(np.uint8, copy=False))
+    del tiles
+    slide = SlideEncoder(manifest.slide_encoder, model.slide_encoder_weights, where)
+    plan = _plan(manifest.tiling, given["slide_coords"].astype(np.int64, copy=False))
+    tokens = slide.encode(TileFeatures(plan, given["slide_features"].astype(np.float32, copy=False)))
+    return {"tile_features": features, "slide_tokens": tokens.astype(np.float32)}
+
+
+def _seeded_input(tiling: TilingSpec, in_chans: int) -> Arrays:
+    rng = np.random.default_rng(0)
+    x, y = np.meshgrid(np.arange(_GRID_SIDE), np.arange(_GRID_SIDE))
+    coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * tiling.tile_px
+    return {
+        "tile_pixels": rng.integers(0, 256, (1, tiling.tile_px, tiling.tile_px, 3), dtype=np.uint8),
+        "slide_features": rng.standard_normal((len(coords), in_chans), dtype=np.float32),
+        "slide_coords": coords,
+    }
+
+
+def _read(path: Path) -> tuple[Arrays, float]:
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        if metadata.get("format_version") != FORMAT_VERSION:
+            raise ModelError("The model's golden vector has another format version; record it again.")
+        return arrays, float(metadata["atol"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ModelError("The model's golden vector cannot be read; install the model again.") from error
+
+
+def _require_fit(arrays: Arrays, manifest: Manifest) -> None:
+    tile_px, slide = manifest.tiling.tile_px, manifest.slide_encoder
+    tiles = len(arrays["slide_coords"]) if "slide_coords" in arrays else 0
+    expected = {
+        "tile_pixels": (1, tile_px, tile_px, 3),
+        "tile_features": (1, manifest.tile_encoder.feature_dim),
+        "slide_features": (tiles, slide.in_chans),
+        "slide_coords": (tiles, 2),
+        "slide_tokens": (slide.slide_tokens, slide.embed_dim),
+    }
+    if {name: array.shape for name, array in arrays.items()} != expected:
+        raise ModelError("The model's golden vector does not fit its manifest; record it again.")
+
+
+def _difference(computed: NDArray[np.generic], recorded: NDArray[np.generic]) -> float:
+    return float(np.abs(computed.astype(np.float64) - recorded.astype(np.float64)).max())
+
+
+def _plan(tiling: TilingSpec, coords: NDArray[np.int64]) -> TilePlan:
+    """Tiles at the target resolution on level 0 of a slide that just holds them."""
+    side = tiling.tile_px
+    return TilePlan(
+        width=int(coords[:, 0].max()) + side,
+        height=int(coords[:, 1].max()) + side,
+        mpp=tiling.target_mpp,
+        mpp_source="property",
+        objective_power=None,
+        target_mpp=tiling.target_mpp,
+        tile_px=side,
+        tile_px_level0=side,
+        level=0,
+        read_px=side,
+        coords=coords,
+    )

@@ -1,0 +1,68 @@
+"""`models verify`: is this the model that was installed, and does it fit its own description?
+
+Reads digests and safetensors headers; needs no memory and no GPU, and loads no weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+
+from model_store.checkpoint_files import read_json, shards_of
+from model_store.convert import EncoderShapes
+from model_store.errors import ModelError
+from model_store.installed import InstalledModel
+from model_store.llava_config import LlavaConfig, llava_shapes
+from model_store.write_safetensors import Shape
+
+
+def verify_shapes(model: InstalledModel, shapes: EncoderShapes) -> int:
+    """Compares name and shape of every tensor of the three parts with the architectures; returns how many there are.
+
+    Raises ModelError that names the first tensor that is missing, left over or of another shape.
+    """
+    parts = (
+        ("tile encoder", [model.tile_encoder_weights], shapes.tile_encoder),
+        ("slide encoder", [model.slide_encoder_weights], shapes.slide_encoder),
+        ("language model", shards_of(model.llm_folder), _llm_shapes(model)),
+    )
+    for part, files, expected in parts:
+        _compare(part, _installed_shapes(files), expected)
+    return sum(len(expected) for _, _, expected in parts)
+
+
+def _llm_shapes(model: InstalledModel) -> Mapping[str, Shape]:
+    served = read_json(model.llm_folder / "config.json")
+    try:
+        config = LlavaConfig.model_validate({**served, **served.get("text_config", {})})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ModelError(f"The model's llm/config.json is wrong at {first['loc'][0]!r}: {first['msg']}.") from error
+    if config.mm_hidden_size != model.manifest.llm.projector_width:
+        raise ModelError("The model's llm/config.json and its manifest disagree on the projector's width.")
+    return llava_shapes(config)
+
+
+def _installed_shapes(files: Sequence[Path]) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="np") as tensors:
+                shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{file.parent.name}/{file.name} is damaged; install the model again.") from error
+    return shapes
+
+
+def _compare(part: str, installed: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
+    for name in sorted(installed.keys() | expected.keys()):
+        if name not in installed:
+            raise ModelError(f"The {part} lacks the tensor {name!r}; install the model again.")
+        if name not in expected:
+            raise ModelError(f"The {part} has a tensor {name!r} that its manifest has no place for.")
+        if installed[name] != expected[name]:
+            raise ModelError(
+                f"The {part}'s tensor {name!r} has the shape {list(installed[name])}, "
+                f"its manifest says {list(expected[name])}."
+            )

@@ -1,0 +1,178 @@
+"""What one tenant has does not exist for another: over every route of the OpenAPI document, so that a route without a
+rule here fails."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from server.auth import create_key
+from server.parts import Parts
+from server.progress import Event
+from tests.api_parts import client_of, stored_slide
+
+PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
+# Routes that name no object of a tenant; each has a test of its own below.
+WITHOUT_OBJECT = {("GET", "/v1/slides"), ("POST", "/v1/slides"), ("GET", "/v1/models")}
+UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
+
+
+@dataclass(frozen=True)
+class Ids:
+    """An object of each kind that a route can name."""
+
+    slide: str
+    conversation: str
+
+
+# How to ask for somebody's object over each route: a JSON body, or None.
+RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
+    ("GET", "/v1/slides/{slide_id}"): lambda ids: None,
+    ("DELETE", "/v1/slides/{slide_id}"): lambda ids: None,
+    ("POST", "/v1/slides/{slide_id}/encode"): lambda ids: {},
+    ("GET", "/v1/slides/{slide_id}/events"): lambda ids: None,
+    ("GET", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
+    ("GET", "/v1/slides/{slide_id}/features"): lambda ids: None,
+    ("POST", "/v1/slides/{slide_id}/questions"): lambda ids: {
+        "question": "Why?",
+        "conversation_id": ids.conversation,
+    },
+    ("GET", "/v1/conversations/{conversation_id}"): lambda ids: None,
+    ("DELETE", "/v1/conversations/{conversation_id}"): lambda ids: None,
+    ("POST", "/v1/chat/completions"): lambda ids: chat(ids.slide),
+}
+
+
+def chat(slide: str) -> dict[str, Any]:
+    part = {"type": "slide", "slide": {"id": slide}}
+    return {"model": "demo", "messages": [{"role": "user", "content": [part, {"type": "text", "text": "Why?"}]}]}
+
+
+def operations(app: FastAPI) -> set[tuple[str, str]]:
+    return {(method.upper(), path) for path, item in app.openapi()["paths"].items() for method in item}
+
+
+async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
+    method, template = operation
+    path = template.format(slide_id=ids.slide, conversation_id=ids.conversation)
+    return await client.request(method, path, json=RULES[operation](ids))
+
+
+@pytest.fixture
+def guarded(make_app: Callable[..., FastAPI]) -> FastAPI:
+    """An app that asks everybody for a key."""
+    return make_app(require_key=True)
+
+
+@pytest.fixture
+async def keys(guarded: FastAPI) -> dict[str, str]:
+    store = guarded.state.parts.store
+    return {tenant: await create_key(store, tenant) for tenant in ("a", "b")}
+
+
+@pytest.fixture
+async def theirs(guarded: FastAPI, keys: dict[str, str]) -> Ids:
+    """A ready slide of tenant a with a conversation and events."""
+    parts: Parts = guarded.state.parts
+    record = await stored_slide(parts, "theirs", tenant="a", ready=True)
+    await parts.progress.append("a", record.id, Event("ready", {}))
+    async with client_of(guarded, keys["a"]) as client:
+        body = {"question": "Why?", "stream": False}
+        asked = await client.post(f"/v1/slides/{record.id}/questions", json=body)
+    return Ids(record.id, asked.json()["conversation_id"])
+
+
+def test_every_route_has_a_rule(guarded: FastAPI) -> None:
+    assert operations(guarded) == PUBLIC | WITHOUT_OBJECT | set(RULES)
+
+
+@pytest.mark.parametrize("operation", RULES, ids=" ".join)
+async def test_another_tenants_object_is_as_if_it_never_existed(
+    guarded: FastAPI, keys: dict[str, str], theirs: Ids, operation: tuple[str, str]
+) -> None:
+    async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
+        refused = await ask_for(b, operation, theirs)
+        unknown = await ask_for(b, operation, Ids(UNKNOWN_SLIDE, UNKNOWN_CONVERSATION))
+        still_there = await a.get(f"/v1/slides/{theirs.slide}")
+        still_remembered = await a.get(f"/v1/conversations/{theirs.conversation}")
+
+    assert (refused.status_code, unknown.status_code) == (404, 404)
+    assert refused.content == unknown.content
+    assert without_id(refused.headers) == without_id(unknown.headers)
+    assert still_there.json()["status"] == "ready"
+    assert len(still_remembered.json()["turns"]) == 1
+
+
+def without_id(headers: httpx.Headers) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name != "x-request-id"}
+
+
+@pytest.mark.parametrize("operation", RULES, ids=" ".join)
+async def test_its_own_tenant_does_get_it(
+    guarded: FastAPI, keys: dict[str, str], theirs: Ids, operation: tuple[str, str]
+) -> None:
+    async with client_of(guarded, keys["a"]) as client:
+        answer = await ask_for(client, operation, theirs)
+
+    assert answer.status_code not in (401, 404)
+
+
+@pytest.mark.parametrize("operation", sorted(set(RULES) | WITHOUT_OBJECT), ids=" ".join)
+async def test_nobody_gets_anything_without_a_key(
+    guarded: FastAPI, theirs: Ids, operation: tuple[str, str]
+) -> None:
+    method, template = operation
+    path = template.format(slide_id=theirs.slide, conversation_id=theirs.conversation)
+
+    async with client_of(guarded) as client:
+        assert (await client.request(method, path, json={})).status_code == 401
+
+
+async def test_a_conversation_of_another_tenant_cannot_be_continued(
+    guarded: FastAPI, keys: dict[str, str], theirs: Ids
+) -> None:
+    own = await stored_slide(guarded.state.parts, "theirs", tenant="b", ready=True)
+    async with client_of(guarded, keys["b"]) as client:
+        answers = [
+            await client.post(
+                f"/v1/slides/{own.id}/questions", json={"question": "Why?", "conversation_id": conversation}
+            )
+            for conversation in (theirs.conversation, UNKNOWN_CONVERSATION)
+        ]
+
+    assert own.id == theirs.slide
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].content == answers[1].content
+
+
+async def test_a_list_holds_only_ones_own(guarded: FastAPI, keys: dict[str, str], theirs: Ids) -> None:
+    async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
+        assert (await b.get("/v1/slides")).json()["data"] == []
+        assert [slide["id"] for slide in (await a.get("/v1/slides")).json()["data"]] == [theirs.slide]
+
+
+async def test_the_same_content_is_new_to_another_tenant(
+    guarded: FastAPI, keys: dict[str, str], sample_slide: bytes
+) -> None:
+    answers = []
+    for tenant in ("a", "b"):
+        async with client_of(guarded, keys[tenant]) as client:
+            answers.append(await client.post("/v1/slides", files={"file": (f"{tenant}.svs", sample_slide)}))
+            await client.delete(f"/v1/slides/{UNKNOWN_SLIDE}")
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
+    assert [answer.json()["filename"] for answer in answers] == ["a.svs", "b.svs"]
+
+
+async def test_deleting_ones_own_copy_leaves_the_others(
+    guarded: FastAPI, keys: dict[str, str], theirs: Ids
+) -> None:
+    own = await stored_slide(guarded.state.parts, "theirs", tenant="b", ready=True)
+    async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
+        assert (await b.delete(f"/v1/slides/{own.id}")).status_code == 204
+        assert (await a.get(f"/v1/slides/{theirs.slide}")).json()["status"] == "ready"
+        assert (await a.get(f"/v1/conversations/{theirs.conversation}")).status_code == 200
