@@ -6,11 +6,11 @@ The same bytes lie in Redis and in the slide store.
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
@@ -31,9 +31,15 @@ class _Metadata(BaseModel):
     format_version: Literal["1"]
     slide_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     encoder_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
-    tile_count: Annotated[int, Field(ge=1)]
+    tile_count: Annotated[int, Field(ge=0)]
     mpp_source: MppSource
     created_at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
+
+    @model_validator(mode="after")
+    def _only_given_slide_tokens_have_no_tile_count(self) -> Self:
+        if self.tile_count == 0 and self.mpp_source != "features":
+            raise ValueError("an embedding is made of at least one tile")
+        return self
 
 
 def to_bytes(embedding: SlideEmbedding) -> bytes:

@@ -10,11 +10,11 @@ NUMERICS_VERSION = 1
 _ID_CHARS = 16
 
 
-def encoder_id(model: InstalledModel, mpp_override: float | None = None) -> str:
+def encoder_id(model: InstalledModel, mpp_override: float | None = None, features_sha256: str | None = None) -> str:
     """First 16 hex digits of the SHA-256 of canonical JSON: weights, tiling, both encoders, numerics, override.
 
     Batch size is left out: it changes speed, not the embedding. An override is part of the id because the same
-    slide gives other tiles with it.
+    slide gives other tiles with it; so is the digest of a features file that stands in for the slide's pixels.
     """
     manifest = model.manifest
     identity: dict[str, object] = {
@@ -27,5 +27,7 @@ def encoder_id(model: InstalledModel, mpp_override: float | None = None) -> str:
     }
     if mpp_override is not None:
         identity["mpp_override"] = float(mpp_override)
+    if features_sha256 is not None:
+        identity["features_sha256"] = features_sha256
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:_ID_CHARS]

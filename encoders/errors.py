@@ -6,7 +6,8 @@ SlideError                 final: the same bytes fail again, so a job is not ret
 ├── MissingMpp             no or absurd resolution; `mpp` of the encode request answers it
 ├── ResolutionTooLow       coarser than the model's target
 ├── NoTissue               nothing, or less than one tile of it, to encode
-└── SlideTooLarge          beyond the configured limits
+├── SlideTooLarge          beyond the configured limits
+└── UnusableFeatures       precomputed features that are not what the served model needs
 ReaderDied                 the child process crashed or overran its deadline: may pass, so it is retried
 EncodeCancelled            the caller asked to stop
 StoredFileDamaged          an embedding or features file is not what its format says; made again by encoding
@@ -57,6 +58,12 @@ class SlideTooLarge(SlideError):
     """Dimensions, levels or tile count are beyond the reader's limits."""
 
     code = "slide_too_large"
+
+
+class UnusableFeatures(SlideError):
+    """Precomputed features that cannot stand in for this model's own: wrong width, no coordinates, not finite …"""
+
+    code = "unusable_features"
 
 
 class ReaderDied(EyepieceError):

@@ -3,13 +3,17 @@
     features  float32 [N, D]
     coords    int64 [N, 2], level-0 (x, y), raster order; attributes patch_size, patch_size_level0, …
 
-The attributes `name` and `savetodir` of others are left out: a slide's name can be PHI.
+The attributes `name` and `savetodir` of others are left out: a slide's name can be PHI. Features that somebody else
+made may lack attributes; then ours lack them too, `eyepiece_format_version` among them.
 """
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import h5py
 import numpy as np
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from encoders.errors import StoredFileDamaged
+from encoders.precomputed.given_features import PLAN_STATEMENTS, TRIDENT_STATEMENTS, GivenTiles
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.types import MppSource, TileFeatures, TilePlan
 
@@ -47,15 +52,42 @@ class _PlanAttributes(BaseModel):
 
 def write_features(path: Path, features: TileFeatures) -> None:
     """Writes the file under a temporary name beside `path` and publishes it atomically."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".features-", suffix=".h5")
-    os.close(descriptor)
+    with _published(path) as file:
+        _fill(file, features)
+
+
+def write_given_features(path: Path, given: GivenTiles) -> None:
+    """The same of features that were given to us, with the attributes that they came with and no others."""
+    plan = given.plan
+    if plan is not None:
+        write_features(path, TileFeatures(plan, given.features))
+        return
+    said = given.statements.model_dump(exclude_none=True)
+    facts = {"width": said.get("level0_width"), "height": said.get("level0_height")} | said
+    with _published(path) as file:
+        file.create_dataset("features", data=given.features)
+        coords = file.create_dataset("coords", data=given.coords)
+        coords.attrs.update({name: said[name] for name in TRIDENT_STATEMENTS if name in said})
+        file.attrs.update({name: facts[name] for name in PLAN_STATEMENTS if facts.get(name) is not None})
+
+
+@dataclass(frozen=True)
+class StoredFacts:
+    """What a features file says of its slide: level-0 pixels, µm/px; None where it says nothing."""
+
+    width: int | None
+    height: int | None
+    mpp: float | None
+    objective_power: float | None
+
+
+def read_facts(path: Path) -> StoredFacts:
+    """The slide behind a file of ours; raises StoredFileDamaged."""
     try:
-        with h5py.File(temporary, "w") as file:
-            _fill(file, features)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        with h5py.File(path, "r") as file:
+            return StoredFacts(**{name: _plain(file.attrs.get(name)) for name in StoredFacts.__annotations__})
+    except OSError as error:
+        raise _damaged() from error
 
 
 def read_features(path: Path) -> TileFeatures:
@@ -70,6 +102,20 @@ def read_features(path: Path) -> TileFeatures:
     if features.ndim != 2 or coords.shape != (len(features), 2) or not np.isfinite(features).all():
         raise _damaged()
     return TileFeatures(_plan(attributes, coords), features)
+
+
+@contextmanager
+def _published(path: Path) -> Iterator[h5py.File]:
+    """A new file that appears at `path` when the block ends well."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".features-", suffix=".h5")
+    os.close(descriptor)
+    try:
+        with h5py.File(temporary, "w") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _fill(file: h5py.File, features: TileFeatures) -> None:
@@ -101,7 +147,7 @@ def _plan(attributes: _PlanAttributes, coords: NDArray[np.int64]) -> TilePlan:
     return TilePlan(**attributes.model_dump(exclude={"eyepiece_format_version"}), coords=coords)
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from encoders.encoder_id import encoder_id
 from encoders.errors import EncodeCancelled
-from encoders.features_file import write_features
+from encoders.features_file import write_features, write_given_features
+from encoders.precomputed.features_kind import features_kind
+from encoders.precomputed.features_process import read_given_features
+from encoders.precomputed.given_features import GivenTiles
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
-from encoders.types import SlideEmbedding, SlideFile, Stage, TileFeatures, TilePlan
+from encoders.types import MppSource, SlideEmbedding, SlideFile, Stage, TileFeatures, TilePlan
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
 from model_store.manifest import TilingSpec
@@ -63,23 +66,21 @@ def encode_slide(
 ) -> SlideEmbedding:
     """Tiles the slide, encodes its tiles, writes the features file, encodes the slide.
 
+    A file of precomputed features, recognised by its content, skips the steps that it replaces; given slide tokens
+    leave nothing to encode and no features file to write.
+
     `on_progress(stage, done, total)` is called at the start and after every batch. Raises the first failure:
     a SlideError, ReaderDied, EncodeCancelled or ModelError; nothing but the reader's child has to be cleaned up,
     and it is.
     """
+    if features_kind(slide.path) is not None:
+        return _encode_given(slide, encoders, limits, features_path, on_progress, cancelled)
     with ReaderProcess(slide.path, limits) as reader:
         plan = _plan_tiles(reader, encoders, mpp_override, on_progress)
         features = _encode_tiles(reader, plan, encoders.tiles, on_progress, cancelled)
     write_features(features_path, features)
     tokens = _encode_features(features, encoders.slide, on_progress, cancelled)
-    return SlideEmbedding(
-        slide_id=slide.slide_id,
-        encoder_id=encoder_id(encoders.model, mpp_override),
-        tensors={"slide_tokens": tokens},
-        tile_count=len(plan.coords),
-        mpp_source=plan.mpp_source,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
+    return _embedding(slide, encoder_id(encoders.model, mpp_override), tokens, len(plan.coords), plan.mpp_source)
 
 
 def choose_device(device: str) -> torch.device:
@@ -128,6 +129,44 @@ def _encode_features(
     tokens = encoder.encode(features)
     on_progress("encode_slide", 1, 1)
     return tokens
+
+
+def _encode_given(
+    slide: SlideFile,
+    encoders: Encoders,
+    limits: ReaderLimits,
+    features_path: Path,
+    on_progress: OnProgress,
+    cancelled: threading.Event,
+) -> SlideEmbedding:
+    """From tile features on, or nothing but a conversion; the µm/px of the slide's pixels does not matter."""
+    manifest = encoders.model.manifest
+    on_progress("encode_slide", 0, 1)
+    given = read_given_features(slide.path, manifest, limits)
+    _stop_if(cancelled)
+    if isinstance(given, GivenTiles):
+        write_given_features(features_path, given)
+        side = given.statements.side_px_level0
+        tokens = encoders.slide.encode_rows(given.features, given.coords, manifest.tiling.tile_px, side)
+        tile_count = len(given.coords)
+    else:
+        tokens, tile_count = given.tokens.astype(np.float16), 0
+    on_progress("encode_slide", 1, 1)
+    identity = encoder_id(encoders.model, features_sha256=slide.features_sha256)
+    return _embedding(slide, identity, tokens, tile_count, "features")
+
+
+def _embedding(
+    slide: SlideFile, identity: str, tokens: NDArray[np.float16], tile_count: int, mpp_source: MppSource
+) -> SlideEmbedding:
+    return SlideEmbedding(
+        slide_id=slide.slide_id,
+        encoder_id=identity,
+        tensors={"slide_tokens": tokens},
+        tile_count=tile_count,
+        mpp_source=mpp_source,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def _stop_if(cancelled: threading.Event) -> None:

@@ -14,16 +14,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-MppSource = Literal["property", "override"]
+# "features": whoever made the features that we were given chose the resolution.
+MppSource = Literal["property", "override", "features"]
 Stage = Literal["tile", "encode_tiles", "encode_slide"]
 
 
 @dataclass(frozen=True)
 class SlideFile:
-    """A slide on local disk; `slide_id` is the lower-case hex SHA-256 of its bytes."""
+    """A slide on local disk; `slide_id` is the lower-case hex SHA-256 of its bytes.
+
+    With `features_sha256`, `path` is a file of that digest with precomputed features to use instead of its pixels.
+    """
 
     slide_id: str
     path: Path
+    features_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,10 @@ class TileFeatures:
 
 @dataclass(frozen=True)
 class SlideEmbedding:
-    """What is cached and sent to the language model: tensors by name, e.g. `slide_tokens` [576, 768] fp16."""
+    """What is cached and sent to the language model: tensors by name, e.g. `slide_tokens` [576, 768] fp16.
+
+    `tile_count` is 0 when the slide tokens themselves were given: nobody said how many tiles made them.
+    """
 
     slide_id: str
     encoder_id: str

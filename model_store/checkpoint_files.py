@@ -52,15 +52,17 @@ def read_shard(path: Path) -> dict[str, Tensor]:
 
 def read_pickle(path: Path) -> Mapping[str, Any]:
     """A PyTorch file's mapping, unpickled with `weights_only`; raises ModelError that names the file."""
-    try:
-        # Training scripts save their command line beside the weights; a Namespace holds values and runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            # Files of PyTorch before 1.6 are no zip archives and cannot be mapped.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path.name} is damaged, or holds more than tensors; get the file again.") from error
+    content = _unpickled(path)
     if not isinstance(content, Mapping):
         raise ModelError(f"{path.name} does not hold tensors by name; it is not the file that is wanted.")
+    return content
+
+
+def read_tensor(path: Path) -> Tensor:
+    """The one tensor of a PyTorch file, unpickled with `weights_only`; raises ModelError that names the file."""
+    content = _unpickled(path)
+    if not isinstance(content, Tensor):
+        raise ModelError(f"{path.name} does not hold one tensor; it is not the file that is wanted.")
     return content
 
 
@@ -82,6 +84,17 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path.parent.name}/{path.name} is not JSON; get the file again.") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path.parent.name}/{path.name} is not a JSON object; get the file again.")
+    return content
+
+
+def _unpickled(path: Path) -> object:
+    try:
+        # Training scripts save their command line beside the weights; a Namespace holds values and runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            # Files of PyTorch before 1.6 are no zip archives and cannot be mapped.
+            content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ModelError(f"{path.name} is damaged, or holds more than tensors; get the file again.") from error
     return content
 
 

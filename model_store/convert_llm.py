@@ -8,6 +8,7 @@ from typing import Any
 
 from model_store.chat_template import chat_template
 from model_store.checkpoint_files import read_shard
+from model_store.chunk_prefix import chunk_prefix
 from model_store.convert_weights import Merge, Plan, Shard, Target, plan_conversion, write_planned
 from model_store.errors import ModelError
 from model_store.llava_checkpoint import LlavaCheckpoint
@@ -31,7 +32,8 @@ def convert_llm(checkpoint: LlavaCheckpoint, manifest: Manifest, folder: Path) -
     image_token_id = write_tokenizer(checkpoint.base, folder, manifest.llm.placeholder, config.vocab_size)
     _write_json(folder / "config.json", served_config(config, manifest, image_token_id))
     _write_json(folder / "generation_config.json", _generation_config(config))
-    (folder / "chat_template.jinja").write_text(chat_template(manifest.llm.prompt_template), encoding="utf-8")
+    template = chat_template(manifest.llm.prompt_template, chunk_prefix(folder))
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     _write_shards(plan, target, folder, merge)
     return plan.dropped
 

@@ -54,7 +54,6 @@ class HubOrigin:
 
 def _explained(download: Download, call: Callable[[], T]) -> T:
     """The call's result; its errors as one sentence each."""
-    from httpx import HTTPError
     from huggingface_hub import errors
 
     where = download.repository
@@ -67,8 +66,15 @@ def _explained(download: Download, call: Callable[[], T]) -> T:
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise ModelError(f"The hub has no {where} at that revision, or HF_TOKEN may not see it.") from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, HTTPError, OSError) as error:
+    except (_client_error(), errors.LocalEntryNotFoundError, OSError) as error:
         raise ModelError(
             f"{where} could not be fetched ({type(error).__name__}): check the network and the free disk space and "
             "run the same command again, or give a folder or bucket with the files (--from)."
         ) from error
+
+
+def _client_error() -> type[Exception]:
+    """What the HTTP client of huggingface_hub raises when nobody answers; between its versions the client changed."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return next(error for error in HfHubHTTPError.__mro__ if error.__name__ == "HTTPError")

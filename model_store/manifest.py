@@ -150,11 +150,15 @@ class SlideEncoderSpec(_Strict):
 
 
 class GenerationDefaults(_Strict):
-    """What a question gets when it does not say otherwise."""
+    """What a question gets when it does not say otherwise.
+
+    With `no_repeat_ngram_size` n, no n tokens stand in an answer twice in the same order; the prompt does not count.
+    """
 
     temperature: Annotated[float, Field(ge=0, le=2)]
     max_tokens: Positive
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    no_repeat_ngram_size: Positive | None = None
 
 
 class LlmSpec(_Strict):

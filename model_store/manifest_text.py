@@ -1,11 +1,13 @@
 """A manifest as TOML text, for the copy that an installation keeps with what it recorded."""
 
 import json
+import re
 from typing import Any
 
 from model_store.manifest import Manifest
 
 _HEADING = "# Written when this model was converted; what was not known beforehand is recorded under downloads.\n"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def manifest_text(manifest: Manifest) -> str:
@@ -24,7 +26,7 @@ def _table_lines(path: str, table: dict[str, Any]) -> list[str]:
 
 
 def _key(key: str) -> str:
-    return json.dumps(key, ensure_ascii=False)
+    return key if _BARE_KEY.fullmatch(key) else json.dumps(key, ensure_ascii=False)
 
 
 def _value(value: Any) -> str:

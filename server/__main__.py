@@ -50,6 +50,7 @@ Key = Annotated[
     ),
 ]
 ModelName = Annotated[str, typer.Argument(help="As `eyepiece models list` shows it.")]
+EncoderDevice = Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")]
 ManifestFile = Annotated[Path | None, typer.Option(help="A manifest of your own instead of the packaged one.")]
 Downloads = Annotated[
     Path | None,
@@ -251,7 +252,7 @@ def models_verify(
     record_golden: Annotated[
         bool, typer.Option("--record-golden", help="Keep what this machine computes, to compare others with.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")] = None,
+    device: EncoderDevice = None,
     data_dir: DataDir = None,
 ) -> None:
     """Check an installed model: digests, shapes, golden vector."""
@@ -271,6 +272,22 @@ def models_add(
     from server.commands import models
 
     models.add(folder, _settings(data_dir=data_dir).installed_models_dir)
+
+
+@models_app.command("compare-outputs")
+def models_compare_outputs(
+    name: ModelName,
+    features: Annotated[Path, typer.Argument(help="The features file (.h5) of a slide, as the worker wrote it.")],
+    published: Annotated[Path, typer.Argument(help="The published features (.pt) of the same slide.")],
+    device: EncoderDevice = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Find out which output of the slide encoder made a published feature file."""
+    from model_store.installed import open_model
+    from server.commands import models
+
+    settings = _settings(data_dir=data_dir, device=device)
+    models.compare_outputs(open_model(settings.installed_models_dir, name), features, published, settings.device)
 
 
 @models_app.command("make-demo")

@@ -89,6 +89,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         metrics=metrics,
         question_slots=Slots(settings.max_concurrent_questions, "Too many questions at once; ask again shortly."),
         upload_slots=Slots(settings.max_concurrent_uploads, "Too many uploads at once; try again shortly."),
+        follower_slots=Slots(settings.max_concurrent_followers, "Too many event streams; poll the slide instead."),
     )
 
 

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import hmac
 import io
-import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ import orjson
 from server.answer_chunks import Chunk, read_chunk
 from server.embedding_cache import CachedEmbedding
 from server.errors import (
-    InvalidRequest,
     LanguageModelFailed,
     LanguageModelUnavailable,
     QuestionTooLong,
@@ -30,8 +28,6 @@ from server.errors import (
 
 SLIDE_TENSOR = "slide_tokens"
 PLACEHOLDER = "<image>"
-# Anything that a template or tokenizer could take for a control token, in any case and with stray blanks.
-_CONTROL_TEXT = re.compile(r"<\s*/?\s*(?:image|s|im_start|im_end|im_patch|unk|pad|bos|eos)\s*>", re.IGNORECASE)
 # Between two tokens, or before the first behind a full queue. A vLLM that is stopped in mid-stream may fall silent
 # without closing the connection, so silence has to end an answer too.
 _TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=60.0, pool=60.0)
@@ -65,6 +61,7 @@ class Sampling:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    no_repeat_ngram_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,22 +87,6 @@ class Finished:
 
     reason: str
     usage: Usage
-
-
-def clean_text(text: str) -> str:
-    """The text without anything that could move, add or fake a slide.
-
-    Raises:
-        InvalidRequest: it is not text that UTF-8 can carry.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("The text holds lone surrogates; send valid Unicode.") from error
-    text = text.replace("\x00", "")  # first: inside a placeholder it would hide it
-    while (cleaned := _CONTROL_TEXT.sub("", text)) != text:  # again: `<im<image>age>` leaves another one behind
-        text = cleaned
-    return text.strip()
 
 
 class SlideInputs:
@@ -187,12 +168,14 @@ class LanguageModel:
             "model": self._model,
             "messages": [_message(message) for message in messages],
             "stream": True,
-            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            "stream_options": {"include_usage": True},
             "cache_salt": self._inputs.keyed_hash("salt", tenant),
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
         }
-        optional = {"top_p": sampling.top_p, "seed": sampling.seed, "stop": list(sampling.stop) or None}
+        optional: dict[str, Any] = {"top_p": sampling.top_p, "seed": sampling.seed, "stop": list(sampling.stop) or None}
+        if sampling.no_repeat_ngram_size is not None:  # vLLM hands these to our logits processor
+            optional["vllm_xargs"] = {"no_repeat_ngram_size": sampling.no_repeat_ngram_size}
         body |= {name: value for name, value in optional.items() if value is not None}
         return orjson.dumps(body)
 
@@ -279,8 +262,7 @@ def _message(message: Message) -> dict[str, Any]:
         "role": message.role,
         "content": [
             {"type": "image_embeds", "image_embeds": slide.npy_base64, "uuid": slide.uuid},
-            # The space keeps LLaVA's token ids under both LlamaTokenizer modes: it tokenised each side of the
-            # placeholder on its own (haotian-liu/LLaVA, mm_utils.tokenizer_image_token).
+            # The model's chat template decides whether its tokenizer needs the space (model_store.chunk_prefix).
             {"type": "text", "text": f"{PLACEHOLDER} \n{message.text}"},
         ],
     }

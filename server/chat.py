@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.ask import Answer, Finished, Message, SlideInput, Token, Usage, clean_text
+from server.ask import Answer, Finished, Message, SlideInput, Token, Usage
+from server.control_text import without_control_text
 from server.errors import InvalidRequest, utf8_text
 from server.metrics import Metrics
 from server.questions import SamplingWishes, Stopwatch, timed_pieces
@@ -162,6 +163,8 @@ def chat_messages(chat: ChatRequest, slide: SlideInput, max_chars: int) -> list[
                 "system prompt is the model's own."
             )
         text = _text_of(message, max_chars)
+        if expected == "assistant":
+            text = text.strip()  # as LLaVA's own dialogue does (serve/cli.py)
         messages.append(Message(expected, text, slide if index == 0 else None))
     if messages[-1].role != "user":
         raise InvalidRequest("The last message must be the user's question.")
@@ -172,8 +175,8 @@ def _text_of(message: ChatMessage, max_chars: int) -> str:
     text = "\n".join(part.text or "" for part in message.parts if part.type == "text")
     if len(text) > max_chars:
         raise InvalidRequest(f"A message is longer than {max_chars} characters; shorten it.")
-    cleaned = clean_text(text)
-    if not cleaned:
+    cleaned = without_control_text(text)
+    if not cleaned.strip():
         raise InvalidRequest("A message has no text; write a question beside the slide.")
     return cleaned
 

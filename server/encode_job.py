@@ -37,6 +37,10 @@ Encode = Callable[[SlideFile, float | None, Path, OnProgress, threading.Event], 
 _PROGRESS_EVERY_S = 0.5
 
 
+class EncodeInterrupted(EyepieceError):
+    """An attempt that ended in an error which may pass."""
+
+
 class WrongEncoder(EyepieceError):
     """The job was made for another model than this worker serves: a roll-out is under way, so it is retried."""
 
@@ -142,7 +146,8 @@ class EncodeJob:
         log.warning("encode_error", slide=record.id[:12], attempt=errors, exc_info=error)
         if errors < self.settings.job_error_attempts:
             self.metrics.jobs.labels("retried").inc()
-            raise error
+            # Without its text: SAQ keeps the traceback in Redis, and it may quote a path.
+            raise EncodeInterrupted(f"Encoding was interrupted by {type(error).__name__}.") from None
         if isinstance(error, EyepieceError):
             await self._fail(record, error)
         else:

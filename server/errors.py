@@ -162,6 +162,7 @@ HTTP_STATUS: dict[str, int] = {
     "resolution_too_low": 422,
     "no_tissue": 422,
     "slide_too_large": 413,
+    "unusable_features": 422,
     "cancelled": 409,
     "storage_full": 507,
     "storage_unavailable": 503,

@@ -14,9 +14,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from encoders.errors import StoredFileDamaged
-from server.ask import Token
+from server.ask import Answer, Token
 from server.embedding_cache import CachedEmbedding
-from server.errors import SlideFailed, SlideNotReady
+from server.errors import Overloaded, SlideFailed, SlideNotReady
+from server.fit_conversation import open_what_fits, turns_beyond_budget
 from server.parts import Parts
 from server.progress import Event
 from server.questions import (
@@ -46,6 +47,7 @@ class PreparedSlide:
 
 async def prepare_slide(tenant: str, body: AsyncIterator[bytes], content_type: str, parts: Parts) -> PreparedSlide:
     """Receive a slide, refuse what is none, keep it, and queue its encode."""
+    await parts.jobs.require_room(tenant)
     limits = UploadLimits(parts.settings.max_upload_bytes, parts.settings.disk_reserve_bytes)
     received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
     try:
@@ -56,7 +58,8 @@ async def prepare_slide(tenant: str, body: AsyncIterator[bytes], content_type: s
     finally:
         await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
     if created:
-        await enqueue(record, parts)
+        with contextlib.suppress(Overloaded):  # it filled up meanwhile: the slide is kept, the reconciler queues it
+            await enqueue(record, parts)
     return PreparedSlide(await show_slide(record, parts), created)
 
 
@@ -73,9 +76,14 @@ async def answer_question(tenant: str, slide_id: str, question: Question, parts:
     cached = await require_embedding(record, parts)
     watch.cache_ms = watch.elapsed_ms()
     slide = parts.slide_inputs.make(tenant, cached)
-    messages = conversation_messages(slide, conversation, text)
-    answer = await parts.language_model.open(tenant, messages, sampling(question.wishes, parts.manifest))
-    return OpenAnswer(answer, record, conversation, text, watch)
+    how = sampling(question.wishes, parts.manifest)
+
+    async def open_without(turns: int) -> Answer:
+        return await parts.language_model.open(tenant, conversation_messages(slide, conversation, text, turns), how)
+
+    beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, parts.manifest.llm)
+    opened = await open_what_fits(open_without, len(conversation.turns), beyond)
+    return OpenAnswer(opened.answer, record, conversation, text, watch, opened.turns_left_out)
 
 
 async def stream_answer(opened: OpenAnswer, parts: Parts) -> AsyncGenerator[Event, None]:

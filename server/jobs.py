@@ -68,7 +68,7 @@ class EncodeJobs:
                 if not promoted or live.queue is self.queues["urgent"]:
                     return False
                 await live.abort("promoted")
-            await self._refuse_when_full(record.tenant)
+            await self._require_room(record.tenant)
             return await self.queues[record.priority].enqueue(self._job(record)) is not None
         except RedisError as error:
             raise QueueUnavailable("The job queue does not answer; the slide is kept, try again.") from error
@@ -113,7 +113,19 @@ class EncodeJobs:
         age_s = 0.0 if head is None else max(0.0, time.time() - head.queued / 1000)
         return QueueDepth(await queue.count("queued"), await queue.count("active"), age_s)
 
-    async def _refuse_when_full(self, tenant: str) -> None:
+    async def require_room(self, tenant: str) -> None:
+        """Refuse an upload before its first byte when its job would not be taken.
+
+        Raises:
+            Overloaded: too many jobs wait.
+            QueueUnavailable: Redis does not answer.
+        """
+        try:
+            await self._require_room(tenant)
+        except RedisError as error:
+            raise QueueUnavailable("The job queue does not answer; try again shortly.") from error
+
+    async def _require_room(self, tenant: str) -> None:
         waiting = sum([await queue.count("incomplete") for queue in self.queues.values()])
         if waiting >= self._settings.max_queued_jobs:
             raise Overloaded("Too many slides wait to be encoded; try again later.", retry_after_s=60)

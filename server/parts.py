@@ -41,6 +41,7 @@ class Parts:
     metrics: Metrics
     question_slots: Slots
     upload_slots: Slots
+    follower_slots: Slots
 
 
 def parts_of(request: Request) -> Parts:

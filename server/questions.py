@@ -7,7 +7,8 @@ from typing import Any
 
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
-from server.ask import Answer, Finished, Message, Sampling, SlideInput, Token, Usage, clean_text
+from server.ask import Answer, Finished, Message, Sampling, SlideInput, Token, Usage
+from server.control_text import clean_text, without_control_text
 from server.conversations import Conversation
 from server.errors import InvalidRequest, QuestionTooLong, SlideLost
 from server.metrics import Metrics
@@ -49,44 +50,51 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class OpenAnswer:
-    """An answer that vLLM has accepted and that is about to stream."""
+    """An answer that vLLM has accepted and that is about to stream; the oldest turns may not have fitted."""
 
     answer: Answer
     record: SlideRecord
     conversation: Conversation
     question: str
     watch: Stopwatch
+    turns_left_out: int = 0
 
 
 def question_text(text: str, max_chars: int) -> str:
-    """The question as the model gets it.
+    """The question as the model gets it; blanks around it stay, as they do in LLaVA's evaluation.
 
     Raises:
         QuestionTooLong, InvalidRequest: too much of it, or nothing.
     """
     if len(text) > max_chars:
         raise QuestionTooLong(f"The question is longer than {max_chars} characters; shorten it.")
-    cleaned = clean_text(text)
-    if not cleaned:
+    cleaned = without_control_text(text)
+    if not cleaned.strip():
         raise InvalidRequest("The question is empty; ask something about the slide.")
     return cleaned
 
 
 def sampling(wishes: SamplingWishes, manifest: Manifest) -> Sampling:
-    """The client's wishes over the model's defaults."""
+    """The client's wishes over the model's defaults; vLLM refuses more tokens than its context holds."""
     defaults = manifest.llm.generation
     return Sampling(
-        max_tokens=wishes.max_tokens or defaults.max_tokens,
+        max_tokens=min(wishes.max_tokens or defaults.max_tokens, manifest.llm.max_model_len),
         temperature=defaults.temperature if wishes.temperature is None else wishes.temperature,
         top_p=defaults.top_p if wishes.top_p is None else wishes.top_p,
         seed=wishes.seed,
         stop=wishes.stop,
+        no_repeat_ngram_size=defaults.no_repeat_ngram_size,
     )
 
 
-def conversation_messages(slide: SlideInput, conversation: Conversation, question: str) -> list[Message]:
-    """Earlier turns and the question; the slide stands in the first message, so its prefix stays cached."""
-    texts = [text for turn in conversation.turns for text in (turn.question, clean_text(turn.answer))]
+def conversation_messages(
+    slide: SlideInput, conversation: Conversation, question: str, turns_left_out: int = 0
+) -> list[Message]:
+    """Earlier turns without the oldest, and the question; the slide stands in the first message, so its prefix stays
+    cached. LLaVA's own dialogue strips an answer before it goes on (serve/cli.py).
+    """
+    turns = conversation.turns[turns_left_out:]
+    texts = [text for turn in turns for text in (turn.question, clean_text(turn.answer))]
     return [
         Message("user" if index % 2 == 0 else "assistant", text, slide if index == 0 else None)
         for index, text in enumerate([*texts, question])

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(4 * 2**20, description="Limit of every JSON request body.")
     max_concurrent_questions: int = Field(64, description="More at once are answered `overloaded`.")
     max_concurrent_uploads: int = Field(16, description="More at once are answered `overloaded`.")
+    max_concurrent_followers: int = Field(256, description="Event streams at once; each holds a Redis connection.")
     max_queued_jobs: int = Field(10_000, description="Encode jobs waiting, all tenants together.")
     max_queued_jobs_per_tenant: int = Field(2_000, description="Encode jobs waiting of one tenant.")
 

@@ -1,18 +1,23 @@
 """What tests of the API start from: a client of an app, a slide that was uploaded long ago, a worker."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 from saq import Worker
 
 from encoders.embedding_file import to_bytes
+from server.encode_job import EncodeJob
 from server.jobs import ENCODE, EncodeJobs, PrioritisedQueue
+from server.metrics import WorkerMetrics
 from server.parts import Parts
 from server.slides import SlideRecord
-from tests.fakes import sample_embedding
+from tests.fakes import FakeEncode, sample_embedding
 
 
 def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:
@@ -66,3 +71,38 @@ async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
             if answer if isinstance(answer, bool) else await answer:
                 return
             await asyncio.sleep(0.005)
+
+
+async def upload(client: httpx.AsyncClient, content: bytes, name: str = "Doe^Jane.svs") -> httpx.Response:
+    """Upload a slide of one file."""
+    return await client.post("/v1/slides", files={"file": (name, content)})
+
+
+def encode_job(parts: Parts, encode: FakeEncode) -> EncodeJob:
+    """The encode job of a worker over the same parts as the API."""
+    return EncodeJob(
+        settings=parts.settings,
+        store=parts.store,
+        slides=parts.slides,
+        embeddings=parts.embeddings,
+        progress=parts.progress,
+        metrics=WorkerMetrics(CollectorRegistry()),
+        encode=encode,
+    )
+
+
+def events_of(response: httpx.Response) -> list[tuple[str, dict[str, Any]]]:
+    """Name and data of the server-sent events of a response; comments are left out."""
+    blocks = [block.split("\n") for block in response.text.split("\n\n") if block and not block.startswith(":")]
+    fields = [dict(line.split(": ", 1) for line in block) for block in blocks]
+    return [(block["event"], json.loads(block["data"])) for block in fields]
+
+
+def problem_of(response: httpx.Response, status: int) -> str:
+    """The code of an error, which has the shape of RFC 9457."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = response.json()
+    assert set(body) == {"type", "title", "status", "code", "detail"}
+    assert body["status"] == status
+    return str(body["code"])

@@ -25,7 +25,7 @@ def sample_embedding(slide_id: str, encoder_id: str, *, value: float = 0.5, rows
 
 
 def token_chunk(text: str, *, slide_tokens: int | None = None, finish: str | None = None) -> dict[str, Any]:
-    """A chunk with text; with `slide_tokens` also the usage so far."""
+    """A chunk with text; with `slide_tokens` also a usage with details, which vLLM 0.32 sends only at the end."""
     chunk: dict[str, Any] = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
     return chunk if slide_tokens is None else chunk | {"usage": usage(slide_tokens)}
 
@@ -106,7 +106,7 @@ class FakeVllm:
         if self.script is not None:
             return self.script(request)
         count = slide_tokens_sent(orjson.loads(request.content))
-        chunks = [token_chunk(word, slide_tokens=count) for word in self.words]
+        chunks = [token_chunk(word) for word in self.words]
         return self.stream(sse(*chunks, {"choices": [], "usage": usage(count)}))
 
 

@@ -25,6 +25,7 @@ FLAGS = (
     *("--enable-mm-embeds", "--limit-mm-per-prompt", '{"image":1}'),
     # Small blocks, so that the prompts of a tiny model fill several and prefix caching is exercised.
     *("--enable-prefix-caching", "--block-size", "32", "--enable-prompt-tokens-details"),
+    *("--logits-processors", "eyepiece_vllm.no_repeat_ngram:HostNoRepeatNgram"),
 )
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -34,6 +35,8 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     # The worker runs within the engine process: one process and 12 s less on two cores.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # As `eyepiece llm` sets it on a CPU: the processor above is written for this model runner.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
 }
 
 

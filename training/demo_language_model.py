@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store.chat_template import chat_template
+from model_store.chunk_prefix import chunk_prefix
 from model_store.manifest import Manifest
 from training.demo_tokenizer import PLACEHOLDER, train_tokenizer, word_ids, write_tokenizer
 from training.seeded_weights import Shapes, seeded_weights, write_weights
@@ -29,7 +30,8 @@ def write_language_model(folder: Path, manifest: Manifest, rng: np.random.Genera
     _write_json(folder / "config.json", _config(manifest, vocabulary))
     # No max_new_tokens: vLLM would make it a limit for every request.
     _write_json(folder / "generation_config.json", {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0})
-    (folder / "chat_template.jinja").write_text(chat_template(manifest.llm.prompt_template), encoding="utf-8")
+    template = chat_template(manifest.llm.prompt_template, chunk_prefix(folder))
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
 def _speak_in_words(weights: dict[str, NDArray[np.float32]], words: NDArray[np.int64]) -> None:

@@ -8,16 +8,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from encoders.slide_encoder.encode import empty_slide_encoder
-from encoders.tile_encoder.torchvision_ops import timm
+from encoders.expected_shapes import expected_shapes
 from model_store.errors import ModelError
 from model_store.installed import MANIFEST_FILE, InstalledModel, open_model
-from model_store.manifest import Manifest, SlideEncoderSpec, TileEncoderSpec, packaged_manifest_text, parse_manifest
+from model_store.manifest import Manifest, packaged_manifest_text, parse_manifest
 from model_store.sha256sums import write_sums
 from training.demo_language_model import write_language_model
-from training.seeded_weights import Shapes, seeded_weights, write_weights
+from training.seeded_weights import seeded_weights, write_weights
 
 NAME = "demo"
 
@@ -57,10 +55,10 @@ def _build(folder: Path, text: str, seed: int) -> None:
 
 
 def _write_encoders(folder: Path, manifest: Manifest, rng: np.random.Generator) -> None:
-    tile, slide = manifest.tile_encoder, manifest.slide_encoder
+    expected = expected_shapes(manifest)
     for weights, shapes in (
-        (tile.weights, _tile_encoder_shapes(tile)),
-        (slide.weights, _slide_encoder_shapes(slide)),
+        (manifest.tile_encoder.weights, expected.tile_encoder),
+        (manifest.slide_encoder.weights, expected.slide_encoder),
     ):
         (folder / weights).parent.mkdir()
         write_weights(folder / weights, seeded_weights(shapes, rng))
@@ -70,13 +68,3 @@ def _publish(built: Path, place: Path, replaced: Path) -> None:
     if place.exists():
         place.rename(replaced)
     built.rename(place)
-
-
-def _tile_encoder_shapes(spec: TileEncoderSpec) -> Shapes:
-    with torch.device("meta"):
-        model = timm.create_model(spec.timm_model, pretrained=False, **spec.timm_args)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def _slide_encoder_shapes(spec: SlideEncoderSpec) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in empty_slide_encoder(spec).state_dict().items()}

@@ -10,7 +10,7 @@ from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.slide_encoder.longnet import LongNetViT
 from encoders.slide_encoder.outputs import keep_for, output_rows
 from encoders.tiling.plan_tiles import stride_px_level0
-from encoders.types import TileFeatures, TilePlan
+from encoders.types import TileFeatures
 from model_store.errors import ModelError
 from model_store.manifest import SlideEncoderSpec
 
@@ -23,17 +23,28 @@ class SlideEncoder:
         self._device = device
         self._model = _build(spec, weights, device)
 
-    @torch.inference_mode()
     def encode(self, features: TileFeatures) -> NDArray[np.float16]:
         """Features [N, D] in raster order → slide tokens fp16 [slide_tokens, embed_dim], not padded.
 
         Raises SlideTooLarge for a tile outside the position grid, ModelError for a result that is not finite.
         """
+        plan = features.plan
+        return self.encode_rows(features.features, plan.coords, plan.tile_px, plan.tile_px_level0)
+
+    @torch.inference_mode()
+    def encode_rows(
+        self,
+        features: NDArray[np.float32],
+        coords: NDArray[np.int64],
+        tile_px: int,
+        tile_px_level0: float | None,
+    ) -> NDArray[np.float16]:
+        """The same without a plan; `tile_px_level0` may be None where the manifest's grid does not need it."""
         states = self._model(
-            torch.from_numpy(features.features).to(self._device),
-            torch.from_numpy(features.plan.coords).to(self._device),
+            torch.from_numpy(features).to(self._device),
+            torch.from_numpy(coords).to(self._device),
             keep=keep_for(self._spec.output),
-            tile_size=self._grid_px(features.plan),
+            tile_size=self._grid_px(tile_px, tile_px_level0),
         )
         tokens = output_rows(self._spec.output, states, self._model.norm, self._spec.slide_tokens)
         half = tokens.to(torch.float16).cpu().numpy()
@@ -41,9 +52,12 @@ class SlideEncoder:
             raise ModelError(f"The slide encoder overflowed in {self._spec.dtype}; use another dtype in its manifest.")
         return np.asarray(half)
 
-    def _grid_px(self, plan: TilePlan) -> int:
+    def _grid_px(self, tile_px: int, tile_px_level0: float | None) -> int:
         """Which level-0 pixels make one step on the position grid: see SlideEncoderSpec.tile_stride_px_level."""
-        return plan.tile_px if self._spec.tile_stride_px_level == "tile_px" else stride_px_level0(plan.tile_px_level0)
+        if self._spec.tile_stride_px_level == "tile_px":
+            return tile_px
+        assert tile_px_level0 is not None, "features without it are refused for such a model"
+        return stride_px_level0(tile_px_level0)
 
 
 def empty_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:

@@ -140,7 +140,7 @@ class Encoder(nn.Module):
         self.layer_norm = Fp32LayerNorm(embed_dim, eps=ENCODER_NORM_EPS)
 
     def forward(self, embeddings: Tensor, keep: Keep) -> SlideStates:
-        """Embeddings fp32 [T, D] → states."""
+        """Embeddings fp32 [T, D] → states. Without autograd the embeddings are overwritten, to hold one state less."""
         x = embeddings
         earlier: list[Tensor] = []
         for layer in self.layers:

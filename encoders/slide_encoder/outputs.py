@@ -104,4 +104,4 @@ def output_rows(output: str, states: SlideStates, norm: OuterNorm, rows: int) ->
     """An output of OUTPUTS as rows for a language model: [rows, D]. One vector is one row; a pool has `rows` bins."""
     if output in POOLED_OUTPUTS:
         return POOLED_OUTPUTS[output](states, norm, bins=rows)
-    return torch.atleast_2d(VECTOR_OUTPUTS[output](states, norm))
+    return VECTOR_OUTPUTS[output](states, norm).view(-1, states.encoder_out.shape[1])

@@ -7,12 +7,14 @@ import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from encoders.errors import ReaderDied
-from encoders.tiling.reader_protocol import REPLY, AnyReply, Message, frame_head, read_frame
+from encoders.tiling.reader_protocol import Failed, Message, frame_head, read_frame
+
+ReplyT = TypeVar("ReplyT", bound=Message)
 
 # A megabyte instead of 64 KiB: fewer wake-ups per batch. The kernel may grant less.
 _PIPE_BYTES = 2**20
@@ -21,8 +23,10 @@ _PIPE_BYTES = 2**20
 class ReaderChannel:
     """Starts the child. Whatever goes wrong with it kills it, is raised as ReaderDied, and so is every later call."""
 
-    def __init__(self, command: Sequence[str], deadline_s: float) -> None:
+    def __init__(self, command: Sequence[str], deadline_s: float, replies: TypeAdapter[Any]) -> None:
+        """`replies` is what this kind of child may say, `Failed` among it."""
         self._deadline_s = deadline_s
+        self._replies = replies
         self._child: subprocess.Popen[bytes] | None = _start_child(command)
 
     @property
@@ -38,14 +42,27 @@ class ReaderChannel:
         except BrokenPipeError:
             raise self._dead("The process that reads the slide ended unexpectedly; try again.") from None
 
-    def receive(self, max_body_bytes: int) -> tuple[AnyReply, bytearray]:
-        """The next frame, its header valid and its body within `max_body_bytes`, or the deadline's end."""
+    def ask(self, request: Message, expected: type[ReplyT], *, max_body_bytes: int = 0) -> tuple[ReplyT, bytearray]:
+        """Sends a request and receives its one answer."""
+        self.send(request)
+        return self.receive(expected, max_body_bytes)
+
+    def receive(self, expected: type[ReplyT], max_body_bytes: int) -> tuple[ReplyT, bytearray]:
+        """The next frame, of the expected kind, its header valid and its body within `max_body_bytes`.
+
+        Raises the SlideError that the child reports, or ReaderDied.
+        """
         until = time.monotonic() + self._deadline_s
         try:
             header, body = read_frame(lambda size: self._read_exactly(size, until), max_body_bytes)
-            return REPLY.validate_json(header), body
+            reply = self._replies.validate_json(header)
         except (ValueError, ValidationError):
             raise self.disbelieve() from None
+        if isinstance(reply, Failed):
+            raise reply.error()
+        if not isinstance(reply, expected):
+            raise self.disbelieve()
+        return reply, body
 
     def disbelieve(self) -> ReaderDied:
         """Ends the child because its answer cannot be true; gives the error to raise."""

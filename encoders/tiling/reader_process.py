@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from encoders.tiling.check_plan import plan_from_reply
 from encoders.tiling.reader_channel import ReaderChannel
 from encoders.tiling.reader_limits import ReaderLimits as ReaderLimits
 from encoders.tiling.reader_protocol import (
-    Failed,
-    Message,
+    REPLY,
     Open,
     Opened,
     Planned,
@@ -30,7 +29,6 @@ from encoders.tiling.reader_protocol import (
 from encoders.types import SlideFacts, TileBatch, TilePlan
 from model_store.manifest import TilingSpec
 
-ReplyT = TypeVar("ReplyT", bound=Message)
 # -P: never import from the working directory.
 READER_COMMAND = (sys.executable, "-P", "-m", "encoders.tiling.reader_child")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -51,7 +49,7 @@ class ReaderProcess:
         self._plan: TilePlan | None = None
 
     def __enter__(self) -> Self:
-        self._channel = ReaderChannel(self._command, self._limits.deadline_s)
+        self._channel = ReaderChannel(self._command, self._limits.deadline_s, REPLY)
         try:
             self._opened = self._open()
         except BaseException:
@@ -82,7 +80,7 @@ class ReaderProcess:
     def plan(self, tiling: TilingSpec, mpp_override: float | None) -> TilePlan:
         """Finds tissue and plans tiles; raises any SlideError but UnsupportedFormat."""
         request = PlanRequest(tiling=tiling, mpp_override=mpp_override)
-        reply, body = self._ask(request, Planned, max_body_bytes=self._limits.max_tiles * 16)
+        reply, body = self._channel.ask(request, Planned, max_body_bytes=self._limits.max_tiles * 16)
         plan = plan_from_reply(reply, bytes(body), self.facts(), tiling, mpp_override)
         if plan is None:
             raise self._channel.disbelieve()
@@ -111,36 +109,24 @@ class ReaderProcess:
         """A PNG of the tissue picture (never label or macro), its longer side at most `max_px`, on white."""
         request = ThumbnailRequest(max_px=max_px)
         # A PNG of noise is a little larger than its pixels.
-        _, body = self._ask(request, ThumbnailReply, max_body_bytes=max_px * max_px * 4 + 65_536)
+        _, body = self._channel.ask(request, ThumbnailReply, max_body_bytes=max_px * max_px * 4 + 65_536)
         if not _is_png_within(body, max_px):
             raise self._channel.disbelieve()
         return bytes(body)
 
     def _open(self) -> Opened:
         request = Open(path=os.fsencode(self._path), limits=self._limits, parent_pid=os.getpid())
-        opened, _ = self._ask(request, Opened)
+        opened, _ = self._channel.ask(request, Opened)
         if max(opened.width, opened.height) > self._limits.max_dimension_px:
             raise self._channel.disbelieve()
         return opened
 
     def _next_batch(self, first: int, count: int, tile_px: int) -> TileBatch:
         shape = (count, tile_px, tile_px, 3)
-        reply, body = self._receive(TilesReply, int(np.prod(shape)))
+        reply, body = self._channel.receive(TilesReply, int(np.prod(shape)))
         if (reply.first, reply.count, len(body)) != (first, count, int(np.prod(shape))):
             raise self._channel.disbelieve()
         return TileBatch(first, np.frombuffer(body, dtype=np.uint8).reshape(shape))
-
-    def _ask(self, request: Message, expected: type[ReplyT], *, max_body_bytes: int = 0) -> tuple[ReplyT, bytearray]:
-        self._channel.send(request)
-        return self._receive(expected, max_body_bytes)
-
-    def _receive(self, expected: type[ReplyT], max_body_bytes: int) -> tuple[ReplyT, bytearray]:
-        reply, body = self._channel.receive(max_body_bytes)
-        if isinstance(reply, Failed):
-            raise reply.error()
-        if not isinstance(reply, expected):
-            raise self._channel.disbelieve()
-        return reply, body
 
 
 def _is_png_within(body: bytearray, max_px: int) -> bool:

@@ -20,6 +20,7 @@ from encoders.errors import (
     SlideTooLarge,
     UnreadableSlide,
     UnsupportedFormat,
+    UnusableFeatures,
 )
 from encoders.tiling.reader_limits import ReaderLimits
 from model_store.manifest import TilingSpec
@@ -126,6 +127,7 @@ class Failed(Message):
         "resolution_too_low",
         "no_tissue",
         "slide_too_large",
+        "unusable_features",
     ]
     detail: Sentence
 
@@ -136,7 +138,15 @@ class Failed(Message):
 
 _SLIDE_ERRORS: dict[str, type[SlideError]] = {
     error.code: error
-    for error in (UnsupportedFormat, UnreadableSlide, MissingMpp, ResolutionTooLow, NoTissue, SlideTooLarge)
+    for error in (
+        UnsupportedFormat,
+        UnreadableSlide,
+        MissingMpp,
+        ResolutionTooLow,
+        NoTissue,
+        SlideTooLarge,
+        UnusableFeatures,
+    )
 }
 
 AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest

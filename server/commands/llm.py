@@ -28,6 +28,13 @@ MAX_EMBED_DECODE_BYTES = 64 * 2**20
 # vLLM's default of 4 GiB holds 3,600 slides; on a CPU machine the memory is wanted elsewhere.
 MM_CACHE_GB = {"cpu": "0.25", "cuda": "4"}
 CPU_KV_CACHE_GB = "1"
+# vLLM has two model runners with an interface each for logits processors. Which one runs is said, not left to vLLM,
+# because it refuses to start with the other's.
+LOGITS_PROCESSOR = {
+    "cpu": "eyepiece_vllm.no_repeat_ngram:HostNoRepeatNgram",
+    "cuda": "eyepiece_vllm.no_repeat_ngram:DeviceNoRepeatNgram",
+}
+USE_V2_MODEL_RUNNER = {"cpu": "0", "cuda": "1"}
 # vLLM's default of 0.9 leaves no room for an encoder worker on the same GPU (ViT-g in fp16: 2.3 GB and its batches).
 # Chosen, not measured; a GPU of its own takes `eyepiece llm --gpu-memory-utilization 0.9`.
 GPU_MEMORY_SHARE = "0.75"
@@ -93,6 +100,7 @@ def vllm_arguments(model: InstalledModel, listen: Listen, builds: str) -> list[s
         "--max-model-len": str(spec.max_model_len),
         "--limit-mm-per-prompt": '{"image":1}',
         "--mm-processor-cache-gb": MM_CACHE_GB[builds],
+        "--logits-processors": LOGITS_PROCESSOR[builds],
         "--shutdown-timeout": str(SHUTDOWN_TIMEOUT_S),
     }
     if builds == "cuda":
@@ -123,6 +131,7 @@ def vllm_environment(base: Mapping[str, str], python: Path, data_dir: Path, key:
     ours = {
         "VLLM_PLUGINS": "eyepiece",
         "VLLM_MAX_EMBED_DECODE_BYTES": str(MAX_EMBED_DECODE_BYTES),
+        "VLLM_USE_V2_MODEL_RUNNER": USE_V2_MODEL_RUNNER[builds],
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",

@@ -1,4 +1,4 @@
-"""`eyepiece models`: list, fetch, convert, verify, add, make-demo. Only `fetch` may reach for a network."""
+"""`eyepiece models …`: what is in the model store and how it gets there. Only `fetch` may reach for a network."""
 
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,17 @@ def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
         model = golden_vector.record_golden(model, device)
     found = golden_vector.check_golden(model, device)
     print(f"golden vector  {_golden_line(found, record_golden)}")
+
+
+def compare_outputs(model: InstalledModel, features: Path, published: Path, device: str) -> None:
+    """Which output of the slide encoder comes nearest to a published feature file."""
+    from encoders.compare_outputs import compare_outputs, read_published_rows
+    from encoders.features_file import read_features
+
+    rows = read_published_rows(published, model.manifest.slide_encoder)
+    print(f"{'output':<30} {'mean cosine':>12} {'mean difference':>16}")
+    for match in compare_outputs(model, read_features(features), rows, device):
+        print(f"{match.output:<30} {match.cosine:>12.6f} {match.difference:>16.6f}")
 
 
 def add(folder: Path, models_dir: Path) -> None:

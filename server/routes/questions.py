@@ -16,6 +16,8 @@ from server.request_log import CLIENT_CLOSED
 from server.stream import errors_as_events, sse_response, unless_disconnected
 
 router = APIRouter(prefix="/v1", tags=["questions"])
+# Sent only when it is not 0, so that bodies and events keep their shape.
+TURNS_LEFT_OUT = "X-Turns-Left-Out"
 
 
 class AskRequest(BaseModel):
@@ -80,11 +82,14 @@ async def ask(slide_id: str, body: AskRequest, request: Request, tenant: Tenant,
     except BaseException:
         await resources.aclose()
         raise
+    headers = {TURNS_LEFT_OUT: str(opened.turns_left_out)} if opened.turns_left_out else {}
     if body.stream:
-        return sse_response(errors_as_events(stream_answer(opened, parts)), resources)
+        streamed = sse_response(errors_as_events(stream_answer(opened, parts)), resources)
+        streamed.headers.update(headers)
+        return streamed
     async with resources:
         done = await unless_disconnected(request, _last_event(opened, parts))
-    return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data)
+    return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
 
 
 @router.get("/conversations/{conversation_id}")

@@ -1,6 +1,7 @@
 """/v1/slides: upload, look, encode again, follow, delete, and what can be downloaded of a slide."""
 
 from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -119,7 +120,9 @@ async def follow_slide(
 ) -> StreamingResponse:
     """`progress {stage, done, total}` …, then `ready` or `failed {code, detail}`; resumes with Last-Event-ID."""
     record = await parts.slides.require(tenant, slide_id)
-    return sse_response(errors_as_events(_events(record, valid_event_id(last_event_id), parts)))
+    resources = AsyncExitStack()
+    resources.enter_context(parts.follower_slots.one())
+    return sse_response(errors_as_events(_events(record, valid_event_id(last_event_id), parts)), resources)
 
 
 @router.get("/{slide_id}/thumbnail")

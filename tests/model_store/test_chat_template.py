@@ -7,6 +7,7 @@ from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from model_store.chat_template import chat_template
+from model_store.chunk_prefix import ChunkPrefix
 from model_store.manifest import PromptTemplate
 
 HUMAN = (
@@ -28,7 +29,7 @@ def assistant(words: str) -> dict[str, Any]:
     return {"role": "assistant", "content": [text(words)]}
 
 
-def render(*messages: dict[str, Any], name: PromptTemplate = "llava_v1") -> str:
+def render(*messages: dict[str, Any], name: PromptTemplate = "llava_v1", prefix: ChunkPrefix = "") -> str:
     # The environment that transformers and vLLM render with.
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
 
@@ -36,14 +37,21 @@ def render(*messages: dict[str, Any], name: PromptTemplate = "llava_v1") -> str:
         raise TemplateError(reason)
 
     environment.globals["raise_exception"] = refuse
-    template = environment.from_string(chat_template(name))
+    template = environment.from_string(chat_template(name, prefix))
     return template.render(messages=messages, bos_token="<s>", eos_token="</s>", add_generation_prompt=True)
 
 
 def test_one_question_about_a_slide() -> None:
     prompt = render(user(SLIDE, text("<image> \nWhich grade?")))
 
-    assert prompt == f"<s>{HUMAN} USER: <image> \nWhich grade? ASSISTANT:"
+    assert prompt == f"<s>{HUMAN} USER: <image>\nWhich grade? ASSISTANT:"
+
+
+@pytest.mark.parametrize("written", ["<image> \nWhich grade?", "<image>\nWhich grade?", "Which grade?"])
+def test_the_tokenizer_decides_about_the_spaces_and_not_the_request(written: str) -> None:
+    prompt = render(user(SLIDE, text(written)), prefix=" ")
+
+    assert prompt == f"<s> {HUMAN} USER: <image> \nWhich grade? ASSISTANT:"
 
 
 def test_an_answer_ends_with_eos_and_no_space_before_the_next_turn() -> None:
@@ -53,7 +61,7 @@ def test_an_answer_ends_with_eos_and_no_space_before_the_next_turn() -> None:
 
 
 def test_a_slide_without_a_placeholder_gets_one_in_front() -> None:
-    assert "USER: <image> \nWhich grade? ASSISTANT:" in render(user(text("Which grade?"), SLIDE))
+    assert "USER: <image>\nWhich grade? ASSISTANT:" in render(user(text("Which grade?"), SLIDE))
 
 
 def test_several_text_parts_are_joined_by_a_line_break() -> None:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -14,7 +15,8 @@ from encoders.pipeline import load_encoders
 from model_store.convert import convert_model
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model, verify_digests
-from model_store.manifest import Manifest
+from model_store.manifest import Dtype, Manifest
+from model_store.write_safetensors import TORCH_DTYPES
 from tests.model_store.toy_checkpoint import INV_FREQ, TOWER, Toy, toy_manifest
 
 LAYOUTS = ("merged", "lora", "projector")
@@ -74,8 +76,20 @@ def test_every_layout_becomes_the_same_model(published: dict[str, Toy], tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["toy"], "nothing is left beside it"
 
 
-def test_what_was_converted_encodes(published: dict[str, Toy], tmp_path: Path) -> None:
-    load_encoders(convert(published["merged"], tmp_path), "cpu")
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 0), ("float16", 1e-2), ("bfloat16", 1e-1)])
+def test_the_tile_encoder_loads_and_runs_in_every_dtype(
+    toy: Callable[[str], Toy], tmp_path: Path, dtype: Dtype, atol: float
+) -> None:
+    one = toy("merged")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+    exact = load_encoders(convert(one, tmp_path / "exact"), "cpu").tiles.encode(pixels)
+    spec = one.manifest.tile_encoder.model_copy(update={"dtype": dtype})
+    one.manifest = one.manifest.model_copy(update={"tile_encoder": spec})
+
+    model = convert(one, tmp_path / "models")
+
+    assert {tensor.dtype for tensor in load_file(model.tile_encoder_weights).values()} == {TORCH_DTYPES[dtype]}
+    np.testing.assert_allclose(load_encoders(model, "cpu").tiles.encode(pixels), exact, atol=atol, rtol=0)
 
 
 def test_the_index_lists_each_tensor_in_the_file_that_holds_it(published: dict[str, Toy], tmp_path: Path) -> None:
@@ -190,15 +204,23 @@ def spoil_tensor(toy: Toy, path: str, name: str, tensor: torch.Tensor | None, en
 
 
 SHARD = "llm/pytorch_model-00001-of-00002.bin"
+SHARD_2 = "llm/pytorch_model-00002-of-00002.bin"
 BASE_SHARD = "llm_base/pytorch_model-00001-of-00002.bin"
 SLIDE, TILE = "slide_encoder/slide_encoder.pth", "tile_encoder/pytorch_model.bin"
 TENSOR_FAULTS = [
     ("merged", SHARD, "model.embed_tokens.weight", None, r"lacks the tensors 'model\.embed_tokens\.weight';"),
     ("merged", SHARD, "model.image_newline", torch.ones(4), r"'model\.image_newline' in pytorch_model-00001-of"),
     ("merged", SHARD, "model.embed_tokens.weight", torch.ones(3, 64), r"embed_tokens\.weight'.* the shape \[3, 64\]"),
-    ("merged", SHARD, "model.embed_tokens.weight", torch.ones(3, 64).int(), r"the shape|floating"),
-    ("merged", SHARD, "lm_head.weight", torch.ones(287, 64), "lm_head.weight"),
-    ("merged", SHARD, "model.norm.weight", torch.full((64,), torch.nan), r"'model\.norm\.weight'"),
+    ("merged", SHARD_2, "model.norm.weight", torch.ones(64).int(), r"'model\.norm\.weight' .* not floating point"),
+    ("merged", SHARD, "lm_head.weight", torch.ones(7, 64), r"lm_head\.weight'.* \[7, 64\]"),
+    ("merged", SHARD_2, "model.norm.weight", torch.full((64,), torch.nan), r"'model\.norm\.weight' holds NaN"),
+    (
+        "merged",
+        SHARD,
+        "model.norm.weight",
+        torch.ones(64),
+        r"'model\.norm\.weight' is in .*-00001-of.* and in .*-00002-",
+    ),
     ("lora", "llm/non_lora_trainables.bin", "base_model.model.model.mm_projector.0.bias", torch.ones(5), r"\[5\]"),
     ("lora", "llm/adapter_model.bin", "base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", None, "only one of"),
     ("lora", "llm/adapter_model.bin", "base_model.model.lm_head.bias", torch.ones(5), r"'base_model\.model\.lm_head"),

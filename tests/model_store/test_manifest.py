@@ -44,6 +44,8 @@ def test_a_name_never_becomes_a_path(name: str) -> None:
         ("target_mpp = 0.5", "target_mpp = nan", "tiling.target_mpp"),
         ('order = "raster"', 'order = "random"', "tiling.order"),
         ("slide_tokens = 32", "slide_tokens = 32\npooling = 1", "slide_encoder.pooling"),
+        ('output = "wsi_llava_last_state_norm"', 'output = "last_state"', "slide_encoder.output"),
+        ('output = "wsi_llava_last_state_norm"', 'output = "cls"', "slide_encoder"),
         ("licence = ", "license = ", "licence"),
         ('weights = "tile_encoder/', 'weights = "../tile_encoder/', "tile_encoder.weights"),
         ('name = "demo"', 'name = "../demo"', "name"),
@@ -55,6 +57,19 @@ def test_a_wrong_field_is_named(old: str, new: str, field: str) -> None:
 
     with pytest.raises(ModelError, match=f"wrong at '{field}'"):
         parse_manifest(DEMO.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("output", "rows"), [("cls", 1), ("global_pool", 1), ("all_layer_cls", 3), ("all_layer_global_pool", 3)]
+)
+def test_a_vector_output_has_as_many_slide_tokens_as_it_has_vectors(output: str, rows: int) -> None:
+    text = DEMO.replace('output = "wsi_llava_last_state_norm"', f'output = "{output}"')
+
+    with pytest.raises(ModelError, match=f"output '{output}' gives {rows} slide_tokens"):
+        parse_manifest(text)
+
+    manifest = parse_manifest(text.replace("slide_tokens = 32", f"slide_tokens = {rows}"))
+    assert (manifest.slide_encoder.output, manifest.slide_encoder.slide_tokens) == (output, rows)
 
 
 def test_text_that_is_not_toml_is_refused() -> None:

@@ -18,6 +18,7 @@ sentences = [f"which grade has this tissue number {n}, and why?\\n" for n in ran
 sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=iter(sentences), model_prefix=sys.argv[1], vocab_size=300, model_type="bpe", byte_fallback=True,
     pad_id=-1, unk_id=0, bos_id=1, eos_id=2, minloglevel=2,
+    normalization_rule_name="identity", remove_extra_whitespaces=False,  # as Llama's
 )
 """
 COMPARE = """

@@ -18,7 +18,7 @@ from encoders.expected_shapes import expected_shapes
 from model_store.manifest import Manifest, packaged_manifest
 from training.demo_tokenizer import PLACEHOLDER, train_tokenizer
 
-HIDDEN, LAYERS, HEADS, INNER = 64, 2, 4, 96
+HIDDEN, LAYERS, HEADS, INNER = 64, 2, 2, 96  # a head of 32: vLLM on CPU has no smaller one
 RANK, ALPHA = 4, 8
 LINEARS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 LINEARS += ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")

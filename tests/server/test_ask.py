@@ -18,9 +18,9 @@ from server.ask import (
     SlideInput,
     SlideInputs,
     Token,
-    clean_text,
     language_model_client,
 )
+from server.control_text import clean_text, without_control_text
 from server.embedding_cache import CachedEmbedding
 from server.errors import (
     InvalidRequest,
@@ -86,17 +86,18 @@ async def test_the_request_has_the_shape_that_the_plugin_reads() -> None:
     rows = np.load(io.BytesIO(base64.b64decode(slide["image_embeds"])), allow_pickle=False)
     assert (rows.shape, rows.dtype) == ((SLIDE_ROWS, SLIDE_WIDTH), np.float16)
     assert (body["model"], body["stream"], body["max_tokens"], body["temperature"]) == ("demo", True, 9, 0.0)
-    assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
-    assert not {"top_p", "seed", "stop"} & set(body)
+    assert body["stream_options"] == {"include_usage": True}
+    assert not {"top_p", "seed", "stop", "vllm_xargs"} & set(body)
 
 
 async def test_wishes_reach_vllm() -> None:
     vllm = FakeVllm()
 
-    await ask(vllm, sampling=Sampling(max_tokens=1, temperature=1.5, top_p=0.5, seed=-3, stop=("x", "y")))
+    await ask(vllm, sampling=Sampling(1, 1.5, top_p=0.5, seed=-3, stop=("x", "y"), no_repeat_ngram_size=3))
 
     body = vllm.bodies[0]
     assert (body["top_p"], body["seed"], body["stop"]) == (0.5, -3, ["x", "y"])
+    assert body["vllm_xargs"] == {"no_repeat_ngram_size": 3}
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,10 @@ async def test_two_tenants_never_share_a_prefix() -> None:
 )
 def test_text_cannot_move_add_or_fake_a_slide(text: str, cleaned: str) -> None:
     assert clean_text(text) == cleaned
+
+
+def test_blanks_around_a_question_are_the_models_to_read() -> None:
+    assert without_control_text("\n Why? <image> ") == "\n Why?  "
 
 
 def test_text_that_utf8_cannot_carry_is_refused() -> None:

@@ -80,7 +80,7 @@ def test_turns_become_messages_with_the_slide_before_the_first() -> None:
     assert [(message.role, message.text, message.slide) for message in messages] == [
         ("user", "One?\nMore.", INPUT),
         ("assistant", "So.", None),
-        ("user", "Two?", None),
+        ("user", "Two? ", None),
     ]
 
 

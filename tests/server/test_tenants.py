@@ -121,9 +121,7 @@ async def test_its_own_tenant_does_get_it(
 
 
 @pytest.mark.parametrize("operation", sorted(set(RULES) | WITHOUT_OBJECT), ids=" ".join)
-async def test_nobody_gets_anything_without_a_key(
-    guarded: FastAPI, theirs: Ids, operation: tuple[str, str]
-) -> None:
+async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
     path = template.format(slide_id=theirs.slide, conversation_id=theirs.conversation)
 
@@ -168,9 +166,7 @@ async def test_the_same_content_is_new_to_another_tenant(
     assert [answer.json()["filename"] for answer in answers] == ["a.svs", "b.svs"]
 
 
-async def test_deleting_ones_own_copy_leaves_the_others(
-    guarded: FastAPI, keys: dict[str, str], theirs: Ids
-) -> None:
+async def test_deleting_ones_own_copy_leaves_the_others(guarded: FastAPI, keys: dict[str, str], theirs: Ids) -> None:
     own = await stored_slide(guarded.state.parts, "theirs", tenant="b", ready=True)
     async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
         assert (await b.delete(f"/v1/slides/{own.id}")).status_code == 204

@@ -3,7 +3,8 @@
 Run by the Python of the vLLM environment; JSON on stdin, JSON on stdout. It shares no code with the plugin: padding,
 projector, prompt and the split at the placeholder are written out again.
 
-in:  {"folder": llm folder, "conversations": [{"slide": base64 .npy, "questions": [..], "max_tokens": n}]}
+in:  {"folder": llm folder, "conversations": [{"slide": base64 .npy, "questions": [..], "max_tokens": n}]},
+     each conversation with transformers' own generation options beside these
 out: [[{"prompt_tokens": n, "token_ids": [..], "text": ".."}, one per question], one per conversation]
 """
 
@@ -35,25 +36,30 @@ class Reference:
         self.model.load_state_dict(weights, strict=True)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
-    def converse(self, slide: np.ndarray, questions: list[str], max_tokens: int) -> list[dict]:
+    def converse(self, slide: np.ndarray, questions: list[str], max_tokens: int, **options: int) -> list[dict]:
         """Asks in turn; every answer becomes part of the next prompt."""
         prompt = f"{SYSTEM} "
         turns = []
         for number, question in enumerate(questions):
-            prompt += f"USER: {'' if number else '<image> ' + chr(10)}{question} ASSISTANT:"
-            turns.append(self.answer(prompt, slide, max_tokens))
+            prompt += f"USER: {'' if number else '<image>' + chr(10)}{question} ASSISTANT:"
+            turns.append(self.answer(prompt, slide, max_tokens, **options))
             prompt += f" {turns[-1]['text'].strip()}</s>"  # as LLaVA does: serve/cli.py strips its output
         return turns
 
     @torch.inference_mode()
-    def answer(self, prompt: str, slide: np.ndarray, max_tokens: int) -> dict:
+    def answer(self, prompt: str, slide: np.ndarray, max_tokens: int, **options: int) -> dict:
         """Greedy tokens after the prompt, whose one placeholder gives way to the projected slide."""
         before, after = (self.embed(text) for text in prompt.split("<image>"))
         bos = self.model.get_input_embeddings()(torch.tensor([self.tokenizer.bos_token_id]))
         embeds = torch.cat([bos, before, self.project(slide), after])[None]
         mask = torch.ones(embeds.shape[:2], dtype=torch.long)
         ids = self.model.generate(
-            inputs_embeds=embeds, attention_mask=mask, do_sample=False, max_new_tokens=max_tokens, pad_token_id=0
+            inputs_embeds=embeds,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=max_tokens,
+            pad_token_id=0,
+            **options,
         )[0].tolist()
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         return {"prompt_tokens": embeds.shape[1], "token_ids": ids, "text": text}
@@ -83,8 +89,8 @@ def main() -> None:
     reference = Reference(Path(request["folder"]))
     answers = []
     for conversation in request["conversations"]:
-        slide = np.load(io.BytesIO(base64.b64decode(conversation["slide"])))
-        answers.append(reference.converse(slide, conversation["questions"], conversation["max_tokens"]))
+        slide = np.load(io.BytesIO(base64.b64decode(conversation.pop("slide"))))
+        answers.append(reference.converse(slide, **conversation))
     json.dump(answers, sys.stdout)
 
 

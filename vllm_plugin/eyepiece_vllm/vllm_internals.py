@@ -42,8 +42,26 @@ from vllm.multimodal.processing import (
     TimingContext,
 )
 
+# A request's `vllm_xargs`, as `extra_args`.
+from vllm.sampling_params import SamplingParams
+
 # What pipeline stages pass on.
 from vllm.sequence import IntermediateTensors
+
+# The first model runner's logits processors (CPU): batch rows that requests join, leave and exchange.
+from vllm.v1.sample.logits_processor import BatchUpdate
+
+# Their base, renamed: the second runner's has the same name.
+from vllm.v1.sample.logits_processor import LogitsProcessor as HostLogitsProcessor
+
+# What vLLM's own processors keep their rows with.
+from vllm.v1.sample.logits_processor.builtin import process_dict_updates
+
+# The second model runner's (GPU): request slots, token ids that stay on the device, lengths known to the host.
+from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsContext, LogitsProcRequestState
+
+# Their base, renamed for the same reason.
+from vllm.v1.worker.gpu.sample.logits_processor.interface import LogitsProcessor as DeviceLogitsProcessor
 
 __all__ = [
     "MULTIMODAL_REGISTRY",
@@ -51,7 +69,12 @@ __all__ = [
     "BaseDummyInputsBuilder",
     "BaseMultiModalProcessor",
     "BaseProcessingInfo",
+    "BatchUpdate",
+    "DeviceLogitsProcessor",
+    "HostLogitsProcessor",
     "IntermediateTensors",
+    "LogitsContext",
+    "LogitsProcRequestState",
     "MultiModalDataItems",
     "MultiModalDataParser",
     "MultiModalEmbeddings",
@@ -60,6 +83,7 @@ __all__ = [
     "ProcessorBatchItems",
     "ProcessorInputs",
     "PromptReplacement",
+    "SamplingParams",
     "SupportsLoRA",
     "SupportsMultiModal",
     "SupportsPP",
@@ -69,4 +93,5 @@ __all__ = [
     "WeightsMapper",
     "init_vllm_registered_model",
     "maybe_prefix",
+    "process_dict_updates",
 ]

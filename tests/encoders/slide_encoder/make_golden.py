@@ -6,9 +6,8 @@ The reference is github.com/prov-gigapath/prov-gigapath at commit 09d8e87, run u
     pip install einops
     python tests/encoders/slide_encoder/make_golden.py --reference prov-gigapath
 
-What it needs that a CPU has not is substituted from outside: FlashAttention by PyTorch's own kernel of the same
-formula, fairscale and timm (used for training and registration only) by empty modules, and `np` in the module
-that evaluates the segment lengths, which numpy 2 prints as np.int64(...).
+benchmarks/published_slide_encoder.py says what is substituted for that. Long slides and the model at full size are
+in another file: make_golden_digests.py.
 
 The file holds its own inputs and weights (fp16, so exact), so nothing depends on a random generator's stream:
 `weights.<name>`, `tile_features`, `coords`; per case of the JSON in its metadata, some rows of every state and of
@@ -18,22 +17,19 @@ The file holds its own inputs and weights (fp16, so exact), so nothing depends o
 import argparse
 import json
 import math
-import sys
-import types
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-COMMIT = "09d8e87"
+from benchmarks.published_slide_encoder import COMMIT, build_published, import_published
+
 IN_CHANS, EMBED_DIM, DEPTH, SLIDE_NGRIDS = 8, 48, 2, 64
 ROWS_KEPT = 24
+TOY = {"in_chans": IN_CHANS, "embed_dim": EMBED_DIM, "depth": DEPTH, "slide_ngrids": SLIDE_NGRIDS}
 
-PUBLISHED_MAX_WSI_SIZE = 262144
 # 16 heads: every length around a segment's border and below the largest ratio. 12 and 3 heads: head groups that
 # do not come out even. Smaller slides: more branches of several segments, most of them misaligned.
 CASES: dict[str, dict[str, int]] = {
@@ -51,78 +47,22 @@ def main() -> None:
     """Run every case through the reference and write the file beside this script."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reference", type=Path, required=True, help="a checkout of prov-gigapath")
-    slide_encoder = import_reference(parser.parse_args().reference)
+    slide_encoder = import_published(parser.parse_args().reference)
     weights, tensors = synthetic_inputs()
     for name, case in CASES.items():
-        model = build_reference(slide_encoder, **{k: v for k, v in case.items() if k != "tiles"})
+        model = build_published(slide_encoder, **TOY, **{k: v for k, v in case.items() if k != "tiles"})
         model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=True)
         inputs = (tensors[key][: case["tiles"]].float() for key in ("tile_features", "coords"))
-        tensors |= {f"{name}.{key}": value for key, value in run_reference(model, *inputs).items()}
+        tensors |= {f"{name}.{key}": value for key, value in kept_of(*run_published(model, *inputs)).items()}
     tensors |= {f"weights.{name}": value for name, value in weights.items()}
     metadata = {"reference": f"prov-gigapath/prov-gigapath@{COMMIT}", "cases": json.dumps(CASES)}
     target = Path(__file__).parent / "golden" / "longnet.safetensors"
     save_file({key: value.contiguous() for key, value in tensors.items()}, target, metadata)
 
 
-def import_reference(checkout: Path) -> types.ModuleType:
-    """The reference's slide_encoder module, with what a CPU lacks substituted."""
-    for name, names in {
-        "fairscale": [],
-        "fairscale.nn": ["checkpoint_wrapper", "wrap"],
-        "timm": [],
-        "timm.models": [],
-        "timm.models.layers": ["drop_path"],
-        "timm.models.registry": ["register_model"],
-        "huggingface_hub": [],
-    }.items():
-        sys.modules[name] = types.ModuleType(name)
-        sys.modules[name].__dict__.update(dict.fromkeys(names, lambda unchanged, *_: unchanged))
-    sys.path.insert(0, str(checkout))
-    import gigapath.slide_encoder as slide_encoder
-    import torchscale.architecture.config as config
-    import torchscale.component.multihead_attention as attention
-
-    config.np = np
-    attention.flash_attn_func = cpu_flash_attention
-    return slide_encoder
-
-
-def cpu_flash_attention(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    """[b, l, h, d] each → output [b, l, h, d], log-sum-exp [b, h, l]; no mask, dropout or causality."""
-    heads_first = (x.transpose(1, 2) for x in (query, key, value))
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*heads_first)
-    return out.transpose(1, 2), lse
-
-
-def build_reference(slide_encoder: types.ModuleType, num_heads: int, max_wsi_size: int = PUBLISHED_MAX_WSI_SIZE) -> Any:
-    """The reference model at toy size; its sizes are looked up by name in a table of configurations."""
-    from torchscale.model import LongNetConfig
-
-    setattr(
-        LongNetConfig,
-        f"LongNet_{DEPTH}_layers_{EMBED_DIM}_dim",
-        {
-            "encoder_layers": DEPTH,
-            "encoder_embed_dim": EMBED_DIM,
-            "encoder_ffn_embed_dim": 4 * EMBED_DIM,
-            "encoder_attention_heads": num_heads,
-            "flash_attention": True,
-        },
-    )
-    model = slide_encoder.LongNetViT(
-        in_chans=IN_CHANS,
-        embed_dim=EMBED_DIM,
-        depth=DEPTH,
-        slide_ngrids=SLIDE_NGRIDS,
-        max_wsi_size=max_wsi_size,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
-    )
-    return model.eval()
-
-
 @torch.no_grad()
-def run_reference(model: Any, tile_features: Tensor, coords: Tensor) -> dict[str, Tensor]:
-    """One slide through the reference: its hidden states by a hook on its encoder, its outputs by its forward."""
+def run_published(model: Any, tile_features: Tensor, coords: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """One slide: the four outputs of its forward; its states and `encoder_out` [depth + 2, T, D], by a hook."""
     recorded: list[dict[str, Any]] = []
     model.encoder.register_forward_hook(lambda module, args, result: recorded.append(result))
     outputs = {}
@@ -130,8 +70,12 @@ def run_reference(model: Any, tile_features: Tensor, coords: Tensor) -> dict[str
         model.global_pool = pooled
         outputs[name] = model(tile_features[None], coords[None])[0][0]
         outputs[f"all_layer_{name}"] = torch.cat(model(tile_features[None], coords[None], all_layer_embed=True))
-    states = torch.cat([*recorded[1]["encoder_states"], recorded[1]["encoder_out"]])
-    rows = kept_rows(len(tile_features) + 1)
+    return outputs, torch.cat([*recorded[1]["encoder_states"], recorded[1]["encoder_out"]])
+
+
+def kept_of(outputs: dict[str, Tensor], states: Tensor) -> dict[str, Tensor]:
+    """What the file keeps of a case."""
+    rows = kept_rows(states.shape[1])
     return outputs | {
         "rows": rows,
         "states": states[:-1, rows],

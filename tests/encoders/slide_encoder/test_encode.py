@@ -1,5 +1,5 @@
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -8,10 +8,12 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from encoders.errors import SlideTooLarge
-from encoders.slide_encoder.encode import SlideEncoder
+from encoders.slide_encoder.encode import SlideEncoder, empty_slide_encoder
 from encoders.slide_encoder.longnet import LongNetViT
+from encoders.slide_encoder.outputs import OUTPUTS, SlideStates
 from encoders.types import TileFeatures, TilePlan
 from model_store.installed import InstalledModel
+from model_store.manifest import SlideOutput
 
 CPU = torch.device("cpu")
 
@@ -30,29 +32,60 @@ def tile_features(plan: TilePlan) -> TileFeatures:
     return TileFeatures(replace(plan, width=5_120, height=3_584, coords=coords), values)
 
 
-@pytest.mark.parametrize("output", ["encoder_out", "last_state"])
-@pytest.mark.parametrize("norm", [True, False])
-def test_tokens_are_the_pooled_tiles_without_the_class_token(
-    demo_model: InstalledModel, tile_features: TileFeatures, output: str, norm: bool
-) -> None:
-    spec = demo_model.manifest.slide_encoder
-    reference = LongNetViT(
+@torch.no_grad()
+def run_longnet(model: InstalledModel, tile_features: TileFeatures) -> tuple[LongNetViT, SlideStates]:
+    """All states of a slide whose tiles have 512 level-0 pixels."""
+    spec = model.manifest.slide_encoder
+    longnet = LongNetViT(
         in_chans=spec.in_chans, embed_dim=spec.embed_dim, depth=spec.depth, num_heads=spec.num_heads
     ).eval()
-    reference.load_state_dict(load_file(demo_model.slide_encoder_weights))
-    with torch.inference_mode():
-        states = reference(
-            torch.from_numpy(tile_features.features), torch.from_numpy(tile_features.plan.coords), tile_size=512
-        )
-        source = states.encoder_out if output == "encoder_out" else states.states[-1]
-        pooled = functional.adaptive_avg_pool1d(source[1:].T[None], spec.slide_tokens)[0].T
-        expected = (reference.norm(pooled) if norm else pooled).half().numpy()
+    longnet.load_state_dict(load_file(model.slide_encoder_weights))
+    longnet.requires_grad_(False)
+    features, coords = torch.from_numpy(tile_features.features), torch.from_numpy(tile_features.plan.coords)
+    return longnet, longnet(features, coords, keep="all", tile_size=512)
 
-    tokens = encoder_of(demo_model, output=output, norm=norm).encode(tile_features)
 
-    assert tokens.shape == (spec.slide_tokens, spec.embed_dim)
-    assert tokens.dtype == np.float16
-    np.testing.assert_allclose(tokens.astype(np.float32), expected.astype(np.float32), atol=2e-3)
+@pytest.mark.parametrize("source", ["encoder_out", "last_state"])
+@pytest.mark.parametrize("suffix", ["_norm", ""])
+def test_tokens_are_the_pooled_tiles_without_the_class_token(
+    demo_model: InstalledModel, tile_features: TileFeatures, source: str, suffix: str
+) -> None:
+    longnet, states = run_longnet(demo_model, tile_features)
+    tiles = (states.encoder_out if source == "encoder_out" else states.states[-1])[1:]
+    pooled = functional.adaptive_avg_pool1d(tiles.T[None], 32)[0].T
+
+    tokens = encoder_of(demo_model, output=f"wsi_llava_{source}{suffix}").encode(tile_features)
+
+    expected = (longnet.norm(pooled) if suffix else pooled).numpy()
+    assert (tokens.shape, tokens.dtype) == ((32, 96), np.float16)
+    np.testing.assert_allclose(tokens.astype(np.float32), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("output", ["cls", "all_layer_cls", "global_pool", "all_layer_global_pool"])
+def test_a_vector_is_one_row_and_the_vectors_of_all_layers_are_as_many(
+    demo_model: InstalledModel, tile_features: TileFeatures, output: str
+) -> None:
+    longnet, states = run_longnet(demo_model, tile_features)
+    rows = 3 if output.startswith("all_layer") else 1
+
+    tokens = encoder_of(demo_model, output=output, slide_tokens=rows).encode(tile_features)
+
+    expected = OUTPUTS[output](states, longnet.norm).numpy().reshape(rows, 96)
+    assert (tokens.shape, tokens.dtype) == ((rows, 96), np.float16)
+    np.testing.assert_allclose(tokens.astype(np.float32), expected, atol=2e-3)
+
+
+def test_every_output_can_be_named_in_a_manifest() -> None:
+    assert set(get_args(SlideOutput)) == set(OUTPUTS)
+
+
+def test_the_grid_step_of_a_slide_leaves_the_segment_lengths_as_published(demo_model: InstalledModel) -> None:
+    for level in ("tile_px", "level0"):
+        spec = demo_model.manifest.slide_encoder.model_copy(update={"tile_stride_px_level": level})
+
+        branches = empty_slide_encoder(spec).encoder.layers[0].self_attn.branches
+
+        assert [branch.segment for branch in branches] == [1024, 5792, 32768, 185363, 1048576]
 
 
 def test_fewer_tiles_than_tokens_still_fill_all_of_them(

@@ -22,6 +22,17 @@ def test_rows_equal_the_full_published_table_bit_for_bit(slide_ngrids: int, embe
     assert torch.equal(position_rows(index, slide_ngrids, embed_dim), published_table(slide_ngrids, embed_dim))
 
 
+def test_rows_anywhere_on_the_published_grid_equal_the_formula_bit_for_bit() -> None:
+    index = torch.from_numpy(np.random.default_rng(0).integers(1000**2, size=2_000))
+
+    rows = position_rows(index, 1000, 768).numpy()
+
+    omega = 1.0 / 10000 ** (np.arange(192, dtype=np.float64) / 192)
+    x, y = np.divmod(index.numpy().astype(np.float64)[:, None], 1000)
+    expected = np.concatenate([wave(axis * omega) for axis in (y, x) for wave in (np.sin, np.cos)], axis=1)
+    assert np.array_equal(rows, expected.astype(np.float32))
+
+
 def test_the_index_runs_down_a_column_then_to_the_next() -> None:
     coords = torch.tensor([[0, 0], [0, 256], [255, 511], [256, 0], [511.9, 700]])
 

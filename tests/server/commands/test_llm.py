@@ -46,6 +46,15 @@ def test_compiling_is_for_gpus_only(model: InstalledModel) -> None:
     assert "--enforce-eager" not in vllm_arguments(model, HERE, "cuda")
 
 
+@pytest.mark.parametrize(("builds", "processor"), [("cpu", "HostNoRepeatNgram"), ("cuda", "DeviceNoRepeatNgram")])
+def test_the_logits_processor_is_the_one_of_the_model_runner(
+    model: InstalledModel, builds: str, processor: str
+) -> None:
+    named = value_of("--logits-processors", vllm_arguments(model, HERE, builds))
+
+    assert named == f"eyepiece_vllm.no_repeat_ngram:{processor}"
+
+
 def test_nothing_turns_request_logs_or_remote_code_on(model: InstalledModel) -> None:
     arguments = vllm_arguments(model, HERE, "cuda")
 
@@ -62,6 +71,10 @@ def test_the_key_is_in_the_environment_and_other_secrets_are_not(tmp_path: Path)
     assert found["HOME"] == "/home/x"
     assert not {"EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY"} & set(found)
     assert "VLLM_API_KEY" not in environment({}, tmp_path)
+
+
+def test_the_model_runner_is_not_left_to_vllm(tmp_path: Path) -> None:
+    assert environment({}, tmp_path)["VLLM_USE_V2_MODEL_RUNNER"] in ("0", "1")
 
 
 def test_it_is_offline_silent_and_loads_our_plugin_only(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Questions and conversations through the whole API, with a fake vLLM behind it."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,8 @@ from redis.asyncio import Redis
 from server.parts import Parts
 from server.redis_server import free_loopback_port
 from server.slides import SlideError, SlideRecord
-from tests.api_parts import client_of, stored_slide
-from tests.fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk
+from tests.api_parts import client_of, events_of, stored_slide, until
+from tests.fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk, usage
 
 DONE_FIELDS = {"answer", "conversation_id", "usage", "timing", "model", "encoder_id", "notice"}
 SURROGATE = b'{"question": "\\ud800"}'
@@ -26,16 +25,10 @@ async def ready(parts: Parts) -> SlideRecord:
     return await stored_slide(parts, ready=True)
 
 
-async def ask(client: httpx.AsyncClient, slide: str, question: str = "Is there a tumour?", **more: Any) -> httpx.Response:
+async def ask(
+    client: httpx.AsyncClient, slide: str, question: str = "Is there a tumour?", **more: Any
+) -> httpx.Response:
     return await client.post(f"/v1/slides/{slide}/questions", json={"question": question, **more})
-
-
-def events_of(response: httpx.Response) -> list[tuple[str, dict[str, Any]]]:
-    assert response.status_code == 200, response.text
-    assert response.headers["Content-Type"].startswith("text/event-stream")
-    blocks = [block.split("\n") for block in response.text.split("\n\n") if block and not block.startswith(":")]
-    fields = [dict(line.split(": ", 1) for line in block) for block in blocks]
-    return [(block["event"], json.loads(block["data"])) for block in fields]
 
 
 def code_of(response: httpx.Response, status: int) -> str:
@@ -217,17 +210,19 @@ async def test_an_answer_that_breaks_off_ends_with_an_error(
     assert sample(parts, "eyepiece_questions_running") == 0
 
 
-async def test_an_answer_without_the_slide_is_withheld(
-    client: httpx.AsyncClient, ready: SlideRecord, vllm: FakeVllm, parts: Parts
+async def test_an_answer_without_the_slide_is_called_that_and_not_remembered(
+    client: httpx.AsyncClient, ready: SlideRecord, vllm: FakeVllm, parts: Parts, redis: Redis
 ) -> None:
-    vllm.answer_with(*sse(token_chunk("A guess", slide_tokens=0)))
+    vllm.answer_with(*sse(token_chunk("A guess"), {"choices": [], "usage": usage(0)}))
 
-    answer = await ask(client, ready.id)
+    events = events_of(await ask(client, ready.id))
+    whole = await ask(client, ready.id, stream=False)
 
-    assert [name for name, _ in events_of(answer)] == ["error"]
-    assert "guess" not in answer.text
-    assert code_of(await ask(client, ready.id, stream=False), 502) == "slide_lost"
+    assert [name for name, _ in events] == ["token", "error"]
+    assert events[-1][1]["code"] == code_of(whole, 502) == "slide_lost"
+    assert "guess" not in whole.text
     assert sample(parts, "eyepiece_slide_tokens_lost_total") == 2
+    assert [key for key in await redis.keys("*") if b"conversation" in key] == []
 
 
 async def test_a_broken_answer_is_not_remembered(
@@ -273,8 +268,7 @@ async def test_a_slide_deleted_while_it_answers_leaves_no_turn(
 ) -> None:
     vllm.hold_before = 1
     asking = asyncio.create_task(ask(client, ready.id, stream=False))
-    while not vllm.streams:
-        await asyncio.sleep(0)
+    await until(lambda: bool(vllm.streams))
 
     await client.delete(f"/v1/slides/{ready.id}")
     vllm.streams[0].go_on.set()
@@ -283,16 +277,13 @@ async def test_a_slide_deleted_while_it_answers_leaves_no_turn(
     assert await redis.keys("eyepiece:{default}:*") == []
 
 
-async def test_no_more_questions_at_once_than_there_are_slots(
-    make_app: Callable[..., FastAPI], vllm: FakeVllm
-) -> None:
+async def test_no_more_questions_at_once_than_there_are_slots(make_app: Callable[..., FastAPI], vllm: FakeVllm) -> None:
     app = make_app(max_concurrent_questions=2)
     record = await stored_slide(app.state.parts, ready=True)
     vllm.hold_before = 1
     async with client_of(app) as client:
         asking = [asyncio.create_task(ask(client, record.id, stream=stream)) for stream in (True, False)]
-        while len(vllm.streams) < 2:
-            await asyncio.sleep(0)
+        await until(lambda: len(vllm.streams) == 2)
         refused = await ask(client, record.id)
         for stream in vllm.streams:
             stream.go_on.set()

@@ -1,0 +1,98 @@
+"""Whether given features can stand in for the served model's own. Pure; every refusal says what to do."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.errors import UnusableFeatures
+from encoders.precomputed.given_features import TileStatements
+from encoders.tiling.plan_tiles import stride_px_level0
+from model_store.manifest import Manifest
+
+# The field's magnifications: 40× is 0.25 µm/px, so mpp = 10 / magnification.
+_MAGNIFICATION_MPP = 10.0
+# As much as a slide may be coarser than the target.
+_SCALE_TOLERATED = 0.10
+
+
+def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool) -> None:
+    """Raises UnusableFeatures unless the array has the shape of tile features, or of slide tokens."""
+    spec, width = manifest.slide_encoder, manifest.llm.projector_width
+    if has_coords:
+        if columns != spec.in_chans:
+            raise UnusableFeatures(
+                f"The tile features are {columns} wide; the served model needs {spec.in_chans}. Send the features of "
+                "its own tile encoder, or the slide itself."
+            )
+        return
+    if rows != spec.slide_tokens or columns not in (spec.embed_dim, width):
+        raise UnusableFeatures(
+            f"The file has {rows} × {columns} values and no coordinates. Tile features need `coords`, level-0 pixels; "
+            f"slide features of the served model are {spec.slide_tokens} × {spec.embed_dim}, or zero-padded "
+            f"{spec.slide_tokens} × {width}."
+        )
+    if columns == spec.in_chans:
+        raise UnusableFeatures(
+            f"The array of {rows} × {columns} values could be tile features or slide features; add `coords` to the "
+            "one, zero-pad the other."
+        )
+
+
+def slide_tokens(values: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
+    """Slide tokens without the projector's zero padding: [slide_tokens, embed_dim]."""
+    own = manifest.slide_encoder.embed_dim
+    if values[:, own:].any():
+        raise UnusableFeatures(
+            f"The slide features are {values.shape[1]} wide and columns {own} and beyond are not all zero; the served "
+            f"model's are {own} wide. Send those."
+        )
+    tokens = values[:, :own]
+    if np.abs(tokens).max() > np.finfo(np.float16).max:
+        raise UnusableFeatures("The slide features hold values beyond the range of 16-bit floats.")
+    return tokens
+
+
+def check_tiles(coords: NDArray[np.int64], said: TileStatements, manifest: Manifest) -> None:
+    """Raises UnusableFeatures when the file itself says that its tiles are not such as the model was made for."""
+    if (coords < 0).any():
+        raise UnusableFeatures("`coords` must be level-0 pixels from the slide's upper left corner, none negative.")
+    if len(np.unique(coords, axis=0)) < len(coords):
+        raise UnusableFeatures("Two rows of `coords` are the same tile; send every tile once.")
+    _check_scale(said, manifest)
+    _check_side(said, manifest)
+
+
+def _check_scale(said: TileStatements, manifest: Manifest) -> None:
+    target = manifest.tiling.target_mpp
+    given = said.target_mpp
+    if given is None and said.target_magnification is not None:
+        given = _MAGNIFICATION_MPP / said.target_magnification
+    if given is not None and abs(given / target - 1) > _SCALE_TOLERATED:
+        raise UnusableFeatures(
+            f"The features were made at {given:g} µm/px; the served model needs {target:g}. Extract them again, or "
+            "send the slide itself."
+        )
+
+
+def _check_side(said: TileStatements, manifest: Manifest) -> None:
+    tile_px = manifest.tiling.tile_px
+    if {said.tile_px, said.patch_size} - {None, tile_px}:
+        raise UnusableFeatures(
+            f"The features were made from tiles of another size; the served model needs {tile_px} px."
+        )
+    if said.overlap:
+        raise UnusableFeatures(
+            "The features were made from overlapping tiles; the served model needs them side by side."
+        )
+    sides = {stride_px_level0(side) for side in (said.tile_px_level0, said.patch_size_level0) if side is not None}
+    if len(sides) > 1:
+        raise UnusableFeatures("The file names two different tile sides in level-0 pixels; correct its attributes.")
+    if not sides and manifest.slide_encoder.tile_stride_px_level == "level0":
+        raise UnusableFeatures(
+            "The served model needs the tile's side in level-0 pixels: send HDF5 whose dataset `coords` has the "
+            "attribute `patch_size_level0`."
+        )
+
+
+def raster_order(coords: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices that put the tiles in raster order (y, then x)."""
+    return np.lexsort((coords[:, 0], coords[:, 1])).astype(np.int64)

@@ -1,0 +1,49 @@
+"""The child that parses one features file: it limits itself first and reads the file afterwards."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from encoders.precomputed.features_kind import FeaturesKind, features_kind
+from encoders.tiling.child_pipes import ChildPipes
+from encoders.tiling.limit_process import limit_process
+from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.reader_protocol import Open
+
+
+def main() -> None:
+    """Answers the parent on standard input and output until either end closes."""
+    pipes = ChildPipes.take_standard_streams()
+    request = Open.model_validate_json(pipes.next_request())
+    path = Path(os.fsdecode(request.path))
+    kind = features_kind(path)
+    degraded = limit_process(_limits_beside_libraries(request.limits, kind), request.parent_pid)
+    # Not at the top of the file: foreign code is to be initialised under the limits too.
+    from encoders.precomputed.answer_for_features import serve
+
+    serve(pipes, path, kind, request.limits, degraded)
+
+
+def _limits_beside_libraries(limits: ReaderLimits, kind: FeaturesKind | None) -> ReaderLimits:
+    """A CUDA build of torch maps more address space than a reader is given: the file's share is counted from there.
+
+    torch itself is the worker's own; it has seen no byte of the file yet.
+    """
+    if kind != "torch":
+        return limits
+    import torch  # noqa: F401
+
+    return replace(limits, memory_bytes=limits.memory_bytes + _mapped_bytes())
+
+
+def _mapped_bytes() -> int:
+    """This process's address space; 0 where the platform does not say, and there it is not limited either."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A features file seen through a child process that parses it: a hostile file can kill the child, never this process.
+
+It knows neither h5py nor torch. Nothing that comes back is believed before it is checked.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.errors import UnusableFeatures
+from encoders.precomputed.check_features import check_shape, check_tiles, raster_order, slide_tokens
+from encoders.precomputed.features_protocol import (
+    FEATURES_REPLY,
+    FeaturesOpened,
+    RowsReply,
+    RowsRequest,
+    batch_rows_for,
+)
+from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
+from encoders.tiling.reader_channel import ReaderChannel
+from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.reader_protocol import Open
+from model_store.manifest import Manifest
+
+# -P: never import from the working directory.
+FEATURES_COMMAND = (sys.executable, "-P", "-m", "encoders.precomputed.features_child")
+
+
+def read_given_features(
+    path: Path, manifest: Manifest, limits: ReaderLimits, *, command: Sequence[str] = FEATURES_COMMAND
+) -> GivenFeatures:
+    """The features in a file, checked against the served model: tiles in raster order, or slide tokens.
+
+    Raises UnusableFeatures, UnreadableSlide or UnsupportedFormat for the file's faults, ReaderDied for the child's.
+    """
+    with FeaturesProcess(path, limits, command=command) as process:
+        coords = process.coords()
+        check_shape(process.opened.rows, process.opened.columns, manifest, has_coords=coords is not None)
+        if coords is None:
+            return GivenSlideTokens(slide_tokens(process.rows(), manifest))
+        check_tiles(coords, process.opened.statements, manifest)
+        order = raster_order(coords)
+        return GivenTiles(process.rows()[order], coords[order], process.opened.statements)
+
+
+class FeaturesProcess:
+    """A context manager around one file's child; used by one thread, which must outlive it, for one reading."""
+
+    def __init__(self, path: Path, limits: ReaderLimits, *, command: Sequence[str] = FEATURES_COMMAND) -> None:
+        self._path = path.absolute()
+        self._limits = limits
+        self._command = command
+
+    def __enter__(self) -> Self:
+        self._channel = ReaderChannel(self._command, self._limits.deadline_s, FEATURES_REPLY)
+        try:
+            self.opened, self._coords = self._open()
+        except BaseException:
+            self._channel.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.close()
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """One sentence for each limit that this platform did not grant."""
+        return tuple(self.opened.degraded)
+
+    def coords(self) -> NDArray[np.int64] | None:
+        """Level-0 (x, y) in the file's order, int64 [rows, 2]; None when the file has none."""
+        return self._coords
+
+    def rows(self) -> NDArray[np.float32]:
+        """All rows in the file's order: float32 [rows, columns], finite."""
+        rows, columns = self.opened.rows, self.opened.columns
+        batch_rows = batch_rows_for(columns)
+        features = np.empty((rows, columns), dtype=np.float32)
+        self._channel.send(RowsRequest(batch_rows=batch_rows))
+        for first in range(0, rows, batch_rows):
+            features[first : first + batch_rows] = self._batch(first, min(batch_rows, rows - first), columns)
+        return features
+
+    def _open(self) -> tuple[FeaturesOpened, NDArray[np.int64] | None]:
+        request = Open(path=os.fsencode(self._path), limits=self._limits, parent_pid=os.getpid())
+        opened, body = self._channel.ask(request, FeaturesOpened, max_body_bytes=self._limits.max_tiles * 16)
+        if opened.rows > self._limits.max_tiles or len(body) != opened.rows * 16 * opened.has_coords:
+            raise self._channel.disbelieve()
+        if not opened.has_coords:
+            return opened, None
+        return opened, np.frombuffer(body, dtype="<i8").reshape(-1, 2).astype(np.int64)
+
+    def _batch(self, first: int, count: int, columns: int) -> NDArray[np.float32]:
+        reply, body = self._channel.receive(RowsReply, count * columns * 4)
+        if (reply.first, reply.count, len(body)) != (first, count, count * columns * 4):
+            raise self._channel.disbelieve()
+        batch = np.frombuffer(body, dtype="<f4").reshape(count, columns)
+        if not np.isfinite(batch).all():
+            raise UnusableFeatures(f"The features hold NaN or infinite values (rows {first} to {first + count - 1}).")
+        return batch

@@ -1,0 +1,96 @@
+"""What a file of precomputed features holds, once it is read and checked."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from encoders.types import MppSource, TilePlan
+
+_Positive = Annotated[int, Field(gt=0, le=2**31)]
+_PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
+_Count = Annotated[int, Field(ge=0, le=2**31)]
+
+
+class TileStatements(BaseModel):
+    """What a features file says of its tiles; None where it says nothing. Lengths in pixels, mpp in µm/px."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    # Root attributes: ours (encoders.features_file).
+    width: _Positive | None = None
+    height: _Positive | None = None
+    mpp: Annotated[float, Field(ge=0.01, le=100)] | None = None
+    mpp_source: MppSource | None = None
+    objective_power: Annotated[float, Field(gt=0, le=400)] | None = None
+    target_mpp: _PositiveFloat | None = None
+    tile_px: _Positive | None = None
+    tile_px_level0: _PositiveFloat | None = None
+    level: Annotated[int, Field(ge=0, lt=1_024)] | None = None
+    read_px: _Positive | None = None
+    # Attributes of `coords`: TRIDENT's, which CLAM users read.
+    patch_size: _Positive | None = None
+    patch_size_level0: _Positive | None = None
+    level0_magnification: _PositiveFloat | None = None
+    target_magnification: _PositiveFloat | None = None
+    overlap: _Count | None = None
+    level0_width: _Positive | None = None
+    level0_height: _Positive | None = None
+
+    @property
+    def side_px_level0(self) -> float | None:
+        """A tile's side in level-0 pixels."""
+        return self.tile_px_level0 or self.patch_size_level0
+
+
+PLAN_STATEMENTS = (
+    "width",
+    "height",
+    "mpp",
+    "mpp_source",
+    "objective_power",
+    "target_mpp",
+    "tile_px",
+    "tile_px_level0",
+    "level",
+    "read_px",
+)
+TRIDENT_STATEMENTS = (
+    "patch_size",
+    "patch_size_level0",
+    "level0_magnification",
+    "target_magnification",
+    "overlap",
+    "level0_width",
+    "level0_height",
+)
+
+
+@dataclass(frozen=True)
+class GivenTiles:
+    """Tile features float32 [N, D] and their level-0 corners int64 [N, 2], in raster order, no corner twice."""
+
+    features: NDArray[np.float32]
+    coords: NDArray[np.int64]
+    statements: TileStatements
+
+    @property
+    def plan(self) -> TilePlan | None:
+        """The tile plan that made them, if the file tells all of it, as ours do; nothing is guessed."""
+        said = self.statements
+        wanted = {name: getattr(said, name) for name in PLAN_STATEMENTS}
+        if any(value is None for name, value in wanted.items() if name != "objective_power"):
+            return None
+        return TilePlan(**wanted, coords=self.coords)
+
+
+@dataclass(frozen=True)
+class GivenSlideTokens:
+    """The slide encoder's output, float32 [slide_tokens, embed_dim]: nothing is left to encode."""
+
+    tokens: NDArray[np.float32]
+
+
+GivenFeatures = GivenTiles | GivenSlideTokens

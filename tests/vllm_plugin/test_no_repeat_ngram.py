@@ -1,0 +1,83 @@
+"""`no_repeat_ngram_size` bans what transformers bans, for requests in flight together, and nothing when not asked for.
+
+The published evaluation generates from embeddings, so transformers looks at the answer alone: the reference does too.
+"""
+
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vllm_requests import npy, question, slide_part, slide_tokens
+from vllm_server import VllmServer
+
+from model_store.installed import InstalledModel
+
+pytestmark = pytest.mark.vllm
+
+CHECKS = Path(__file__).parent / "check_no_repeat_ngram.py"
+SIZES = (None, 1, 2, 3, 4, None, 2, 3)
+# Lengths differ, so that requests leave the batch while others stay.
+LENGTHS = (48, 20, 96, 64, 80, 16, 32, 120)
+# The prompt holds its own n-grams again and again.
+TEXT = "Is there tumour, is there tumour, is there tumour, is there tumour?"
+
+
+def test_both_processors_equal_transformers_in_batches_that_change(vllm_python: Path, tmp_path: Path) -> None:
+    run = subprocess.run([vllm_python, CHECKS], cwd=tmp_path, capture_output=True, text=True)
+
+    assert run.returncode == 0, run.stderr
+
+
+def repeats(tokens: list[int], size: int) -> bool:
+    """Whether some n-gram stands in the tokens twice."""
+    grams = [tuple(tokens[start : start + size]) for start in range(len(tokens) + 1 - size)]
+    return len(set(grams)) < len(grams)
+
+
+def test_answers_in_flight_together_equal_transformers_for_every_size(
+    vllm: VllmServer, demo: InstalledModel, reference: Callable[[list[dict[str, Any]]], list[list[dict[str, Any]]]]
+) -> None:
+    width = demo.manifest.slide_encoder.embed_dim
+    slides = [npy(slide_tokens(4 + number, width, seed=number)) for number in range(len(SIZES))]
+    conversations = [
+        {"slide": slide, "questions": [TEXT], "max_tokens": length, **({"no_repeat_ngram_size": size} if size else {})}
+        for slide, length, size in zip(slides, LENGTHS, SIZES, strict=True)
+    ]
+
+    def answer(conversation: dict[str, Any]) -> list[int]:
+        size = conversation.get("no_repeat_ngram_size")
+        asked = {"vllm_xargs": {"no_repeat_ngram_size": size}} if size else {}
+        body = vllm.chat(
+            [question(f"<image>\n{TEXT}", slide_part(conversation["slide"]))],
+            max_tokens=conversation["max_tokens"],
+            return_token_ids=True,
+            **asked,
+        )
+        return list(body.raise_for_status().json()["choices"][0]["token_ids"])
+
+    expected = [turns[0]["token_ids"] for turns in reference(conversations)]
+    with ThreadPoolExecutor(len(SIZES)) as pool:
+        answers = list(pool.map(answer, conversations))
+
+    assert answers == expected
+    assert not any(repeats(tokens, size) for tokens, size in zip(answers, SIZES, strict=True) if size)
+    assert repeats(answers[0], 2), "without it this model repeats itself, so that it had something to ban"
+
+
+@pytest.mark.parametrize("wrong", [0, -3, "3", 2.5, [3]])
+def test_a_size_that_is_none_is_refused(vllm: VllmServer, wrong: Any) -> None:
+    refused = vllm.chat([question("Why?")], vllm_xargs={"no_repeat_ngram_size": wrong})
+
+    assert refused.status_code == 400
+    assert "no_repeat_ngram_size must be a positive integer" in refused.json()["error"]["message"]
+
+
+def test_an_answer_ends_at_eos(vllm: VllmServer) -> None:
+    eos = 2
+    body = vllm.chat([question("Why?")], logit_bias={str(eos): 100}, return_token_ids=True).raise_for_status().json()
+
+    choice = body["choices"][0]
+    assert (choice["finish_reason"], choice["token_ids"], choice["message"]["content"]) == ("stop", [eos], "")
