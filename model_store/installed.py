@@ -1,5 +1,6 @@
 """A model on disk: `<models_dir>/<name>/`, found and described without loading any weights."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,13 @@ class InstalledModel:
     def llm_folder(self) -> Path:
         """The Hugging Face folder that vLLM serves."""
         return self.folder / self.manifest.llm.path
+
+    @property
+    def llm_digest(self) -> str:
+        """SHA-256 over the digests of all files of `llm_folder`, however many shards the weights have."""
+        prefix = f"{self.manifest.llm.path}/"
+        rows = [f"{digest}  {path}\n" for path, digest in sorted(self.digests.items()) if path.startswith(prefix)]
+        return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 def open_model(models_dir: Path, name: str) -> InstalledModel:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.metadata import version
 
 import uvicorn
@@ -59,7 +60,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
     for module in (slides, questions, chat, health):
         app.include_router(module.router)
     add_error_responses(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, upload_path="/v1/slides")
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_upload=slides.is_upload)
     app.add_middleware(RequestLog, metrics=app.state.parts.metrics)
     return app
 
@@ -70,14 +71,14 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
     redis = connect_redis(settings)
     store = open_store(settings)
     llm_key = settings.llm_api_key.get_secret_value()
-    inputs = SlideInputs(model.digests["llm/model.safetensors"], llm_key)
+    inputs = SlideInputs(model.llm_digest, llm_key)
     client = language_model_client(settings.llm_url, llm_key)
     return Parts(
         settings=settings,
         manifest=model.manifest,
         redis=redis,
         store=store,
-        slides=SlideCatalogue(store, redis, lambda mpp: encoder_id(model, mpp)),
+        slides=SlideCatalogue(store, redis, partial(encoder_id, model)),
         keys=KeyRing(store),
         jobs=EncodeJobs(redis, settings),
         progress=ProgressLog(redis, settings.event_ttl_s),

@@ -8,7 +8,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from saq import Job
 
 from encoders.embedding_file import to_bytes
 from encoders.errors import SlideError
+from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, Stage
 from model_store.errors import EyepieceError
 from server.embedding_cache import EmbeddingCache
@@ -87,26 +89,33 @@ class EncodeJob:
             return "known"
         heartbeat = asyncio.create_task(_heartbeat(job, self.settings.job_heartbeat_s / 3))
         try:
-            async with local_source(self.store, record.paths, record.entry) as source:
+            async with self._source(record) as source:
                 embedding = await self._in_thread(record, source)
         finally:
             heartbeat.cancel()
         await self._publish(record, embedding)
         return "ready"
 
+    def _source(self, record: SlideRecord) -> AbstractAsyncContextManager[Path]:
+        """What to encode, on local disk: attached features, else what was uploaded."""
+        if record.features_sha256 is not None:
+            return self.store.local_file(record.paths.given_features(record.features_sha256))
+        return local_source(self.store, record.paths, record.entry)
+
     async def _in_thread(self, record: SlideRecord, source: Path) -> SlideEmbedding:
         """Run the encode beside the event loop, so that the heartbeat goes on; cancelling stops it at a batch."""
         features_path = self.store.new_staging_path()
         reporter = _Reporter(self.progress, self.metrics, record, asyncio.get_running_loop())
         cancelled = threading.Event()
-        slide = SlideFile(record.id, source)
+        slide = SlideFile(record.id, source, record.features_sha256)
         work = asyncio.create_task(
             asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, reporter.report, cancelled)
         )
         try:
             embedding = await asyncio.shield(work)
             reporter.finish()
-            await self.store.publish_file(features_path, record.paths.features(record.encoder_id))
+            if features_path.exists():  # not when slide tokens were given
+                await self.store.publish_file(features_path, record.paths.features(record.encoder_id))
             return embedding
         except asyncio.CancelledError:
             cancelled.set()
@@ -125,13 +134,23 @@ class EncodeJob:
         if tile_count is None:
             cached = await self.embeddings.find(record)
             tile_count = cached.embedding.tile_count if cached else None
-        result = {"tile_count": tile_count, "error": None}
+        result = {"tile_count": tile_count or None, "error": None, **await self._stated_facts(record)}
         if await self.slides.update(record, lambda stored: stored.model_copy(update=result)) is None:
             # Deleted meanwhile, perhaps before our files came. Uploaded again meanwhile: then they are right.
             if await self.slides.remove_orphan(record.tenant, record.id):
                 await self.embeddings.forget(record.tenant, record.id)
             return
         await self.progress.append(record.tenant, record.id, Event("ready", {}))
+
+    async def _stated_facts(self, record: SlideRecord) -> dict[str, Any]:
+        """What uploaded features say of the slide that they were made from; of any other slide the upload told it."""
+        if record.has_pixels:
+            return {}
+        try:
+            async with self.store.local_file(record.paths.features(record.encoder_id)) as path:
+                return asdict(read_facts(path))
+        except FileNotFoundError:  # slide tokens were given
+            return {}
 
     async def _fail(self, record: SlideRecord, error: EyepieceError) -> None:
         failure = Failure(code=error.code, detail=error.detail)

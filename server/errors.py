@@ -140,7 +140,8 @@ class LanguageModelFailed(DependencyError):
 
 
 class SlideLost(DependencyError):
-    """vLLM answered without the slide tokens that it was sent; the answer is withheld."""
+    """vLLM answered without the slide tokens that it was sent. It says so at the end only: a stream ends with this
+    error instead of `done`, and the turn is not remembered."""
 
     code = "slide_lost"
 

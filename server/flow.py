@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from encoders.errors import StoredFileDamaged
+from encoders.precomputed.features_kind import features_kind
 from server.ask import Answer, Token
 from server.embedding_cache import CachedEmbedding
 from server.errors import Overloaded, SlideFailed, SlideNotReady
@@ -31,7 +32,7 @@ from server.questions import (
     timed_pieces,
 )
 from server.slide_source import find_entry, publish_source
-from server.slides import Slide, SlideRecord, Status, describe
+from server.slides import FEATURES_VENDOR, Slide, SlideRecord, Status, describe
 from server.upload import ReceivedSlide, UploadLimits, display_name, receive_slide
 
 _NOT_READY_RETRY_S = 5
@@ -97,6 +98,16 @@ async def stream_answer(opened: OpenAnswer, parts: Parts) -> AsyncGenerator[Even
                 continue
             await _remember(opened, text, parts)
             yield Event("done", done_data(opened, text, piece.usage, parts.manifest))
+
+
+async def encode_again(before: SlideRecord, record: SlideRecord, parts: Parts) -> Slide:
+    """Queue the encode of a record that was changed, unless that embedding is there already."""
+    if record.encoder_id != before.encoder_id:
+        await parts.jobs.cancel(before)
+    if await slide_status(record, parts) != "ready":
+        await parts.progress.forget(record.tenant, record.id)
+        await enqueue(record, parts)
+    return await show_slide(record, parts)
 
 
 async def delete_slide(record: SlideRecord, parts: Parts) -> None:
@@ -167,11 +178,19 @@ async def _remember(opened: OpenAnswer, answer: str, parts: Parts) -> None:
 
 
 async def _keep(tenant: str, received: ReceivedSlide, parts: Parts) -> SlideRecord:
-    entry = await find_entry(received.files, received.folder, parts.inspector)
-    filename = display_name(entry.relative_path or received.files[0].relative_path)
-    record = parts.slides.new_record(tenant, received.slide_id, filename, received.size_bytes)
-    record = record.with_facts(entry.facts).model_copy(update={"entry": entry.relative_path})
+    record = await _look_inside(tenant, received, parts)
     async with parts.slides.lock(tenant, received.slide_id):  # the reconciler removes folders without a record
         await publish_source(parts.store, record.paths, received.files)
         await parts.slides.create(record)
     return await parts.slides.require(tenant, received.slide_id)
+
+
+async def _look_inside(tenant: str, received: ReceivedSlide, parts: Parts) -> SlideRecord:
+    """The record of what was received. Features are only recognised here; the worker reads them and knows the model."""
+    first = received.files[0]
+    record = parts.slides.new_record(tenant, received.slide_id, display_name(first.relative_path), received.size_bytes)
+    if len(received.files) == 1 and features_kind(first.path) is not None:
+        return record.model_copy(update={"vendor": FEATURES_VENDOR})
+    entry = await find_entry(received.files, received.folder, parts.inspector)
+    name = display_name(entry.relative_path or first.relative_path)
+    return record.with_facts(entry.facts).model_copy(update={"entry": entry.relative_path, "filename": name})

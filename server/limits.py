@@ -1,6 +1,6 @@
 """Admission: work that would only wait is refused before it begins, bodies are bounded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from fastapi import HTTPException
@@ -35,14 +35,15 @@ class Slots:
 class BodyLimit:
     """ASGI middleware: request bodies beyond `max_bytes` are refused while they arrive, uploads excepted."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, upload_path: str) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, is_upload: Callable[[str, str], bool]) -> None:
+        """`is_upload` says by method and path which requests limit themselves."""
         self._app = app
         self._max_bytes = max_bytes
-        self._upload_path = upload_path
+        self._is_upload = is_upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the body's bytes on their way in."""
-        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] == self._upload_path):
+        if scope["type"] != "http" or self._is_upload(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
             return
         received = 0

@@ -54,7 +54,7 @@ class Metrics:
         )
         self.slide_tokens_lost = Counter(
             "eyepiece_slide_tokens_lost_total",
-            "Answers withheld because vLLM did not use the slide tokens it was sent.",
+            "Answers that ended in an error because vLLM did not use the slide tokens it was sent.",
             registry=registry,
         )
         self.dependency_up = Gauge(

@@ -1,6 +1,6 @@
 """The slide store: the truth about slides and embeddings, in a local folder or an object store.
 
-    tenants/<tenant>/slides/<slide id>/{source/…, slide.json, features/<encoder id>.h5,
+    tenants/<tenant>/slides/<slide id>/{source/…, slide.json, given_features/<sha256>, features/<encoder id>.h5,
                                         embeddings/<encoder id>.safetensors}
     keys/<sha256 of an API key>.json
 
@@ -68,6 +68,10 @@ class SlidePaths:
     def source_file(self, sha256: str) -> str:
         """One of several files, under its content."""
         return f"{self.folder}/source/files/{sha256}"
+
+    def given_features(self, sha256: str) -> str:
+        """Features that were attached to the slide, as they came."""
+        return f"{self.folder}/given_features/{sha256}"
 
     @property
     def record(self) -> str:

@@ -23,6 +23,10 @@ from server.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_
 
 Status = Literal["queued", "encoding", "ready", "failed"]
 Priority = Literal["routine", "urgent"]
+# Names the served encoders for an override of µm/px and the digest of attached features.
+EncoderIds = Callable[[float | None, str | None], str]
+# The `vendor` of a slide that was uploaded as precomputed features.
+FEATURES_VENDOR = "features"
 # A lock whose holder died is free after so long; a living holder renews it, however slow its store is.
 _LOCK_S = 15.0
 
@@ -37,7 +41,8 @@ class SlideError(BaseModel):
 
 
 class SlideRecord(BaseModel):
-    """`slide.json`. `generation` tells two uploads of the same content apart, with a delete in between."""
+    """`slide.json`. `generation` tells two uploads of the same content apart, with a delete in between;
+    `features_sha256` names attached features that are encoded instead of the pixels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +58,7 @@ class SlideRecord(BaseModel):
     mpp: float | None = None
     objective_power: float | None = None
     mpp_override: float | None = None
+    features_sha256: str | None = None
     entry: str | None = None
     priority: Priority = "routine"
     encoder_id: str
@@ -63,6 +69,11 @@ class SlideRecord(BaseModel):
     def paths(self) -> SlidePaths:
         """Where its objects are."""
         return SlidePaths(self.tenant, self.id)
+
+    @property
+    def has_pixels(self) -> bool:
+        """False for a slide that was uploaded as precomputed features."""
+        return self.vendor != FEATURES_VENDOR
 
     def with_facts(self, facts: SlideFacts) -> "SlideRecord":
         """The record with what the file says of itself; an override of µm/px stays visible as `mpp`."""
@@ -98,7 +109,7 @@ class Slide(BaseModel):
 
 def describe(record: SlideRecord, status: Status) -> Slide:
     """The public view of a record."""
-    shown = record.model_dump(exclude={"tenant", "generation", "mpp_override", "priority", "entry"})
+    shown = record.model_dump(exclude={"tenant", "generation", "mpp_override", "features_sha256", "priority", "entry"})
     return Slide(**shown, status=status)
 
 
@@ -119,8 +130,7 @@ def now() -> datetime:
 class SlideCatalogue:
     """Records of all tenants. Updates are serialised by a lock in Redis: API and worker both write."""
 
-    def __init__(self, store: SlideStore, redis: Redis, encoder_id: Callable[[float | None], str]) -> None:
-        """`encoder_id` names the served encoders for an override of µm/px."""
+    def __init__(self, store: SlideStore, redis: Redis, encoder_id: EncoderIds) -> None:
         self._store = store
         self._redis = redis
         self._encoder_id = encoder_id
@@ -134,13 +144,17 @@ class SlideCatalogue:
             filename=filename,
             size_bytes=size_bytes,
             created_at=now(),
-            encoder_id=self._encoder_id(None),
+            encoder_id=self._encoder_id(None, None),
         )
 
     def with_override(self, record: SlideRecord, mpp: float | None) -> SlideRecord:
         """The record with another µm/px, under the encoder id that goes with it."""
         override = {"mpp_override": mpp, "mpp": mpp or record.mpp}
         return self._under_served_encoder(record.model_copy(update=override))
+
+    def with_features(self, record: SlideRecord, features_sha256: str | None) -> SlideRecord:
+        """The record with attached features, or with None from its pixels again, under the encoder id for that."""
+        return self._under_served_encoder(record.model_copy(update={"features_sha256": features_sha256}))
 
     async def find(self, tenant: str, slide_id: str) -> SlideRecord | None:
         """The record, or None when this tenant has no such slide.
@@ -216,7 +230,9 @@ class SlideCatalogue:
 
     def _under_served_encoder(self, record: SlideRecord) -> SlideRecord:
         """What another model found out about the slide does not hold for the one that is served now."""
-        served = self._encoder_id(record.mpp_override)
+        # Features were made at some resolution already; what was said of the pixels' does not change them.
+        override = record.mpp_override if record.features_sha256 is None else None
+        served = self._encoder_id(override, record.features_sha256)
         if record.encoder_id == served:
             return record
         return record.model_copy(update={"encoder_id": served, "error": None, "tile_count": None})

@@ -11,6 +11,7 @@ import secrets
 import socket
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -100,7 +101,7 @@ def _encode_job(
     return EncodeJob(
         settings=settings,
         store=store,
-        slides=SlideCatalogue(store, redis, lambda mpp: encoder_id(model, mpp)),
+        slides=SlideCatalogue(store, redis, partial(encoder_id, model)),
         embeddings=EmbeddingCache(redis, store, settings.embedding_ttl_s, Metrics(CollectorRegistry())),
         progress=ProgressLog(redis, settings.event_ttl_s),
         metrics=metrics,

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from fakes import FakeEncode, sample_embedding
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from saq import Worker
@@ -17,7 +18,6 @@ from server.jobs import ENCODE, EncodeJobs, PrioritisedQueue
 from server.metrics import WorkerMetrics
 from server.parts import Parts
 from server.slides import SlideRecord
-from tests.fakes import FakeEncode, sample_embedding
 
 
 def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:

@@ -67,11 +67,12 @@ def metric(text: str, sample: str) -> float:
 
 
 @contextmanager
-def running_server(data_dir: Path, log: Path) -> Iterator[RunningServer]:
+def running_server(data_dir: Path, log: Path, model: str = "demo") -> Iterator[RunningServer]:
     """`eyepiece up` until the block ends; the block starts when it says that it is ready."""
     port = free_loopback_port()
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "server", "up", "--port", str(port), "--data-dir", str(data_dir)]
+    command += ["--model", model]
     with log.open("wb") as output, open(reading, "rb") as notifications:
         process = subprocess.Popen(
             [*command, "--notify-fd", str(writing)],
@@ -110,9 +111,7 @@ def wait_for_outcome(client: httpx.Client, slide_id: str) -> str:
 
 def ask(client: httpx.Client, slide_id: str, question: str, **options: Any) -> dict[str, Any]:
     """Ask without streaming; the body of the answer."""
-    answer = client.post(
-        f"/v1/slides/{slide_id}/questions", json={"question": question, "stream": False, **options}
-    )
+    answer = client.post(f"/v1/slides/{slide_id}/questions", json={"question": question, "stream": False, **options})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
     return body

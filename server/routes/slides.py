@@ -9,8 +9,9 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.access import Tenant
+from server.attach_features import attach_features
 from server.errors import InvalidRequest, NotFound
-from server.flow import delete_slide, enqueue, prepare_slide, show_slide, slide_status
+from server.flow import delete_slide, encode_again, prepare_slide, show_slide, slide_status
 from server.parts import Parts, WithParts
 from server.progress import Event, valid_event_id
 from server.slide_source import local_source
@@ -53,12 +54,19 @@ class EncodeRequest(BaseModel):
         None, ge=0.05, le=4.0, allow_inf_nan=False, description="µm per level-0 pixel, for slides without one."
     )
     priority: Priority = "routine"
+    source: Literal["pixels"] | None = Field(
+        None, description="`pixels`: encode the slide itself again and no longer the features that were attached to it."
+    )
 
 
 @router.post("", status_code=202, response_model=Slide, openapi_extra=_UPLOAD_BODY)
 async def upload_slide(request: Request, tenant: Tenant, parts: WithParts) -> Response:
     """Upload one slide as multipart/form-data with the field `file`; repeat the field for a slide of several files
-    (a DICOM series, MIRAX), whose names are then paths within the slide. 200 when this content is known already."""
+    (a DICOM series, MIRAX), whose names are then paths within the slide. 200 when this content is known already.
+
+    A file of precomputed features, recognised by its content, becomes a slide without pixels (vendor `features`):
+    HDF5 with `features` and `coords` as TRIDENT, CLAM and GET /v1/slides/{id}/features write it, or a .pt of tensors:
+    slide features, or a dictionary of `tile_embeds` and `coords`."""
     with parts.upload_slots.one():
         content_type = request.headers.get("content-type", "")
         try:
@@ -100,15 +108,11 @@ async def encode_slide(slide_id: str, wish: EncodeRequest, tenant: Tenant, parts
     """Encode the slide (again), e.g. with `mpp` for a slide that does not say its resolution."""
     record = await parts.slides.require(tenant, slide_id)
     _refuse_unknown_encoder(wish, record, parts)
+    _refuse_pixel_wishes(wish, record)
     changed = await parts.slides.update(record, lambda stored: _as_wished(stored, wish, parts))
     if changed is None:
         raise NotFound("The slide was deleted meanwhile.")
-    if changed.encoder_id != record.encoder_id:
-        await parts.jobs.cancel(record)
-    if await slide_status(changed, parts) != "ready":
-        await parts.progress.forget(tenant, slide_id)
-        await enqueue(changed, parts)
-    return _slide_response(await show_slide(changed, parts), 202)
+    return _slide_response(await encode_again(record, changed, parts), 202)
 
 
 @router.get("/{slide_id}/events", response_class=StreamingResponse)
@@ -134,6 +138,8 @@ async def get_thumbnail(
 ) -> Response:
     """A PNG of the tissue; never the label or the macro image."""
     record = await parts.slides.require(tenant, slide_id)
+    if not record.has_pixels:
+        raise NotFound("This slide was uploaded as features; there is no picture of it.")
     try:
         async with local_source(parts.store, record.paths, record.entry) as path:
             png = await parts.inspector.thumbnail_png(path, max_px)
@@ -149,9 +155,31 @@ async def get_features(slide_id: str, tenant: Tenant, parts: WithParts) -> Strea
     record = await parts.slides.require(tenant, slide_id)
     key = record.paths.features(record.encoder_id)
     if not await parts.store.exists(key):
+        if await parts.embeddings.exists(record):
+            raise NotFound("This slide was given as slide features; it has no tile features.")
         raise NotFound("This slide has no features yet; follow its events until it is ready.")
     headers = {"Content-Disposition": f'attachment; filename="{record.id}.h5"'}
     return StreamingResponse(parts.store.stream(key), media_type="application/x-hdf5", headers=headers)
+
+
+@router.put("/{slide_id}/features", response_model=Slide, responses={202: {"model": Slide}}, openapi_extra=_UPLOAD_BODY)
+async def put_features(slide_id: str, request: Request, tenant: Tenant, parts: WithParts) -> Response:
+    """Attach precomputed features, as POST /v1/slides takes them, to a slide: it is encoded from them instead of its
+    pixels, under an encoder id of its own. 200 when that is done already. `source: "pixels"` of POST
+    /v1/slides/{id}/encode goes back."""
+    record = await parts.slides.require(tenant, slide_id)
+    with parts.upload_slots.one():
+        content_type = request.headers.get("content-type", "")
+        changed = await attach_features(record, request.stream(), content_type, parts)
+    slide = await encode_again(record, changed, parts)
+    return _slide_response(slide, 200 if slide.status == "ready" else 202)
+
+
+def is_upload(method: str, path: str) -> bool:
+    """Whether a request's body is an upload, which has limits of its own."""
+    if method == "POST":
+        return path == router.prefix
+    return method == "PUT" and path.startswith(f"{router.prefix}/") and path.endswith("/features")
 
 
 def _slide_response(slide: Slide, status: int) -> JSONResponse:
@@ -164,9 +192,18 @@ def _refuse_unknown_encoder(wish: EncodeRequest, record: SlideRecord, parts: Par
         raise InvalidRequest(f"This server encodes with {parts.manifest.name}; leave `encoder` out or name that.")
 
 
+def _refuse_pixel_wishes(wish: EncodeRequest, record: SlideRecord) -> None:
+    if not record.has_pixels and (wish.mpp is not None or wish.source is not None):
+        raise InvalidRequest("This slide was uploaded as features; it has no pixels that `mpp` or `source` could mean.")
+    if record.features_sha256 is not None and wish.mpp is not None and wish.source is None:
+        raise InvalidRequest("This slide has features attached; `mpp` needs `source: pixels` beside it.")
+
+
 def _as_wished(stored: SlideRecord, wish: EncodeRequest, parts: Parts) -> SlideRecord:
     mpp = stored.mpp_override if wish.mpp is None else wish.mpp
     changed = parts.slides.with_override(stored, mpp)
+    if wish.source == "pixels":
+        changed = parts.slides.with_features(changed, None)
     return changed.model_copy(update={"priority": wish.priority, "error": None})
 
 

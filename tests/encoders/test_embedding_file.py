@@ -64,6 +64,7 @@ def test_other_files_are_damaged(data: bytes) -> None:
         {"slide_id": "../" * 20},
         {"encoder_id": "short"},
         {"tile_count": "0"},
+        {"tile_count": "-1", "mpp_source": "features"},
         {"tile_count": "many"},
         {"mpp_source": "guessed"},
         {"created_at": "yesterday"},

@@ -66,6 +66,12 @@ def test_each_override_is_its_own_encoder(demo_model: InstalledModel) -> None:
     assert len(ids) == 3
 
 
+def test_given_features_are_never_taken_for_the_slides_own(demo_model: InstalledModel) -> None:
+    ids = {encoder_id(demo_model), encoder_id(demo_model, None, "0" * 64), encoder_id(demo_model, None, "1" * 64)}
+
+    assert len(ids) == 3
+
+
 def test_naming_an_encoder_and_reading_its_files_loads_no_torch() -> None:
     script = "import sys, encoders.encoder_id, encoders.embedding_file, encoders.features_file; print(*sys.modules)"
 

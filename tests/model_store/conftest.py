@@ -4,13 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from toy_checkpoint import Toy, toy_manifest
 
 from encoders.expected_shapes import expected_shapes
 from model_store.convert import convert_model
 from model_store.installed import InstalledModel, open_model
 from model_store.manifest import packaged_manifest_text
 from model_store.sha256sums import write_sums
-from tests.model_store.toy_checkpoint import Toy, toy_manifest
 
 FILES = (
     "tile_encoder/model.safetensors",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from toy_checkpoint import INV_FREQ, TOWER, Toy, toy_manifest
 
 from encoders.expected_shapes import expected_shapes
 from encoders.pipeline import load_encoders
@@ -17,7 +18,6 @@ from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.manifest import Dtype, Manifest
 from model_store.write_safetensors import TORCH_DTYPES
-from tests.model_store.toy_checkpoint import INV_FREQ, TOWER, Toy, toy_manifest
 
 LAYOUTS = ("merged", "lora", "projector")
 Q = "model.layers.0.self_attn.q_proj.weight"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_checkpoint import Toy, toy_manifest
 
 from encoders.expected_shapes import expected_shapes
 from model_store.convert import convert_model
@@ -17,7 +18,6 @@ from model_store.fetch import fetch_model
 from model_store.fetch_from_hub import HubOrigin
 from model_store.fetch_from_store import StoreOrigin
 from model_store.manifest import Manifest
-from tests.model_store.toy_checkpoint import Toy, toy_manifest
 
 COMMIT = "c" * 40
 

@@ -1,12 +1,13 @@
 """An installed model opens only when it is whole, and is verified file by file."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 
 from model_store.errors import ModelError
-from model_store.installed import open_model, verify_digests
+from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.sha256sums import file_digest, write_sums
 
 
@@ -77,3 +78,14 @@ def test_errors_never_show_where_models_are_kept(models_dir: Path) -> None:
     with pytest.raises(ModelError) as caught:
         open_model(models_dir, "demo")
     assert str(models_dir) not in caught.value.detail
+
+
+def test_the_language_models_digest_covers_every_file_of_its_folder(converted_toy: InstalledModel) -> None:
+    changed = {
+        path: dataclasses.replace(converted_toy, digests={**converted_toy.digests, path: "0" * 64}).llm_digest
+        for path in converted_toy.digests
+    }
+
+    touched = {path for path, digest in changed.items() if digest != converted_toy.llm_digest}
+    assert touched == {path for path in converted_toy.digests if path.startswith("llm/")}
+    assert len(set(changed.values())) == len(touched) + 1

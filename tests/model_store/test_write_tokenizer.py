@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
+from toy_checkpoint import Toy, toy_manifest
+from vllm_server import VLLM_PYTHON
 
 from model_store.errors import ModelError
 from model_store.write_tokenizer import write_tokenizer
-from tests.model_store.toy_checkpoint import Toy, toy_manifest
-from tests.vllm_server import VLLM_PYTHON
 
 TRAIN = """
 import sys, sentencepiece

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api_parts import client_of
+from fakes import FakeVllm
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -20,8 +22,6 @@ from server.readiness import Readiness
 from server.redis_client import connect_redis
 from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
 from server.settings import Settings
-from tests.api_parts import client_of
-from tests.fakes import FakeVllm
 
 
 def pytest_configure(config: pytest.Config) -> None:

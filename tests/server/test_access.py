@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from api_parts import client_of
 from fastapi import FastAPI
 
 from server.auth import create_key
-from tests.api_parts import client_of
 
 WHO = "/v1/models"
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fakes import SLIDE_ROWS, SLIDE_WIDTH, FakeVllm, sample_embedding, slide_parts, sse, token_chunk, usage
 
 from encoders.embedding_file import to_bytes
 from server.ask import (
@@ -30,7 +31,6 @@ from server.errors import (
     SlideLost,
 )
 from server.redis_server import free_loopback_port
-from tests.fakes import SLIDE_ROWS, SLIDE_WIDTH, FakeVllm, sample_embedding, slide_parts, sse, token_chunk, usage
 
 SLIDE, ENCODER = "ab" * 32, "e" * 16
 INPUTS = SlideInputs("digest", "secret")

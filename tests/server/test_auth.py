@@ -5,12 +5,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from api_parts import until
 
 from server.auth import KeyRing, create_key, list_keys, revoke_key
 from server.errors import InvalidRequest, StorageUnavailable, Unauthorized
 from server.slide_store import SlideStore
 from server.slides import now
-from tests.api_parts import until
 
 
 @pytest.fixture

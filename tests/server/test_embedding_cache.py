@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from api_parts import until
+from fakes import sample_embedding
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
@@ -17,8 +19,6 @@ from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord
-from tests.api_parts import until
-from tests.fakes import sample_embedding
 
 ENCODER = "e" * 16
 
@@ -52,7 +52,7 @@ def cache(redis: Redis, store: CountingStore, metrics: Metrics) -> EmbeddingCach
 
 @pytest.fixture
 def record(redis: Redis, store: CountingStore) -> SlideRecord:
-    return SlideCatalogue(store, redis, lambda _: ENCODER).new_record("a", "0" * 64, "x.svs", 5)
+    return SlideCatalogue(store, redis, lambda mpp, features: ENCODER).new_record("a", "0" * 64, "x.svs", 5)
 
 
 @pytest.fixture

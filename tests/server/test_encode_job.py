@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_parts import running_worker, until
+from fakes import FakeEncode, sample_embedding
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from saq import Job
@@ -23,8 +25,6 @@ from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord
-from tests.api_parts import running_worker, until
-from tests.fakes import FakeEncode, sample_embedding
 
 ENCODER = "e" * 16
 TENANT, SLIDE = "default", "ab" * 32
@@ -65,7 +65,9 @@ def make_job(settings: Settings, store: JournalStore, redis: Redis, encode: Fake
         return EncodeJob(
             settings=settings,
             store=store,
-            slides=SlideCatalogue(store, redis, lambda mpp: ENCODER if mpp is None else "f" * 16),
+            slides=SlideCatalogue(
+                store, redis, lambda mpp, features: ENCODER if mpp is None and features is None else "f" * 16
+            ),
             embeddings=EmbeddingCache(client, store, 60, Metrics(CollectorRegistry())),
             progress=ProgressLog(client, 60),
             metrics=WorkerMetrics(CollectorRegistry()),
@@ -342,7 +344,7 @@ async def test_an_encode_is_not_lost_when_redis_is_away_at_its_end(
     job: EncodeJob, make_job: MakeJob, jobs: EncodeJobs, encode: FakeEncode, settings_without_redis: Settings
 ) -> None:
     away = connect_redis(settings_without_redis)
-    unlucky = dataclasses.replace(make_job(away), slides=SlideCatalogue(job.store, away, lambda _: ENCODER))
+    unlucky = dataclasses.replace(make_job(away), slides=SlideCatalogue(job.store, away, lambda mpp, features: ENCODER))
     record = await uploaded(job)
     await jobs.enqueue(record)
     message = await taken(jobs)

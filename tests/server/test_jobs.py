@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_parts import running_worker, until
 from redis.asyncio import Redis
 from saq import Job, Status
 
@@ -16,7 +17,6 @@ from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
 from server.slides import Priority, SlideCatalogue, SlideRecord
-from tests.api_parts import running_worker, until
 
 LONG_AGO_MS = 10**7
 
@@ -28,7 +28,9 @@ def jobs(redis: Redis, settings: Settings) -> EncodeJobs:
 
 @pytest.fixture
 def record_of(tmp_path: Path, redis: Redis) -> Callable[..., SlideRecord]:
-    catalogue = SlideCatalogue(SlideStore(str(tmp_path / "store"), tmp_path), redis, lambda mpp: f"{mpp or 0:016.3f}")
+    catalogue = SlideCatalogue(
+        SlideStore(str(tmp_path / "store"), tmp_path), redis, lambda mpp, features: f"{mpp or 0:016.3f}"
+    )
 
     def make(name: str = "a", tenant: str = "default", priority: Priority = "routine") -> SlideRecord:
         record = catalogue.new_record(tenant, name.encode().hex().ljust(64, "0"), "x.svs", 5)

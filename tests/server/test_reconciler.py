@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from api_parts import stored_slide
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from saq import Status
@@ -13,7 +14,6 @@ from server.parts import Parts
 from server.progress import Event
 from server.reconciler import GAVE_UP, Reconciler
 from server.slides import SlideError, SlideRecord
-from tests.api_parts import stored_slide
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from api_parts import stored_slide, until
+from fakes import FakeVllm
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from starlette.requests import ClientDisconnect
@@ -19,8 +21,6 @@ from server.parts import Parts
 from server.progress import Event
 from server.slides import SlideRecord
 from server.stream import errors_as_events, sse_response
-from tests.api_parts import stored_slide, until
-from tests.fakes import FakeVllm
 
 CHAT = "/v1/chat/completions"
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
+from api_parts import client_of, stored_slide
 from fastapi import FastAPI
 
 from server.auth import create_key
 from server.parts import Parts
 from server.progress import Event
-from tests.api_parts import client_of, stored_slide
 
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 # Routes that name no object of a tenant; each has a test of its own below.
@@ -36,6 +36,7 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/slides/{slide_id}/events"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/features"): lambda ids: None,
+    ("PUT", "/v1/slides/{slide_id}/features"): lambda ids: {},  # no form: refused, but only when the slide is one's own
     ("POST", "/v1/slides/{slide_id}/questions"): lambda ids: {
         "question": "Why?",
         "conversation_id": ids.conversation,

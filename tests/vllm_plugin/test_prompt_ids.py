@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import FakeVllm
+from toy_checkpoint import Toy, llama_tensors, toy_manifest
+from vllm_requests import npy, slide_tokens
 from vllm_server import VllmServer, running_vllm
 
 from model_store.convert_llm import convert_llm
@@ -22,9 +25,6 @@ from server.ask import LanguageModel, Sampling, SlideInput, SlideInputs
 from server.conversations import Conversation, Turn
 from server.questions import conversation_messages, question_text
 from server.slides import now
-from tests.fakes import FakeVllm
-from tests.model_store.toy_checkpoint import Toy, llama_tensors, toy_manifest
-from tests.vllm_requests import npy, slide_tokens
 
 pytestmark = pytest.mark.vllm
 

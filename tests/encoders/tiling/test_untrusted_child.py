@@ -1,12 +1,11 @@
 """Children that lie: whatever they send, the parent raises ReaderDied, keeps its memory, and lives."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from lying_child import frame, lying_command
 
 from encoders.errors import NoTissue, ReaderDied
 from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
@@ -23,22 +22,7 @@ OPENED = {
     "degraded": [],
 }
 PLANNED = {"reply": "planned", "level": 0, "read_px": 256, "tile_px_level0": 256.0, "tile_count": 2}
-# Answers each request with the next raw frame, then waits to be killed.
-LIAR = """
-import os, struct, sys
-for frame in {frames!r}:
-    head = os.read(0, 8)
-    os.read(0, struct.unpack(">II", head)[0])
-    while frame:
-        frame = frame[os.write(1, frame):]
-os.read(0, {waits})
-"""
 Liar = Callable[..., ReaderProcess]
-
-
-def frame(header: dict[str, Any] | bytes, body: bytes = b"") -> bytes:
-    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return len(raw).to_bytes(4) + len(body).to_bytes(4) + raw + body
 
 
 def coords(*corners: tuple[int, int]) -> bytes:
@@ -48,9 +32,7 @@ def coords(*corners: tuple[int, int]) -> bytes:
 @pytest.fixture
 def liar(tmp_path: Path) -> Liar:
     def with_frames(*frames: bytes, waits: bool = True) -> ReaderProcess:
-        script = tmp_path / "liar.py"  # too long for a command line
-        script.write_text(LIAR.format(frames=frames, waits=int(waits)))
-        return ReaderProcess(Path("unread"), LIMITS, command=[sys.executable, str(script)])
+        return ReaderProcess(Path("unread"), LIMITS, command=lying_command(tmp_path, *frames, waits=waits))
 
     return with_frames
 

@@ -7,12 +7,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from api_parts import client_of, stored_slide
+from fakes import SLIDE_ROWS, FakeVllm, sse, token_chunk, usage
 from fastapi import FastAPI
 
 from server.parts import Parts
 from server.slides import SlideRecord
-from tests.api_parts import client_of, stored_slide
-from tests.fakes import SLIDE_ROWS, FakeVllm, sse, token_chunk, usage
 
 PATH = "/v1/chat/completions"
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from api_parts import client_of, encode_job, events_of, problem_of, running_worker, stored_slide, upload
+from fakes import FakeEncode
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -13,8 +15,6 @@ from server.parts import Parts
 from server.progress import Event
 from server.redis_server import free_loopback_port
 from server.slides import SlideError
-from tests.api_parts import client_of, encode_job, events_of, problem_of, running_worker, stored_slide, upload
-from tests.fakes import FakeEncode
 
 
 async def test_a_slide_goes_from_upload_to_ready(client: httpx.AsyncClient, parts: Parts, sample_slide: bytes) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+from api_parts import client_of, stored_slide
+from fakes import FakeVllm
 from fastapi import FastAPI
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -12,8 +14,6 @@ from structlog.testing import capture_logs
 from server.parts import Parts
 from server.readiness import Readiness
 from server.redis_server import free_loopback_port
-from tests.api_parts import client_of, stored_slide
-from tests.fakes import FakeVllm
 
 
 async def test_the_process_is_alive_before_it_is_ready(client: httpx.AsyncClient) -> None:

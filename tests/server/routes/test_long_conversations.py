@@ -3,11 +3,11 @@
 import httpx
 import orjson
 import pytest
+from api_parts import events_of, stored_slide
+from fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk, usage
 
 from server.parts import Parts
 from server.slides import SlideRecord
-from tests.api_parts import events_of, stored_slide
-from tests.fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk, usage
 
 HEADER = "X-Turns-Left-Out"
 # vLLM's own words, shortened.
@@ -88,8 +88,8 @@ async def test_room_for_the_answer_is_kept_without_asking_vllm(
     answer = await ask(client, ready, "Three?", **more)
     roomy = await ask(client, ready, "Three?", **more, max_tokens=2048)
 
-    assert (HEADER in answer.headers, roomy.headers[HEADER]) == (False, "2")
-    assert [len(body["messages"]) for body in vllm.bodies[before:]] == [5, 3]
+    assert (HEADER in answer.headers, roomy.headers[HEADER]) == (False, "1")
+    assert [len(body["messages"]) for body in vllm.bodies[before:]] == [5, 5]
 
 
 async def test_a_question_that_fits_with_no_turn_at_all_is_refused(

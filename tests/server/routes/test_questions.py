@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
+from api_parts import client_of, events_of, stored_slide, until
+from fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk, usage
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -13,8 +15,6 @@ from redis.asyncio import Redis
 from server.parts import Parts
 from server.redis_server import free_loopback_port
 from server.slides import SlideError, SlideRecord
-from tests.api_parts import client_of, events_of, stored_slide, until
-from tests.fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk, usage
 
 DONE_FIELDS = {"answer", "conversation_id", "usage", "timing", "model", "encoder_id", "notice"}
 SURROGATE = b'{"question": "\\ud800"}'

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from api_parts import client_of, encode_job, problem_of, running_worker, stored_slide, until, upload
+from fakes import FakeEncode
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
@@ -14,8 +16,6 @@ from server.parts import Parts
 from server.progress import Event
 from server.redis_server import free_loopback_port
 from server.slides import SlideRecord
-from tests.api_parts import client_of, encode_job, problem_of, running_worker, stored_slide, until, upload
-from tests.fakes import FakeEncode
 
 UNKNOWN = "0" * 64
 

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from api_parts import client_of, problem_of, upload
 from fastapi import FastAPI
 from pydantic import SecretStr
 
 from server.parts import Parts
 from server.redis_server import free_loopback_port
-from tests.api_parts import client_of, problem_of, upload
 
 SLIDE_FIELDS = {
     "id",

@@ -1,0 +1,52 @@
+"""Precomputed features for a slide that is there already: received like a slide, kept beside it, encoded instead."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+
+from encoders.errors import UnsupportedFormat
+from encoders.precomputed.features_kind import features_kind
+from server.errors import InvalidRequest, NotFound
+from server.parts import Parts
+from server.slide_source import SourceFile
+from server.slides import SlideRecord
+from server.upload import ReceivedSlide, UploadLimits, receive_slide
+
+
+async def attach_features(
+    record: SlideRecord, body: AsyncIterator[bytes], content_type: str, parts: Parts
+) -> SlideRecord:
+    """Receive a features file and make the record name it; the same file again changes nothing but a failure.
+
+    Raises:
+        InvalidRequest: more than one file, or a slide that is made of features itself.
+        UnsupportedFormat: not a features file, by its first bytes.
+        NotFound: the slide was deleted meanwhile.
+    """
+    if not record.has_pixels:
+        raise InvalidRequest("This slide was uploaded as features; upload other features as a slide of their own.")
+    await parts.jobs.require_room(record.tenant)
+    limits = UploadLimits(parts.settings.max_upload_bytes, parts.settings.disk_reserve_bytes)
+    received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
+    try:
+        file = _features_file(received)
+        await parts.store.publish_file(file.path, record.paths.given_features(file.sha256))
+    finally:
+        await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
+
+    def attached(stored: SlideRecord) -> SlideRecord:
+        return parts.slides.with_features(stored, file.sha256).model_copy(update={"error": None})
+
+    changed = await parts.slides.update(record, attached)
+    if changed is None:
+        await parts.slides.remove_orphan(record.tenant, record.id)
+        raise NotFound("The slide was deleted meanwhile.")
+    return changed
+
+
+def _features_file(received: ReceivedSlide) -> SourceFile:
+    if len(received.files) != 1:
+        raise InvalidRequest("Send one features file in the field `file`.")
+    if features_kind(received.files[0].path) is None:
+        raise UnsupportedFormat("The file is neither HDF5 nor what torch.save writes since 1.6; send one of these.")
+    return received.files[0]

@@ -1,0 +1,97 @@
+"""From a features file to an embedding: the same numbers as from the pixels that made it."""
+
+import threading
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from features_files import COORDS, TRIDENT_ATTRIBUTES, tile_features, write_hdf5, write_torch
+
+from encoders.embedding_file import from_bytes, to_bytes
+from encoders.encoder_id import encoder_id
+from encoders.features_file import StoredFacts, read_facts, read_features
+from encoders.pipeline import Encoders, encode_slide, load_encoders
+from encoders.tiling.reader_limits import ReaderLimits
+from encoders.types import SlideEmbedding, SlideFile, Stage
+from model_store.installed import InstalledModel
+
+SLIDE_ID = "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def encoders(demo_model: InstalledModel) -> Encoders:
+    return load_encoders(demo_model, "cpu")
+
+
+def encode(path: Path, encoders: Encoders, features_path: Path, sha256: str | None = None) -> SlideEmbedding:
+    stages: list[Stage] = []
+    embedding = encode_slide(
+        SlideFile(SLIDE_ID, path, sha256),
+        encoders,
+        mpp_override=None,
+        limits=ReaderLimits(),
+        features_path=features_path,
+        on_progress=lambda stage, done, total: stages.append(stage),
+        cancelled=threading.Event(),
+    )
+    assert "encode_tiles" not in stages or sha256 is None
+    return embedding
+
+
+def test_a_slides_own_features_give_its_own_embedding(tmp_path: Path, encoders: Encoders, sample_slide: Path) -> None:
+    from_pixels = encode(sample_slide, encoders, tmp_path / "a.h5")
+
+    from_features = encode(tmp_path / "a.h5", encoders, tmp_path / "b.h5")
+
+    assert np.array_equal(from_features.tensors["slide_tokens"], from_pixels.tensors["slide_tokens"])
+    assert from_features.tile_count == from_pixels.tile_count
+    assert (from_features.mpp_source, from_pixels.mpp_source) == ("features", "property")
+    first, second = read_features(tmp_path / "a.h5"), read_features(tmp_path / "b.h5")
+    assert np.array_equal(first.features, second.features)
+    assert {**vars(first.plan), "coords": None} == {**vars(second.plan), "coords": None}
+
+
+def test_the_order_of_the_rows_in_the_file_does_not_matter(tmp_path: Path, encoders: Encoders) -> None:
+    shuffled = write_hdf5(tmp_path / "a.h5", **TRIDENT_ATTRIBUTES)
+    order = np.lexsort((COORDS[:, 0], COORDS[:, 1]))
+    ordered = write_hdf5(tmp_path / "b.h5", tile_features()[order], COORDS[order], **TRIDENT_ATTRIBUTES)
+
+    tokens = [
+        encode(path, encoders, tmp_path / f"{path.stem}-out.h5").tensors["slide_tokens"] for path in (shuffled, ordered)
+    ]
+
+    assert np.array_equal(*tokens)
+
+
+def test_what_tridents_file_says_is_kept_and_nothing_else(tmp_path: Path, encoders: Encoders) -> None:
+    path = write_hdf5(tmp_path / "a.h5", **TRIDENT_ATTRIBUTES)
+
+    embedding = encode(path, encoders, tmp_path / "out.h5")
+
+    assert embedding.tile_count == 4
+    assert read_facts(tmp_path / "out.h5") == StoredFacts(2048, 1536, None, None)
+    with h5py.File(tmp_path / "out.h5", "r") as file:
+        assert set(file["coords"].attrs) == set(TRIDENT_ATTRIBUTES) - {"name", "savetodir"}
+        assert set(file.attrs) == {"width", "height"}
+    assert b"TCGA-XX" not in (tmp_path / "out.h5").read_bytes()
+
+
+def test_attached_features_have_an_id_of_their_own(tmp_path: Path, encoders: Encoders) -> None:
+    path = write_hdf5(tmp_path / "a.h5", **TRIDENT_ATTRIBUTES)
+
+    attached = encode(path, encoders, tmp_path / "out.h5", "cd" * 32)
+
+    assert attached.encoder_id == encoder_id(encoders.model, None, "cd" * 32) != encoder_id(encoders.model)
+
+
+def test_slide_features_become_the_embedding_without_a_features_file(tmp_path: Path, encoders: Encoders) -> None:
+    tokens = torch.randn(1, 32, 96).half()
+
+    embedding = encode(write_torch(tmp_path / "a.pt", tokens), encoders, tmp_path / "out.h5")
+
+    assert np.array_equal(embedding.tensors["slide_tokens"], tokens[0].numpy())
+    assert embedding.tile_count == 0
+    assert from_bytes(to_bytes(embedding)).mpp_source == "features"
+    assert not (tmp_path / "out.h5").exists()
