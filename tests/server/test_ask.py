@@ -221,7 +221,7 @@ GOOD = sse(token_chunk("x", slide_tokens=SLIDE_ROWS), done=False)
 @pytest.mark.parametrize(
     "pieces",
     [
-        [*GOOD, b'data: {"error": {"message": "EngineDeadError: /root/patient", "code": 500}}\n\n'],
+        [*GOOD, b'data: {"error": {"message": "EngineDeadError: /archive/patient", "code": 500}}\n\n'],
         [*GOOD],
         [*GOOD, b"data: [DO"],
         [],

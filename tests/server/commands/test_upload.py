@@ -121,3 +121,10 @@ def test_what_is_no_file_is_refused_before_anything_is_sent(tmp_path: Path, name
 
     assert caught.value.exit_code == ExitCode.USAGE
     assert server.asked == []
+
+
+def test_features_that_say_nothing_of_the_slide_are_described_without_it(path: Path) -> None:
+    unknown = {"status": "ready", "vendor": "features", "width": None, "height": None, "mpp": None}
+    slide = upload_and_wait(client_of(SlideServer({}, {**unknown, "tile_count": None})), UploadWish(path), quiet())
+
+    assert describe_slide(slide).startswith("ready: slide.tiff, features, no tiles\n")

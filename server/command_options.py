@@ -1,0 +1,53 @@
+"""What several commands take, and how it becomes settings."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from server.commands.outcome import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of all local state.", show_default="EYEPIECE_DATA_DIR or ./data")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="EYEPIECE_HOST or 127.0.0.1")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Port to listen on.", show_default="EYEPIECE_PORT or 8000"),
+]
+Model = Annotated[str | None, typer.Option(help="Name of the model to serve.", show_default="EYEPIECE_MODEL or demo")]
+Url = Annotated[str, typer.Option(envvar="EYEPIECE_URL", help="The server.")]
+Key = Annotated[
+    str,
+    typer.Option(
+        envvar="EYEPIECE_API_KEY",
+        help="API key; better in the variable, where other users cannot read it.",
+        show_default=False,
+    ),
+]
+ModelName = Annotated[str, typer.Argument(help="As `eyepiece models list` shows it.")]
+EncoderDevice = Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")]
+ManifestFile = Annotated[Path | None, typer.Option(help="A manifest of your own instead of the packaged one.")]
+Downloads = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the published files.", show_default="DATA_DIR/downloads/NAME"),
+]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def settings_from(**given: Any) -> "Settings":
+    """The settings of the environment, with what the command line says in their place."""
+    from pydantic import ValidationError
+
+    from server.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "EYEPIECE_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise CommandError(f"The setting {name} is wrong: {first['msg']}.", ExitCode.USAGE) from error
