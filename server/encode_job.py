@@ -135,12 +135,22 @@ class EncodeJob:
             cached = await self.embeddings.find(record)
             tile_count = cached.embedding.tile_count if cached else None
         result = {"tile_count": tile_count or None, "error": None, **await self._stated_facts(record)}
-        if await self.slides.update(record, lambda stored: stored.model_copy(update=result)) is None:
+        changed = await self._note(record, result)
+        if changed is None:
             # Deleted meanwhile, perhaps before our files came. Uploaded again meanwhile: then they are right.
             if await self.slides.remove_orphan(record.tenant, record.id):
                 await self.embeddings.forget(record.tenant, record.id)
-            return
-        await self.progress.append(record.tenant, record.id, Event("ready", {}))
+        elif changed.encoder_id == record.encoder_id:
+            await self.progress.append(record.tenant, record.id, Event("ready", {}))
+
+    async def _note(self, record: SlideRecord, result: dict[str, Any]) -> SlideRecord | None:
+        """Write the result into the record, unless another µm/px or source was asked for meanwhile: then it is the
+        result of a run that nobody waits for any more. None when the slide was deleted."""
+
+        def noted(stored: SlideRecord) -> SlideRecord:
+            return stored.model_copy(update=result) if stored.encoder_id == record.encoder_id else stored
+
+        return await self.slides.update(record, noted)
 
     async def _stated_facts(self, record: SlideRecord) -> dict[str, Any]:
         """What uploaded features say of the slide that they were made from; of any other slide the upload told it."""
@@ -154,8 +164,8 @@ class EncodeJob:
 
     async def _fail(self, record: SlideRecord, error: EyepieceError) -> None:
         failure = Failure(code=error.code, detail=error.detail)
-        changed = await self.slides.update(record, lambda stored: stored.model_copy(update={"error": failure}))
-        if changed is not None:
+        changed = await self._note(record, {"error": failure})
+        if changed is not None and changed.encoder_id == record.encoder_id:
             await self.progress.append(record.tenant, record.id, Event("failed", failure.model_dump()))
 
     async def _try_again(self, job: Job, record: SlideRecord, error: Exception) -> str:

@@ -310,6 +310,22 @@ async def test_a_slide_uploaded_again_meanwhile_is_not_touched_by_the_old_job(
     assert await job.store.get(new.paths.source) == b"bytes"
 
 
+@pytest.mark.parametrize("error", [None, NoTissue("Nothing to encode.")])
+async def test_a_run_that_nobody_waits_for_any_more_says_nothing(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode, error: NoTissue | None
+) -> None:
+    record = await uploaded(job)
+    running = await held(job, jobs, encode, record)
+    wished = await job.slides.update(record, lambda stored: job.slides.with_override(stored, 0.25))
+
+    encode.error = error
+    encode.release.set()
+    await running
+
+    assert await job.slides.require(TENANT, SLIDE) == wished
+    assert {"ready", "failed"}.isdisjoint(await names(job))
+
+
 async def test_a_job_for_another_encoder_is_left_to_another_worker(job: EncodeJob, encode: FakeEncode) -> None:
     record = await uploaded(job)
     message = Job(function="encode_slide", kwargs=arguments(record) | {"encoder_id": "d" * 16})
