@@ -164,6 +164,7 @@ class PrioritisedQueue(RedisQueue):
         routine = jobs.queues["routine"]
         super().__init__(routine.redis, name=routine.name)
         self._urgent = jobs.queues["urgent"]
+        self._claimed: dict[str, set[str]] = {routine.name: set(), self._urgent.name: set()}
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 - SAQ's
         """The next job, or None after a short wait, so that an urgent one never waits behind an empty queue.
@@ -203,8 +204,20 @@ class PrioritisedQueue(RedisQueue):
         return await self._urgent.schedule(lock) + await super().schedule(lock)
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        """Redeliver the jobs of dead workers in both queues."""
-        return await self._urgent.sweep(lock, abort) + await super().sweep(lock, abort)
+        """Redeliver the jobs of dead workers in both queues.
+
+        A job that a worker takes at this moment is in the active list and not active yet; SAQ would start it twice
+        (tobymao/saq#277). So a queue with a job that is in this state for the first time is left to the next round.
+        """
+        swept = [] if await self._is_being_claimed(self._urgent) else await self._urgent.sweep(lock, abort)
+        return swept if await self._is_being_claimed(self) else swept + await super().sweep(lock, abort)
+
+    async def _is_being_claimed(self, queue: RedisQueue) -> bool:
+        active: Any = await queue.redis.lrange(queue.namespace("active"), 0, -1)
+        found = await queue.jobs(queue.job_key_from_id(job_id.decode()) for job_id in active) if active else []
+        claimed = {job.id for job in found if job is not None and job.status == Status.QUEUED}
+        seen, self._claimed[queue.name] = self._claimed[queue.name], claimed
+        return bool(claimed - seen)
 
 
 def _job_key(record: SlideRecord, priority: Priority) -> str:

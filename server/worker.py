@@ -19,8 +19,6 @@ import torch
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from saq import Worker
-from saq.types import Context
 
 from encoders.encoder_id import encoder_id
 from encoders.pipeline import Encoders, encode_slide, load_encoders
@@ -28,7 +26,8 @@ from encoders.types import SlideEmbedding, SlideFile
 from model_store.installed import InstalledModel, open_model
 from server.embedding_cache import EmbeddingCache
 from server.encode_job import EncodeJob, OnProgress
-from server.jobs import ENCODE, EncodeJobs, PrioritisedQueue
+from server.encode_worker import encode_worker
+from server.jobs import EncodeJobs
 from server.logs import configure_logs
 from server.metrics import Metrics, WorkerMetrics
 from server.progress import ProgressLog
@@ -62,15 +61,8 @@ async def _work(
     redis = connect_redis(settings)
     jobs = EncodeJobs(redis, settings)
     encode_job = _encode_job(settings, model, encoders, metrics, redis)
-    worker: Worker[Context] = Worker(
-        PrioritisedQueue(jobs),
-        [(ENCODE, encode_job.run)],  # type: ignore[list-item]  # SAQ types job arguments as *Any
-        concurrency=1,
-        timers={"schedule": 1, "worker_info": 3600, "sweep": settings.job_sweep_s, "abort": 1},
-        cancellation_hard_deadline_s=20.0,
-    )
     async with _announced(redis, health):
-        await worker.start()
+        await encode_worker(jobs, encode_job.run, settings.job_sweep_s).start()
     await redis.aclose()
 
 

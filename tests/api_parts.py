@@ -10,11 +10,11 @@ import httpx
 from fakes import FakeEncode, sample_embedding
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
-from saq import Worker
 
 from encoders.embedding_file import to_bytes
 from server.encode_job import EncodeJob
-from server.jobs import ENCODE, EncodeJobs, PrioritisedQueue
+from server.encode_worker import encode_worker
+from server.jobs import EncodeJobs
 from server.metrics import WorkerMetrics
 from server.parts import Parts
 from server.slides import SlideRecord
@@ -48,13 +48,7 @@ async def stored_slide(
 @asynccontextmanager
 async def running_worker(jobs: EncodeJobs, run: Callable[..., Awaitable[str]]) -> AsyncIterator[None]:
     """A real worker as server.worker starts it, with `run` for an encode, that looks for cancelled jobs more often."""
-    worker = Worker(
-        PrioritisedQueue(jobs),
-        [(ENCODE, run)],
-        concurrency=1,
-        timers={"schedule": 1, "worker_info": 3600, "sweep": 1, "abort": 0.05},
-        cancellation_hard_deadline_s=20.0,
-    )
+    worker = encode_worker(jobs, run, sweep_every_s=1, abort_every_s=0.05)
     working = asyncio.create_task(worker.start())
     try:
         yield

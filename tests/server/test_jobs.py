@@ -316,3 +316,25 @@ async def test_the_job_says_what_to_encode_and_no_more(jobs: EncodeJobs, record_
 
     assert record.id.encode() in stored
     assert record.filename.encode() not in stored
+
+
+@pytest.mark.parametrize("priority", ["routine", "urgent"])
+async def test_a_job_that_is_being_claimed_is_no_lost_one_until_it_stays_so(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis, priority: Priority
+) -> None:
+    record = record_of(priority=priority)
+    await jobs.enqueue(record)
+    queue = PrioritisedQueue(jobs)
+    claimed = await queue.dequeue()  # and its worker dies before it says that it runs
+    assert claimed is not None
+
+    first = await queue.sweep(1, abort=0.01)
+    waiting_after_first = await jobs.queues[priority].count("queued")
+    await redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep")
+    second = await queue.sweep(1, abort=0.01)
+
+    assert (first, waiting_after_first) == ([], 0)
+    assert second == [claimed.id]
+    job = await jobs.find(record)
+    assert job is not None
+    assert job.status == Status.QUEUED
