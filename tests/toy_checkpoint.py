@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from encoders.expected_shapes import expected_shapes
 from model_store.manifest import Manifest, packaged_manifest
-from training.demo_tokenizer import PLACEHOLDER, train_tokenizer, write_tokenizer
+from training.demo_tokenizer import PLACEHOLDER, train_tokenizer
 
 HIDDEN, LAYERS, HEADS, INNER = 64, 2, 2, 96  # a head of 32: vLLM on CPU has no smaller one
 RANK, ALPHA = 4, 8
@@ -206,13 +205,3 @@ class Toy:
             weight_map |= dict.fromkeys(mine, file)
         self.write_json(f"{part}/pytorch_model.bin.index.json", {"metadata": {}, "weight_map": weight_map})
         return None
-
-
-def original_folder(toy: Toy, folder: Path) -> Path:
-    """The merged tensors as the toy made them, never converted, in the layout that reference_answer.py reads."""
-    folder.mkdir()
-    save_file(toy.final, folder / "model.safetensors")
-    config = {"mm_hidden_size": toy.config["mm_hidden_size"], "text_config": {**toy.config, "model_type": "llama"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    write_tokenizer(toy.tokenizer, folder)
-    return folder
