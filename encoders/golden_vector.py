@@ -19,7 +19,8 @@ from safetensors.numpy import save
 from encoders.pipeline import choose_device
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.encode import TileEncoder
-from encoders.types import TileFeatures, TilePlan
+from encoders.tiling.plan_tiles import plan_at_target
+from encoders.types import TileFeatures
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model
 from model_store.manifest import Dtype, Manifest, TilingSpec
@@ -86,7 +87,7 @@ def _computed(model: InstalledModel, given: Arrays, device: str) -> Arrays:
     features = tiles.encode(given["tile_pixels"].astype(np.uint8, copy=False))
     del tiles
     slide = SlideEncoder(manifest.slide_encoder, model.slide_encoder_weights, where)
-    plan = _plan(manifest.tiling, given["slide_coords"].astype(np.int64, copy=False))
+    plan = plan_at_target(manifest.tiling, given["slide_coords"].astype(np.int64, copy=False))
     tokens = slide.encode(TileFeatures(plan, given["slide_features"].astype(np.float32, copy=False)))
     return {"tile_features": features, "slide_tokens": tokens.astype(np.float32)}
 
@@ -130,21 +131,3 @@ def _require_fit(arrays: Arrays, manifest: Manifest) -> None:
 
 def _difference(computed: NDArray[np.generic], recorded: NDArray[np.generic]) -> float:
     return float(np.abs(computed.astype(np.float64) - recorded.astype(np.float64)).max())
-
-
-def _plan(tiling: TilingSpec, coords: NDArray[np.int64]) -> TilePlan:
-    """Tiles at the target resolution on level 0 of a slide that just holds them."""
-    side = tiling.tile_px
-    return TilePlan(
-        width=int(coords[:, 0].max()) + side,
-        height=int(coords[:, 1].max()) + side,
-        mpp=tiling.target_mpp,
-        mpp_source="property",
-        objective_power=None,
-        target_mpp=tiling.target_mpp,
-        tile_px=side,
-        tile_px_level0=side,
-        level=0,
-        read_px=side,
-        coords=coords,
-    )

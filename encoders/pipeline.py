@@ -18,6 +18,7 @@ from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenTiles
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.encode import TileEncoder
+from encoders.tiling.plan_tiles import plan_at_target
 from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import MppSource, SlideEmbedding, SlideFile, Stage, TileFeatures, TilePlan
 from model_store.errors import ModelError
@@ -176,18 +177,5 @@ def _stop_if(cancelled: threading.Event) -> None:
 
 def _one_tile(tiling: TilingSpec, in_chans: int) -> TileFeatures:
     """The smallest slide there is, to warm up with."""
-    side = tiling.tile_px
-    plan = TilePlan(
-        width=side,
-        height=side,
-        mpp=tiling.target_mpp,
-        mpp_source="property",
-        objective_power=None,
-        target_mpp=tiling.target_mpp,
-        tile_px=side,
-        tile_px_level0=side,
-        level=0,
-        read_px=side,
-        coords=np.zeros((1, 2), dtype=np.int64),
-    )
+    plan = plan_at_target(tiling, np.zeros((1, 2), dtype=np.int64))
     return TileFeatures(plan, np.zeros((1, in_chans), dtype=np.float32))

@@ -52,7 +52,7 @@ class Readiness:
         while True:
             try:
                 await self.look()
-            except Exception as error:
+            except Exception as error:  # a loop that ends would leave the last look standing for ever
                 log.error("look_failed", exc_info=error)
                 self.checks = dict.fromkeys(self.checks, False)
             await asyncio.sleep(_LOOK_EVERY_S)

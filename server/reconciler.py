@@ -42,7 +42,7 @@ class Reconciler:
                 await self.round_once(every_s)
             except (RedisError, EyepieceError) as error:
                 log.warning("reconcile_failed", error=type(error).__name__)
-            except Exception as error:
+            except Exception as error:  # one bad slide must not end the rounds for all others
                 log.error("reconcile_failed", exc_info=error)
             await asyncio.sleep(every_s)
 

@@ -23,7 +23,7 @@ from encoders.precomputed.features_protocol import (
     batch_rows_for,
 )
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
-from encoders.tiling.reader_channel import ReaderChannel
+from encoders.tiling.reader_channel import ReaderChannel, warn_of_refused_limits
 from encoders.tiling.reader_limits import ReaderLimits
 from encoders.tiling.reader_protocol import Open
 from model_store.manifest import Manifest
@@ -71,11 +71,6 @@ class FeaturesProcess:
     ) -> None:
         self._channel.close()
 
-    @property
-    def degraded(self) -> tuple[str, ...]:
-        """One sentence for each limit that this platform did not grant."""
-        return tuple(self.opened.degraded)
-
     def coords(self) -> NDArray[np.int64] | None:
         """Level-0 (x, y) in the file's order, int64 [rows, 2]; None when the file has none."""
         return self._coords
@@ -95,6 +90,7 @@ class FeaturesProcess:
         opened, body = self._channel.ask(request, FeaturesOpened, max_body_bytes=self._limits.max_tiles * 16)
         if opened.rows > self._limits.max_tiles or len(body) != opened.rows * 16 * opened.has_coords:
             raise self._channel.disbelieve()
+        warn_of_refused_limits(opened.degraded)
         if not opened.has_coords:
             return opened, None
         return opened, np.frombuffer(body, dtype="<i8").reshape(-1, 2).astype(np.int64)

@@ -95,6 +95,24 @@ def plan_tiles(
     )
 
 
+def plan_at_target(tiling: TilingSpec, coords: NDArray[np.int64]) -> TilePlan:
+    """A plan without a slide: tiles at the target resolution on level 0 of one that just holds them."""
+    side = tiling.tile_px
+    return TilePlan(
+        width=int(coords[:, 0].max()) + side,
+        height=int(coords[:, 1].max()) + side,
+        mpp=tiling.target_mpp,
+        mpp_source="property",
+        objective_power=None,
+        target_mpp=tiling.target_mpp,
+        tile_px=side,
+        tile_px_level0=side,
+        level=0,
+        read_px=side,
+        coords=coords,
+    )
+
+
 def stride_px_level0(tile_px_level0: float) -> int:
     """The grid's stride in level-0 pixels: the tile's side, rounded up (but not by a rounding error of floats)."""
     return math.ceil(tile_px_level0 - 1e-6)

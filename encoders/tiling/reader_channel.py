@@ -1,6 +1,7 @@
 """A child process and the two pipes to it: frames out, frames in before a deadline. Knows nothing of slides."""
 
 import fcntl
+import logging
 import os
 import select
 import subprocess
@@ -16,8 +17,18 @@ from encoders.tiling.reader_protocol import Failed, Message, frame_head, read_fr
 
 ReplyT = TypeVar("ReplyT", bound=Message)
 
+log = logging.getLogger(__name__)
 # A megabyte instead of 64 KiB: fewer wake-ups per batch. The kernel may grant less.
 _PIPE_BYTES = 2**20
+
+
+def warn_of_refused_limits(degraded: Sequence[str]) -> None:
+    """Tell the operator that a slide is parsed less isolated than it should be. Only how many limits were refused:
+    the sentences come from a process that has opened the slide."""
+    if degraded:
+        log.warning(
+            "The platform refuses some limits of the processes that parse slides (see SECURITY.md): %d", len(degraded)
+        )
 
 
 class ReaderChannel:

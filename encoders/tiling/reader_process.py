@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from encoders.tiling.check_plan import plan_from_reply
-from encoders.tiling.reader_channel import ReaderChannel
+from encoders.tiling.reader_channel import ReaderChannel, warn_of_refused_limits
 from encoders.tiling.reader_limits import ReaderLimits as ReaderLimits
 from encoders.tiling.reader_protocol import (
     REPLY,
@@ -61,11 +61,6 @@ class ReaderProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._channel.close()
-
-    @property
-    def degraded(self) -> tuple[str, ...]:
-        """One sentence for each limit that this platform did not grant; for the log, once."""
-        return tuple(self._opened.degraded)
 
     @property
     def pid(self) -> int | None:
@@ -119,6 +114,7 @@ class ReaderProcess:
         opened, _ = self._channel.ask(request, Opened)
         if max(opened.width, opened.height) > self._limits.max_dimension_px:
             raise self._channel.disbelieve()
+        warn_of_refused_limits(opened.degraded)
         return opened
 
     def _next_batch(self, first: int, count: int, tile_px: int) -> TileBatch:

@@ -142,3 +142,19 @@ def test_a_wrong_batch_is_reader_died(liar: Liar, reply: bytes, tiling: TilingSp
 def test_a_thumbnail_that_is_no_png_of_that_size_is_reader_died(liar: Liar, body: bytes) -> None:
     with liar(frame(OPENED), frame({"reply": "thumbnail"}, body)) as reader, pytest.raises(ReaderDied):
         reader.thumbnail_png(64)
+
+
+def test_refused_limits_are_counted_in_the_log_and_not_quoted(liar: Liar, caplog: pytest.LogCaptureFixture) -> None:
+    with liar(frame({**OPENED, "degraded": ["Doe^Jane", "The reader is not cut off from the network."]})):
+        pass
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert caplog.records[0].getMessage().endswith(": 2")
+    assert "Doe" not in caplog.text
+
+
+def test_a_fully_limited_reader_logs_nothing(liar: Liar, caplog: pytest.LogCaptureFixture) -> None:
+    with liar(frame(OPENED)):
+        pass
+
+    assert caplog.records == []
