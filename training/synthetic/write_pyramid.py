@@ -6,6 +6,7 @@ Work is done tile by tile: one tile and a picture of a sixteenth of the pixels a
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,18 @@ Rgb = NDArray[np.uint8]
 DrawTile = Callable[[int, int], Rgb]
 
 
-def write_pyramid(path: Path, draw_tile: DrawTile, *, width_px: int, height_px: int, mpp: float) -> None:
+@dataclass(frozen=True)
+class _Slide:
+    """What all levels of one slide share; the size is of level 0, in pixels (width, height)."""
+
+    size: tuple[int, int]
+    mpp: float
+    jpeg_quality: int
+
+
+def write_pyramid(
+    path: Path, draw_tile: DrawTile, *, width_px: int, height_px: int, mpp: float, jpeg_quality: int = JPEG_QUALITY
+) -> None:
     """Writes the slide under a temporary name and publishes it at `path` atomically.
 
     `draw_tile(x, y)` gives uint8 [256, 256, 3], RGB, of the level-0 pixels from (x, y); it is asked once per tile,
@@ -36,29 +48,28 @@ def write_pyramid(path: Path, draw_tile: DrawTile, *, width_px: int, height_px: 
     os.close(descriptor)
     try:
         with tifffile.TiffWriter(temporary, bigtiff=width_px * height_px > 2**31) as tiff:
-            _write_levels(tiff, draw_tile, (width_px, height_px), mpp)
+            _write_levels(tiff, draw_tile, _Slide((width_px, height_px), mpp, jpeg_quality))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
 
 
-def _write_levels(tiff: tifffile.TiffWriter, draw_tile: DrawTile, size: tuple[int, int], mpp: float) -> None:
+def _write_levels(tiff: tifffile.TiffWriter, draw_tile: DrawTile, slide: _Slide) -> None:
+    size = slide.size
     reduced = _blank(size[0] // LEVEL_STEP, size[1] // LEVEL_STEP)
-    _write_level(tiff, _drawn(draw_tile, size, reduced), size, size, mpp)
+    _write_level(tiff, _drawn(draw_tile, size, reduced), size, slide)
     picture = reduced[: size[1] // LEVEL_STEP, : size[0] // LEVEL_STEP]
     while True:
         height, width = picture.shape[:2]
-        _write_level(tiff, _tiles_of(picture), (width, height), size, mpp)
+        _write_level(tiff, _tiles_of(picture), (width, height), slide)
         if max(width, height) <= LAST_LEVEL_PX or min(width, height) < LEVEL_STEP:
             return
         smaller = (width // LEVEL_STEP, height // LEVEL_STEP)
         picture = np.asarray(cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def _write_level(
-    tiff: tifffile.TiffWriter, tiles: Iterator[Rgb], size: tuple[int, int], full: tuple[int, int], mpp: float
-) -> None:
+def _write_level(tiff: tifffile.TiffWriter, tiles: Iterator[Rgb], size: tuple[int, int], slide: _Slide) -> None:
     tiff.write(
         tiles,
         shape=(size[1], size[0], 3),
@@ -67,19 +78,20 @@ def _write_level(
         photometric="rgb",  # of the pixels given; tifffile stores them as YCbCr
         subsampling=(2, 2),
         compression="jpeg",
-        compressionargs={"level": JPEG_QUALITY},
-        description=_description(size, full, mpp),
+        compressionargs={"level": slide.jpeg_quality},
+        description=_description(size, slide),
         metadata=None,
         software=False,
         maxworkers=1,
     )
 
 
-def _description(size: tuple[int, int], full: tuple[int, int], mpp: float) -> str:
+def _description(size: tuple[int, int], slide: _Slide) -> str:
+    full = slide.size
     scaled = "" if size == full else f" -> {size[0]}x{size[1]}"
     return (
         f"Aperio Image Library v12.0.0\r\n{full[0]}x{full[1]} [0,0 {full[0]}x{full[1]}] ({TILE_PX}x{TILE_PX}){scaled} "
-        f"JPEG/YCC Q={JPEG_QUALITY}|AppMag = {_MAGNIFICATION_MPP / mpp:g}|MPP = {mpp:g}"
+        f"JPEG/YCC Q={slide.jpeg_quality}|AppMag = {_MAGNIFICATION_MPP / slide.mpp:g}|MPP = {slide.mpp:g}"
     )
 
 

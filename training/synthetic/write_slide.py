@@ -1,12 +1,40 @@
-"""A sample slide on disk: seeded H&E-like tissue as an Aperio-style pyramid, for demonstrations and tests."""
+"""A synthetic slide on disk: H&E-like tissue whose truth is known, as an Aperio-style pyramid."""
 
 from pathlib import Path
 
-from training.synthetic.draw_tissue import TissueSlide
-from training.synthetic.write_pyramid import write_pyramid
+from training.synthetic.slide_truth import SlideTruth
+from training.synthetic.synthetic_slide import SyntheticSlide
+from training.synthetic.write_pyramid import TILE_PX, write_pyramid
+
+# The default slide's field of view, in µm.
+WIDTH_UM, HEIGHT_UM = 2_304.0, 1_920.0
 
 
-def write_sample_slide(path: Path, *, seed: int, width_px: int = 4096, height_px: int = 3072, mpp: float = 0.5) -> None:
-    """Writes the slide atomically; the same arguments give the same pixels. Not real tissue, and not a diagnosis."""
-    tissue = TissueSlide(seed=seed, width_px=width_px, height_px=height_px, mpp=mpp)
-    write_pyramid(path, tissue.draw_tile, width_px=width_px, height_px=height_px, mpp=mpp)
+def write_synthetic_slide(
+    path: Path,
+    *,
+    seed: int,
+    width_px: int | None = None,
+    height_px: int | None = None,
+    mpp: float = 0.5,
+    stain_seed: int | None = None,
+) -> SlideTruth:
+    """Writes the slide atomically and says what is true of it; the same arguments give the same pixels.
+
+    Without a size it shows 2.3 × 1.9 mm. Not real tissue, and not a diagnosis.
+    """
+    size = (width_px or round(WIDTH_UM / mpp), height_px or round(HEIGHT_UM / mpp))
+    slide = SyntheticSlide(seed=seed, width_px=size[0], height_px=size[1], mpp=mpp, stain_seed=stain_seed)
+    write_pyramid(
+        path,
+        lambda x, y: slide.draw(x, y, TILE_PX, TILE_PX),
+        width_px=size[0],
+        height_px=size[1],
+        mpp=mpp,
+        jpeg_quality=slide.stain.jpeg_quality,
+    )
+    return slide.truth
+
+
+# What tests and the command line called it before there was a truth about it.
+write_sample_slide = write_synthetic_slide
