@@ -153,8 +153,8 @@ def make_venv(environment: Environment) -> None:
 
 
 def install_server(environment: Environment, machine: Machine) -> None:
-    """Server, encoders and development tools, Eyepiece itself editable."""
-    uv_install(environment, machine, ["--editable", ".[standalone]", "--group", "dev"])
+    """Server, encoders, trainer and development tools, Eyepiece itself editable."""
+    uv_install(environment, machine, ["--editable", ".[train]", "--group", "dev"])
 
 
 def install_vllm(environment: Environment, machine: Machine) -> None:
