@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 
 from model_store.errors import ModelError
-from model_store.installed import MANIFEST_FILE, InstalledModel, open_model, verify_digests
-from model_store.manifest import load_manifest
+from model_store.installed import InstalledModel, open_model, verify_digests
+from model_store.manifest import MANIFEST_FILE, load_manifest
 from model_store.sha256sums import SUMS_FILE, read_sums
 from model_store.staged_folder import staged_model
 

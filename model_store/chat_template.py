@@ -10,7 +10,7 @@ from typing import Final
 from model_store.chunk_prefix import ChunkPrefix
 from model_store.manifest import PromptTemplate
 
-_SYSTEM_SENTENCES: Final[dict[PromptTemplate, str]] = {
+SYSTEM_SENTENCES: Final[dict[PromptTemplate, str]] = {
     "llava_v1": "A chat between a curious human and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the human's questions.",
     "vicuna_v1": "A chat between a curious user and an artificial intelligence assistant. "
@@ -24,4 +24,4 @@ def chat_template(name: PromptTemplate, prefix: ChunkPrefix) -> str:
     `prefix` belongs to the tokenizer beside it (model_store.chunk_prefix).
     """
     text = (resources.files("model_store") / "chat_templates" / "llava_v1_family.jinja").read_text("utf-8")
-    return text.replace("SYSTEM_SENTENCE", _SYSTEM_SENTENCES[name]).replace("CHUNK_PREFIX", prefix)
+    return text.replace("SYSTEM_SENTENCE", SYSTEM_SENTENCES[name]).replace("CHUNK_PREFIX", prefix)

@@ -9,9 +9,9 @@ from model_store.checkpoint_files import existing_file, shards_of
 from model_store.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
 from model_store.convert_llm import convert_llm
 from model_store.errors import ModelError
-from model_store.installed import MANIFEST_FILE, InstalledModel, open_model
+from model_store.installed import InstalledModel, open_model
 from model_store.llava_checkpoint import LlavaCheckpoint, find_checkpoint
-from model_store.manifest import Download, Downloads, Manifest, Part
+from model_store.manifest import MANIFEST_FILE, Download, Downloads, Manifest, Part
 from model_store.manifest_text import manifest_text
 from model_store.sha256sums import write_sums
 from model_store.source_digests import Say, check_and_record, with_recorded
@@ -55,7 +55,7 @@ class _Conversion:
         """Fills the folder's parts; returns the manifest with what was recorded on the way."""
         known = self.manifest.downloads
         if known is None:
-            raise ModelError(f"Model {self.manifest.name!r} is made on this machine; there is nothing to convert.")
+            raise ModelError(f"Model {self.manifest.name!r} has no downloads; there is nothing to convert.")
         recorded = known.by_part()
         recorded["tile_encoder"] = self._tile_encoder(known.tile_encoder, folder / self.manifest.tile_encoder.weights)
         recorded["slide_encoder"] = self._slide_encoder(

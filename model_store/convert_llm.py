@@ -1,20 +1,17 @@
 """A LLaVA checkpoint in any of its three layouts → the folder that vLLM serves."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from model_store.chat_template import chat_template
 from model_store.checkpoint_files import read_shard
-from model_store.chunk_prefix import chunk_prefix
 from model_store.convert_weights import Merge, Plan, Shard, Target, plan_conversion, write_planned
 from model_store.errors import ModelError
 from model_store.llava_checkpoint import LlavaCheckpoint
-from model_store.llava_config import LlavaConfig, llava_shapes, read_llava_config, served_config
+from model_store.llava_config import llava_shapes, read_llava_config
 from model_store.manifest import Manifest
 from model_store.merge_lora import read_adapter
+from model_store.serving_files import write_json, write_serving_files
 from model_store.tensor_names import LLAVA
 from model_store.write_tokenizer import write_tokenizer
 
@@ -30,10 +27,7 @@ def convert_llm(checkpoint: LlavaCheckpoint, manifest: Manifest, folder: Path) -
     plan = plan_conversion(shards, target, _shard(checkpoint.overlay) if checkpoint.overlay else None)
     merge = _merge_of(checkpoint, target)
     image_token_id = write_tokenizer(checkpoint.base, folder, manifest.llm.placeholder, config.vocab_size)
-    _write_json(folder / "config.json", served_config(config, manifest, image_token_id))
-    _write_json(folder / "generation_config.json", _generation_config(config))
-    template = chat_template(manifest.llm.prompt_template, chunk_prefix(folder))
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    write_serving_files(folder, config, manifest, image_token_id)
     _write_shards(plan, target, folder, merge)
     return plan.dropped
 
@@ -64,14 +58,4 @@ def _write_shards(plan: Plan, target: Target, folder: Path, merge: Merge | None)
         data_bytes += write_planned(folder / file, [shard], target, merge)
         weight_map |= dict.fromkeys(shard.published_names, file)
     index = {"metadata": {"total_size": data_bytes}, "weight_map": weight_map}
-    _write_json(folder / "model.safetensors.index.json", index)
-
-
-def _generation_config(config: LlavaConfig) -> dict[str, int]:
-    """Token ids alone: vLLM would take a published temperature or top_p as the default of every request."""
-    ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
-    return ids if config.pad_token_id is None else ids | {"pad_token_id": config.pad_token_id}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / "model.safetensors.index.json", index)

@@ -21,7 +21,7 @@ def fetch_model(manifest: Manifest, downloads: Path, origin: Origin, say: Say) -
     Run it again after an interruption: what is complete is kept. Raises ModelError.
     """
     if manifest.downloads is None:
-        raise ModelError(f"Model {manifest.name!r} is made on this machine; there is nothing to fetch.")
+        raise ModelError(f"Model {manifest.name!r} has no downloads; there is nothing to fetch.")
     for part, download in manifest.downloads.by_part().items():
         if part == "llm_base" and layout_of(downloads / "llm") == "merged":
             say("llm_base: not needed, the checkpoint is merged")

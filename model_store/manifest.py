@@ -1,7 +1,7 @@
 """What a model is: one TOML file, validated strictly. It reads no weights and reaches for no network.
 
-A manifest is packaged under `manifests/<name>.toml` and copied into the installed model's folder,
-so that what was installed and what is served are described by the same text.
+A manifest is packaged under `manifests/<name>.toml`, or with its whole model under `packaged/<name>/`. It is copied
+into the installed model's folder, so that what was installed and what is served are described by the same text.
 """
 
 import tomllib
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from model_store.errors import ModelError
 
+MANIFEST_FILE = "manifest.toml"
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rgb = tuple[float, float, float]
@@ -177,7 +178,7 @@ class LlmSpec(_Strict):
 class Manifest(_Strict):
     """Everything that says what a model is; `notice` goes with every answer.
 
-    A model without `downloads` is made on this machine.
+    A model without `downloads` ships with Eyepiece (model_store.packaged_models).
     """
 
     name: ModelName
@@ -208,7 +209,7 @@ def packaged_manifest(name: str) -> Manifest:
 
 def packaged_manifest_text(name: str) -> str:
     """The TOML text that an installation of this model copies into its folder."""
-    known = {entry.name.removesuffix(".toml"): entry for entry in _packaged_folder().iterdir()}
+    known = _packaged_manifests()
     if name not in known:
         raise ModelError(f"There is no model {name!r}; known are: {', '.join(sorted(known))}.")
     return known[name].read_text(encoding="utf-8")
@@ -228,8 +229,11 @@ def parse_manifest(text: str) -> Manifest:
 
 def packaged_names() -> list[str]:
     """The models that Eyepiece knows, sorted."""
-    return sorted(entry.name.removesuffix(".toml") for entry in _packaged_folder().iterdir())
+    return sorted(_packaged_manifests())
 
 
-def _packaged_folder() -> Traversable:
-    return resources.files("model_store") / "manifests"
+def _packaged_manifests() -> dict[str, Traversable]:
+    ours = resources.files("model_store")
+    alone = {entry.name.removesuffix(".toml"): entry for entry in (ours / "manifests").iterdir()}
+    with_weights = {entry.name: entry / MANIFEST_FILE for entry in (ours / "packaged").iterdir()}
+    return alone | {name: entry for name, entry in with_weights.items() if entry.is_file()}

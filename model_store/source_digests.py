@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from model_store.errors import ModelError
-from model_store.installed import MANIFEST_FILE
-from model_store.manifest import Download, Downloads, Manifest, Part, load_manifest
+from model_store.manifest import MANIFEST_FILE, Download, Downloads, Manifest, Part, load_manifest
 from model_store.sha256sums import file_digest
 
 Say = Callable[[str], None]

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from encoders.encoder_id import encoder_id
-from model_store.installed import InstalledModel, open_model
+from model_store.installed import InstalledModel
+from model_store.packaged_models import open_or_install
 from server.ask import LanguageModel, SlideInputs, language_model_client
 from server.auth import KeyRing
 from server.conversations import Conversations
@@ -40,7 +41,7 @@ _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a
 def serve(settings: Settings) -> None:
     """Run the API until SIGTERM or SIGINT; open streams get `shutdown_grace_s` to finish."""
     configure_logs(settings.log_level)
-    app = build_app(settings, open_model(settings.installed_models_dir, settings.model))
+    app = build_app(settings, open_or_install(settings.installed_models_dir, settings.model))
     uvicorn.run(
         app,
         host=settings.host,

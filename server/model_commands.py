@@ -18,6 +18,14 @@ def models_list(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     models.show(settings_from(data_dir=data_dir).installed_models_dir, as_json)
 
 
+@models_app.command("install")
+def models_install(name: ModelName, data_dir: DataDir = None) -> None:
+    """Install a model that ships with Eyepiece; `up`, `api`, `worker` and `llm` do it by themselves."""
+    from server.commands import models
+
+    models.install(name, settings_from(data_dir=data_dir).installed_models_dir)
+
+
 @models_app.command("fetch")
 def models_fetch(
     name: ModelName,
@@ -89,19 +97,6 @@ def models_compare_outputs(
 
     settings = settings_from(data_dir=data_dir, device=device)
     models.compare_outputs(open_model(settings.installed_models_dir, name), features, published, settings.device)
-
-
-@models_app.command("make-demo")
-def models_make_demo(
-    models_dir: Annotated[
-        Path | None, typer.Option(help="Where to install it.", show_default="DATA_DIR/models")
-    ] = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Make the demo model: tiny and untrained."""
-    from server.commands import models
-
-    models.make_demo(models_dir or settings_from(data_dir=data_dir).installed_models_dir)
 
 
 def _downloads_dir(given: Path | None, data_dir: Path | None, name: str) -> Path:

@@ -23,7 +23,8 @@ from redis.exceptions import RedisError
 from encoders.encoder_id import encoder_id
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.types import SlideEmbedding, SlideFile
-from model_store.installed import InstalledModel, open_model
+from model_store.installed import InstalledModel
+from model_store.packaged_models import open_or_install
 from server.embedding_cache import EmbeddingCache
 from server.encode_job import EncodeJob, OnProgress
 from server.encode_worker import encode_worker
@@ -45,7 +46,7 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the slide in hand goes back to the queue."""
     configure_logs(settings.log_level)
-    model = open_model(settings.installed_models_dir, settings.model)
+    model = open_or_install(settings.installed_models_dir, settings.model)
     device = _device(settings.device)
     metrics = WorkerMetrics(CollectorRegistry())
     health = WorkerHealth(metrics, settings.host if settings.worker_port else "127.0.0.1", settings.worker_port)

@@ -19,7 +19,7 @@ SLIDE_ROWS, SLIDE_WIDTH = 32, 96
 
 
 def sample_embedding(slide_id: str, encoder_id: str, *, value: float = 0.5, rows: int = SLIDE_ROWS) -> SlideEmbedding:
-    """An embedding in the demo model's shape."""
+    """An embedding in the untrained model's shape."""
     tensors = {"slide_tokens": np.full((rows, SLIDE_WIDTH), value, np.float16)}
     return SlideEmbedding(slide_id, encoder_id, tensors, 7, "property", "2026-11-21T12:00:00+00:00")
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-WIDTH = 192  # of the demo model's tile features
+WIDTH = 192  # of the untrained model's tile features
 COORDS = np.array([[512, 256], [0, 0], [256, 0], [0, 256]], dtype=np.int64)
 TRIDENT_ATTRIBUTES = {
     "patch_size": 256,

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from untrained_model import untrained_manifest, untrained_tokenizer
 
 from encoders.expected_shapes import expected_shapes
 from model_store.manifest import Manifest, packaged_manifest
-from training.demo_tokenizer import PLACEHOLDER, train_tokenizer
+from training.demo_tokenizer import PLACEHOLDER
 
 HIDDEN, LAYERS, HEADS, INNER = 64, 2, 2, 96  # a head of 32: vLLM on CPU has no smaller one
 RANK, ALPHA = 4, 8
@@ -29,9 +30,9 @@ Tensors = dict[str, Tensor]
 
 
 def toy_manifest() -> Manifest:
-    """The demo's encoders and tiling with the published model's downloads."""
-    demo, published = packaged_manifest("demo"), packaged_manifest("wsi-llava")
-    return demo.model_copy(update={"name": "toy", "downloads": published.downloads})
+    """The untrained model's encoders and tiling with the published model's downloads."""
+    published = packaged_manifest("wsi-llava")
+    return untrained_manifest().model_copy(update={"name": "toy", "downloads": published.downloads})
 
 
 def grid(rng: np.random.Generator, shape: tuple[int, ...], step: float, scale: float = 1.0) -> Tensor:
@@ -123,7 +124,7 @@ class Toy:
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
-        self.tokenizer = train_tokenizer()
+        self.tokenizer = untrained_tokenizer()
         self.vocabulary = self.tokenizer.get_vocab_size(with_added_tokens=True) - 1
         width = manifest.llm.projector_width
         self.base = llama_tensors(self.vocabulary)

@@ -1,11 +1,9 @@
-"""Random weights drawn by numpy from shapes alone: the same bytes on every machine and with every torch."""
+"""Random weights drawn by numpy from shapes alone: the same on every machine and with every torch."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -17,12 +15,6 @@ def seeded_weights(shapes: Shapes, rng: np.random.Generator) -> dict[str, NDArra
     so that a vector loaded under a wrong name changes the output.
     """
     return {name: _drawn(name, shape, rng) for name, shape in shapes.items()}
-
-
-def write_weights(path: Path, weights: dict[str, NDArray[np.float32]]) -> None:
-    """A safetensors file readable by others as any new file is: safetensors' own writer makes it owner-only."""
-    # transformers refuses a file that does not name its framework.
-    path.write_bytes(save(weights, metadata={"format": "pt"}))
 
 
 def _drawn(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -62,18 +62,23 @@ class SlideEncoder:
 
 def empty_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:
     """The model on the meta device: names and shapes, no numbers."""
-    # tile_size stays the published 256: it fixes the attention's segment lengths, `encode` gives the grid's step.
     with torch.device("meta"):
-        return LongNetViT(
-            in_chans=spec.in_chans,
-            embed_dim=spec.embed_dim,
-            depth=spec.depth,
-            num_heads=spec.num_heads,
-            mlp_ratio=spec.mlp_ratio,
-            slide_ngrids=spec.slide_ngrids,
-            max_wsi_size=spec.max_wsi_size,
-            dilated_ratios=spec.dilated_ratios,
-        )
+        return new_slide_encoder(spec)
+
+
+def new_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:
+    """The model with random numbers, to be trained."""
+    # tile_size stays the published 256: it fixes the attention's segment lengths, `encode` gives the grid's step.
+    return LongNetViT(
+        in_chans=spec.in_chans,
+        embed_dim=spec.embed_dim,
+        depth=spec.depth,
+        num_heads=spec.num_heads,
+        mlp_ratio=spec.mlp_ratio,
+        slide_ngrids=spec.slide_ngrids,
+        max_wsi_size=spec.max_wsi_size,
+        dilated_ratios=spec.dilated_ratios,
+    )
 
 
 def _build(spec: SlideEncoderSpec, weights: Path, device: torch.device) -> LongNetViT:

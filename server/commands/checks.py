@@ -15,6 +15,7 @@ from typing import Literal
 
 from model_store.errors import ModelError
 from model_store.installed import open_model, verify_digests
+from model_store.packaged_models import packaged_models
 from server.commands.data_folder import folder_problem, holder_of
 from server.commands.environments import (
     INSTALL_LIBNUMA,
@@ -175,8 +176,8 @@ def check_redis(settings: Settings) -> Finding:
 def check_model(settings: Settings) -> Finding:
     """Installed, and every file is what its digest says."""
     folder = settings.installed_models_dir
-    if settings.model == "demo" and not (folder / "demo").exists():
-        return Finding("model", "ok", "demo will be made at the first start")
+    if settings.model in packaged_models() and not (folder / settings.model).exists():
+        return Finding("model", "ok", f"{settings.model} ships with Eyepiece and is installed at the first start")
     try:
         verify_digests(open_model(folder, settings.model))
     except ModelError as error:

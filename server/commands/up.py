@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from model_store.packaged_models import open_or_install
 from server.commands.checks import check_disk, check_memory
 from server.commands.data_folder import locked_data_folder
-from server.commands.demo_model import install_demo_model
 from server.commands.environments import vllm_python
 from server.commands.exposure import refuse_failed, refuse_open_address, refuse_taken_port
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
@@ -53,7 +53,7 @@ def up(settings: Settings, options: UpOptions) -> None:
     refuse_failed(check_memory())
     with locked_data_folder(settings.data_dir):
         require_vllm_unless_elsewhere()
-        install_demo_model(settings)
+        open_or_install(settings.installed_models_dir, settings.model)
         try:
             _supervise(settings, options)
         except ComponentError as error:

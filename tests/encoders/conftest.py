@@ -1,20 +1,20 @@
-"""A slide drawn in code, the demo model, and small examples of what travels."""
+"""A slide drawn in code, an untrained model, and small examples of what travels."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from untrained_model import untrained_manifest, untrained_model
 
 from encoders.types import TileFeatures, TilePlan
 from model_store.installed import InstalledModel
-from model_store.manifest import TilingSpec, packaged_manifest
+from model_store.manifest import TilingSpec
 from training.synthetic.write_slide import write_sample_slide
-from training.untrained_demo import make_untrained_demo
 
 
 @pytest.fixture(scope="session")
 def tiling() -> TilingSpec:
-    return packaged_manifest("demo").tiling
+    return untrained_manifest().tiling
 
 
 @pytest.fixture(scope="session")
@@ -50,4 +50,4 @@ def features(plan: TilePlan) -> TileFeatures:
 
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
-    return make_untrained_demo(tmp_path_factory.mktemp("models"))
+    return untrained_model(tmp_path_factory.mktemp("models"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from untrained_model import untrained_model
 
 from encoders.compare_outputs import compare_outputs, read_published_rows
 from encoders.slide_encoder.encode import SlideEncoder
@@ -13,12 +14,11 @@ from encoders.types import TileFeatures, TilePlan
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
 from model_store.manifest import SlideEncoderSpec
-from training.untrained_demo import make_untrained_demo
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
-    return make_untrained_demo(tmp_path_factory.mktemp("models"))
+    return untrained_model(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

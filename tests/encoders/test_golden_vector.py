@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from untrained_model import untrained_model
 
 from encoders.golden_vector import GOLDEN_FILE, check_golden, record_golden
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, verify_digests
-from training.untrained_demo import make_untrained_demo
 
 
 @pytest.fixture
 def golden(tmp_path: Path) -> InstalledModel:
-    return record_golden(make_untrained_demo(tmp_path), "cpu")
+    return record_golden(untrained_model(tmp_path), "cpu")
 
 
 def test_the_same_machine_gives_the_same_numbers(golden: InstalledModel) -> None:
@@ -27,7 +27,7 @@ def test_the_same_machine_gives_the_same_numbers(golden: InstalledModel) -> None
 
 
 def test_a_model_without_one_has_none(tmp_path: Path) -> None:
-    assert check_golden(make_untrained_demo(tmp_path), "cpu") is None
+    assert check_golden(untrained_model(tmp_path), "cpu") is None
 
 
 @pytest.mark.parametrize("part", ["tile_encoder", "slide_encoder"])

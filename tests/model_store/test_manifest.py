@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
+from untrained_model import UNTRAINED_MANIFEST
 
 from model_store.errors import ModelError
-from model_store.manifest import load_manifest, packaged_manifest, packaged_manifest_text, parse_manifest
-
-DEMO = packaged_manifest_text("demo")
+from model_store.manifest import load_manifest, packaged_manifest, packaged_names, parse_manifest
 
 
 def test_the_packaged_demo_says_what_it_is() -> None:
@@ -18,11 +17,15 @@ def test_the_packaged_demo_says_what_it_is() -> None:
     assert demo.slide_encoder.embed_dim < demo.llm.projector_width, "the demo must exercise the padding"
 
 
+def test_manifests_are_found_alone_and_with_their_model() -> None:
+    assert packaged_names() == ["demo", "wsi-llava"]
+
+
 def test_the_demo_notice_is_one_sentence_that_warns() -> None:
     notice = packaged_manifest("demo").notice
 
     assert notice.count(".") == 1
-    for words in ("Research use only", "not a diagnosis", "untrained", "meaningless", "synthetic tissue"):
+    for words in ("Research use only", "not a diagnosis", "synthetic tissue alone", "nothing of real slides"):
         assert words in notice
 
 
@@ -53,17 +56,17 @@ def test_a_name_never_becomes_a_path(name: str) -> None:
     ],
 )
 def test_a_wrong_field_is_named(old: str, new: str, field: str) -> None:
-    assert old in DEMO
+    assert old in UNTRAINED_MANIFEST
 
     with pytest.raises(ModelError, match=f"wrong at '{field}'"):
-        parse_manifest(DEMO.replace(old, new, 1))
+        parse_manifest(UNTRAINED_MANIFEST.replace(old, new, 1))
 
 
 @pytest.mark.parametrize(
     ("output", "rows"), [("cls", 1), ("global_pool", 1), ("all_layer_cls", 3), ("all_layer_global_pool", 3)]
 )
 def test_a_vector_output_has_as_many_slide_tokens_as_it_has_vectors(output: str, rows: int) -> None:
-    text = DEMO.replace('output = "wsi_llava_last_state_norm"', f'output = "{output}"')
+    text = UNTRAINED_MANIFEST.replace('output = "wsi_llava_last_state_norm"', f'output = "{output}"')
 
     with pytest.raises(ModelError, match=f"output '{output}' gives {rows} slide_tokens"):
         parse_manifest(text)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from untrained_model import untrained_model
 
 from encoders.expected_shapes import expected_shapes
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
 from model_store.verify import verify_shapes
-from training.untrained_demo import make_untrained_demo
 
 
 def change(path: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> None:
@@ -21,8 +21,8 @@ def change(path: Path, edit: Callable[[dict[str, torch.Tensor]], object]) -> Non
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def test_a_converted_model_and_the_demo_fit_their_manifests(converted_toy: InstalledModel, tmp_path: Path) -> None:
-    for model in (converted_toy, make_untrained_demo(tmp_path)):
+def test_a_converted_and_a_written_model_fit_their_manifests(converted_toy: InstalledModel, tmp_path: Path) -> None:
+    for model in (converted_toy, untrained_model(tmp_path)):
         assert verify_shapes(model, expected_shapes(model.manifest)) > 100
 
 

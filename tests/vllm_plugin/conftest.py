@@ -1,4 +1,4 @@
-"""One vLLM server with the demo model for all tests of the plugin, and slides to send to it."""
+"""One vLLM server with an untrained model for all tests of the plugin, and slides to send to it."""
 
 import json
 import subprocess
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from untrained_model import untrained_model
 from vllm_server import VLLM_PYTHON, VllmServer, running_vllm
 
 from model_store.installed import InstalledModel
-from training.untrained_demo import make_untrained_demo
 
 REFERENCE = Path(__file__).parent / "reference_answer.py"
 
@@ -20,8 +20,8 @@ Answers = list[list[dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
-    """The untrained demo model, freshly made."""
-    return make_untrained_demo(tmp_path_factory.mktemp("models"))
+    """The untrained model, freshly made."""
+    return untrained_model(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def vllm_python() -> Path:
 
 @pytest.fixture(scope="session")
 def vllm(demo: InstalledModel, vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    """A running server with the demo model."""
+    """A running server with the untrained model."""
     with running_vllm(demo.llm_folder, demo.manifest.llm.served_name, tmp_path_factory.mktemp("vllm")) as server:
         yield server
 

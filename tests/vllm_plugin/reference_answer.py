@@ -30,7 +30,7 @@ class Reference:
 
     def __init__(self, folder: Path) -> None:
         self.config = json.loads((folder / "config.json").read_text())
-        weights = load_file(folder / "model.safetensors")
+        weights = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
         self.projector = {name: weights.pop(name) for name in sorted(weights) if "mm_projector" in name}
         self.model = LlamaForCausalLM(LlamaConfig(**self.config["text_config"])).eval()
         self.model.load_state_dict(weights, strict=True)

@@ -1,4 +1,4 @@
-"""Features files as the field writes them, read through the child and checked against the demo model."""
+"""Features files as the field writes them, read through the child and checked against the untrained model."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from features_files import COORDS, TRIDENT_ATTRIBUTES, WIDTH, tile_features, write_hdf5, write_torch
+from untrained_model import untrained_manifest
 
 from encoders.errors import UnsupportedFormat, UnusableFeatures
 from encoders.features_file import write_features
@@ -16,24 +17,24 @@ from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
 from encoders.tiling.reader_limits import ReaderLimits
 from encoders.types import TileFeatures, TilePlan
-from model_store.manifest import Manifest, packaged_manifest
+from model_store.manifest import Manifest
 
-DEMO = packaged_manifest("demo")
+UNTRAINED = untrained_manifest()
 LIMITS = ReaderLimits(deadline_s=60, cpu_s=60, max_tiles=1_000)
 RASTER = [1, 2, 3, 0]
 
 
 def like_published(manifest: Manifest) -> Manifest:
-    """The demo model, but with the published grid, which does not ask for the tile's side in level-0 pixels."""
+    """The same model, but with the published grid, which does not ask for the tile's side in level-0 pixels."""
     spec = manifest.slide_encoder.model_copy(update={"tile_stride_px_level": "tile_px"})
     return manifest.model_copy(update={"slide_encoder": spec})
 
 
-def read(path: Path, manifest: Manifest = DEMO, limits: ReaderLimits = LIMITS) -> GivenFeatures:
+def read(path: Path, manifest: Manifest = UNTRAINED, limits: ReaderLimits = LIMITS) -> GivenFeatures:
     return read_given_features(path, manifest, limits)
 
 
-def read_tiles(path: Path, manifest: Manifest = DEMO) -> GivenTiles:
+def read_tiles(path: Path, manifest: Manifest = UNTRAINED) -> GivenTiles:
     given = read(path, manifest)
     assert isinstance(given, GivenTiles)
     return given
@@ -69,7 +70,7 @@ def test_a_leading_axis_of_one_and_compression_are_read(tmp_path: Path) -> None:
 def test_clams_file_without_attributes_suffices_for_the_published_grid(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "f.h5")
 
-    assert read_tiles(path, like_published(DEMO)).statements.side_px_level0 is None
+    assert read_tiles(path, like_published(UNTRAINED)).statements.side_px_level0 is None
     with pytest.raises(UnusableFeatures, match="patch_size_level0"):
         read(path)
 
@@ -80,7 +81,7 @@ def test_gigapaths_dictionary_is_read(tmp_path: Path, name: str, dtype: torch.dt
     values = torch.from_numpy(tile_features()).to(dtype)
     content = {name: values, "coords": torch.from_numpy(COORDS).to(torch.float32)}
 
-    given = read_tiles(write_torch(tmp_path / "f.pt", content), like_published(DEMO))
+    given = read_tiles(write_torch(tmp_path / "f.pt", content), like_published(UNTRAINED))
 
     assert given.coords.tolist() == COORDS[RASTER].tolist()
     assert np.array_equal(given.features, values.float().numpy()[RASTER])

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from features_files import COORDS, TRIDENT_ATTRIBUTES, WIDTH, tile_features, write_hdf5, write_torch
+from untrained_model import untrained_manifest
 
 from encoders.errors import ReaderDied, SlideError, UnreadableSlide, UnusableFeatures
 from encoders.precomputed.features_process import FeaturesProcess, read_given_features
 from encoders.tiling.reader_limits import ReaderLimits
-from model_store.manifest import packaged_manifest
 
-DEMO = packaged_manifest("demo")
+UNTRAINED = untrained_manifest()
 LIMITS = ReaderLimits(memory_bytes=2**30, deadline_s=60, cpu_s=60, max_tiles=100_000)
 
 
@@ -33,7 +33,7 @@ class Command:
 
 def refusal(path: Path) -> SlideError | ReaderDied:
     with pytest.raises((SlideError, ReaderDied)) as caught:
-        read_given_features(path, DEMO, LIMITS)
+        read_given_features(path, UNTRAINED, LIMITS)
     return caught.value
 
 
@@ -79,7 +79,7 @@ def test_a_zip_bomb_ends_within_the_limits(tmp_path: Path, memory_bytes: int, er
 
     assert bomb.stat().st_size < 2**20
     with pytest.raises(error):  # with room enough it opens, and is only of a wrong shape
-        read_given_features(bomb, DEMO, replace(LIMITS, memory_bytes=memory_bytes))
+        read_given_features(bomb, UNTRAINED, replace(LIMITS, memory_bytes=memory_bytes))
 
 
 def test_a_billion_laughs_are_refused_unexpanded(tmp_path: Path) -> None:

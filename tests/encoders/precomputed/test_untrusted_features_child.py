@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lying_child import frame, lying_command
+from untrained_model import untrained_manifest
 
 from encoders.errors import ReaderDied, UnusableFeatures
 from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures
 from encoders.tiling.reader_limits import ReaderLimits
-from model_store.manifest import packaged_manifest
 
 LIMITS = ReaderLimits(deadline_s=30, max_tiles=100)
 TOKENS = np.ones((32, 96), dtype="<f4").tobytes()
@@ -33,7 +33,7 @@ Liar = Callable[..., GivenFeatures]
 def read_liar(tmp_path: Path) -> Liar:
     def read(*frames: bytes, waits: bool = True) -> GivenFeatures:
         command = lying_command(tmp_path, *frames, waits=waits)
-        return read_given_features(Path("unread"), packaged_manifest("demo"), LIMITS, command=command)
+        return read_given_features(Path("unread"), untrained_manifest(), LIMITS, command=command)
 
     return read
 
