@@ -23,4 +23,4 @@ def _declare_operators() -> torch.library.Library | None:
 _OPERATORS = _declare_operators()
 
 import timm as timm  # noqa: E402 - only after the declarations
-from timm.layers import PatchDropout as PatchDropout  # noqa: E402
+from timm.layers.patch_dropout import PatchDropout as PatchDropout  # noqa: E402

@@ -1,0 +1,103 @@
+"""Batches of conversations for the language model: about slides in words, and about slides as tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from model_store.manifest import PromptTemplate
+from training.questions.conversation import conversation, written_context
+from training.questions.wordings import SEEN
+from training.scaffold import mean_of
+from training.synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
+from training.tokenized import TokenizedConversation, slide_opening, stacked, text_opening, tokenize_conversation
+
+# The demo model's system sentence costs as much to read as two questions.
+_SYSTEM_SHARE = 0.3
+# Rough lengths in tokens, to keep the cost of a step the same however many turns its conversations have.
+_TURN_TOKENS, _OPENING_TOKENS = 27, 60
+
+
+@dataclass(frozen=True)
+class ConversationMix:
+    """What the conversations of a stage are like; a step takes as many as about `step_tokens` allow."""
+
+    template: PromptTemplate
+    most_turns: int
+    closed: float
+    step_tokens: int
+    scaffold_weight: float
+    # What a token of a question counts as a target, beside 1 for one of an answer.
+    prompt_weight: float
+    seed: int
+
+    def turns_and_rows(self, rng: np.random.Generator, ranks: int) -> tuple[int, int]:
+        """Questions in each conversation of a step (equal lengths waste no padding), and conversations."""
+        turns = int(rng.integers(1, self.most_turns + 1))
+        return turns, max(1, self.step_tokens // (_OPENING_TOKENS + turns * _TURN_TOKENS) // ranks)
+
+
+class ConversationTask:
+    """What all conversations share: the loss."""
+
+    def __init__(self, mix: ConversationMix, tokenizer: Tokenizer) -> None:
+        self.mix = mix
+        self.tokenizer = tokenizer
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weighted mean over the tokens asked for, and the scaffold's losses."""
+        losses = dict(model(batch))
+        answers = losses.pop("answers")
+        total = answers + self.mix.scaffold_weight * mean_of(losses) if losses else answers
+        return {"loss": total, "answers": answers, **losses}
+
+    def tokenized(self, truth: SlideTruth, turns: int, opening: str, rng: np.random.Generator) -> TokenizedConversation:
+        """A conversation about a slide of that truth, in wordings for training."""
+        questions = conversation(truth, SEEN, rng, turns=turns, closed=self.mix.closed)
+        return tokenize_conversation(self.tokenizer, questions, opening=opening, prompt_weight=self.mix.prompt_weight)
+
+
+class WrittenSlideTask(ConversationTask):
+    """Slides in words: any number of them, for nothing is drawn."""
+
+    def batch(self, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
+        """Token ids and targets, as in training.tokenized."""
+        rng = np.random.default_rng([self.mix.seed, step, rank])
+        turns, rows = self.mix.turns_and_rows(rng, ranks)
+        return stacked([self._one(turns, rng) for _ in range(rows)])
+
+    def _one(self, turns: int, rng: np.random.Generator) -> TokenizedConversation:
+        truth = slide_truth(int(rng.integers(FIRST_TRAINING_SEED, 2**40)))
+        opening = text_opening(self.mix.template, written_context(truth, rng), with_system=rng.random() < _SYSTEM_SHARE)
+        return self.tokenized(truth, turns, opening, rng)
+
+
+@dataclass(frozen=True)
+class TokenizedSlides:
+    """Slide tokens float16 [slides, N, D] of views of training slides, and what is true of each."""
+
+    tokens: Tensor
+    truths: tuple[SlideTruth, ...]
+
+
+class SlideTask(ConversationTask):
+    """Slides as tokens of the slide encoder."""
+
+    def __init__(self, mix: ConversationMix, tokenizer: Tokenizer, slides: TokenizedSlides, noise: float) -> None:
+        super().__init__(mix, tokenizer)
+        self._slides = slides
+        self._noise = noise
+
+    def batch(self, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
+        """As of slides in words, and `slide_tokens` float32 [B, N, D], noisy so that none is learned by heart."""
+        rng = np.random.default_rng([self.mix.seed, step, rank])
+        turns, rows = self.mix.turns_and_rows(rng, ranks)
+        chosen = rng.integers(0, len(self._slides.truths), rows)
+        opening = slide_opening(self.mix.template, self._slides.tokens.shape[1])
+        made = stacked([self.tokenized(self._slides.truths[row], turns, opening, rng) for row in chosen])
+        tokens = self._slides.tokens[torch.from_numpy(chosen)].float()
+        noise = torch.from_numpy(rng.standard_normal(tokens.shape, dtype=np.float32))
+        return {**made, "slide_tokens": tokens + self._noise * noise}
