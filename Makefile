@@ -1,18 +1,21 @@
-# make demo | test | check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | test | check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
 # With := the environment's own PORT or DATA_DIR is not meant; the command line still wins.
 PORT := 8000
 DATA_DIR := data
+WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment demo doctor lint test check clean
+.PHONY: help environments server-environment demo eval-demo doctor lint test check clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
 	@echo '              install, start everything, ask about a synthetic slide'
+	@echo 'make eval-demo [SLIDES=60] [JSON=out.json]'
+	@echo '              how well the demo model answers about slides that it never saw'
 	@echo 'make test     install, lint, types, all tests'
 	@echo 'make check    lint, types, the tests that start no vLLM'
 	@echo 'make doctor   what is wrong on this machine, and what to do'
@@ -26,6 +29,12 @@ server-environment:
 
 demo: environments
 	@$(BIN)/eyepiece demo --port $(PORT) --data-dir $(DATA_DIR) $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
+
+eval-demo: environments
+	@$(BIN)/eyepiece eval-demo $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON))
+
+train-demo: server-environment
+	$(BIN)/python -m training demo --work $(WORK) $(if $(OUT),--out $(OUT))
 
 doctor: server-environment
 	@$(BIN)/eyepiece doctor

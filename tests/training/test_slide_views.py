@@ -1,0 +1,54 @@
+"""Views of a slide: mirrored, thinned, moved; what is said of them stays true and tiles stay in raster order."""
+
+import numpy as np
+import pytest
+
+from training.slide_bank import BankedSlide
+from training.slide_views import MOST_MOVED, mirrored, random_view
+from training.synthetic.slide_truth import SlideTruth
+
+TRUTH = SlideTruth(1, "solid", 2, "rare", "sparse", "loose", "low", 0.2, "upper left")
+
+
+@pytest.fixture
+def slide() -> BankedSlide:
+    """6 × 4 tiles; every feature is its tile's place."""
+    coords = np.array([(x, y) for y in range(4) for x in range(6)], dtype=np.int32)
+    return BankedSlide(TRUTH, coords.astype(np.float16), coords)
+
+
+@pytest.mark.parametrize(
+    ("across", "down", "quadrant"),
+    [
+        (False, False, "upper left"),
+        (True, False, "upper right"),
+        (False, True, "lower left"),
+        (True, True, "lower right"),
+    ],
+)
+def test_what_was_in_a_quadrant_is_in_the_mirrored_one(
+    slide: BankedSlide, across: bool, down: bool, quadrant: str
+) -> None:
+    view = mirrored(slide, across=across, down=down)
+
+    assert view.truth.necrosis == quadrant
+    was_upper_left = (view.features[:, 0] < 3) & (view.features[:, 1] < 2)
+    assert set((view.coords[was_upper_left, 0] < 3).tolist()) == {not across}
+    assert set((view.coords[was_upper_left, 1] < 2).tolist()) == {not down}
+
+
+def test_views_are_in_raster_order_and_inside_the_grid(slide: BankedSlide) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        view = random_view(slide, rng)
+        order = np.lexsort((view.coords[:, 0], view.coords[:, 1]))
+        assert order.tolist() == list(range(len(view.coords)))
+        assert view.coords.min() >= 0
+        assert view.coords.max() <= MOST_MOVED + 6
+        assert len(slide.coords) * 0.5 < len(view.coords) <= len(slide.coords)
+
+
+def test_features_stay_with_their_tiles(slide: BankedSlide) -> None:
+    view = mirrored(slide, across=True, down=False)
+    assert (view.features[:, 0] == 5 - view.coords[:, 0]).all()
+    assert (view.features[:, 1] == view.coords[:, 1]).all()

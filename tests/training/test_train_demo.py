@@ -1,0 +1,82 @@
+"""All stages in miniature: each leaves its result, a second run passes over them, and the end is a model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from encoders.pipeline import load_encoders
+from encoders.types import TileFeatures
+from model_store.installed import verify_digests
+from training.demo_recipe import DEMO
+from training.train_demo import DemoTraining, align_slides, draw_slides, export, tokenized_slides, train_language
+
+SHORT = {"steps": 2, "warmup_steps": 1, "prefetch_workers": 0}
+STAGES = ("tiles_half", "tiles_whole", "language", "align_slides", "align_features", "instruct")
+RECIPE = replace(
+    DEMO,
+    tile_slides=2,
+    tile_batch=8,
+    training_slides=4,
+    align_batch=4,
+    views_per_slide=2,
+    step_tokens=600,
+    **{stage: replace(getattr(DEMO, stage), **SHORT) for stage in STAGES},
+)
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> DemoTraining:
+    return DemoTraining(tmp_path_factory.mktemp("training"), processes=1, recipe=RECIPE)
+
+
+@pytest.fixture(scope="module")
+def exported(training: DemoTraining) -> Path:
+    return export(training, training.work / "demo").folder
+
+
+def test_every_stage_leaves_a_record(training: DemoTraining, exported: Path) -> None:
+    done = {path.parent.name for path in training.work.glob("*/done.json")}
+    assert done == {stage.replace("_", "-") for stage in STAGES}
+
+
+def test_the_model_is_complete_and_its_encoders_run(training: DemoTraining, exported: Path) -> None:
+    from model_store.installed import open_model
+
+    model = open_model(exported.parent, "demo")
+    verify_digests(model)
+    load_encoders(model, "cpu")
+
+
+def test_a_second_run_changes_nothing(training: DemoTraining, exported: Path) -> None:
+    before = {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    export(training, exported)
+    assert {path: path.read_bytes() for path in exported.rglob("*") if path.is_file()} == before
+
+
+def test_only_what_a_stage_trains_changes(training: DemoTraining, exported: Path) -> None:
+    language = load_file(training.work / "language" / "weights.safetensors")
+    projected = load_file(training.work / "align-features" / "weights.safetensors")
+    assert {name.split(".")[0] for name in language} == {"llama", "scaffold"}
+    assert {name.split(".")[0] for name in projected} == {"mm_projector"}
+
+
+def test_what_is_served_gives_the_tokens_that_were_trained_on(training: DemoTraining, exported: Path) -> None:
+    from encoders.tiling.plan_tiles import plan_at_target
+    from model_store.installed import open_model
+
+    encoders = load_encoders(open_model(exported.parent, "demo"), "cpu")
+    slide = draw_slides(training)[0]
+    trained = tokenized_slides(align_slides(training), [slide], views=0).tokens[0]
+    plan = plan_at_target(encoders.tiling, slide.coords.astype(np.int64) * encoders.tiling.tile_px)
+    served = encoders.slide.encode(TileFeatures(plan, slide.features.astype(np.float32)))
+    # fp16 weights in one, fp32 in the other.
+    torch.testing.assert_close(torch.from_numpy(served), trained, atol=2e-2, rtol=2e-2)
+
+
+def test_a_language_model_comes_back_as_it_was_trained(training: DemoTraining, exported: Path) -> None:
+    trained, again = train_language(training).state_dict(), train_language(training).state_dict()
+    assert all(torch.equal(trained[name], again[name]) for name in trained)

@@ -1,0 +1,61 @@
+"""`python -m training …`: trains the demo model, whole or a stage at a time. See training.train_demo."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from training.errors import TrainingError
+from training.train_demo import (
+    DemoTraining,
+    align_features,
+    align_slides,
+    draw_slides,
+    export,
+    instruct,
+    train_language,
+    train_tiles,
+)
+
+STAGES: Final[dict[str, Callable[[DemoTraining], object]]] = {
+    "tiles": train_tiles,
+    "language": train_language,
+    "draw-slides": draw_slides,
+    "align-slides": align_slides,
+    "align-features": align_features,
+    "instruct": instruct,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0, or 1 with one sentence for the person at the terminal."""
+    options = _parser().parse_args(arguments)
+    training = DemoTraining(options.work, options.processes)
+    try:
+        if options.stage in STAGES:
+            STAGES[options.stage](training)
+        else:
+            print(f"The model is in {export(training, options.out or options.work / 'demo').folder}.")
+    except TrainingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training", description="Trains Eyepiece's demo model.")
+    parser.add_argument(
+        "stage", choices=[*STAGES, "demo"], help="one stage, with those it needs; demo: all of them, and the model"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("data/training"), help="results and checkpoints of the stages"
+    )
+    parser.add_argument("--out", type=Path, help="the model's folder, named demo (default: in the work folder)")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many draw and encode slides")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""How the demo model is trained: sizes, amounts and rates of every stage."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from model_store.manifest import PromptTemplate
+from training.conversation_task import ConversationMix
+from training.loop_settings import LoopSettings
+
+TEMPLATE: Final[PromptTemplate] = "llava_v1"
+
+
+@dataclass(frozen=True)
+class DemoRecipe:
+    """The sizes of the language model are here, those of both encoders in the demo model's manifest."""
+
+    hidden: int
+    layers: int
+    heads: int
+    intermediate: int
+
+    tile_slides: int
+    tile_batch: int
+    training_slides: int
+    align_batch: int
+    views_per_slide: int
+    token_noise: float
+    step_tokens: int
+    # Share of questions with a letter, Yes or No for an answer: the first stage has most to learn about them.
+    closed_in_words: float
+    closed_on_slides: float
+
+    tiles_half: LoopSettings
+    tiles_whole: LoopSettings
+    language: LoopSettings
+    align_slides: LoopSettings
+    align_features: LoopSettings
+    instruct: LoopSettings
+
+    def mix(self, settings: LoopSettings, closed: float) -> ConversationMix:
+        """The conversations of a stage: with a slide in words or as tokens, always the same kinds of questions."""
+        return ConversationMix(
+            template=TEMPLATE,
+            most_turns=8,
+            closed=closed,
+            step_tokens=self.step_tokens,
+            scaffold_weight=1.0,
+            prompt_weight=0.0,
+            seed=settings.seed,
+        )
+
+
+DEMO: Final = DemoRecipe(
+    hidden=192,
+    layers=6,
+    heads=6,
+    intermediate=512,
+    tile_slides=1_300,
+    tile_batch=64,
+    training_slides=1_200,
+    align_batch=32,
+    views_per_slide=8,
+    token_noise=0.05,
+    step_tokens=6_400,
+    closed_in_words=0.7,
+    closed_on_slides=0.5,
+    tiles_half=LoopSettings(stage="tiles-half", steps=550, learning_rate=1e-3, decay_from=1.0, seed=0),
+    tiles_whole=LoopSettings(
+        stage="tiles-whole", steps=500, learning_rate=7e-4, warmup_steps=20, decay_from=0.3, seed=1
+    ),
+    language=LoopSettings(stage="language", steps=700, learning_rate=2e-3, decay_from=0.6, seed=2),
+    align_slides=LoopSettings(
+        stage="align-slides", steps=800, learning_rate=8e-4, warmup_steps=40, decay_from=0.5, seed=3
+    ),
+    align_features=LoopSettings(
+        stage="align-features", steps=150, learning_rate=3e-3, warmup_steps=20, decay_from=0.5, seed=4
+    ),
+    instruct=LoopSettings(stage="instruct", steps=900, learning_rate=1e-3, warmup_steps=50, decay_from=0.4, seed=5),
+)

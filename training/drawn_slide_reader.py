@@ -1,0 +1,36 @@
+"""A synthetic slide as tiling sees slides: what is trained on is cut by the code that will cut it when it is served."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.tiling.slide_reader import Level
+from encoders.types import SlideFacts
+from training.synthetic.synthetic_slide import SyntheticSlide
+from training.synthetic.write_pyramid import JPEG_QUALITY
+
+
+class DrawnSlideReader:
+    """One level, never damaged, and never a file: pixels are drawn when they are read. For one thread."""
+
+    def __init__(self, slide: SyntheticSlide) -> None:
+        self._slide = slide
+        self.facts = SlideFacts("synthetic", slide.width_px, slide.height_px, slide.mpp, 10 / slide.mpp)
+        self.levels = (Level(slide.width_px, slide.height_px, 1.0),)
+
+    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
+        """RGB uint8 [height, width, 3] from level-0 (x, y), as JPEG leaves it; white outside the slide."""
+        assert level == 0, "it has one level"
+        picture = through_jpeg(self._slide.draw(x, y, width, height))
+        picture[max(0, self._slide.height_px - y) :] = 255
+        picture[:, max(0, self._slide.width_px - x) :] = 255
+        return picture
+
+
+def through_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture [h, w, 3] after compression as a slide file has it, with halved chroma."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x221111]
+    _, compressed = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    decoded = cv2.imdecode(compressed, cv2.IMREAD_COLOR)
+    assert decoded is not None, "it was compressed a line above"
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), dtype=np.uint8)
