@@ -27,12 +27,20 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# Slides of seeds from 2**32 on are for training alone.
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, max=2**32 - 1, help="The same seed draws the same slide.", show_default="another each time"),
+]
+SidePx = Annotated[
+    int | None, typer.Option(min=512, max=100_000, help="Pixels.", show_default="2.3 × 1.9 mm, whatever the µm/px")
+]
 
 
 @app.command()
 def demo(
-    once: Annotated[bool, typer.Option(help="End after the answer.")] = False,
-    seed: Annotated[int | None, typer.Option(help="Draw this slide instead of a new one.")] = None,
+    once: Annotated[bool, typer.Option(help="End after the answers.")] = False,
+    seed: Seed = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     data_dir: Annotated[Path, typer.Option(help="Folder of all local state.")] = CHECKOUT / "data",
 ) -> None:
@@ -139,13 +147,40 @@ def ask(
 
 @app.command()
 def make_slide(
-    path: Annotated[Path, typer.Argument(help="A new file, e.g. sample.svs.")],
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same slide.")] = None,
+    path: Annotated[Path, typer.Argument(help="A new file, e.g. sample.svs; its truth goes to sample.json.")],
+    seed: Seed = None,
+    mpp: Annotated[float, typer.Option(min=0.1, max=1.0, help="µm/px: 0.25 is 40×, 0.5 is 20×.")] = 0.5,
+    width: SidePx = None,
+    height: SidePx = None,
+    stain_seed: Annotated[
+        int | None, typer.Option(min=0, help="Laboratory and scanner.", show_default="goes with the slide's seed")
+    ] = None,
 ) -> None:
-    """Draw a synthetic slide."""
-    from server.commands.make_slide import make_slide
+    """Draw a synthetic slide and write its truth beside it."""
+    from server.commands.make_slide import SlideWish, make_slide
 
-    print(f"{path}: a synthetic slide, seed {make_slide(path, seed)}")
+    wish = SlideWish(path, seed, mpp, width, height, stain_seed)
+    print(f"{path}: a synthetic slide, seed {make_slide(wish).seed}; what is true of it: {wish.truth_path}")
+
+
+@app.command()
+def eval_demo(
+    slides: Annotated[int, typer.Option(min=2, help="How many to draw; at least 60 for a result that counts.")] = 60,
+    short: Annotated[bool, typer.Option(help="14 slides, fewer questions, wider limits.")] = False,
+    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and the next ones.")] = 2_000_000_000,
+    url: Annotated[
+        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
+    ] = None,
+    key: Key = "",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
+) -> None:
+    """Measure how well the model answers about synthetic slides that it never saw."""
+    from server.commands.eval_demo import EvalOptions, eval_demo
+
+    eval_demo(EvalOptions(slides, first_seed, short, url, key, data_dir, json_path))
 
 
 @keys_app.command("create")

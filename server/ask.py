@@ -200,13 +200,16 @@ class Answer:
             LanguageModelFailed, LanguageModelUnavailable: the stream broke off.
         """
         usage: Usage | None = None
-        reason = "stop"
+        reason, begun = "stop", False
         async for chunk in self._chunks():
             usage = self._checked_usage(chunk) or usage
             for choice in chunk.choices:
                 reason = choice.finish_reason or reason
-                if choice.delta.content:
-                    yield Token(choice.delta.content)
+                # A tokenizer that writes words with their space begins with one; LLaVA strips it too (run_llava.py).
+                text = (choice.delta.content or "") if begun else (choice.delta.content or "").lstrip()
+                if text:
+                    begun = True
+                    yield Token(text)
         if usage is None:
             raise SlideLost("vLLM did not report its slide tokens; start it with --enable-prompt-tokens-details.")
         yield Finished(reason, usage)

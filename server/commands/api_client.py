@@ -117,6 +117,14 @@ class ApiClient:
             response = self._http.post(f"/v1/slides/{slide_id}/questions", json={**wish, "stream": False})
         return _json_or_raise(response)
 
+    def features(self, slide_id: str) -> bytes:
+        """The features file (HDF5) of a slide that is ready."""
+        with _translated_errors(self.base_url):
+            response = self._http.get(f"/v1/slides/{slide_id}/features")
+        if response.is_error:
+            raise refusal(response)
+        return response.content
+
     def _stream(
         self, method: str, path: str, last_id: str | None, body: dict[str, Any] | None
     ) -> Iterator[ServerEvent]:

@@ -39,8 +39,8 @@ def ask(client: ApiClient, question: Question, as_json: bool) -> None:
     print(f'Go on with: eyepiece ask {question.slide_id} "…" --conversation {done["conversation_id"]}')
 
 
-def stream_answer(client: ApiClient, question: Question) -> dict[str, Any]:
-    """Prints tokens as they come; returns the data of `done`.
+def stream_answer(client: ApiClient, question: Question, end: str = "\n") -> dict[str, Any]:
+    """Prints tokens as they come, then `end`; returns the data of `done`.
 
     Raises:
         CommandError: the server refused the question, or the answer broke off.
@@ -49,7 +49,7 @@ def stream_answer(client: ApiClient, question: Question) -> dict[str, Any]:
         if event.name == "token":
             print_now(printable(event.data["text"]))
         elif event.name == "done":
-            print()
+            print_now(end)
             return event.data
         elif event.name == "error":
             print()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_make_demo_once_ends_with_an_answer(tmp_path: Path) -> None:
+def test_make_demo_once_ends_with_answers_beside_the_truth(tmp_path: Path) -> None:
     port = free_loopback_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
@@ -29,5 +29,10 @@ def test_make_demo_once_ends_with_an_answer(tmp_path: Path) -> None:
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "not a diagnosis" in ran.stdout
+    assert len(re.findall(r"^.+  \| truth: .+ [✓✗]$", ran.stdout, re.MULTILINE)) == 3
+    assert ran.stdout.count("\n> (follow-up) ") == 2
+    # A follow-up finds the slide's tokens in vLLM's prefix cache.
+    cached = [int(count) for count in re.findall(r"(\d+) of \d+ prompt tokens cached", ran.stdout)]
+    assert min(cached[1:]) > 0
     assert re.search(r"slide  [0-9a-f]{64}", ran.stdout)
     assert f"curl -N http://127.0.0.1:{port}/v1/slides/" in ran.stdout

@@ -67,6 +67,7 @@ def test_the_reference_slide_is_encoded_and_answered(client: httpx.Client, share
     assert done["answer"].strip()
     assert done["usage"]["slide_tokens"] == 32
     assert "not a diagnosis" in done["notice"]
+    assert "synthetic tissue" in done["notice"]
     thumbnail = client.get(f"/v1/slides/{slide['id']}/thumbnail")
     assert thumbnail.content.startswith(b"\x89PNG")
 

@@ -1,6 +1,7 @@
 """What the repository promises about its packages: what is in the wheels, and which way imports point."""
 
 import ast
+import hashlib
 import subprocess
 import sys
 import zipfile
@@ -8,6 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from model_store.packaged_models import PACKAGED, packaged_models
+from model_store.sha256sums import SUMS_FILE, read_sums
 
 ROOT = Path(__file__).resolve().parents[2]
 # A package may import those to the right of it, and itself.
@@ -19,8 +23,8 @@ MAY_IMPORT = {
     "vllm_plugin": {"eyepiece_vllm"},
 }
 OURS = {"server", "encoders", "model_store", "training", "eyepiece_vllm", "vllm_plugin", "tests", "deploy"}
-# The command line alone reaches into `training`: it draws slides and makes the demo model.
-MAY_IMPORT_TRAINING = {"server/commands/make_slide.py", "server/commands/models.py"}
+# The command line alone reaches into `training`: it draws slides and knows what is true of them.
+MAY_IMPORT_TRAINING = {f"server/commands/{name}.py" for name in ("make_slide", "demo", "eval_demo", "eval_slides")}
 
 
 def sources(package: str) -> Iterator[Path]:
@@ -55,11 +59,25 @@ def top_level_names(wheel: zipfile.ZipFile) -> set[str]:
     return {name for name in names if not name.endswith(".dist-info")}
 
 
-def test_the_wheel_holds_exactly_our_packages_and_what_they_read(tmp_path: Path) -> None:
-    with build_wheel(ROOT, tmp_path) as wheel:
-        assert top_level_names(wheel) == {"server", "encoders", "model_store", "training"}
-        assert "model_store/manifests/demo.toml" in wheel.namelist()
-        assert "server/py.typed" in wheel.namelist()
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    with build_wheel(ROOT, tmp_path_factory.mktemp("wheel")) as wheel:
+        yield wheel
+
+
+def test_the_wheel_holds_exactly_our_packages_and_what_they_read(wheel: zipfile.ZipFile) -> None:
+    assert top_level_names(wheel) == {"server", "encoders", "model_store", "training"}
+    assert {"model_store/manifests/wsi-llava.toml", "server/py.typed"} <= set(wheel.namelist())
+
+
+@pytest.mark.parametrize("name", packaged_models())
+def test_the_wheel_holds_every_packaged_model_byte_for_byte(wheel: zipfile.ZipFile, name: str) -> None:
+    digests = read_sums(PACKAGED / name)
+
+    held = {path: hashlib.sha256(wheel.read(f"model_store/packaged/{name}/{path}")).hexdigest() for path in digests}
+
+    assert held == digests
+    assert f"model_store/packaged/{name}/{SUMS_FILE}" in wheel.namelist()
 
 
 def test_the_plugins_wheel_holds_the_plugin_only(tmp_path: Path) -> None:
@@ -84,7 +102,7 @@ def test_only_the_command_line_reaches_into_training() -> None:
     assert importing == MAY_IMPORT_TRAINING
 
 
-@pytest.mark.parametrize("module", ["server.app", "server.__main__", "encoders.types", "model_store.manifest"])
+@pytest.mark.parametrize("module", ["server.app", "server.__main__", "encoders.types", "model_store.packaged_models"])
 def test_importing_it_loads_no_torch(module: str) -> None:
     script = f"import sys, {module}; assert 'torch' not in sys.modules"
 

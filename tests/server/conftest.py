@@ -81,10 +81,10 @@ async def redis(settings: Settings) -> AsyncIterator[Redis]:
 
 @pytest.fixture(scope="session")
 def demo_model(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
-    """The demo model as `eyepiece up` installs it."""
-    from training.untrained_demo import make_untrained_demo
+    """An untrained model under the demo's name."""
+    from untrained_model import untrained_model
 
-    return make_untrained_demo(tmp_path_factory.mktemp("models"))
+    return untrained_model(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,10 @@ async def test_an_answer_is_its_tokens_and_what_it_cost() -> None:
     assert (end.usage.prompt_tokens, end.usage.slide_tokens, end.usage.cached_tokens) == (50, SLIDE_ROWS, 16)
 
 
+async def test_an_answer_does_not_begin_with_the_blank_of_its_first_word() -> None:
+    assert (await ask(FakeVllm(" ", " B", " or", " not")))[:-1] == [Token("B"), Token(" or"), Token(" not")]
+
+
 async def test_the_request_has_the_shape_that_the_plugin_reads() -> None:
     vllm = FakeVllm()
 

@@ -1,5 +1,6 @@
 """The command line as a person meets it: help, exit codes, and one sentence for each refusal."""
 
+import json
 import os
 import socket
 import subprocess
@@ -60,7 +61,7 @@ def test_every_command_explains_itself(path: list[str]) -> None:
 def test_the_commands_are_those_of_the_design() -> None:
     names = {path[0] for path in command_paths()}
 
-    client = {"upload", "ask", "make-slide"}
+    client = {"upload", "ask", "make-slide", "eval-demo"}
     assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models"} | client
 
 
@@ -184,3 +185,15 @@ def test_models_are_listed_with_their_state(tmp_path: Path) -> None:
     states = {line.split()[0]: line.split()[1] for line in shown.splitlines()}
     assert states["demo"] == "not"
     assert states["half"] == "damaged"
+
+
+def test_a_model_that_ships_with_eyepiece_is_installed_and_another_is_refused(tmp_path: Path) -> None:
+    folder = ("--data-dir", str(tmp_path))
+
+    installed = eyepiece("models", "install", "demo", *folder)
+
+    assert installed.returncode == 0, installed.stderr
+    assert installed.stdout == f"demo is installed in {tmp_path / 'models' / 'demo'}\n"
+    rows = json.loads(eyepiece("models", "list", "--json", *folder).stdout)["models"]
+    assert {row["name"]: row["state"] for row in rows} == {"demo": "installed", "wsi-llava": "not installed"}
+    assert_refused(eyepiece("models", "install", "wsi-llava", *folder), "does not ship with Eyepiece; these do: demo")

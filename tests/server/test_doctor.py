@@ -150,7 +150,7 @@ def test_a_model_that_is_absent_or_damaged_fails(tmp_path: Path) -> None:
     assert_failed(checks.check_model(Settings(data_dir=tmp_path, model="wsi-llava")), "not installed")
 
 
-def test_the_demo_model_may_be_made_later(tmp_path: Path) -> None:
+def test_the_demo_model_may_be_installed_later(tmp_path: Path) -> None:
     assert checks.check_model(Settings(data_dir=tmp_path)).state == "ok"
 
 

@@ -1,0 +1,21 @@
+"""The demo model on slides that it never saw, through the whole server: the short form of `make eval-demo`."""
+
+import pytest
+from rich.console import Console
+from running_server import RunningServer
+
+from server.commands.api_client import ApiClient
+from server.commands.eval_demo import hold_exam
+from training.evaluation.criteria import SHORT, check, missed
+from training.evaluation.exam import SHORT_SIZE, plan_exam
+from training.evaluation.table import table_text
+
+pytestmark = pytest.mark.vllm
+
+
+def test_the_demo_model_passes_the_short_examination(server: RunningServer) -> None:
+    with ApiClient(server.url) as client:
+        judgements = hold_exam(client, plan_exam(SHORT_SIZE), Console(quiet=True))
+
+    criteria = check(judgements, SHORT)
+    assert missed(criteria) == [], f"\n{table_text(judgements, criteria)}"
