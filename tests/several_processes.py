@@ -16,9 +16,9 @@ from torch.optim import AdamW
 from toy_language_model import TOY_LOW_RANK, OneBatch, toy_batch, toy_language_model
 from training_tasks import Interrupted, settings
 
-from training.checkpoint import Progress, load_checkpoint, save_checkpoint, save_trained
-from training.loop import run_stage
-from training.trained_state import trained_parameters
+from training.loop.checkpoint import Progress, load_checkpoint, save_checkpoint, save_trained
+from training.loop.run_stage import run_stage
+from training.loop.trained_state import trained_parameters
 
 LAST_STEP = 12
 

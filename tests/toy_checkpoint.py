@@ -17,7 +17,7 @@ from untrained_model import untrained_manifest, untrained_tokenizer
 
 from encoders.expected_shapes import expected_shapes
 from model_store.manifest import Manifest, packaged_manifest
-from training.demo_tokenizer import PLACEHOLDER
+from training.language_model.demo_tokenizer import PLACEHOLDER
 
 HIDDEN, LAYERS, HEADS, INNER = 64, 2, 2, 96  # a head of 32: vLLM on CPU has no smaller one
 RANK, ALPHA = 4, 8

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from toy_checkpoint import HEADS, HIDDEN, INNER, LAYERS
 
-from training.low_rank import LowRank, add_low_rank
-from training.slide_language_model import SlideLanguageModel
+from training.language_model.low_rank import LowRank, add_low_rank
+from training.language_model.slide_language_model import SlideLanguageModel
 from training.write_model import LlamaShape
 
 VOCABULARY = 30

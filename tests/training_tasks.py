@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.loop import run_stage
-from training.loop_settings import LoopSettings
+from training.loop.run_stage import run_stage
+from training.loop.settings import LoopSettings
 
 STEPS = 12
 

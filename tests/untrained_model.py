@@ -15,7 +15,7 @@ from encoders.expected_shapes import expected_shapes
 from model_store.installed import InstalledModel
 from model_store.llava_config import llava_shapes
 from model_store.manifest import Manifest, parse_manifest
-from training.demo_tokenizer import train_tokenizer
+from training.language_model.demo_tokenizer import train_tokenizer
 from training.seeded_weights import seeded_weights
 from training.write_model import LlamaShape, Weights, llava_config, write_model
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from model_store.manifest import PromptTemplate
-from training.conversation_task import ConversationMix
-from training.loop_settings import LoopSettings
+from training.language_model.conversation_task import ConversationMix
+from training.loop.settings import LoopSettings
 
 TEMPLATE: Final[PromptTemplate] = "llava_v1"
 

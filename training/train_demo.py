@@ -26,18 +26,18 @@ from torch import Tensor
 
 from model_store.installed import InstalledModel
 from model_store.manifest import Manifest, packaged_manifest_text, parse_manifest
-from training.align_slide_text import AlignmentTask, SlideTextAligner
-from training.conversation_task import SlideTask, TokenizedSlides, WrittenSlideTask
-from training.demo_corpus import demo_corpus
 from training.demo_recipe import DEMO, DemoRecipe
-from training.demo_tokenizer import train_tokenizer
-from training.loop import run_stage
-from training.loop_settings import LoopSettings
-from training.slide_bank import FIRST_SLIDE_SEED, BankedSlide, make_slide_bank
-from training.slide_language_model import SlideLanguageModel, train_only
-from training.slide_views import random_view
-from training.tile_bank import FIRST_TILE_SEED, make_tile_bank
-from training.train_tile_encoder import TileTeacher, train_tile_encoder
+from training.language_model.conversation_task import SlideTask, TokenizedSlides, WrittenSlideTask
+from training.language_model.demo_corpus import demo_corpus
+from training.language_model.demo_tokenizer import train_tokenizer
+from training.language_model.slide_language_model import SlideLanguageModel, train_only
+from training.loop.run_stage import run_stage
+from training.loop.settings import LoopSettings
+from training.slide_encoder.align_slide_text import AlignmentTask, SlideTextAligner
+from training.slide_encoder.slide_bank import FIRST_SLIDE_SEED, BankedSlide, make_slide_bank
+from training.slide_encoder.slide_views import random_view
+from training.tile_encoder.tile_bank import FIRST_TILE_SEED, make_tile_bank
+from training.tile_encoder.train_tile_encoder import TileTeacher, train_tile_encoder
 from training.write_model import LlamaShape, write_model
 
 MODEL = "demo"

@@ -22,7 +22,7 @@ from model_store.serving_files import write_serving_files
 from model_store.sha256sums import read_sums, write_sums
 from model_store.staged_folder import staged_model
 from model_store.verify import verify_shapes
-from training.demo_tokenizer import write_tokenizer
+from training.language_model.demo_tokenizer import write_tokenizer
 
 Weights = Mapping[str, NDArray[np.floating[Any]]]
 

@@ -8,13 +8,20 @@ from jinja2 import Template
 from tokenizers import Tokenizer
 
 from model_store.chat_template import chat_template
-from training.demo_corpus import demo_corpus
-from training.demo_tokenizer import BOS, EOS, PLACEHOLDER, train_tokenizer
+from training.language_model.demo_corpus import demo_corpus
+from training.language_model.demo_tokenizer import BOS, EOS, PLACEHOLDER, train_tokenizer
+from training.language_model.tokenized import (
+    IGNORED,
+    PHRASES,
+    slide_opening,
+    stacked,
+    text_opening,
+    tokenize_conversation,
+)
 from training.questions.conversation import conversation, written_context
 from training.questions.question import LETTERS, Question
 from training.questions.wordings import SEEN, UNSEEN
 from training.synthetic.slide_truth import SlideTruth, slide_truth
-from training.tokenized import IGNORED, PHRASES, slide_opening, stacked, text_opening, tokenize_conversation
 
 SLIDE_TOKENS = 3
 

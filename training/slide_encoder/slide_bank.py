@@ -25,9 +25,9 @@ from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.reader_limits import ReaderLimits
 from model_store.manifest import Manifest
-from training.drawn_slide_reader import DrawnSlideReader
 from training.synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
 from training.synthetic.synthetic_slide import SyntheticSlide
+from training.tile_encoder.drawn_slide_reader import DrawnSlideReader
 
 # Tiles of these slides were never shown to the tile encoder while it learned.
 FIRST_SLIDE_SEED: Final = FIRST_TRAINING_SEED + 1_000_000

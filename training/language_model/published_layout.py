@@ -20,9 +20,9 @@ from torch import Tensor
 
 from model_store.llava_checkpoint import TOKENIZER_FILES
 from training.errors import TrainingError
-from training.low_rank import adapter_config, low_rank_factors, low_rank_of, merged_weights
-from training.slide_language_model import SlideLanguageModel
-from training.stage_folder import partial_path, publish
+from training.language_model.low_rank import adapter_config, low_rank_factors, low_rank_of, merged_weights
+from training.language_model.slide_language_model import SlideLanguageModel
+from training.loop.stage_folder import partial_path, publish
 
 # transformers' own default until version 5; a converter holds one shard in memory.
 SHARD_BYTES: Final = 5_000_000_000

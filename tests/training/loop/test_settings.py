@@ -3,7 +3,7 @@
 import pytest
 from training_tasks import settings
 
-from training.loop_settings import learning_rate, rate_factor
+from training.loop.settings import learning_rate, rate_factor
 
 
 def test_the_rate_rises_stays_and_falls_to_a_twentieth() -> None:

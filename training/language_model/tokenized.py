@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model_store.chat_template import SYSTEM_SENTENCES
 from model_store.manifest import PromptTemplate
-from training.demo_tokenizer import BOS, EOS, PLACEHOLDER
+from training.language_model.demo_tokenizer import BOS, EOS, PLACEHOLDER
 from training.questions.question import Question
 from training.questions.topics import TOPICS
 

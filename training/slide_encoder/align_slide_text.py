@@ -19,8 +19,8 @@ from encoders.slide_encoder.outputs import keep_for, output_rows
 from model_store.manifest import SlideEncoderSpec
 from training.questions.question import report
 from training.questions.topics import ATTRIBUTES
-from training.slide_bank import BankedSlide
-from training.slide_views import opposed_views
+from training.slide_encoder.slide_bank import BankedSlide
+from training.slide_encoder.slide_views import opposed_views
 from training.synthetic.slide_truth import SlideTruth
 
 SHARED_WIDTH = 128

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from training.errors import SettingsChanged
-from training.loop_settings import LoopSettings
+from training.loop.settings import LoopSettings
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 _SETTINGS_FILE: Final = "settings.json"

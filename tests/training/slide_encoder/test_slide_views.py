@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.slide_bank import BankedSlide
-from training.slide_views import MOST_MOVED, mirrored, random_view
+from training.slide_encoder.slide_bank import BankedSlide
+from training.slide_encoder.slide_views import MOST_MOVED, mirrored, random_view
 from training.synthetic.slide_truth import SlideTruth
 
 TRUTH = SlideTruth(1, "solid", 2, "rare", "sparse", "loose", "low", 0.2, "upper left")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.stage_folder import (
+from training.loop.stage_folder import (
     WEIGHTS_FILE,
     newest_checkpoint,
     partial_path,
@@ -21,7 +21,7 @@ from training.stage_folder import (
     read_json,
     write_json,
 )
-from training.trained_state import read_optimizer, read_weights, write_optimizer, write_weights
+from training.loop.trained_state import read_optimizer, read_weights, write_optimizer, write_weights
 
 _OPTIMIZER_FILE: Final = "optimizer.safetensors"
 _PROGRESS_FILE: Final = "progress.json"

@@ -9,11 +9,17 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from model_store.manifest import PromptTemplate
+from training.language_model.scaffold import mean_of
+from training.language_model.tokenized import (
+    TokenizedConversation,
+    slide_opening,
+    stacked,
+    text_opening,
+    tokenize_conversation,
+)
 from training.questions.conversation import conversation, written_context
 from training.questions.wordings import SEEN
-from training.scaffold import mean_of
 from training.synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
-from training.tokenized import TokenizedConversation, slide_opening, stacked, text_opening, tokenize_conversation
 
 # The demo model's system sentence costs as much to read as two questions.
 _SYSTEM_SHARE = 0.3
@@ -64,7 +70,7 @@ class WrittenSlideTask(ConversationTask):
     """Slides in words: any number of them, for nothing is drawn."""
 
     def batch(self, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
-        """Token ids and targets, as in training.tokenized."""
+        """Token ids and targets, as in training.language_model.tokenized."""
         rng = np.random.default_rng([self.mix.seed, step, rank])
         turns, rows = self.mix.turns_and_rows(rng, ranks)
         return stacked([self._one(turns, rng) for _ in range(rows)])

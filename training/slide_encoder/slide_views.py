@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from training.slide_bank import BankedSlide
+from training.slide_encoder.slide_bank import BankedSlide
 from training.synthetic.slide_truth import QUADRANTS, Quadrant, SlideTruth
 
 MOST_DROPPED: Final = 0.15

@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
-from training.batches_ahead import batches_ahead
-from training.checkpoint import Progress, load_checkpoint, load_trained, save_checkpoint, save_trained
 from training.errors import SettingsChanged, TrainingDiverged, TrainingError
-from training.loop_settings import LoopSettings, learning_rate, rate_factor
-from training.progress import ProgressReport
-from training.stage_folder import is_done, require_same_settings, write_done, write_settings
-from training.trained_state import trained_parameters
+from training.loop.batches_ahead import batches_ahead
+from training.loop.checkpoint import Progress, load_checkpoint, load_trained, save_checkpoint, save_trained
+from training.loop.progress import ProgressReport
+from training.loop.settings import LoopSettings, learning_rate, rate_factor
+from training.loop.stage_folder import is_done, require_same_settings, write_done, write_settings
+from training.loop.trained_state import trained_parameters
 
 Batch = Mapping[str, Tensor]
 

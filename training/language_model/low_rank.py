@@ -11,8 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.hugging_face import LoraConfig, TaskType, inject_adapter_in_model
-from training.slide_language_model import SlideLanguageModel
+from training.language_model.hugging_face import LoraConfig, TaskType, inject_adapter_in_model
+from training.language_model.slide_language_model import SlideLanguageModel
 
 _ADAPTER: Final = "default"
 # Every linear layer of a Llama but lm_head, which LLaVA's find_all_linear_names leaves out.

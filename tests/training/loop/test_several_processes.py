@@ -15,11 +15,11 @@ from several_processes import RowOfBatch
 from toy_language_model import TOY_LOW_RANK, toy_language_model
 from training_tasks import settings
 
-from training.checkpoint import load_trained
 from training.errors import SettingsChanged
-from training.loop import run_stage
+from training.loop.checkpoint import load_trained
+from training.loop.run_stage import run_stage
 
-SCRIPT = Path(__file__).parents[1] / "several_processes.py"
+SCRIPT = Path(__file__).parents[2] / "several_processes.py"
 
 
 def run_two_processes(folder: Path) -> None:

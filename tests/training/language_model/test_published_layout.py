@@ -13,11 +13,11 @@ from toy_language_model import TOY_LOW_RANK, toy_language_model
 from model_store.convert_llm import convert_llm
 from model_store.llava_checkpoint import find_checkpoint
 from training.errors import TrainingError
-from training.language_model_configuration import load_published
-from training.published_layout import llava_weights, write_lora, write_merged
-from training.slide_language_model import SlideLanguageModel
+from training.language_model.configuration import load_published
+from training.language_model.published_layout import llava_weights, write_lora, write_merged
+from training.language_model.slide_language_model import SlideLanguageModel
 
-REFERENCE = Path(__file__).parents[1] / "model_store" / "reference_checkpoints"
+REFERENCE = Path(__file__).parents[2] / "model_store" / "reference_checkpoints"
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from training_tasks import STEPS, Interrupted, KilledAt, SumOfInputs, settings, tiny_model
 
-from training.checkpoint import load_trained
 from training.errors import CheckpointMismatch, SettingsChanged, TrainingDiverged
-from training.loop import run_stage
+from training.loop.checkpoint import load_trained
+from training.loop.run_stage import run_stage
 
-TASKS = Path(__file__).parents[1] / "training_tasks.py"
+TASKS = Path(__file__).parents[2] / "training_tasks.py"
 
 
 @pytest.fixture(scope="module")

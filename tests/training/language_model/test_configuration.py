@@ -8,19 +8,19 @@ import torch
 from toy_language_model import OneBatch, toy_batch
 
 from training.errors import CheckpointMismatch, TrainingError
-from training.language_model_configuration import (
+from training.language_model.configuration import (
     CONFIGURATIONS,
     LanguageModelConfiguration,
     load_published,
     new_language_model,
     read_configuration,
 )
-from training.loop import run_stage
-from training.loop_settings import learning_rate, rate_factor
-from training.low_rank import LowRank
+from training.language_model.low_rank import LowRank
+from training.loop.run_stage import run_stage
+from training.loop.settings import learning_rate, rate_factor
 
 VICUNA = CONFIGURATIONS / "vicuna-7b.toml"
-REFERENCE = Path(__file__).parents[1] / "model_store" / "reference_checkpoints"
+REFERENCE = Path(__file__).parents[2] / "model_store" / "reference_checkpoints"
 
 
 @pytest.fixture(scope="module")

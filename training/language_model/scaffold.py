@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.language_model.tokenized import IGNORED, PHRASES
 from training.questions.question import LETTERS
-from training.tokenized import IGNORED, PHRASES
 
 OPTIONS_LAYER: Final = 2
 # One more than the letters: a phrase that is named for Yes or No has none.
@@ -34,7 +34,7 @@ class Scaffold(nn.Module):
         self.named_phrase = nn.Linear(width, len(PHRASES))
 
     def forward(self, states: Sequence[Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`states`: embeddings and every layer's output [B, T, width]; rows of `batch` as in training.tokenized."""
+        """`states`: embeddings and every layer's output [B, T, width]; rows of `batch` as in `tokenized`."""
         options, answers = batch["options"], batch["answers"]
         option = _unit(states[OPTIONS_LAYER][options[:, 0], options[:, 1]])
         answer = _unit(states[self._answers_layer][answers[:, 0], answers[:, 1]])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.loop_settings import LoopSettings
+from training.loop.settings import LoopSettings
 
 
 class ProgressReport:

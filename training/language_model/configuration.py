@@ -13,9 +13,9 @@ from torch import Tensor
 from model_store.checkpoint_files import read_shard, shards_of
 from model_store.tensor_names import LLAVA
 from training.errors import CheckpointMismatch, TrainingError
-from training.loop_settings import LoopSettings
-from training.low_rank import LowRank, add_low_rank
-from training.slide_language_model import SlideLanguageModel
+from training.language_model.low_rank import LowRank, add_low_rank
+from training.language_model.slide_language_model import SlideLanguageModel
+from training.loop.settings import LoopSettings
 from training.write_model import LlamaShape
 
 CONFIGURATIONS: Final = Path(__file__).parent / "configurations"

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.hugging_face import LlamaConfig, LlamaForCausalLM
-from training.scaffold import Scaffold
+from training.language_model.hugging_face import LlamaConfig, LlamaForCausalLM
+from training.language_model.scaffold import Scaffold
 from training.write_model import LlamaShape
 
 MAX_POSITIONS = 2048
@@ -31,7 +31,7 @@ class SlideLanguageModel(nn.Module):
         self.scaffold = Scaffold(shape.hidden, shape.layers) if scaffold else None
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Token ids and targets as in training.tokenized, and `slide_tokens` [B, N, D] if there are placeholders.
+        """Token ids and targets as in `tokenized`, and `slide_tokens` [B, N, D] if there are placeholders.
 
         `answers`: the cross-entropy of the next token, weighted mean; the scaffold's losses by name.
         """

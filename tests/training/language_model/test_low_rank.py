@@ -7,10 +7,10 @@ import torch
 from toy_language_model import TOY_LOW_RANK, OneBatch, toy_batch, toy_language_model
 from training_tasks import settings
 
-from training.checkpoint import load_trained
-from training.loop import run_stage
-from training.low_rank import low_rank_of, merged_weights
-from training.slide_language_model import SlideLanguageModel
+from training.language_model.low_rank import low_rank_of, merged_weights
+from training.language_model.slide_language_model import SlideLanguageModel
+from training.loop.checkpoint import load_trained
+from training.loop.run_stage import run_stage
 
 
 @pytest.fixture(scope="module")
