@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.slide_encoder.slide_bank import BankedSlide
-from training.slide_encoder.slide_views import MOST_MOVED, mirrored, random_view
+from training.slide_encoder.slide_views import MOST_MOVED, MOST_STRETCHED, mirrored, opposed_views, random_view
 from training.synthetic.slide_truth import SlideTruth
 
 TRUTH = SlideTruth(1, "solid", 2, "rare", "sparse", "loose", "low", 0.2, "upper left")
@@ -44,7 +44,7 @@ def test_views_are_in_raster_order_and_inside_the_grid(slide: BankedSlide) -> No
         order = np.lexsort((view.coords[:, 0], view.coords[:, 1]))
         assert order.tolist() == list(range(len(view.coords)))
         assert view.coords.min() >= 0
-        assert view.coords.max() <= MOST_MOVED + 6
+        assert view.coords.max() <= MOST_MOVED + 6 * MOST_STRETCHED
         assert len(slide.coords) * 0.5 < len(view.coords) <= len(slide.coords)
 
 
@@ -52,3 +52,10 @@ def test_features_stay_with_their_tiles(slide: BankedSlide) -> None:
     view = mirrored(slide, across=True, down=False)
     assert (view.features[:, 0] == 5 - view.coords[:, 0]).all()
     assert (view.features[:, 1] == view.coords[:, 1]).all()
+
+
+def test_opposed_views_differ_in_where_things_are(slide: BankedSlide) -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        first, second = opposed_views(slide, rng)
+        assert first.truth.necrosis != second.truth.necrosis
