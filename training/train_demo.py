@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from encoders.golden_vector import record_golden
 from model_store.installed import InstalledModel
 from model_store.manifest import Manifest, packaged_manifest_text, parse_manifest
 from training.demo_recipe import DEMO, DemoRecipe
@@ -131,9 +132,9 @@ def instruct(training: DemoTraining) -> SlideLanguageModel:
 
 
 def export(training: DemoTraining, folder: Path) -> InstalledModel:
-    """The trained model in the layout of an installed one; trains what is not trained yet."""
+    """The trained model in the layout of an installed one, with its golden vector; trains what is not trained yet."""
     tokenizer = demo_tokenizer()
-    return write_model(
+    model = write_model(
         folder,
         packaged_manifest_text(MODEL),
         tile_encoder=_arrays(train_tiles(training).encoder.state_dict()),
@@ -142,6 +143,7 @@ def export(training: DemoTraining, folder: Path) -> InstalledModel:
         tokenizer=tokenizer,
         llama=llama_shape(training.recipe, tokenizer),
     )
+    return record_golden(model, "cpu")
 
 
 def demo_tokenizer() -> Tokenizer:
