@@ -1,4 +1,4 @@
-# make demo | eval-demo | test | check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,13 +9,15 @@ WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment demo eval-demo doctor lint test check clean
+.PHONY: help environments server-environment demo eval-demo train-demo doctor lint test check clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
 	@echo '              install, start everything, ask about a synthetic slide'
 	@echo 'make eval-demo [SLIDES=60] [JSON=out.json]'
 	@echo '              how well the demo model answers about slides that it never saw'
+	@echo 'make train-demo [WORK=data/training] [OUT=folder/demo]'
+	@echo '              train the demo model anew, or go on where it was interrupted'
 	@echo 'make test     install, lint, types, all tests'
 	@echo 'make check    lint, types, the tests that start no vLLM'
 	@echo 'make doctor   what is wrong on this machine, and what to do'
