@@ -14,6 +14,7 @@ from training.train_demo import (
     align_slides,
     draw_slides,
     export,
+    export_published,
     instruct,
     train_language,
     train_tiles,
@@ -36,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.stage in STAGES:
             STAGES[options.stage](training)
+        elif options.stage == "published":
+            print(f"The checkpoint is in {export_published(training, options.out or options.work / 'published')}.")
         else:
             print(f"The model is in {export(training, options.out or options.work / 'demo').folder}.")
     except TrainingError as error:
@@ -47,12 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Trains Eyepiece's demo model.")
     parser.add_argument(
-        "stage", choices=[*STAGES, "demo"], help="one stage, with those it needs; demo: all of them, and the model"
+        "stage",
+        choices=[*STAGES, "demo", "published"],
+        help="one stage, with those it needs; demo: all of them, and the model; published: its LLaVA checkpoint",
     )
     parser.add_argument(
         "--work", type=Path, default=Path("data/training"), help="results and checkpoints of the stages"
     )
-    parser.add_argument("--out", type=Path, help="the model's folder, named demo (default: in the work folder)")
+    parser.add_argument("--out", type=Path, help="the folder to write; a model's is named demo")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many draw and encode slides")
     return parser
 

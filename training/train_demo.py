@@ -6,12 +6,14 @@
     align-slides     stage 1: slide encoder, contrastive, on slide-report pairs
     align-features   stage 2: the projector alone
     instruct         stage 3: projector and language model, slide encoder frozen
-    export           the model as it is installed and served
+    demo             all of these, and the model as it is installed and served
+    published        its language model in LLaVA's own layout
 
 Each step keeps its result in the work folder and is passed over when it is there; a step that was killed goes on
 from its last checkpoint. WSI-LLaVA: arXiv 2412.02141.
 """
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,8 @@ from model_store.manifest import Manifest, packaged_manifest_text, parse_manifes
 from training.demo_recipe import DEMO, DemoRecipe
 from training.language_model.conversation_task import SlideTask, TokenizedSlides, WrittenSlideTask
 from training.language_model.demo_corpus import demo_corpus
-from training.language_model.demo_tokenizer import train_tokenizer
+from training.language_model.demo_tokenizer import train_tokenizer, write_tokenizer
+from training.language_model.published_layout import write_merged
 from training.language_model.slide_language_model import SlideLanguageModel, train_only
 from training.loop.run_stage import run_stage
 from training.loop.settings import LoopSettings
@@ -144,6 +147,14 @@ def export(training: DemoTraining, folder: Path) -> InstalledModel:
         llama=llama_shape(training.recipe, tokenizer),
     )
     return record_golden(model, "cpu")
+
+
+def export_published(training: DemoTraining, folder: Path) -> Path:
+    """The language model as LLaVA's own training leaves one, for `eyepiece models convert` and for LLaVA's code."""
+    with tempfile.TemporaryDirectory() as tokenizer:
+        write_tokenizer(demo_tokenizer(), Path(tokenizer))
+        write_merged(instruct(training), Path(tokenizer), folder)
+    return folder
 
 
 def demo_tokenizer() -> Tokenizer:

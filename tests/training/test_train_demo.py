@@ -12,7 +12,15 @@ from encoders.pipeline import load_encoders
 from encoders.types import TileFeatures
 from model_store.installed import verify_digests
 from training.demo_recipe import DEMO
-from training.train_demo import DemoTraining, align_slides, draw_slides, export, tokenized_slides, train_language
+from training.train_demo import (
+    DemoTraining,
+    align_slides,
+    draw_slides,
+    export,
+    export_published,
+    tokenized_slides,
+    train_language,
+)
 
 SHORT = {"steps": 2, "warmup_steps": 1, "prefetch_workers": 0}
 STAGES = ("tiles_half", "tiles_whole", "language", "align_slides", "align_features", "instruct")
@@ -75,6 +83,15 @@ def test_what_is_served_gives_the_tokens_that_were_trained_on(training: DemoTrai
     served = encoders.slide.encode(TileFeatures(plan, slide.features.astype(np.float32)))
     # fp16 weights in one, fp32 in the other.
     torch.testing.assert_close(torch.from_numpy(served), trained, atol=2e-2, rtol=2e-2)
+
+
+def test_the_published_layout_has_the_same_weights(training: DemoTraining, exported: Path) -> None:
+    published = export_published(training, training.work / "published")
+    served = load_file(exported / "llm" / "model.safetensors")
+    (shard,) = published.glob("*.safetensors")
+    written = load_file(shard)
+    assert written.keys() == served.keys()
+    assert all((written[name] == served[name]).all() for name in served)
 
 
 def test_a_language_model_comes_back_as_it_was_trained(training: DemoTraining, exported: Path) -> None:
