@@ -29,6 +29,8 @@ class DemoRecipe:
     # Share of questions with a letter, Yes or No for an answer: the first stage has most to learn about them.
     closed_in_words: float
     closed_on_slides: float
+    # Share of everyday questions, in the last stage alone.
+    everyday: float
 
     tiles_half: LoopSettings
     tiles_whole: LoopSettings
@@ -36,13 +38,15 @@ class DemoRecipe:
     align_slides: LoopSettings
     align_features: LoopSettings
     instruct: LoopSettings
+    instruct_everyday: LoopSettings
 
-    def mix(self, settings: LoopSettings, closed: float) -> ConversationMix:
+    def mix(self, settings: LoopSettings, closed: float, everyday: float = 0.0) -> ConversationMix:
         """The conversations of a stage: with a slide in words or as tokens, always the same kinds of questions."""
         return ConversationMix(
             template=TEMPLATE,
             most_turns=8,
             closed=closed,
+            everyday=everyday,
             step_tokens=self.step_tokens,
             scaffold_weight=1.0,
             prompt_weight=0.0,
@@ -64,6 +68,7 @@ DEMO: Final = DemoRecipe(
     step_tokens=6_400,
     closed_in_words=0.7,
     closed_on_slides=0.5,
+    everyday=0.25,
     tiles_half=LoopSettings(stage="tiles-half", steps=550, learning_rate=1e-3, decay_from=1.0, seed=0),
     tiles_whole=LoopSettings(
         stage="tiles-whole", steps=500, learning_rate=7e-4, warmup_steps=20, decay_from=0.3, seed=1
@@ -76,4 +81,7 @@ DEMO: Final = DemoRecipe(
         stage="align-features", steps=150, learning_rate=3e-3, warmup_steps=20, decay_from=0.5, seed=4
     ),
     instruct=LoopSettings(stage="instruct", steps=900, learning_rate=1e-3, warmup_steps=50, decay_from=0.4, seed=5),
+    instruct_everyday=LoopSettings(
+        stage="instruct-everyday", steps=240, learning_rate=6e-4, warmup_steps=20, decay_from=0.3, seed=6
+    ),
 )

@@ -126,11 +126,12 @@ def align_features(training: DemoTraining) -> SlideLanguageModel:
 
 
 def instruct(training: DemoTraining) -> SlideLanguageModel:
-    """Stage 3: projector and language model learn to answer about slides."""
-    settings = training.recipe.instruct
+    """Stage 3: projector and language model learn to answer about slides, at last in everyday words too."""
+    recipe = training.recipe
     model = align_features(training)
     train_only(model, "mm_projector", "llama", "scaffold")
-    run_stage(model, _slide_task(training, settings), settings, training.work / "instruct")
+    for settings, everyday in ((recipe.instruct, 0.0), (recipe.instruct_everyday, recipe.everyday)):
+        run_stage(model, _slide_task(training, settings, everyday), settings, training.work / settings.stage)
     return model
 
 
@@ -188,10 +189,12 @@ def tokenized_slides(
     return TokenizedSlides(torch.stack(tokens).half(), tuple(view.truth for view in seen))
 
 
-def _slide_task(training: DemoTraining, settings: LoopSettings) -> SlideTask:
+def _slide_task(training: DemoTraining, settings: LoopSettings, everyday: float = 0.0) -> SlideTask:
     recipe = training.recipe
     slides = tokenized_slides(align_slides(training), draw_slides(training), recipe.views_per_slide, settings.seed)
-    return SlideTask(recipe.mix(settings, recipe.closed_on_slides), demo_tokenizer(), slides, recipe.token_noise)
+    return SlideTask(
+        recipe.mix(settings, recipe.closed_on_slides, everyday), demo_tokenizer(), slides, recipe.token_noise
+    )
 
 
 def _seeded(make: Callable[[], _Model]) -> _Model:

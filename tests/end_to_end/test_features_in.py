@@ -13,6 +13,7 @@ import torch
 from running_server import RunningServer, ask, upload, wait_for_outcome
 
 from encoders.embedding_file import from_bytes
+from model_store.manifest import packaged_manifest
 
 pytestmark = pytest.mark.vllm
 QUESTION = "What tissue is this, and is there necrosis?"
@@ -64,7 +65,9 @@ def test_slide_features_attached_to_a_slide_answer_as_it_does_and_go_away_again(
     # As the published features come: a leading axis, and zeros up to the projector's width.
     tokens = torch.from_numpy(stored_tokens(server, slide))[None]
     buffer = io.BytesIO()
-    torch.save(torch.nn.functional.pad(tokens, (0, 32)), buffer)
+    torch.save(
+        torch.nn.functional.pad(tokens, (0, packaged_manifest("demo").llm.projector_width - tokens.shape[-1])), buffer
+    )
 
     attached = attach(client, slide["id"], buffer.getvalue())
 

@@ -23,7 +23,7 @@ from training.train_demo import (
 )
 
 SHORT = {"steps": 2, "warmup_steps": 1, "prefetch_workers": 0}
-STAGES = ("tiles_half", "tiles_whole", "language", "align_slides", "align_features", "instruct")
+STAGES = ("tiles_half", "tiles_whole", "language", "align_slides", "align_features", "instruct", "instruct_everyday")
 RECIPE = replace(
     DEMO,
     tile_slides=2,

@@ -39,6 +39,8 @@ class ConversationMix:
     # What a token of a question counts as a target, beside 1 for one of an answer.
     prompt_weight: float
     seed: int
+    # Share of questions in the words of people who do not know the topics.
+    everyday: float = 0.0
 
     def turns_and_rows(self, rng: np.random.Generator, ranks: int) -> tuple[int, int]:
         """Questions in each conversation of a step (equal lengths waste no padding), and conversations."""
@@ -62,7 +64,7 @@ class ConversationTask:
 
     def tokenized(self, truth: SlideTruth, turns: int, opening: str, rng: np.random.Generator) -> TokenizedConversation:
         """A conversation about a slide of that truth, in wordings for training."""
-        questions = conversation(truth, SEEN, rng, turns=turns, closed=self.mix.closed)
+        questions = conversation(truth, SEEN, rng, turns=turns, closed=self.mix.closed, everyday=self.mix.everyday)
         return tokenize_conversation(self.tokenizer, questions, opening=opening, prompt_weight=self.mix.prompt_weight)
 
 

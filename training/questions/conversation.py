@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from training.questions.disturb import disturbed
+from training.questions.everyday import everyday_question
 from training.questions.question import (
     Question,
     any_topic,
@@ -32,10 +33,16 @@ _KEYS: Final = {
 
 
 def conversation(
-    truth: SlideTruth, wordings: Wordings, rng: np.random.Generator, *, turns: int, closed: float
+    truth: SlideTruth,
+    wordings: Wordings,
+    rng: np.random.Generator,
+    *,
+    turns: int,
+    closed: float,
+    everyday: float = 0.0,
 ) -> list[Question]:
-    """`turns` questions, a share of `closed` of them closed, as people type them."""
-    return [disturbed(_question(truth, wordings, rng, rng.random() < closed), rng) for _ in range(turns)]
+    """`turns` questions as people type them: a share of `everyday` as they come, of the others `closed` are closed."""
+    return [_any_question(truth, wordings, rng, closed, everyday) for _ in range(turns)]
 
 
 def written_context(truth: SlideTruth, rng: np.random.Generator) -> str:
@@ -46,6 +53,14 @@ def written_context(truth: SlideTruth, rng: np.random.Generator) -> str:
         lambda topic: _KEYS.get(topic.name, "") + topic.phrase(truth),
     )[rng.integers(3)]
     return " ".join(style(topic) for topic in rng.permutation(np.array(ATTRIBUTES, dtype=object)))
+
+
+def _any_question(
+    truth: SlideTruth, wordings: Wordings, rng: np.random.Generator, closed: float, everyday: float
+) -> Question:
+    if everyday and rng.random() < everyday:
+        return everyday_question(truth, rng)
+    return disturbed(_question(truth, wordings, rng, rng.random() < closed), rng)
 
 
 def _question(truth: SlideTruth, wordings: Wordings, rng: np.random.Generator, closed: bool) -> Question:
