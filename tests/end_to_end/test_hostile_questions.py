@@ -80,7 +80,7 @@ def test_a_client_that_hangs_up_ends_the_generation(
 ) -> None:
     answered = server.api_metric('eyepiece_questions_total{outcome="answered"}')
     path = f"/v1/slides/{slide['id']}/questions"
-    body = {"question": "Describe everything you see.", "max_tokens": 1800}
+    body = {"question": "Write a pathology report for this slide.", "max_tokens": 1800}
 
     with client.stream("POST", path, json=body) as stream:
         lines = stream.iter_lines()
@@ -95,10 +95,10 @@ def test_a_client_that_hangs_up_ends_the_generation(
 def test_a_client_that_hangs_up_before_the_answer_ends_the_generation(
     server: RunningServer, client: httpx.Client, slide: dict[str, Any]
 ) -> None:
-    body = {"question": "Describe everything you see.", "max_tokens": 1800, "stream": False}
+    body = {"question": "Write a pathology report for this slide.", "max_tokens": 1800, "stream": False}
 
     with pytest.raises(httpx.ReadTimeout):
-        client.post(f"/v1/slides/{slide['id']}/questions", json=body, timeout=0.3)
+        client.post(f"/v1/slides/{slide['id']}/questions", json=body, timeout=0.1)
 
     wait_until_idle(server)
     assert ask(client, slide["id"], "What tissue is this?")["answer"]

@@ -54,7 +54,7 @@ def test_what_cannot_be_encoded_is_kept_and_says_why(client: httpx.Client, share
 def test_a_damaged_tile_is_named_by_its_rectangle(client: httpx.Client, shared_slides: Path) -> None:
     slide = upload(client, shared_slides / "made_corrupt_zeros_tail.svs")
 
-    assert "level-0 rectangle (896, 1120) – (1120, 1344)" in slide["error"]["detail"]
+    assert "level-0 rectangle (767, 1022) – (1023, 1278)" in slide["error"]["detail"]
 
 
 def test_the_reference_slide_is_encoded_and_answered(client: httpx.Client, shared_slides: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,8 @@ def make_slide_bank(
     end = first_seed + slides
     parts = [range(start, min(end, start + SLIDES_PER_PART)) for start in range(first_seed, end, SLIDES_PER_PART)]
     missing = [(number, seeds) for number, seeds in enumerate(parts) if not _part(folder, number).is_file()]
-    with ProcessPoolExecutor(processes, initializer=partial(_load, manifest, tile_weights)) as pool:
+    # Started anew: a fork of a process in which torch has computed waits for threads that are not there.
+    with ProcessPoolExecutor(processes, get_context("spawn"), partial(_load, manifest, tile_weights)) as pool:
         for number, _ in enumerate(pool.map(partial(_make_part, folder), missing), len(parts) - len(missing) + 1):
             print(f"slides drawn: {min(slides, number * SLIDES_PER_PART)} of {slides}", flush=True)
     return [slide for number in range(len(parts)) for slide in _read_part(_part(folder, number))]

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -61,7 +62,7 @@ def _draw(folder: Path, seeds: range, processes: int) -> None:
     shape = (len(seeds) * TILES_PER_SLIDE, TILE_PX, TILE_PX, 3)
     tiles = np.lib.format.open_memmap(folder / "tiles.npy", mode="w+", dtype=np.uint8, shape=shape)
     labels: list[Labels] = []
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         for number, (pixels, described) in enumerate(pool.map(tiles_of_slide, seeds, chunksize=8)):
             tiles[number * TILES_PER_SLIDE :][:TILES_PER_SLIDE] = pixels
             labels.append(described)
