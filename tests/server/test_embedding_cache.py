@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from api_parts import until
 from fakes import sample_embedding
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
@@ -101,7 +100,8 @@ async def test_an_impatient_reader_does_not_spoil_it_for_the_others(
 ) -> None:
     await store.put(record.paths.embedding(ENCODER), content)
     readers = [asyncio.create_task(cache.find(record)) for _ in range(10)]
-    await until(lambda: reads(store, record) > 0)
+    while not reads(store, record):  # noqa: ASYNC110 - not a turn of the loop later: the read would be over
+        await asyncio.sleep(0)
 
     readers[0].cancel()
     found = await asyncio.gather(*readers, return_exceptions=True)
