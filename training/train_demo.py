@@ -33,7 +33,7 @@ from training.demo_recipe import DEMO, DemoRecipe
 from training.language_model.conversation_task import SlideTask, TokenizedSlides, WrittenSlideTask
 from training.language_model.demo_corpus import demo_corpus
 from training.language_model.demo_tokenizer import train_tokenizer, write_tokenizer
-from training.language_model.published_layout import write_merged
+from training.language_model.published_layout import llava_weights, write_merged
 from training.language_model.slide_language_model import SlideLanguageModel, train_only
 from training.loop.run_stage import run_stage
 from training.loop.settings import LoopSettings
@@ -143,7 +143,7 @@ def export(training: DemoTraining, folder: Path) -> InstalledModel:
         packaged_manifest_text(MODEL),
         tile_encoder=_arrays(train_tiles(training).encoder.state_dict()),
         slide_encoder=_arrays(align_slides(training).slide_encoder.state_dict()),
-        language_model=instruct(training).exported(),
+        language_model=_arrays(dict(llava_weights(instruct(training)))),
         tokenizer=tokenizer,
         llama=llama_shape(training.recipe, tokenizer),
     )

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -50,12 +48,6 @@ class SlideLanguageModel(nn.Module):
         """[..., hidden] → [..., vocabulary]."""
         logits: Tensor = self.llama.lm_head(states)
         return logits
-
-    def exported(self) -> dict[str, NDArray[np.float32]]:
-        """All weights under LLaVA's names."""
-        llama = {name: value for name, value in self.llama.state_dict().items() if "rotary" not in name}
-        projector = {f"model.mm_projector.{name}": value for name, value in self.mm_projector.state_dict().items()}
-        return {name: value.float().cpu().numpy() for name, value in {**llama, **projector}.items()}
 
     def _embedded(self, ids: Tensor, slide_tokens: Tensor | None) -> Tensor:
         vocabulary = self.llama.config.vocab_size

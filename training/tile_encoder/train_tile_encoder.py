@@ -83,21 +83,6 @@ def train_tile_encoder(
         run_stage(teacher, TileTask(bank, batch_tiles, settings.seed), settings, folder / settings.stage)
 
 
-@torch.inference_mode()
-def accuracy(teacher: TileTeacher, bank: TileBank, batch_tiles: int = 64) -> dict[str, float]:
-    """Share of right labels by task over a bank, each tile as it is."""
-    teacher.eval()
-    hits: dict[str, list[Tensor]] = {name: [] for name in TASKS}
-    for first in range(0, len(bank.tiles), batch_tiles):
-        rows = slice(first, first + batch_tiles)
-        logits = teacher(torch.from_numpy(np.array(bank.tiles[rows])).permute(0, 3, 1, 2).float() / 255)
-        for name in TASKS:
-            label = torch.from_numpy(bank.labels[name][rows])
-            shown = label != UNLABELLED
-            hits[name].append(logits[name].argmax(1)[shown] == label[shown])
-    return {name: torch.cat(values).float().mean().item() for name, values in hits.items()}
-
-
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over the labelled ones; 0 where there is none."""
     total = functional.cross_entropy(logits.float(), labels, ignore_index=UNLABELLED, reduction="sum")
