@@ -19,6 +19,8 @@ Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Rgb = tuple[float, float, float]
 Dtype = Literal["float32", "float16", "bfloat16"]
+Matmul = Literal["dtype", "float8"]
+Reduction = Literal["area", "dct"]
 # A model's name is also a folder name: no separator, no leading dot.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -95,17 +97,25 @@ class Downloads(_Strict):
 
 
 class TilingSpec(_Strict):
-    """Non-overlapping square tiles of `tile_px` pixels at `target_mpp` µm/px, kept by tissue share."""
+    """Non-overlapping square tiles of `tile_px` pixels at `target_mpp` µm/px, kept by tissue share.
+
+    `reduction` says how a finer level becomes the target: "area" averages whole pixels; "dct" lets the JPEG decoder
+    reduce where the ratio is exactly 2 or 4 and the slide's reader can, which is faster and not the same numbers.
+    """
 
     target_mpp: PositiveFloat
     tile_px: Positive
     min_tissue_fraction: Annotated[float, Field(ge=0, le=1)]
     order: Literal["raster"]
     tissue_rule: Literal["otsu-guarded-v1"]
+    reduction: Reduction = "area"
 
 
 class TileEncoderSpec(_Strict):
-    """A timm model on the centre crop of `input_px` pixels; `mean` and `std` are RGB on a scale of 0 to 1."""
+    """A timm model on the centre crop of `input_px` pixels; `mean` and `std` are RGB on a scale of 0 to 1.
+
+    `matmul` "float8" multiplies the inner blocks' matrices in 8 bits where an accuracy gate at start-up allows it.
+    """
 
     timm_model: str
     timm_args: dict[str, Any]
@@ -114,6 +124,7 @@ class TileEncoderSpec(_Strict):
     std: Rgb
     feature_dim: Positive
     dtype: Dtype
+    matmul: Matmul = "dtype"
     batch_tiles: Positive
     weights: WeightsPath
 
