@@ -16,8 +16,9 @@ from model_store.packaged_models import open_or_install
 from server.ask import LanguageModel, SlideInputs, language_model_client
 from server.auth import KeyRing
 from server.conversations import Conversations
+from server.drain import Drain, DrainGate, DrainingServer
 from server.embedding_cache import EmbeddingCache
-from server.error_responses import add_error_responses
+from server.error_responses import add_error_responses, error_response
 from server.jobs import EncodeJobs
 from server.limits import BodyLimit, Slots
 from server.logs import configure_logs
@@ -35,22 +36,26 @@ from server.slide_store import open_store
 from server.slides import SlideCatalogue
 
 # Bearer keys have no browser session to protect, and the interactive docs need inline scripts: no CSP is set here.
+# Draining has waited for all that was worth waiting for.
+_AFTER_DRAIN_S = 1
 _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a medical device."
 
 
 def serve(settings: Settings) -> None:
-    """Run the API until SIGTERM or SIGINT; open streams get `shutdown_grace_s` to finish."""
+    """Run the API until SIGTERM or SIGINT, then drain: `server.drain` says how."""
     configure_logs(settings.log_level)
     app = build_app(settings, open_or_install(settings.installed_models_dir, settings.model))
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,
+        timeout_graceful_shutdown=_AFTER_DRAIN_S,
     )
+    parts: Parts = app.state.parts
+    DrainingServer(config, parts.drain, settings.drain_notice_s, settings.shutdown_grace_s).run()
 
 
 def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
@@ -62,6 +67,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
         app.include_router(module.router)
     add_error_responses(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_upload=slides.is_upload)
+    app.add_middleware(DrainGate, drain=app.state.parts.drain, refusal=error_response)
     app.add_middleware(RequestLog, metrics=app.state.parts.metrics)
     return app
 
@@ -89,6 +95,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         language_model=LanguageModel(client, model.manifest.llm.served_name, inputs),
         slide_inputs=inputs,
         metrics=metrics,
+        drain=Drain(),
         question_slots=Slots(settings.max_concurrent_questions, "Too many questions at once; ask again shortly."),
         upload_slots=Slots(settings.max_concurrent_uploads, "Too many uploads at once; try again shortly."),
         follower_slots=Slots(settings.max_concurrent_followers, "Too many event streams; poll the slide instead."),
@@ -103,7 +110,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(Reconciler(parts).run()),
     ]
     yield
-    app.state.readiness.draining = True
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)

@@ -9,6 +9,7 @@ EyepieceError                     model_store.errors
     │   ├── QuestionTooLong, BodyTooLarge
     │   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
+        ├── Draining              this process is leaving
         ├── StorageFull, StorageUnavailable, QueueUnavailable
         └── LanguageModelUnavailable, LanguageModelFailed, SlideLost
 
@@ -109,6 +110,12 @@ class DependencyError(ServerError):
     code: ClassVar[str] = "dependency_unavailable"
 
 
+class Draining(DependencyError):
+    """This process is about to end and takes nothing new; another one will answer."""
+
+    code = "draining"
+
+
 class StorageFull(DependencyError):
     """The slide store has no room."""
 
@@ -165,6 +172,7 @@ HTTP_STATUS: dict[str, int] = {
     "slide_too_large": 413,
     "unusable_features": 422,
     "cancelled": 409,
+    "draining": 503,
     "storage_full": 507,
     "storage_unavailable": 503,
     "queue_unavailable": 503,

@@ -10,6 +10,7 @@ from model_store.manifest import Manifest
 from server.ask import LanguageModel, SlideInputs
 from server.auth import KeyRing
 from server.conversations import Conversations
+from server.drain import Drain
 from server.embedding_cache import EmbeddingCache
 from server.jobs import EncodeJobs
 from server.limits import Slots
@@ -39,6 +40,7 @@ class Parts:
     language_model: LanguageModel
     slide_inputs: SlideInputs
     metrics: Metrics
+    drain: Drain
     question_slots: Slots
     upload_slots: Slots
     follower_slots: Slots

@@ -34,16 +34,15 @@ class Readiness:
         self._language_model_warm = False
         self.checks: dict[str, bool] = {"redis": False, "store": False, "language_model": False}
         self.workers_ready = 0
-        self.draining = False
 
     @property
     def ready(self) -> bool:
         """Whether traffic should come here."""
-        return not self.draining and all(self.checks.values())
+        return not self._parts.drain.begun and all(self.checks.values())
 
     def report(self) -> dict[str, Any]:
         """The body of /readyz."""
-        status = "ready" if self.ready else ("draining" if self.draining else "not_ready")
+        status = "ready" if self.ready else ("draining" if self._parts.drain.begun else "not_ready")
         checks = {name: "ok" if up else "unavailable" for name, up in self.checks.items()}
         return {"status": status, "checks": checks, "workers_ready": self.workers_ready}
 

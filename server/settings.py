@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     max_slide_dimension_px: int = Field(400_000, description="Wider or higher slides are refused.")
     max_slide_tiles: int = Field(500_000, description="Slides with more tissue tiles are refused.")
 
+    drain_notice_s: float = Field(
+        0.0, description="After SIGTERM the API takes new work for so long, while load balancers notice it is leaving."
+    )
     shutdown_grace_s: int = Field(30, description="Streams may run on for so long after SIGTERM.")
 
     @property

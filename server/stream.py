@@ -13,12 +13,14 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from model_store.errors import EyepieceError
+from server.errors import Draining, openai_error
 from server.progress import Event
 
 T = TypeVar("T")
 
 # Shorter than the idle limit of common proxies (HAProxy and nginx: 30–60 s).
 _KEEPALIVE_S = 15.0
+_DONE = "[DONE]"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -40,14 +42,23 @@ class EventStream(StreamingResponse):
                 await self._resources.aclose()
 
 
-def sse_response(events: AsyncGenerator[Event, None], resources: AsyncExitStack | None = None) -> EventStream:
-    """Native events: `event:`, one-line JSON `data:`, and `id:` where the stream can be resumed."""
-    return EventStream(_with_keepalive(events, _native), resources)
+def sse_response(
+    events: AsyncGenerator[Event, None], cut: "asyncio.Future[None]", resources: AsyncExitStack | None = None
+) -> EventStream:
+    """Native events: `event:`, one-line JSON `data:`, and `id:` where the stream can be resumed.
+
+    When `cut` is done the stream ends with the error `draining`.
+    """
+    last_words = _native(_error_event(_cut_short()))
+    return EventStream(_with_keepalive(events, _native, cut, last_words), resources)
 
 
-def openai_response(chunks: AsyncGenerator[dict[str, Any], None], resources: AsyncExitStack) -> EventStream:
-    """OpenAI chunks: `data:` only, then `data: [DONE]`."""
-    return EventStream(_with_keepalive(_closed_by_done(chunks), _data_only), resources)
+def openai_response(
+    chunks: AsyncGenerator[dict[str, Any], None], cut: "asyncio.Future[None]", resources: AsyncExitStack
+) -> EventStream:
+    """OpenAI chunks: `data:` only, then `data: [DONE]`; the same error in OpenAI's envelope."""
+    last_words = _data_only(orjson.dumps(openai_error(_cut_short())).decode()) + _data_only(_DONE)
+    return EventStream(_with_keepalive(_closed_by_done(chunks), _data_only, cut, last_words), resources)
 
 
 async def errors_as_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
@@ -57,20 +68,35 @@ async def errors_as_events(events: AsyncGenerator[Event, None]) -> AsyncGenerato
             async for event in events:
                 yield event
         except EyepieceError as error:
-            yield Event("error", {"code": error.code, "detail": error.detail})
+            yield _error_event(error)
 
 
-async def unless_disconnected(request: Request, work: Awaitable[T]) -> T | None:
-    """The result of `work`, or None when the client went away first; then the work is cancelled."""
+async def unless_disconnected(request: Request, work: Awaitable[T], cut: "asyncio.Future[None]") -> T | None:
+    """The result of `work`, or None when the client went away first; then the work is cancelled.
+
+    Raises:
+        Draining: `cut` was done first.
+    """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        waited_for: set[asyncio.Future[Any]] = {task, gone, cut}
+        await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
+        if cut.done() and not task.done():
+            raise _cut_short()
         return task.result() if task.done() else None
     finally:
         task.cancel()
         gone.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
+
+
+def _cut_short() -> Draining:
+    return Draining("The server shuts down and the answer took too long; ask again.")
+
+
+def _error_event(error: EyepieceError) -> Event:
+    return Event("error", {"code": error.code, "detail": error.detail})
 
 
 def _native(event: Event) -> bytes:
@@ -81,21 +107,27 @@ async def _closed_by_done(chunks: AsyncGenerator[dict[str, Any], None]) -> Async
     async with aclosing(chunks):
         async for chunk in chunks:
             yield orjson.dumps(chunk).decode()
-    yield "[DONE]"
+    yield _DONE
 
 
 def _data_only(data: str) -> bytes:
     return format_sse_event(data_str=data)
 
 
-async def _with_keepalive(items: AsyncGenerator[T, None], encode: Callable[[T], bytes]) -> AsyncGenerator[bytes, None]:
-    """Encoded items, with a comment whenever nothing came for a while."""
+async def _with_keepalive(
+    items: AsyncGenerator[T, None], encode: Callable[[T], bytes], cut: "asyncio.Future[None]", last_words: bytes
+) -> AsyncGenerator[bytes, None]:
+    """Encoded items, with a comment whenever nothing came for a while; `last_words` once `cut` is done."""
     upcoming: asyncio.Task[T] | None = None
     try:
         while True:
             upcoming = upcoming or asyncio.ensure_future(_next(items))
-            done, _ = await asyncio.wait({upcoming}, timeout=_KEEPALIVE_S)
-            if not done:
+            waited_for: set[asyncio.Future[Any]] = {upcoming, cut}
+            await asyncio.wait(waited_for, timeout=_KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            if not upcoming.done():
+                if cut.done():
+                    yield last_words
+                    return
                 yield KEEPALIVE_COMMENT
                 continue
             finished, upcoming = upcoming, None

@@ -62,9 +62,10 @@ async def complete_chat(chat: ChatRequest, request: Request, tenant: Tenant, par
         raise
     if chat.stream:
         chunks = chat_chunks(answer, completion, chat.wants_usage, watch, parts.metrics)
-        return openai_response(_errors_as_chunks(chunks), resources)
+        return openai_response(_errors_as_chunks(chunks), parts.drain.cut, resources)
     async with resources:
-        whole = await unless_disconnected(request, chat_completion(answer, completion, watch, parts.metrics))
+        work = chat_completion(answer, completion, watch, parts.metrics)
+        whole = await unless_disconnected(request, work, parts.drain.cut)
     return Response(status_code=CLIENT_CLOSED) if whole is None else JSONResponse(whole)
 
 

@@ -84,11 +84,11 @@ async def ask(slide_id: str, body: AskRequest, request: Request, tenant: Tenant,
         raise
     headers = {TURNS_LEFT_OUT: str(opened.turns_left_out)} if opened.turns_left_out else {}
     if body.stream:
-        streamed = sse_response(errors_as_events(stream_answer(opened, parts)), resources)
+        streamed = sse_response(errors_as_events(stream_answer(opened, parts)), parts.drain.cut, resources)
         streamed.headers.update(headers)
         return streamed
     async with resources:
-        done = await unless_disconnected(request, _last_event(opened, parts))
+        done = await unless_disconnected(request, _last_event(opened, parts), parts.drain.cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
 
 

@@ -126,7 +126,8 @@ async def follow_slide(
     record = await parts.slides.require(tenant, slide_id)
     resources = AsyncExitStack()
     resources.enter_context(parts.follower_slots.one())
-    return sse_response(errors_as_events(_events(record, valid_event_id(last_event_id), parts)), resources)
+    events = errors_as_events(_events(record, valid_event_id(last_event_id), parts))
+    return sse_response(events, parts.drain.cut, resources)
 
 
 @router.get("/{slide_id}/thumbnail")
@@ -215,6 +216,8 @@ async def _events(record: SlideRecord, after: str, parts: Parts) -> AsyncGenerat
             if event.is_last:
                 return
             continue
+        if parts.drain.begun:  # the client follows on from its last id at another server
+            return
         outcome = await _outcome(record, parts)
         if outcome is not None:
             yield outcome

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
+from server.drain import Drain
 from server.errors import LanguageModelFailed
 from server.parts import Parts
 from server.progress import Event
@@ -169,7 +170,7 @@ async def test_a_client_gone_before_the_first_event_frees_everything() -> None:
     for version in ("2.0", "2.4"):
         scope = {**SCOPE, "asgi": {"spec_version": version}}
         with suppress(ClientDisconnect, OSError):
-            await sse_response(events(), resources)(scope, gone, refuse)
+            await sse_response(events(), Drain().cut, resources)(scope, gone, refuse)
 
     assert freed == ["resources"]
 
@@ -194,7 +195,9 @@ async def test_the_generator_is_closed_before_the_resources_when_sending_fails()
     resources = AsyncExitStack()
     resources.callback(order.append, "resources")
     with pytest.raises(ClientDisconnect):
-        await sse_response(events(), resources)({**SCOPE, "asgi": {"spec_version": "2.4"}}, never, fail_later)
+        await sse_response(events(), Drain().cut, resources)(
+            {**SCOPE, "asgi": {"spec_version": "2.4"}}, never, fail_later
+        )
 
     assert order == ["generator", "resources"]
 
