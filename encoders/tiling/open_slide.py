@@ -15,16 +15,26 @@ from openslide import lowlevel
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.reduce_region import read_and_reduce
 from encoders.tiling.resolution import credible_mpp
-from encoders.tiling.slide_reader import Level, damaged
+from encoders.tiling.slide_reader import Level, cut_off, damaged
 from encoders.tiling.tiff_directory import is_truncated_tiff
 from encoders.types import SlideFacts
 
 MAX_OBJECTIVE_POWER = 400.0
+# OpenSlide decodes whole tiles and keeps none beyond its 32 MB cache: a slide in one tile of 16,000² px takes 2 GB per
+# thread, once for every region. Scanners write tiles of up to 1,024 px in TIFF.
+MAX_TIFF_TILE_PX = 4_096**2
+# NDPI and DICOM may hold a small level in a single tile.
+MAX_TILE_PX = 4 * MAX_TIFF_TILE_PX
 
 
 class OpenSlideReader:
-    """SlideReader over OpenSlide, without PIL: raw premultiplied BGRA composited on white."""
+    """SlideReader over OpenSlide, without PIL: raw premultiplied BGRA composited on white.
+
+    `tile_sizes` is (width, height) per level, or None where OpenSlide does not know it; `painted_downsamples` is what
+    OpenSlide divides positions by, the mean ratio of the sides, where `levels` may have the whole number meant.
+    """
 
     def __init__(self, path: Path, limits: ReaderLimits) -> None:
         """Opens the slide; raises UnsupportedFormat, UnreadableSlide or SlideTooLarge."""
@@ -33,27 +43,43 @@ class OpenSlideReader:
         try:
             self.levels = _levels(self._handle, limits)
             self.facts = _facts(self._handle, self.levels[0])
+            count = len(self.levels)
+            self.tile_sizes = tuple(_tile_size(self._handle, level, self.facts.vendor) for level in range(count))
+            self.painted_downsamples = tuple(lowlevel.get_level_downsample(self._handle, i) for i in range(count))
         except openslide.OpenSlideError:
             raise _unopenable() from None
 
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
+    def read_region(
+        self, x: int, y: int, level: int, width: int, height: int, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """See SlideReader."""
+        if out is None:
+            out = np.empty((height, width, 3), dtype=np.uint8)
         try:
-            return _paint(self._handle, x, y, level, width, height)
+            _paint(self._handle, x, y, level, out)
         except openslide.OpenSlideError:
-            return self._read_again(x, y, level, width, height)
+            self._read_again(x, y, level, out)
+        return out
 
-    def _read_again(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
+    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
+        """See SlideReader; exact here: the mean over each pixel's area."""
+        return read_and_reduce(self, x, y, level, width, height, factor)
+
+    def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
+        """OpenSlide does not tell."""
+        return None
+
+    def _read_again(self, x: int, y: int, level: int, out: NDArray[np.uint8]) -> None:
         """After an error a handle is dead for every later read, so the fault may be another thread's tile."""
         fresh = _open(self._path)
         try:
-            pixels = _paint(fresh, x, y, level, width, height)
+            _paint(fresh, x, y, level, out)
         except openslide.OpenSlideError:
             side = self.levels[level].downsample
+            height, width = out.shape[:2]
             raise damaged(self.facts, x, y, math.ceil(width * side), math.ceil(height * side)) from None
         # The dead handle is closed when the last thread that reads through it lets go of it.
         self._handle = fresh
-        return pixels
 
 
 def _open(path: Path) -> lowlevel._OpenSlide:
@@ -63,9 +89,7 @@ def _open(path: Path) -> lowlevel._OpenSlide:
         return lowlevel.open(path)
     except openslide.OpenSlideUnsupportedFormatError:
         if is_truncated_tiff(path):
-            raise UnreadableSlide(
-                "The file is shorter than its directory says: it was cut off on the way; upload it again."
-            ) from None
+            raise cut_off() from None
         raise UnsupportedFormat(
             "This is not a whole-slide image that can be read here; upload the scanner's original file."
         ) from None
@@ -103,6 +127,19 @@ def _downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
     return ratio
 
 
+def _tile_size(handle: lowlevel._OpenSlide, level: int, vendor: str) -> tuple[int, int] | None:
+    width, height = (_number(handle, f"openslide.level[{level}].tile-{side}") for side in ("width", "height"))
+    if width is None or height is None:
+        return None
+    max_px = MAX_TIFF_TILE_PX if vendor in ("aperio", "generic-tiff") else MAX_TILE_PX
+    if width * height > max_px:
+        raise SlideTooLarge(
+            f"The slide is stored in tiles of {width:.0f} × {height:.0f} px; at most {max_px} px a tile are "
+            "read. Save it again in smaller tiles, for instance of 256 × 256 px."
+        )
+    return int(width), int(height)
+
+
 def _facts(handle: lowlevel._OpenSlide, level0: Level) -> SlideFacts:
     vendor = lowlevel.get_property_value(handle, openslide.PROPERTY_NAME_VENDOR) or "unknown"
     mpp_x = _number(handle, openslide.PROPERTY_NAME_MPP_X)
@@ -126,17 +163,17 @@ def _number(handle: lowlevel._OpenSlide, name: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _paint(handle: lowlevel._OpenSlide, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
+def _paint(handle: lowlevel._OpenSlide, x: int, y: int, level: int, out: NDArray[np.uint8]) -> None:
+    height, width = out.shape[:2]
     bgra = np.empty((height, width, 4), dtype=np.uint8)
     # The public wrapper goes through PIL, which costs a quarter more and un-multiplies alpha.
     lowlevel._read_region(handle, bgra.ctypes.data_as(POINTER(c_uint32)), x, y, level, width, height)
-    return _on_white(bgra)
+    _on_white(bgra, out)
 
 
-def _on_white(bgra: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _on_white(bgra: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     """RGB of premultiplied BGRA over white: outside a slide OpenSlide gives (0, 0, 0, 0), which would be black."""
-    rgb = cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB)
+    cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB, dst=out)
     uncovered = 255 - bgra[..., 3]
-    if not uncovered.any():
-        return np.asarray(rgb, dtype=np.uint8)
-    return np.asarray(cv2.add(rgb, cv2.merge([uncovered] * 3)), dtype=np.uint8)
+    if uncovered.any():
+        cv2.add(out, cv2.merge([uncovered] * 3), dst=out)

@@ -30,11 +30,28 @@ class SlideReader(Protocol):
     def levels(self) -> tuple[Level, ...]:
         """Finest first; level 0 has downsample 1."""
 
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
+    @property
+    def tile_sizes(self) -> tuple[tuple[int, int] | None, ...]:
+        """(width, height) of each level's stored tiles, in its own pixels; None where it is not known."""
+
+    def read_region(
+        self, x: int, y: int, level: int, width: int, height: int, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """RGB uint8 [height, width, 3] of `level`, upper left corner at level-0 (x, y), white outside.
 
-        Raises UnreadableSlide naming the level-0 rectangle; the reader stays usable. Safe to call from threads.
+        With `out` (that shape, C-contiguous) it writes there and returns it. Raises UnreadableSlide naming the
+        level-0 rectangle; the reader stays usable, what `out` then holds is undefined. Safe to call from threads.
         """
+
+    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
+        """RGB uint8 [ceil(height / factor), ceil(width / factor), 3]: the same region at 1/factor (2, 4 or 8).
+
+        A pixel covers factor × factor pixels of `level`, the last ones beyond the region if need be. Approximate: a
+        JPEG decoder may reduce in the frequency domain, so the numbers are not those of a mean over an area.
+        """
+
+    def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
+        """Compressed bytes [rows, columns] of the level's JPEG tiles, where the reader knows them."""
 
 
 def damaged(facts: SlideFacts, x: int, y: int, width: int, height: int) -> UnreadableSlide:
@@ -43,3 +60,8 @@ def damaged(facts: SlideFacts, x: int, y: int, width: int, height: int) -> Unrea
     return UnreadableSlide(
         f"The slide is damaged in the level-0 rectangle ({x}, {y}) – ({right}, {bottom}); upload an intact copy."
     )
+
+
+def cut_off() -> UnreadableSlide:
+    """The error for a file whose directory promises more than there is."""
+    return UnreadableSlide("The file is shorter than its directory says: it was cut off on the way; upload it again.")

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tiling.reduce_region import read_and_reduce
 from encoders.tiling.slide_reader import Level
 from encoders.types import SlideFacts
 from training.synthetic.synthetic_slide import SyntheticSlide
@@ -17,14 +18,28 @@ class DrawnSlideReader:
         self._slide = slide
         self.facts = SlideFacts("synthetic", slide.width_px, slide.height_px, slide.mpp, 10 / slide.mpp)
         self.levels = (Level(slide.width_px, slide.height_px, 1.0),)
+        self.tile_sizes = (None,)
 
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
+    def read_region(
+        self, x: int, y: int, level: int, width: int, height: int, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         """RGB uint8 [height, width, 3] from level-0 (x, y), as JPEG leaves it; white outside the slide."""
         assert level == 0, "it has one level"
         picture = through_jpeg(self._slide.draw(x, y, width, height))
         picture[max(0, self._slide.height_px - y) :] = 255
         picture[:, max(0, self._slide.width_px - x) :] = 255
-        return picture
+        if out is None:
+            return picture
+        out[...] = picture
+        return out
+
+    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
+        """The mean over each pixel's area."""
+        return read_and_reduce(self, x, y, level, width, height, factor)
+
+    def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
+        """Nothing is compressed."""
+        return None
 
 
 def through_jpeg(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

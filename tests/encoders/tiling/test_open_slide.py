@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import cv2
 import numpy as np
 import openslide
 import pytest
+import tiff_draft as draft
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.open_slide import OpenSlideReader
@@ -106,3 +108,46 @@ def test_no_error_tells_the_files_name_or_path(shared_slides: Path) -> None:
             OpenSlideReader(shared_slides / name, LIMITS)
         assert Path(name).stem not in caught.value.detail
         assert str(shared_slides) not in caught.value.detail
+
+
+def test_pixels_are_written_where_the_caller_wants_them(sample_slide: Path) -> None:
+    reader = OpenSlideReader(sample_slide, LIMITS)
+    batch = np.zeros((2, 64, 80, 3), dtype=np.uint8)
+
+    given = reader.read_region(2048 - 40, 100, 0, 80, 64, batch[1])
+
+    assert np.shares_memory(given, batch)
+    assert np.array_equal(batch[1], reader.read_region(2048 - 40, 100, 0, 80, 64))
+    assert not batch[0].any()
+
+
+def test_a_reduced_region_is_the_mean_over_an_area(sample_slide: Path) -> None:
+    reader = OpenSlideReader(sample_slide, LIMITS)
+    whole = reader.read_region(100, 200, 0, 104, 64)
+
+    reduced = reader.read_reduced(100, 200, 0, 101, 64, 4)
+
+    assert np.array_equal(reduced, cv2.resize(whole, (26, 16), interpolation=cv2.INTER_AREA))
+
+
+def test_compressed_bytes_are_not_known(sample_slide: Path) -> None:
+    assert OpenSlideReader(sample_slide, LIMITS).tile_bytes(0) is None
+
+
+def test_tile_sizes_are_known(sample_slide: Path) -> None:
+    assert OpenSlideReader(sample_slide, LIMITS).tile_sizes == ((256, 256), (256, 256))
+
+
+@pytest.mark.parametrize(("side_px", "is_read"), [(4_096, True), (4_112, False), (16_000, False)])
+def test_a_tile_that_would_take_gigabytes_is_refused_before_it_is_touched(
+    tmp_path: Path, side_px: int, is_read: bool
+) -> None:
+    path = tmp_path / "one-tile.svs"
+    one_tile = draft.Directory(side_px, side_px, side_px, [b"not looked at"], description="Aperio drawn\r\n|MPP = 0.5")
+    path.write_bytes(draft.write_tiff([one_tile]))
+
+    if is_read:
+        assert OpenSlideReader(path, LIMITS).facts.width == side_px
+    else:
+        with pytest.raises(SlideTooLarge, match=f"{side_px} × {side_px} px"):
+            OpenSlideReader(path, LIMITS)

@@ -9,6 +9,7 @@ from encoders.errors import SlideTooLarge, UnreadableSlide
 from encoders.tiling.open_slide import OpenSlideReader
 from encoders.tiling.read_overview import BLOCK_PX, read_overview
 from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.reduce_region import read_and_reduce
 from encoders.tiling.slide_reader import Level, damaged
 from encoders.types import SlideFacts
 
@@ -23,11 +24,14 @@ class PaintedSlide:
     ) -> None:
         self.facts = SlideFacts("painted", width, height, 0.25, None)
         self.levels = tuple(Level(int(width / step), int(height / step), step) for step in downsamples)
+        self.tile_sizes = (None,) * len(downsamples)
         self.largest_px = 0
         self.levels_read: set[int] = set()
         self._bad = bad
 
-    def read_region(self, x: int, y: int, level: int, width: int, height: int) -> NDArray[np.uint8]:
+    def read_region(
+        self, x: int, y: int, level: int, width: int, height: int, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
         self.largest_px = max(self.largest_px, width * height)
         self.levels_read.add(level)
         step = self.levels[level].downsample
@@ -35,7 +39,15 @@ class PaintedSlide:
             raise damaged(self.facts, x, y, int(width * step), int(height * step))
         columns = x + np.arange(width) * step
         shade = np.where(columns < self.facts.width, columns / self.facts.width * 200, 255).astype(np.uint8)
-        return np.broadcast_to(shade[np.newaxis, :, np.newaxis], (height, width, 3)).copy()
+        pixels = np.empty((height, width, 3), dtype=np.uint8) if out is None else out
+        pixels[...] = shade[np.newaxis, :, np.newaxis]
+        return pixels
+
+    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
+        return read_and_reduce(self, x, y, level, width, height, factor)
+
+    def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
+        return None
 
 
 def test_no_level_is_ever_read_whole() -> None:
