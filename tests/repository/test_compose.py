@@ -1,21 +1,26 @@
 """docker-compose.yml and the Dockerfile, as far as they can be checked without a container engine."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from typer.main import get_command
+from command_lines import parse_command_line
 
-from server.__main__ import app
+from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+CUDA: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "compose.cuda.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
+SCALED = ("api", "worker", "vllm")
+SECRETS = ("EYEPIECE_REDIS_PASSWORD", "EYEPIECE_LLM_API_KEY", "EYEPIECE_GRAFANA_PASSWORD")
+MODELS = "/var/lib/eyepiece/models"
 
 
 def stages() -> dict[str, str]:
@@ -24,18 +29,18 @@ def stages() -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def parse_command_line(arguments: list[str]) -> None:
-    """Fails as the command line would on a command or an option that does not exist."""
-    command = get_command(app)
-    while arguments and arguments[0] in getattr(command, "commands", {}):
-        name, *arguments = arguments
-        command = command.commands[name]  # type: ignore[attr-defined]
-    assert not hasattr(command, "commands"), f"no such command: {arguments}"
-    command.make_context("eyepiece", list(arguments))
+def mounts_of(name: str) -> dict[str, tuple[str, bool]]:
+    """Path in the container → named volume or folder ("" for one of its own), and whether it can be written."""
+    found = {}
+    for volume in SERVICES[name].get("volumes", []):
+        source, _, rest = volume.partition(":") if ":" in volume else ("", "", volume)
+        path, _, mode = rest.partition(":")
+        found[path] = (source, mode != "ro")
+    return found
 
 
 def test_the_services_are_those_of_the_design() -> None:
-    assert set(SERVICES) == {"demo-model", "api", "worker", "vllm", "redis"}
+    assert set(SERVICES) == {"models", *SCALED, "haproxy", "redis", "prometheus", "grafana"}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -48,11 +53,11 @@ def test_every_image_is_a_stage_that_runs_as_another_user_than_root(name: str) -
     stage = stages()[OURS[name]["build"]["target"]]
 
     assert (ROOT / OURS[name]["build"]["dockerfile"]).is_file()
-    assert re.findall(r"^USER (\S+)$", stage, re.MULTILINE) == ["eyepiece"]
+    assert re.findall(r"^USER (\S+)$", stage, re.MULTILINE) == ["10001:10001"]
     assert "PYTHONSAFEPATH=1" in stages()["base"]
 
 
-@pytest.mark.parametrize("stage", ["api", "worker", "vllm"])
+@pytest.mark.parametrize("stage", SCALED)
 def test_the_images_own_commands_exist_too(stage: str) -> None:
     command = re.search(r"^CMD \[(.+)\]$", stages()[stage], re.MULTILINE)
 
@@ -69,30 +74,126 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
         assert f"!{source}" in allowed, source
 
 
-def test_vllm_and_redis_are_out_of_reach() -> None:
+def test_the_image_installs_what_a_checkout_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "deploy")
+    monkeypatch.delitem(sys.modules, "environments", raising=False)
+    import environments
+
+    assert f"ARG VLLM_VERSION={environments.VLLM_VERSION}\n" in DOCKERFILE
+    assert f'"{environments.UV_REQUIREMENT}"' in DOCKERFILE
+
+
+def test_every_image_is_pinned() -> None:
+    images = [service["image"] for name, service in SERVICES.items() if name not in OURS]
+    python = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", DOCKERFILE, re.MULTILINE)
+
+    assert python
+    for image in (python[1], *images):
+        assert re.fullmatch(r"[\w/.-]+:v?\d+\.\d+[\w.-]*", image), image
+
+
+def test_only_the_load_balancer_is_published_and_on_loopback() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["haproxy"]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["haproxy"]["ports"])
+
+
+def test_everything_else_is_on_a_network_without_a_way_out() -> None:
     assert COMPOSE["networks"]["internal"] == {"internal": True}
-    for name in ("vllm", "redis"):
-        assert SERVICES[name]["networks"] == ["internal"]
-        assert "ports" not in SERVICES[name]
-    assert all(port.startswith("127.0.0.1:") for port in SERVICES["api"]["ports"])
+    elsewhere = {name for name, service in SERVICES.items() if service["networks"] != ["internal"]}
+
+    assert elsewhere == {"haproxy", "models"}  # `models` ends at once, and may have to fetch
+
+
+@pytest.mark.parametrize("name", SCALED)
+def test_a_service_can_have_several_containers(name: str) -> None:
+    assert not {"ports", "container_name", "hostname"} & set(SERVICES[name])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_without_rights_and_writes_only_where_it_is_said(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "pid", "ipc"} & set(service)
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_every_lasting_service_has_a_healthcheck(name: str) -> None:
+def test_every_lasting_service_is_watched_and_bounded(name: str) -> None:
+    limits = LASTING[name]["deploy"]["resources"]["limits"]
+
     assert LASTING[name]["healthcheck"]["test"]
+    assert limits["memory"]
+    assert limits["pids"]
+
+
+def test_only_a_service_that_ends_may_write_models() -> None:
+    writers = [name for name in SERVICES if mounts_of(name).get(MODELS, ("", False))[1]]
+
+    assert writers == ["models"]
+    assert SERVICES["models"]["restart"] == "no"
+    assert all(SERVICES[name]["depends_on"]["models"] for name in SCALED)
+
+
+def test_vllm_sees_nothing_of_any_tenant_and_the_others_share_one_store() -> None:
+    assert mounts_of("vllm") == {MODELS: ("models", False), "/var/lib/eyepiece/cache": ("", True)}
+    assert "EYEPIECE_REDIS_URL" not in SERVICES["vllm"]["environment"]
+    assert mounts_of("api")["/var/lib/eyepiece/store"] == mounts_of("worker")["/var/lib/eyepiece/store"]
+    assert mounts_of("api")["/var/lib/eyepiece/store"] == ("store", True)
+
+
+def test_every_folder_that_is_mounted_is_made_for_its_user_in_the_image() -> None:
+    made = re.findall(r"eyepiece/(\w+)", stages()["base"])
+    mounted = {path for name in OURS for path in mounts_of(name)}
+
+    assert mounted <= {f"/var/lib/eyepiece/{name}" for name in made}
+
+
+def test_every_volume_and_folder_is_there() -> None:
+    sources = {source for name in SERVICES for source, _ in mounts_of(name).values() if source}
+
+    assert {source for source in sources if not source.startswith("./")} == set(COMPOSE["volumes"])
+    assert all((ROOT / source).is_dir() for source in sources if source.startswith("./"))
+
+
+def test_questions_reach_vllm_through_the_load_balancer() -> None:
+    servers = (ROOT / "deploy" / "haproxy" / "servers-compose.cfg").read_text()
+
+    assert SERVICES["api"]["environment"]["EYEPIECE_LLM_URL"] == "http://haproxy:8101"
+    for name in ("api", "vllm"):
+        port = SERVICES[name]["command"][-1]
+        assert re.search(rf"server-template \w+ 1-\d+ {name}:{port} ", servers)
+        assert f":{port}/" in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+def test_what_streams_may_finish_before_it_is_killed() -> None:
+    grace_s = Settings.model_fields["shutdown_grace_s"].default
+
+    for name in (*SCALED, "haproxy"):
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > grace_s
+    assert SERVICES["haproxy"]["stop_signal"] == "SIGUSR1"
 
 
 def test_secrets_have_no_default_and_stand_in_no_argument() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
 
-    for secret in ("EYEPIECE_REDIS_PASSWORD", "EYEPIECE_LLM_API_KEY"):
+    for secret in SECRETS:
         assert set(re.findall(rf"\${{{secret}(..)", text)) == {":?"}
+        assert secret.removeprefix("EYEPIECE_") in text.split("x-hardened")[0]
         assert not [service for service in SERVICES.values() if secret in str(service.get("command"))]
 
 
 def test_the_settings_that_are_set_exist() -> None:
-    from server.settings import Settings
-
     known = {f"EYEPIECE_{name.upper()}" for name in Settings.model_fields}
-    for name, service in OURS.items():
-        assert set(service.get("environment", {})) <= known, name
+    ours = [OURS[name].get("environment", {}) for name in OURS]
+    gpu = [service.get("environment", {}) for service in CUDA["services"].values()]
+
+    for environment in (*ours, *gpu):
+        assert set(environment) <= known
+
+
+def test_the_gpu_file_changes_services_that_exist_into_what_the_dockerfile_builds() -> None:
+    assert set(CUDA["services"]) == {name for name in OURS if "args" in OURS[name]["build"]}
+    assert {service["build"]["args"]["BUILDS"] for service in CUDA["services"].values()} == {"cuda"}
+    assert DOCKERFILE.count("cuda)") == 2
