@@ -90,8 +90,9 @@ class FastTiffReader:
         return self._cache.held_bytes
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
-        """See SlideReader."""
-        return self._images[level].byte_counts
+        """See SlideReader; None for a level that OpenSlide reads."""
+        fast = self._fast[level]
+        return fast.image.byte_counts if isinstance(fast, FastLevel) else None
 
     def read_region(
         self, x: int, y: int, level: int, width: int, height: int, out: NDArray[np.uint8] | None = None

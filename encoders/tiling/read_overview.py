@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import SlideTooLarge, UnreadableSlide
+from encoders.tiling.decode_small import decode_small, small_decode
 from encoders.tiling.reader_limits import ReaderLimits
 from encoders.tiling.slide_reader import SlideReader
 
@@ -16,6 +17,8 @@ BLOCK_PX = 2_048
 SMALLEST_FAULT_PX = 256
 # Holds the picture below 200 MB on the largest slides.
 MAX_SIDE_PX = 8_192
+# Up to this many pixels a level is painted whole, which takes OpenSlide a second.
+EXACT_PX = 64_000_000
 
 
 @dataclass(frozen=True)
@@ -26,20 +29,32 @@ class Overview:
     px_level0: float
 
 
-def read_overview(reader: SlideReader, px_level0: float, coarsest_px_level0: float, limits: ReaderLimits) -> Overview:
+def read_overview(
+    reader: SlideReader,
+    px_level0: float,
+    coarsest_px_level0: float,
+    limits: ReaderLimits,
+    *,
+    exact_px: int = EXACT_PX,
+) -> Overview:
     """The slide at about `px_level0` level-0 pixels per pixel, reduced by area from the cheapest adequate level.
 
-    Adequate is the coarsest level not coarser than `coarsest_px_level0`. Raises UnreadableSlide naming the
-    damaged level-0 rectangle, and SlideTooLarge when that level has more pixels than may be painted.
+    Adequate is the coarsest level not coarser than `coarsest_px_level0`. Where it has more than `exact_px` pixels, the
+    JPEG decoder does most of the reduction and tiles of obvious glass are skipped, if the reader can. Raises
+    UnreadableSlide naming the damaged level-0 rectangle, and SlideTooLarge when reading that level would take too long.
     """
     index = max(
         (i for i, level in enumerate(reader.levels) if level.downsample <= max(1.0, coarsest_px_level0)),
         key=lambda i: reader.levels[i].downsample,
     )
     level = reader.levels[index]
-    if level.width * level.height > limits.max_overview_px:
-        raise SlideTooLarge("The slide has no low-resolution level and is too large to be searched without one.")
+    level_px = level.width * level.height
     factor = max(1, int(px_level0 / level.downsample), -(-max(level.width, level.height) // MAX_SIDE_PX))
+    way = small_decode(reader, index, factor) if level_px > exact_px else None
+    if way is not None:
+        return Overview(decode_small(reader, way, limits.max_overview_px), way.factor * level.downsample)
+    if level_px > limits.max_overview_px:
+        raise SlideTooLarge("The slide has no low-resolution level and is too large to be searched without one.")
     return Overview(_reduce(reader, index, factor), factor * level.downsample)
 
 

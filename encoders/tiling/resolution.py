@@ -26,9 +26,15 @@ def credible_mpp(vendor: str, mpp_x: float | None, mpp_y: float | None) -> float
 
 def effective_mpp(facts: SlideFacts, mpp_override: float | None) -> float:
     """The caller's µm/px, else the slide's; raises MissingMpp when there is none or the caller's is absurd."""
-    if mpp_override is not None and not FINEST_MPP <= mpp_override <= COARSEST_MPP:
-        raise MissingMpp(f"`mpp` must lie between {FINEST_MPP:g} and {COARSEST_MPP:g} µm/px.")
+    if mpp_override is not None:
+        require_possible(mpp_override)
     mpp = facts.mpp if mpp_override is None else mpp_override
     if mpp is None:
         raise MissingMpp("The slide states no resolution, or an absurd one; give `mpp` (µm/px) to encode it.")
     return mpp
+
+
+def require_possible(mpp_override: float) -> None:
+    """Raises MissingMpp when no scanner has such a level 0."""
+    if not FINEST_MPP <= mpp_override <= COARSEST_MPP:
+        raise MissingMpp(f"`mpp` must lie between {FINEST_MPP:g} and {COARSEST_MPP:g} µm/px.")

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from encoders.errors import NoTissue
 from encoders.tile_encoder.encode import TileEncoder
-from encoders.tiling.answer_requests import make_plan
+from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.reader_limits import ReaderLimits

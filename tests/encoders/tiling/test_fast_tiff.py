@@ -108,6 +108,8 @@ def test_a_level_that_openslide_interpolates_is_left_to_it(tmp_path: Path) -> No
 
     assert not slide.painted_downsamples[1].is_integer()
     assert fast.level_reasons == ("eligible", "other_downsample")
+    assert fast.tile_bytes(0) is not None
+    assert fast.tile_bytes(1) is None, "nobody may count on its tiles being cheap to decode"
     assert_equal(fast, slide, 400, 240, 1, (100, 100))
 
 

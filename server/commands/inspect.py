@@ -1,0 +1,155 @@
+"""`eyepiece inspect`: what would become of a slide, without a server and before anything is encoded.
+
+The slide is parsed in a reader process, as everywhere. The report is one document, printed for people or as JSON.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from encoders.errors import MissingMpp, ReaderDied, SlideError
+from encoders.tiling.inspection import SlideLevel
+from encoders.tiling.reader_process import ReaderProcess
+from encoders.tiling.resolution import require_possible
+from encoders.types import SlideFacts, TilePlan
+from server.commands.inspected_model import InspectedModel, inspected_model
+from server.commands.inspection_report import print_report
+from server.commands.measure_rates import EncodeRate, encode_rate, read_rate
+from server.commands.outcome import CommandError, ExitCode
+from server.commands.terminal import print_json
+from server.commands.upload import require_file
+from server.settings import Settings
+from server.slide_inspection import reader_limits
+
+OVERLAY_PX = 2_048
+
+
+@dataclass(frozen=True)
+class InspectWish:
+    """What to look at; `mpp` in µm/px replaces what the file says, `overlay` is a PNG to draw."""
+
+    path: Path
+    mpp: float | None = None
+    overlay: Path | None = None
+    measure_encoder: bool = True
+
+
+def inspect(settings: Settings, wish: InspectWish, as_json: bool) -> None:
+    """Prints the report, as far as the slide allows one.
+
+    Raises:
+        CommandError: the file is missing, the overlay is no PNG, or the slide could not be encoded; in the server's
+            words, after the report.
+    """
+    require_file(wish.path)
+    _require_possible(wish)
+    model = inspected_model(settings)
+    report = _empty_report(wish, model)
+    with Console(stderr=True, quiet=as_json).status("looking at the slide"):
+        _examine(report, settings, wish, model)
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report)
+    if report["error"]:
+        raise CommandError(report["error"]["detail"], ExitCode.FAILED, report["error"]["code"])
+
+
+def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, model: InspectedModel) -> None:
+    """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
+    tiling = model.manifest.tiling
+    try:
+        with ReaderProcess(wish.path, reader_limits(settings)) as reader:
+            report |= _facts(reader, wish)
+            report["levels"] = [_level(level, report["mpp"]) for level in reader.levels()]
+            seen = reader.inspect(tiling, wish.mpp, OVERLAY_PX if wish.overlay else None)
+            report |= {"tissue_share": seen.tissue_share, "pen_share": seen.pen_share}
+            if wish.overlay and seen.overlay_png:
+                _write(wish.overlay, seen.overlay_png)
+                report["overlay"] = str(wish.overlay)
+            plan = reader.plan(tiling, wish.mpp)
+            report["plan"] = _plan(plan)
+            rate = read_rate(reader, plan)
+    except (SlideError, ReaderDied) as error:
+        report["error"] = {"code": error.code, "detail": error.detail}
+        return
+    encoding = encode_rate(model, settings.device) if wish.measure_encoder else EncodeRate(None, None, "not asked for")
+    report["estimate"] = _estimate(len(plan.coords), rate, encoding)
+
+
+def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:
+    tiling = model.manifest.tiling
+    unknown = ("format", "width", "height", "mpp", "mpp_source", "objective_power", "reader", "reader_reason")
+    return {
+        "file": wish.path.name,
+        "bytes": wish.path.stat().st_size,
+        **dict.fromkeys(unknown),
+        "levels": [],
+        "model": {"name": model.manifest.name, "target_mpp": tiling.target_mpp, "tile_px": tiling.tile_px},
+        **dict.fromkeys(("tissue_share", "pen_share", "plan", "estimate", "overlay", "error")),
+    }
+
+
+def _facts(reader: ReaderProcess, wish: InspectWish) -> dict[str, Any]:
+    facts: SlideFacts = reader.facts()
+    stated = None if facts.mpp is None else "property"
+    return {
+        "format": facts.vendor,
+        "width": facts.width,
+        "height": facts.height,
+        "mpp": facts.mpp if wish.mpp is None else wish.mpp,
+        "mpp_source": stated if wish.mpp is None else "override",
+        "objective_power": facts.objective_power,
+        "reader": reader.kind,
+        "reader_reason": reader.reason,
+    }
+
+
+def _level(level: SlideLevel, mpp: float | None) -> dict[str, Any]:
+    return asdict(level) | {"mpp": None if mpp is None else mpp * level.downsample}
+
+
+def _plan(plan: TilePlan) -> dict[str, Any]:
+    return {
+        "level": plan.level,
+        "read_px": plan.read_px,
+        "scale": plan.read_px / plan.tile_px,
+        "reduction": plan.reduction,
+        "tile_px_level0": plan.tile_px_level0,
+        "tile_count": len(plan.coords),
+    }
+
+
+def _estimate(tile_count: int, read_tiles_per_s: float, encoding: EncodeRate) -> dict[str, Any]:
+    encode_s = None if encoding.tiles_per_s is None else tile_count / encoding.tiles_per_s
+    return {
+        "read_s": tile_count / read_tiles_per_s,
+        "read_tiles_per_s": read_tiles_per_s,
+        "encode_s": encode_s,
+        "encode_tiles_per_s": encoding.tiles_per_s,
+        "device": encoding.device,
+        "note": encoding.note,
+    }
+
+
+def _require_possible(wish: InspectWish) -> None:
+    if wish.overlay is not None and wish.overlay.suffix.lower() != ".png":
+        raise CommandError(f"{wish.overlay} cannot be the overlay: name it like overlay.png.", ExitCode.USAGE)
+    try:
+        if wish.mpp is not None:
+            require_possible(wish.mpp)
+    except MissingMpp as error:
+        raise CommandError(error.detail, ExitCode.USAGE, error.code) from None
+
+
+def _write(path: Path, png: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(png)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CommandError(f"{path} cannot be written: {error.strerror}.", ExitCode.FAILED) from error
