@@ -25,7 +25,14 @@ VLLM_VERSION = "0.32.0"  # 0.33 pins another torch than the encoders' and did no
 OVERRIDES = ROOT / "deploy" / "vllm-overrides.txt"
 LINES_SHOWN_ON_FAILURE = 15
 # CPU measured: 1.3 + 3.1 GB; the rest is room for downloads. The CUDA libraries add about 5 GB to each.
-NEEDED_GB = {"cpu": {"server": 2.0, "vllm": 4.0}, "cuda": {"server": 6.0, "vllm": 9.0}}
+NEEDED_GB = {"cpu": {"server": 2.0, "vllm": 4.0, "bench": 2.0}, "cuda": {"server": 6.0, "vllm": 9.0, "bench": 6.0}}
+# Readers of others to measure ours against; each is left out where it does not install. cuCIM reads on the CPU
+# without the 2 GB of CUDA libraries that it asks for.
+BENCH_PEERS: dict[str, tuple[str, ...]] = {
+    "tiffslide": ("tiffslide>=2.4,<4",),
+    "pyvips": ("pyvips>=3,<4", "pyvips-binary>=8.16,<9"),
+    "cucim": ("--no-deps", "cucim-cu12>=25,<27", "lazy-loader>=0.4,<1"),
+}
 
 
 class SetupError(Exception):
@@ -86,7 +93,7 @@ def requirement_inputs(pyproject: Path) -> dict[str, object]:
 
 
 def planned_environments(builds: str) -> list[Environment]:
-    """Both environments, the server's first: it carries uv, which installs the other."""
+    """All environments, the server's first: it carries uv, which installs the others."""
     common: dict[str, object] = {"builds": builds, "python": sys.version, "root": str(ROOT)}
     server = {**common, "eyepiece": requirement_inputs(ROOT / "pyproject.toml"), "uv": UV_REQUIREMENT}
     vllm = {
@@ -98,6 +105,7 @@ def planned_environments(builds: str) -> list[Environment]:
     return [
         Environment("server", ROOT / ".venv", server, install_server),
         Environment("vllm", ROOT / ".venv-vllm", vllm, install_vllm),
+        Environment("bench", ROOT / ".venv-bench", {**server, "peers": BENCH_PEERS}, install_bench),
     ]
 
 
@@ -154,7 +162,7 @@ def make_venv(environment: Environment) -> None:
 
 def install_server(environment: Environment, machine: Machine) -> None:
     """Server, encoders, trainer and development tools, Eyepiece itself editable."""
-    uv_install(environment, machine, ["--editable", ".[train]", "--group", "dev"])
+    uv_install(environment, machine, ["--editable", ".[train,traces]", "--group", "dev"])
 
 
 def install_vllm(environment: Environment, machine: Machine) -> None:
@@ -164,6 +172,16 @@ def install_vllm(environment: Environment, machine: Machine) -> None:
     uv_install(environment, machine, ["--compile-bytecode", "--override", OVERRIDES, f"{vllm}=={VLLM_VERSION}"])
     # Without its dependencies: they are vLLM itself, which has another name on a CPU.
     uv_install(environment, machine, ["--no-deps", "--editable", "./vllm_plugin"])
+
+
+def install_bench(environment: Environment, machine: Machine) -> None:
+    """What a worker and the drawing of slides need, and of other readers those that there are for this machine."""
+    uv_install(environment, machine, ["--editable", ".[standalone]"])
+    for name, requirements in BENCH_PEERS.items():
+        try:
+            uv_install(environment, machine, requirements)
+        except SetupError:
+            print(f"      {name} does not install here: it is left out of the comparison.", flush=True)
 
 
 def bootstrap_uv(server: Environment) -> None:
@@ -219,11 +237,13 @@ def bring_up_to_date(outdated: Sequence[Environment], builds: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Exit code: 0 up to date, 1 an installation failed or cannot start."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--only", choices=["server", "vllm"], help="build only this environment")
+    parser.add_argument("--only", choices=["server", "vllm", "bench"], help="build only this environment")
     parser.add_argument("--builds", choices=["cpu", "cuda"], help="instead of what nvidia-smi says")
     options = parser.parse_args(arguments)
     builds = options.builds or builds_for_this_machine()
-    planned = [it for it in planned_environments(builds) if options.only in (None, it.name)]
+    # What only measuring needs is built when it is asked for.
+    wanted = {options.only} if options.only else {"server", "vllm"}
+    planned = [it for it in planned_environments(builds) if it.name in wanted]
     outdated = [environment for environment in planned if not environment.is_current()]
     try:
         if outdated:

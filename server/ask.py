@@ -4,11 +4,12 @@ Every request carries the slide's tensor and its uuid, and every answer is check
 many slide tokens as it was sent. It knows HTTP and vLLM's wire format, not conversations or SSE.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import io
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +26,19 @@ from server.errors import (
     QuestionTooLong,
     SlideLost,
 )
+from server.tracing import trace_headers
 
 SLIDE_TENSOR = "slide_tokens"
 PLACEHOLDER = "<image>"
 # Between two tokens, or before the first behind a full queue. A vLLM that is stopped in mid-stream may fall silent
 # without closing the connection, so silence has to end an answer too.
 _TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=60.0, pool=60.0)
+
+
+# A vLLM that is told to stop answers 500 to everything new while old answers end, and its load balancer needs up to
+# three seconds to notice. Nothing was answered yet, so another replica may be asked.
+_ANOTHER_MAY_ANSWER = frozenset({500, 502, 503})
+_RETRY_WAITS_S = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -121,10 +129,17 @@ class SlideInputs:
 class LanguageModel:
     """A vLLM server with our plugin, spoken to over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, model: str, inputs: SlideInputs) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        model: str,
+        inputs: SlideInputs,
+        retry_waits_s: Sequence[float] = _RETRY_WAITS_S,
+    ) -> None:
         self._client = client
         self._model = model
         self._inputs = inputs
+        self._retry_waits_s = retry_waits_s
 
     async def healthy(self) -> bool:
         """Whether the server answers its health check."""
@@ -140,28 +155,39 @@ class LanguageModel:
     async def open(self, tenant: str, messages: list[Message], sampling: Sampling) -> "Answer":
         """Send the request; returns when vLLM has accepted it. The caller closes the answer.
 
+        Sent again, a few times within seconds, when a replica refuses it before it has answered anything.
+
         Raises:
             QuestionTooLong: it does not fit the model's context.
             LanguageModelUnavailable, LanguageModelFailed: vLLM is away, or refuses.
         """
         slide = next((message.slide for message in messages if message.slide is not None), None)
         body = self._body(tenant, messages, sampling)
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **trace_headers()}
         if slide is not None:
             headers["X-Slide-Id"] = slide.route_key
+        for wait_s in self._retry_waits_s:
+            response, stack = await self._send(body, headers)
+            if response.status_code not in _ANOTHER_MAY_ANSWER:
+                break
+            await stack.aclose()
+            await asyncio.sleep(wait_s)
+        else:
+            response, stack = await self._send(body, headers)
+        return Answer(await _accepted(response, stack), stack, slide.slide_tokens if slide else 0)
+
+    async def _send(self, body: bytes, headers: dict[str, str]) -> tuple[httpx.Response, AsyncExitStack]:
+        """The response's head; closing the stack ends the request."""
         stack = AsyncExitStack()
         try:
-            response = await stack.enter_async_context(
-                self._client.stream("POST", "/v1/chat/completions", content=body, headers=headers)
-            )
-            await _raise_for_refusal(response)
+            request = self._client.stream("POST", "/v1/chat/completions", content=body, headers=headers)
+            return await stack.enter_async_context(request), stack
         except httpx.HTTPError as error:
             await stack.aclose()
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
         except BaseException:
             await stack.aclose()
             raise
-        return Answer(response, stack, slide.slide_tokens if slide else 0)
 
     def _body(self, tenant: str, messages: list[Message], sampling: Sampling) -> bytes:
         body: dict[str, Any] = {
@@ -288,6 +314,19 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
                 yield line
     if rest:
         yield rest
+
+
+async def _accepted(response: httpx.Response, stack: AsyncExitStack) -> httpx.Response:
+    """The response when vLLM has accepted the request; closes it when not."""
+    try:
+        await _raise_for_refusal(response)
+    except httpx.HTTPError as error:
+        await stack.aclose()
+        raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
+    except BaseException:
+        await stack.aclose()
+        raise
+    return response
 
 
 async def _raise_for_refusal(response: httpx.Response) -> None:

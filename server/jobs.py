@@ -19,8 +19,11 @@ from saq.queue.redis import RedisQueue
 from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
 from server.slides import Priority, SlideRecord
+from server.tracing import trace_headers
 
 ENCODE = "encode_slide"
+# The key in a job's `meta` under which the trace of whoever queued it goes on.
+TRACE = "trace"
 UNFINISHED = (Status.NEW, Status.QUEUED, Status.ACTIVE)
 # A routine job that has waited so much longer than the first urgent one goes before it.
 STARVATION_GUARD_S = 600
@@ -28,6 +31,25 @@ _IDLE_WAIT_S = 0.5
 _REDIS_AWAY_WAIT_S = 1.0
 # What a finished job leaves behind is kept so long for the reconciler to see that it gave up.
 _FINISHED_TTL_S = 86_400
+# SAQ's own script for jobs whose worker may be dead, with one difference. A job that a worker takes at this moment is
+# in the active list and not active yet; SAQ would start it twice (tobymao/saq#277). Such a job is given out when the
+# round before saw it in that state too. In one step, or a job could get into it between the look and the sweep.
+_GIVE_OUT_LOST_JOBS = """
+    local lost = {}
+    if redis.call('EXISTS', KEYS[1]) == 0 then
+        redis.call('SETEX', KEYS[1], ARGV[1], 1)
+        local seen, claimed = KEYS[1] .. ':claimed', {}
+        for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
+            local job = redis.call('GET', id)
+            local is_claimed = job and cjson.decode(job)['status'] == 'queued'
+            if not is_claimed or redis.call('SISMEMBER', seen, id) == 1 then lost[#lost + 1] = {id, job} end
+            if is_claimed then claimed[#claimed + 1] = id end
+        end
+        redis.call('DEL', seen)
+        if #claimed > 0 then redis.call('SADD', seen, unpack(claimed)) end
+    end
+    return lost
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -151,6 +173,7 @@ class EncodeJobs:
             retry_delay=1.0,
             retry_backoff=60.0,
             ttl=_FINISHED_TTL_S,
+            meta={TRACE: trace_headers()},
         )
 
 
@@ -164,7 +187,8 @@ class PrioritisedQueue(RedisQueue):
         routine = jobs.queues["routine"]
         super().__init__(routine.redis, name=routine.name)
         self._urgent = jobs.queues["urgent"]
-        self._claimed: dict[str, set[str]] = {routine.name: set(), self._urgent.name: set()}
+        for queue in (self, self._urgent):
+            queue._cleanup_script = queue.redis.register_script(_GIVE_OUT_LOST_JOBS)
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 - SAQ's
         """The next job, or None after a short wait, so that an urgent one never waits behind an empty queue.
@@ -204,20 +228,8 @@ class PrioritisedQueue(RedisQueue):
         return await self._urgent.schedule(lock) + await super().schedule(lock)
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        """Redeliver the jobs of dead workers in both queues.
-
-        A job that a worker takes at this moment is in the active list and not active yet; SAQ would start it twice
-        (tobymao/saq#277). So a queue with a job that is in this state for the first time is left to the next round.
-        """
-        swept = [] if await self._is_being_claimed(self._urgent) else await self._urgent.sweep(lock, abort)
-        return swept if await self._is_being_claimed(self) else swept + await super().sweep(lock, abort)
-
-    async def _is_being_claimed(self, queue: RedisQueue) -> bool:
-        active: Any = await queue.redis.lrange(queue.namespace("active"), 0, -1)
-        found = await queue.jobs(queue.job_key_from_id(job_id.decode()) for job_id in active) if active else []
-        claimed = {job.id for job in found if job is not None and job.status == Status.QUEUED}
-        seen, self._claimed[queue.name] = self._claimed[queue.name], claimed
-        return bool(claimed - seen)
+        """Redeliver the jobs of dead workers in both queues; one that is just being taken is left alone."""
+        return await self._urgent.sweep(lock, abort) + await super().sweep(lock, abort)
 
 
 def _job_key(record: SlideRecord, priority: Priority) -> str:

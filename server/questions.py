@@ -13,6 +13,7 @@ from server.conversations import Conversation
 from server.errors import InvalidRequest, QuestionTooLong, SlideLost
 from server.metrics import Metrics
 from server.slides import SlideRecord
+from server.tracing import mark
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,7 @@ async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> As
     try:
         async for piece in answer.pieces():
             if watch.time_to_first_token_ms is None:
-                watch.time_to_first_token_ms = watch.elapsed_ms()
-                metrics.time_to_first_token_s.observe(watch.time_to_first_token_ms / 1000)
+                _note_first_token(watch, metrics)
             yield piece
         outcome = "answered"
         metrics.answer_s.observe(watch.elapsed_ms() / 1000)
@@ -124,6 +124,15 @@ async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> As
         if watch.cache_ms is not None:
             metrics.cache_s.observe(watch.cache_ms / 1000)
         await answer.close()
+
+
+def _note_first_token(watch: Stopwatch, metrics: Metrics) -> None:
+    watch.time_to_first_token_ms = watch.elapsed_ms()
+    metrics.time_to_first_token_s.observe(watch.time_to_first_token_ms / 1000)
+    if watch.cache_ms is not None:
+        waited_ms = watch.time_to_first_token_ms - watch.cache_ms
+        metrics.language_model_first_token_s.observe(waited_ms / 1000)
+    mark("first token")
 
 
 def done_data(opened: OpenAnswer, text: str, usage: Usage, manifest: Manifest) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Ready means warm: what the API depends on, looked at every few seconds.
 
 Redis and the store must answer, and vLLM must have answered a real question about a slide since it came up. Workers
-are counted but not required: cached slides can be asked about without any, and workers may scale to zero.
+are counted but not required: cached slides can be asked about without any, and workers may scale to zero. Where
+`eyepiece up` supervises, a process that keeps exiting makes the server not ready, and /readyz says which.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from encoders.embedding_file import to_bytes
 from encoders.types import SlideEmbedding
 from model_store.errors import EyepieceError
 from server.ask import SLIDE_TENSOR, Message, Sampling
+from server.component_states import crash_loops
 from server.embedding_cache import CachedEmbedding
 from server.parts import Parts
 from server.slides import Priority, now
@@ -34,17 +36,19 @@ class Readiness:
         self._language_model_warm = False
         self.checks: dict[str, bool] = {"redis": False, "store": False, "language_model": False}
         self.workers_ready = 0
+        self.crash_loops: dict[str, str] = {}
 
     @property
     def ready(self) -> bool:
         """Whether traffic should come here."""
-        return not self._parts.drain.begun and all(self.checks.values())
+        return not self._parts.drain.begun and not self.crash_loops and all(self.checks.values())
 
     def report(self) -> dict[str, Any]:
         """The body of /readyz."""
         status = "ready" if self.ready else ("draining" if self._parts.drain.begun else "not_ready")
         checks = {name: "ok" if up else "unavailable" for name, up in self.checks.items()}
-        return {"status": status, "checks": checks, "workers_ready": self.workers_ready}
+        report = {"status": status, "checks": checks, "workers_ready": self.workers_ready}
+        return report | {"crash_loops": self.crash_loops} if self.crash_loops else report
 
     async def run(self) -> None:
         """Look again and again."""
@@ -58,6 +62,7 @@ class Readiness:
 
     async def look(self) -> None:
         """Ask every dependency once."""
+        self.crash_loops = crash_loops(self._parts.settings.crash_loop_file)
         found = await asyncio.gather(self._redis_answers(), self._store_answers(), self._language_model_answers())
         for name, up in zip(self.checks, found, strict=True):
             if up != self.checks[name]:

@@ -4,22 +4,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from encoders.load_weights import TORCH_DTYPES, load_weights
+from encoders.tile_encoder.class_token_block import read_class_token_only
+from encoders.tile_encoder.fold_normalisation import fold_normalisation
 from encoders.tile_encoder.torchvision_ops import timm
 from model_store.errors import ModelError
 from model_store.manifest import TileEncoderSpec
 
 
-def build_tile_encoder(spec: TileEncoderSpec, weights: Path, device: torch.device) -> nn.Module:
-    """The model in evaluation mode, in the manifest's dtype; raises ModelError when description and weights differ.
+class TileModel(nn.Module):
+    """All that runs on the device: uint8 RGB [B, input_px, input_px, 3] → float32 [B, feature_dim]."""
 
-    Input [B, 3, input_px, input_px] of that dtype, output [B, feature_dim].
+    def __init__(self, pixels: nn.Module, model: nn.Module) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See the class."""
+        features: Tensor = self.model(self.pixels(pixels))
+        return features.float()
+
+
+def build_tile_encoder(spec: TileEncoderSpec, weights: Path, device: torch.device) -> TileModel:
+    """In evaluation mode, in the manifest's dtype; raises ModelError when description and weights differ.
+
+    The same function of the pixels as the timm model behind the published transforms, computed with less.
     """
+    dtype = TORCH_DTYPES[spec.dtype]
     model = empty_tile_encoder(spec)
     load_weights(model, weights, "tile encoder")
-    return model.to(device=device, dtype=TORCH_DTYPES[spec.dtype]).eval().requires_grad_(False)
+    pixels = fold_normalisation(model, spec, dtype)
+    read_class_token_only(model)
+    # The pixels' part keeps its float32 constants.
+    return TileModel(pixels.to(device), model.to(device=device, dtype=dtype)).eval().requires_grad_(False)
 
 
 def empty_tile_encoder(spec: TileEncoderSpec) -> nn.Module:

@@ -23,4 +23,14 @@ def _declare_operators() -> torch.library.Library | None:
 _OPERATORS = _declare_operators()
 
 import timm as timm  # noqa: E402 - only after the declarations
+from timm.layers.attention import Attention as Attention  # noqa: E402
+from timm.layers.layer_scale import LayerScale as LayerScale  # noqa: E402
+from timm.layers.mlp import GluMlp as GluMlp  # noqa: E402
+from timm.layers.mlp import Mlp as Mlp  # noqa: E402
+from timm.layers.mlp import SwiGLU as SwiGLU  # noqa: E402
+from timm.layers.norm import LayerNorm as LayerNorm  # noqa: E402
+from timm.layers.norm import RmsNorm as RmsNorm  # noqa: E402
 from timm.layers.patch_dropout import PatchDropout as PatchDropout  # noqa: E402
+from timm.layers.patch_embed import PatchEmbed as PatchEmbed  # noqa: E402
+from timm.models.vision_transformer import Block as Block  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer as VisionTransformer  # noqa: E402

@@ -20,6 +20,7 @@ from server.commands.environments import vllm_python
 from server.commands.exposure import refuse_failed, refuse_open_address, refuse_taken_port
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
 from server.commands.outcome import CommandError, ExitCode
+from server.component_states import CrashLoopFile
 from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
 from server.settings import Settings
 from server.supervise import Change, Component, ComponentError, Supervisor
@@ -73,7 +74,14 @@ def require_vllm_unless_elsewhere() -> None:
 def _supervise(settings: Settings, options: UpOptions) -> None:
     plan = Plan(settings, logs=settings.data_dir.resolve() / "logs")
     plan.logs.mkdir(mode=0o700, exist_ok=True)
-    with Supervisor(_Printer()) as supervisor:
+    crash_loops = CrashLoopFile(plan.crash_loop_file)
+    printer = _Printer()
+
+    def report(change: Change) -> None:
+        printer(change)
+        crash_loops(change)
+
+    with Supervisor(report) as supervisor:
         if "EYEPIECE_REDIS_URL" not in os.environ:
             supervisor.start(plan.redis())
             if not supervisor.wait_until_ready(["redis"], REDIS_READY_TIMEOUT_S):
@@ -111,7 +119,13 @@ class Plan:
             "EYEPIECE_HOST": settings.host,
             "EYEPIECE_PORT": str(settings.port),
             "EYEPIECE_MODEL": settings.model,
+            "EYEPIECE_CRASH_LOOP_FILE": str(self.crash_loop_file),
         }
+
+    @property
+    def crash_loop_file(self) -> Path:
+        """What the supervisor tells the API."""
+        return self.logs / "crash_loops.json"
 
     def redis(self) -> Component:
         """A server of our own on a free loopback port."""

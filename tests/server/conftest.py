@@ -113,7 +113,8 @@ async def make_app(
     def make(base: Settings = settings, **changes: object) -> FastAPI:
         app = build_app(base.model_copy(update=changes), demo_model)
         built: Parts = app.state.parts
-        model = LanguageModel(vllm.client(), demo_model.manifest.llm.served_name, built.slide_inputs)
+        name = demo_model.manifest.llm.served_name
+        model = LanguageModel(vllm.client(), name, built.slide_inputs, retry_waits_s=())
         app.state.unused_client = built.language_model
         app.state.parts = dataclasses.replace(built, language_model=model)
         app.state.readiness = Readiness(app.state.parts)

@@ -24,6 +24,7 @@ from server.ask import (
 from server.control_text import clean_text, without_control_text
 from server.embedding_cache import CachedEmbedding
 from server.errors import (
+    DependencyError,
     InvalidRequest,
     LanguageModelFailed,
     LanguageModelUnavailable,
@@ -48,7 +49,7 @@ def slide_input(inputs: SlideInputs = INPUTS, tenant: str = "a") -> SlideInput:
 
 async def ask(vllm: FakeVllm, *messages: Message, sampling: Sampling = SAMPLING) -> list[Token | Finished]:
     """All pieces of the answer; the connection is closed whatever happens."""
-    model = LanguageModel(vllm.client(), "demo", INPUTS)
+    model = LanguageModel(vllm.client(), "demo", INPUTS, retry_waits_s=())
     try:
         answer = await model.open("a", list(messages) or [Message("user", "Why?", slide_input())], sampling)
         try:
@@ -139,7 +140,7 @@ async def test_replicas_are_chosen_by_a_name_that_hides_the_slide() -> None:
 
 async def test_two_tenants_never_share_a_prefix() -> None:
     vllm = FakeVllm()
-    model = LanguageModel(vllm.client(), "demo", INPUTS)
+    model = LanguageModel(vllm.client(), "demo", INPUTS, retry_waits_s=())
 
     for tenant in ("a", "b", "a"):
         await (await model.open(tenant, [Message("user", "Why?", slide_input())], SAMPLING)).close()
@@ -210,7 +211,7 @@ async def test_an_answer_that_did_not_see_the_slide_is_withheld(pieces: list[byt
 async def test_no_token_is_passed_on_before_the_slide_was_seen() -> None:
     vllm = FakeVllm()
     vllm.answer_with(*sse(token_chunk("secret", slide_tokens=0)))
-    model = LanguageModel(vllm.client(), "demo", INPUTS)
+    model = LanguageModel(vllm.client(), "demo", INPUTS, retry_waits_s=())
     answer = await model.open("a", [Message("user", "Why?", slide_input())], SAMPLING)
 
     with pytest.raises(SlideLost):
@@ -326,6 +327,35 @@ async def test_a_refusal_is_told_in_our_words(status: int, text: str, error: typ
         await ask(refusal(status, text))
 
     assert "Doe" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_another_replica_is_asked_when_one_refuses_before_it_answered(status: int) -> None:
+    vllm = FakeVllm()
+
+    def refuse_once(request: httpx.Request) -> httpx.Response:
+        vllm.script = None
+        return httpx.Response(status)
+
+    vllm.script = refuse_once
+    model = LanguageModel(vllm.client(), "demo", INPUTS, retry_waits_s=(0,))
+    answer = await model.open("a", [Message("user", "Why?")], SAMPLING)
+
+    assert [piece.text async for piece in answer.pieces() if isinstance(piece, Token)] == list(vllm.words)
+    assert len(vllm.requests) == 2
+    assert vllm.requests[0].content == vllm.requests[1].content
+
+
+@pytest.mark.parametrize(("status", "times"), [(500, 3), (429, 1), (400, 1)])
+async def test_a_refusal_that_stays_or_is_the_requests_own_is_told(status: int, times: int) -> None:
+    vllm = FakeVllm()
+    vllm.script = lambda _: httpx.Response(status)
+    model = LanguageModel(vllm.client(), "demo", INPUTS, retry_waits_s=(0, 0))
+
+    with pytest.raises(DependencyError):
+        await model.open("a", [Message("user", "Why?")], SAMPLING)
+
+    assert len(vllm.requests) == times
 
 
 async def test_nobody_there_is_told_in_our_words() -> None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from small_tile_encoder import seeded_model, small_encoder, small_weights, spec_of
 
 from encoders.tile_encoder.encode import TileEncoder, centre_crop
 from encoders.tile_encoder.torchvision_ops import timm
@@ -73,6 +74,41 @@ def test_half_precision_stays_close(demo_model: InstalledModel, encoder: TileEnc
     expected = encoder.encode(tiles)
     cosine = (features * expected).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosine.min() > 0.999
+
+
+@pytest.mark.parametrize(("dtype", "warned"), [("float16", True), ("bfloat16", False), ("float32", False)])
+def test_float16_on_a_cpu_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, dtype: str, warned: bool
+) -> None:
+    small_encoder(tmp_path, dtype=dtype).warm_up()
+
+    assert ("float16 on a CPU" in caplog.text) == warned
+
+
+def test_the_published_shortcuts_change_nothing(tmp_path: Path) -> None:
+    spec = spec_of()
+    tiles = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    with torch.inference_mode():
+        normalised = (torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255 - mean) / std
+        expected = seeded_model(spec)(normalised).numpy()
+
+    features = small_encoder(tmp_path).encode(tiles)
+
+    assert np.abs(features - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("compiles", [False, True])
+def test_a_gpu_gives_the_same_features(tmp_path: Path, compiles: bool) -> None:
+    spec = spec_of()
+    encoder = TileEncoder(spec, small_weights(tmp_path, spec), torch.device("cuda"), compiles=compiles)
+    encoder.warm_up()
+    tiles = np.random.default_rng(0).integers(0, 256, (21, 32, 32, 3), dtype=np.uint8)
+
+    assert encoder.compiled == compiles
+    np.testing.assert_allclose(encoder.encode(tiles), small_encoder(tmp_path).encode(tiles), atol=1e-3)
 
 
 def test_warming_up_checks_the_promised_width(demo_model: InstalledModel) -> None:

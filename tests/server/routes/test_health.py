@@ -58,7 +58,7 @@ async def test_it_is_not_ready_without_redis_or_while_it_drains(
     async with client_of(away) as other:
         report = await other.get("/readyz")
     await app.state.readiness.look()
-    app.state.readiness.draining = True
+    app.state.parts.drain.begun = True
 
     assert (report.status_code, report.json()["checks"]["redis"]) == (503, "unavailable")
     drained = await client.get("/readyz")
