@@ -24,6 +24,7 @@ from encoders.errors import StoredFileDamaged
 from encoders.precomputed.given_features import PLAN_STATEMENTS, TRIDENT_STATEMENTS, GivenTiles
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.types import MppSource, TileFeatures, TilePlan
+from model_store.manifest import Reduction
 
 FORMAT_VERSION = 1
 # The field's magnifications: 40× is 0.25 µm/px, so magnification = 10 / mpp.
@@ -48,6 +49,8 @@ class _PlanAttributes(BaseModel):
     tile_px_level0: _PositiveFloat
     level: Annotated[int, Field(ge=0)]
     read_px: _Positive
+    # Files from before there was a choice lack it.
+    reduction: Reduction = "area"
 
 
 def write_features(path: Path, features: TileFeatures) -> None:

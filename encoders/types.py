@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store.manifest import Reduction
+
 # "features": whoever made the features that we were given chose the resolution.
 MppSource = Literal["property", "override", "features"]
 Stage = Literal["tile", "encode_tiles", "encode_slide"]
@@ -47,7 +49,8 @@ class TilePlan:
     """Which tiles to read, from which level.
 
     A tile covers `tile_px_level0` (fractional) level-0 pixels a side; it is read as `read_px` pixels of `level`
-    and reduced by area to `tile_px`. `coords` is int64 [N, 2], level-0 (x, y), raster order.
+    and reduced to `tile_px`: by area, or ("dct") by the JPEG decoder at a ratio of exactly 2 or 4. `coords` is
+    int64 [N, 2], level-0 (x, y), raster order.
     """
 
     width: int
@@ -61,11 +64,15 @@ class TilePlan:
     level: int
     read_px: int
     coords: NDArray[np.int64]
+    reduction: Reduction = "area"
 
 
 @dataclass(frozen=True)
 class TileBatch:
-    """Tiles `first … first + len(pixels) - 1` of a plan: uint8 [B, tile_px, tile_px, 3], RGB, white outside."""
+    """Tiles `first … first + len(pixels) - 1` of a plan: uint8 [B, tile_px, tile_px, 3], RGB, white outside.
+
+    From a reader process `pixels` is read-only and valid until the next batch is asked for: copy what is kept.
+    """
 
     first: int
     pixels: NDArray[np.uint8]

@@ -3,9 +3,21 @@
 Each process has its own registry, passed in: one process a container, so nothing is summed over files.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+
+
+def show_build(registry: CollectorRegistry) -> None:
+    """`eyepiece_build_info{version}` = 1, and `process_…`: memory, CPU seconds, open files, time of the start."""
+    ProcessCollector(registry=registry)
+    Info("eyepiece_build", "What runs here.", registry=registry).info({"version": version("eyepiece")})
 
 
 class Metrics:
@@ -13,6 +25,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        show_build(registry)
         self.requests = Counter(
             "eyepiece_http_requests_total", "Requests.", ["route", "method", "status"], registry=registry
         )
@@ -40,6 +53,12 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.language_model_first_token_s = Histogram(
+            "eyepiece_language_model_first_token_seconds",
+            "From the embedding at hand to the first token; vLLM's own metrics split it into queue and prefill.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.answer_s = Histogram(
             "eyepiece_answer_seconds",
             "From the question's arrival to its last token.",
@@ -59,6 +78,9 @@ class Metrics:
         )
         self.dependency_up = Gauge(
             "eyepiece_dependency_up", "Whether a dependency answers.", ["dependency"], registry=registry
+        )
+        self.store_free_bytes = Gauge(
+            "eyepiece_store_free_bytes", "Room in a slide store on local disk; absent for a bucket.", registry=registry
         )
         self.workers_ready = Gauge("eyepiece_workers_ready", "Warm encoder workers.", registry=registry)
         self.jobs_queued = Gauge("eyepiece_jobs_queued", "Jobs waiting.", ["priority"], registry=registry)
@@ -82,8 +104,20 @@ class WorkerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        show_build(registry)
         self.jobs = Counter("eyepiece_encode_jobs_total", "Encode attempts that ended.", ["outcome"], registry=registry)
         self.tiles = Counter("eyepiece_tiles_encoded_total", "Tiles encoded.", registry=registry)
+        self.tiles_resumed = Counter(
+            "eyepiece_tiles_resumed_total",
+            "Tiles whose features an earlier attempt had kept.",
+            registry=registry,
+        )
+        self.slides_opened = Counter(
+            "eyepiece_slides_opened_total",
+            "Slides opened, by the reader that reads them and why it does.",
+            ["reader", "reason"],
+            registry=registry,
+        )
         self.encode_s = Histogram(
             "eyepiece_encode_seconds",
             "Time of one slide in each stage.",
@@ -92,3 +126,33 @@ class WorkerMetrics:
             registry=registry,
         )
         self.ready = Gauge("eyepiece_worker_ready", "1 while warm and connected to the queue.", registry=registry)
+
+
+class TileEncoderCounters(Protocol):
+    """What the tile encoder's thread counts (`encoders.tile_encoder.batcher`), in seconds and tiles since its start."""
+
+    @property
+    def busy_s(self) -> float:
+        """With a batch in hand."""
+
+    @property
+    def idle_s(self) -> float:
+        """Waiting for tiles."""
+
+    @property
+    def padded_tiles(self) -> int:
+        """Places in batches that no tile filled."""
+
+
+class TileEncoderMetrics(Collector):
+    """Reads the tile encoder's counters when they are asked for; `registry.register(…)` it."""
+
+    def __init__(self, counters: TileEncoderCounters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The three counters as they are now."""
+        prefix, counted = "eyepiece_tile_encoder", self._counters
+        yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", counted.busy_s)
+        yield CounterMetricFamily(f"{prefix}_idle_seconds", "Time without tiles to encode.", counted.idle_s)
+        yield CounterMetricFamily(f"{prefix}_padded_tiles", "Places left empty in batches.", counted.padded_tiles)

@@ -91,8 +91,11 @@ class Readiness:
     async def _store_answers(self) -> bool:
         try:
             await self._parts.store.exists("tenants")
-        except EyepieceError:
+            free_bytes = self._parts.store.free_bytes()
+        except (EyepieceError, OSError):
             return False
+        if free_bytes is not None:
+            self._parts.metrics.store_free_bytes.set(free_bytes)
         return True
 
     async def _language_model_answers(self) -> bool:

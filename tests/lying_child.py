@@ -2,25 +2,35 @@
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 # Answers each request with the next raw frame, then waits to be killed.
 _LIAR = """
-import os, struct, sys
+import fcntl, json, mmap, os, struct, sys
 for frame in {frames!r}:
     head = os.read(0, 8)
-    os.read(0, struct.unpack(">II", head)[0])
+    request = json.loads(os.read(0, struct.unpack(">II", head)[0]))
+    if request["ask"] == "tiles":
+        memory = request["memory"]
+{trick}
     while frame:
         frame = frame[os.write(1, frame):]
 os.read(0, {waits})
 """
 
 
-def lying_command(folder: Path, *frames: bytes, waits: bool = True) -> list[str]:
-    """Starts it; after the last frame it waits to be killed, or ends."""
+def lying_command(folder: Path, *frames: bytes, waits: bool = True, trick: str = "") -> list[str]:
+    """Starts it; after the last frame it waits to be killed, or ends.
+
+    `trick` is Python that it runs before each frame from the request for tiles on: `memory` is the ring's descriptor.
+    """
     script = folder / "liar.py"  # too long for a command line
-    script.write_text(_LIAR.format(frames=frames, waits=int(waits)))
+    lines = textwrap.indent(
+        f'if request["ask"] in ("tiles", "release"):\n{textwrap.indent(trick or "pass", "    ")}', "    "
+    )
+    script.write_text(_LIAR.format(frames=frames, waits=int(waits), trick=lines))
     return [sys.executable, str(script)]
 
 

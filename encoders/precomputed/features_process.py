@@ -3,12 +3,9 @@
 It knows neither h5py nor torch. Nothing that comes back is believed before it is checked.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +20,9 @@ from encoders.precomputed.features_protocol import (
     batch_rows_for,
 )
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
-from encoders.tiling.reader_channel import ReaderChannel, warn_of_refused_limits
+from encoders.tiling.file_process import FileProcess
+from encoders.tiling.reader_channel import warn_of_refused_limits
 from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.reader_protocol import Open
 from model_store.manifest import Manifest
 
 # -P: never import from the working directory.
@@ -49,31 +46,17 @@ def read_given_features(
         return GivenTiles(process.rows()[order], coords[order], process.opened.statements)
 
 
-class FeaturesProcess:
+class FeaturesProcess(FileProcess):
     """A context manager around one file's child; used by one thread, which must outlive it, for one reading."""
 
     def __init__(self, path: Path, limits: ReaderLimits, *, command: Sequence[str] = FEATURES_COMMAND) -> None:
-        self._path = path.absolute()
-        self._limits = limits
-        self._command = command
-
-    def __enter__(self) -> Self:
-        self._channel = ReaderChannel(self._command, self._limits.deadline_s, FEATURES_REPLY)
-        try:
-            self.opened, self._coords = self._open()
-        except BaseException:
-            self._channel.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._channel.close()
+        super().__init__(path, limits, command, FEATURES_REPLY)
 
     def coords(self) -> NDArray[np.int64] | None:
         """Level-0 (x, y) in the file's order, int64 [rows, 2]; None when the file has none."""
-        return self._coords
+        if not self.opened.has_coords:
+            return None
+        return np.frombuffer(self._coords, dtype="<i8").reshape(-1, 2).astype(np.int64)
 
     def rows(self) -> NDArray[np.float32]:
         """All rows in the file's order: float32 [rows, columns], finite."""
@@ -85,15 +68,12 @@ class FeaturesProcess:
             features[first : first + batch_rows] = self._batch(first, min(batch_rows, rows - first), columns)
         return features
 
-    def _open(self) -> tuple[FeaturesOpened, NDArray[np.int64] | None]:
-        request = Open(path=os.fsencode(self._path), limits=self._limits, parent_pid=os.getpid())
-        opened, body = self._channel.ask(request, FeaturesOpened, max_body_bytes=self._limits.max_tiles * 16)
-        if opened.rows > self._limits.max_tiles or len(body) != opened.rows * 16 * opened.has_coords:
+    def _open(self) -> None:
+        self.opened, self._coords = self._ask_to_open(FeaturesOpened, max_body_bytes=self._limits.max_tiles * 16)
+        rows = self.opened.rows
+        if rows > self._limits.max_tiles or len(self._coords) != rows * 16 * self.opened.has_coords:
             raise self._channel.disbelieve()
-        warn_of_refused_limits(opened.degraded)
-        if not opened.has_coords:
-            return opened, None
-        return opened, np.frombuffer(body, dtype="<i8").reshape(-1, 2).astype(np.int64)
+        warn_of_refused_limits(self.opened.degraded)
 
     def _batch(self, first: int, count: int, columns: int) -> NDArray[np.float32]:
         reply, body = self._channel.receive(RowsReply, count * columns * 4)

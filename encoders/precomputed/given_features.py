@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.types import MppSource, TilePlan
+from model_store.manifest import Reduction
 
 _Positive = Annotated[int, Field(gt=0, le=2**31)]
 _PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
@@ -30,6 +31,7 @@ class TileStatements(BaseModel):
     tile_px_level0: _PositiveFloat | None = None
     level: Annotated[int, Field(ge=0, lt=1_024)] | None = None
     read_px: _Positive | None = None
+    reduction: Reduction | None = None
     # Attributes of `coords`: TRIDENT's, which CLAM users read.
     patch_size: _Positive | None = None
     patch_size_level0: _Positive | None = None
@@ -56,7 +58,10 @@ PLAN_STATEMENTS = (
     "tile_px_level0",
     "level",
     "read_px",
+    "reduction",
 )
+# Not every slide has the one, and files of ours from before there was a choice lack the other.
+_MAY_BE_MISSING = ("objective_power", "reduction")
 TRIDENT_STATEMENTS = (
     "patch_size",
     "patch_size_level0",
@@ -81,9 +86,9 @@ class GivenTiles:
         """The tile plan that made them, if the file tells all of it, as ours do; nothing is guessed."""
         said = self.statements
         wanted = {name: getattr(said, name) for name in PLAN_STATEMENTS}
-        if any(value is None for name, value in wanted.items() if name != "objective_power"):
+        if any(value is None for name, value in wanted.items() if name not in _MAY_BE_MISSING):
             return None
-        return TilePlan(**wanted, coords=self.coords)
+        return TilePlan(**wanted | {"reduction": said.reduction or "area"}, coords=self.coords)
 
 
 @dataclass(frozen=True)

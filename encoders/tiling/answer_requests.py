@@ -9,15 +9,20 @@ import cv2
 
 from encoders.errors import SlideError, SlideTooLarge
 from encoders.tiling.child_pipes import ChildPipes
-from encoders.tiling.find_tissue import find_tissue
-from encoders.tiling.open_slide import OpenSlideReader
-from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
-from encoders.tiling.read_overview import read_overview
+from encoders.tiling.child_slots import ChildSlots
+from encoders.tiling.choose_reader import ChosenReader, open_reader
+from encoders.tiling.inspect_slide import InspectWish, inspect_slide
+from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.read_tiles import read_tiles
 from encoders.tiling.reader_limits import ReaderLimits
 from encoders.tiling.reader_protocol import (
     REQUEST,
     Failed,
+    Inspected,
+    InspectRequest,
+    Levels,
+    LevelShape,
+    LevelsRequest,
     Message,
     Open,
     Opened,
@@ -28,29 +33,24 @@ from encoders.tiling.reader_protocol import (
     TilesReply,
     TilesRequest,
 )
-from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_reader import SlideReader
 from encoders.tiling.thumbnail import thumbnail_png
 from encoders.types import TilePlan
-from model_store.manifest import TilingSpec
 
 Answer = tuple[Message, memoryview]
 _NO_BODY = memoryview(b"")
-# Pixels of the overview along a tile's side: enough to see whether a tenth of it is tissue (8-16 µm/px).
-_OVERVIEW_PX_PER_TILE = 16
-# The cheapest level that still shows that: a level at downsample 64 costs a hundredth of one at 4.
-_LEAST_PX_PER_TILE = 4
 
 
 def serve(pipes: ChildPipes, request: Open, degraded: list[str]) -> None:
     """Opens the slide, then answers until the parent closes its end. A SlideError is an answer too."""
     cv2.setNumThreads(1)
     try:
-        session = Session(OpenSlideReader(Path(os.fsdecode(request.path)), request.limits), request.limits)
+        chosen = open_reader(Path(os.fsdecode(request.path)), request.limits)
     except (SlideError, MemoryError) as error:
         pipes.reply(_failed(error), _NO_BODY)
         return
-    pipes.reply(session.opened(degraded), _NO_BODY)
+    pipes.reply(opened(chosen, degraded), _NO_BODY)
+    session = Session(chosen.reader, request.limits, pipes)
     while True:
         try:
             for message, body in session.answer(REQUEST.validate_json(pipes.next_request())):
@@ -62,22 +62,12 @@ def serve(pipes: ChildPipes, request: Open, degraded: list[str]) -> None:
 class Session:
     """An open slide and its last plan."""
 
-    def __init__(self, reader: SlideReader, limits: ReaderLimits) -> None:
+    def __init__(self, reader: SlideReader, limits: ReaderLimits, pipes: ChildPipes) -> None:
+        """`pipes` for what the parent says during an answer."""
         self._reader = reader
         self._limits = limits
+        self._pipes = pipes
         self._plan: TilePlan | None = None
-
-    def opened(self, degraded: list[str]) -> Opened:
-        """The answer to `Open`."""
-        facts = self._reader.facts
-        return Opened(
-            vendor=facts.vendor,
-            width=facts.width,
-            height=facts.height,
-            mpp=facts.mpp,
-            objective_power=facts.objective_power,
-            degraded=degraded,
-        )
 
     @singledispatchmethod
     def answer(self, request: Message) -> Iterator[Answer]:
@@ -94,22 +84,56 @@ class Session:
 
     @answer.register
     def _(self, request: TilesRequest) -> Iterator[Answer]:
-        assert self._plan is not None, "the parent asks for tiles of a plan it has got"
-        for batch in read_tiles(self._reader, self._plan, request.batch_tiles, self._limits.decode_threads):
-            yield TilesReply(first=batch.first, count=len(batch.pixels)), batch.pixels.data
+        plan, threads = self._plan, self._limits.decode_threads
+        assert plan is not None, "the parent asks for tiles of a plan it has got"
+        slots = ChildSlots(request, plan.tile_px, self._pipes)
+        for filled in read_tiles(self._reader, plan, slots, request.batch_tiles, threads, request.first_tile):
+            yield TilesReply(first=filled.first, count=filled.count, slot=filled.slot), _NO_BODY
 
     @answer.register
     def _(self, request: ThumbnailRequest) -> Iterator[Answer]:
         yield ThumbnailReply(), memoryview(thumbnail_png(self._reader, request.max_px, self._limits))
 
+    @answer.register
+    def _(self, request: LevelsRequest) -> Iterator[Answer]:
+        yield _levels(self._reader), _NO_BODY
 
-def make_plan(reader: SlideReader, tiling: TilingSpec, mpp_override: float | None, limits: ReaderLimits) -> TilePlan:
-    """Resolution, tissue, tiles: the three questions in the order of what they cost."""
-    scale = choose_scale(reader.levels, effective_mpp(reader.facts, mpp_override), tiling)
-    side = scale.tile_px_level0
-    overview = read_overview(reader, side / _OVERVIEW_PX_PER_TILE, side / _LEAST_PX_PER_TILE, limits)
-    mask = TissueMask(find_tissue(overview.pixels), overview.px_level0)
-    return plan_tiles(reader.facts, scale, mask, tiling, mpp_override=mpp_override, max_tiles=limits.max_tiles)
+    @answer.register
+    def _(self, request: InspectRequest) -> Iterator[Answer]:
+        wish = InspectWish(request.tiling, request.mpp_override, request.overlay_px)
+        look = inspect_slide(self._reader, wish, self._limits)
+        yield Inspected(tissue_share=look.tissue_share, pen_share=look.pen_share), memoryview(look.overlay)
+
+
+def opened(chosen: ChosenReader, degraded: list[str]) -> Opened:
+    """The answer to `Open`."""
+    facts = chosen.reader.facts
+    return Opened(
+        vendor=facts.vendor,
+        width=facts.width,
+        height=facts.height,
+        mpp=facts.mpp,
+        objective_power=facts.objective_power,
+        reader=chosen.kind,
+        reader_reason=chosen.reason,
+        degraded=degraded,
+    )
+
+
+def _levels(reader: SlideReader) -> Levels:
+    shapes = []
+    for level, tile_size in zip(reader.levels, reader.tile_sizes, strict=True):
+        tile_width, tile_height = tile_size or (None, None)
+        shapes.append(
+            LevelShape(
+                width=level.width,
+                height=level.height,
+                downsample=level.downsample,
+                tile_width=tile_width,
+                tile_height=tile_height,
+            )
+        )
+    return Levels(levels=shapes)
 
 
 def _failed(error: SlideError | MemoryError) -> Failed:

@@ -33,6 +33,7 @@ def plan_from_reply(
         level=reply.level,
         read_px=reply.read_px,
         coords=coords,
+        reduction=tiling.reduction,
     )
 
 

@@ -92,6 +92,7 @@ def plan_tiles(
         level=scale.level,
         read_px=scale.read_px,
         coords=np.stack([lefts[columns], tops[rows]], axis=1),
+        reduction=tiling.reduction,
     )
 
 
@@ -110,6 +111,7 @@ def plan_at_target(tiling: TilingSpec, coords: NDArray[np.int64]) -> TilePlan:
         level=0,
         read_px=side,
         coords=coords,
+        reduction=tiling.reduction,
     )
 
 

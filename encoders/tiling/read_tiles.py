@@ -1,54 +1,115 @@
-"""Planned tiles as pixels: decoded by threads, delivered in the plan's order, bounded in memory, counted."""
+"""Planned tiles as pixels: decoded by threads into slots, announced in the plan's order, bounded in memory, counted."""
 
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from encoders.tiling.slide_reader import SlideReader
-from encoders.types import TileBatch, TilePlan
+from encoders.types import TilePlan
+
+# Neighbours in a row share a slide's JPEG tiles where the grids differ, so a thread reads a run of them; short enough
+# that all threads work on one batch and the first one is ready soon.
+_RUN_TILES = 16
 
 
-def read_tiles(reader: SlideReader, plan: TilePlan, batch_tiles: int, threads: int) -> Iterator[TileBatch]:
-    """All tiles of the plan in batches, the last one shorter; at most `threads + 1` batches exist at a time.
+class BatchSlots(Protocol):
+    """Memory for a few batches, used in turn: batch i of a reading goes to slot i modulo their number."""
+
+    def __len__(self) -> int: ...
+
+    def view(self, slot: int, count: int) -> NDArray[np.uint8]:
+        """Uint8 [count, tile_px, tile_px, 3], C-contiguous, to be written."""
+
+    def take_freed(self, *, wait: bool) -> int:
+        """How many announced slots may be written anew since the last call, oldest first; with `wait` at least one."""
+
+
+@dataclass(frozen=True)
+class FilledSlot:
+    """Tiles `first … first + count - 1` of the plan lie in `slot`."""
+
+    first: int
+    count: int
+    slot: int
+
+
+def read_tiles(
+    reader: SlideReader, plan: TilePlan, slots: BatchSlots, batch_tiles: int, threads: int, first_tile: int = 0
+) -> Iterator[FilledSlot]:
+    """The plan's tiles from `first_tile` on, in batches, the last one shorter; decodes ahead as far as slots are free.
 
     Raises UnreadableSlide at the first damaged tile in the plan's order, naming its level-0 rectangle.
     """
-    waiting: deque[Future[TileBatch]] = deque()
-    delivered = 0
+    ahead = deque(_batches(len(plan.coords), first_tile, batch_tiles, len(slots)))
+    waiting: deque[tuple[FilledSlot, list[Future[None]]]] = deque()
+    free, delivered = len(slots), 0
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
-            for first in range(0, len(plan.coords), batch_tiles):
-                waiting.append(pool.submit(_read_batch, reader, plan, first, batch_tiles))
-                if len(waiting) > threads:
-                    batch = waiting.popleft().result()
-                    delivered += len(batch.pixels)
+            while ahead or waiting:
+                while ahead and free:
+                    batch = ahead.popleft()
+                    waiting.append((batch, _start(pool, reader, plan, batch, slots.view(batch.slot, batch.count))))
+                    free -= 1
+                if waiting:
+                    batch = _finished(*waiting.popleft())
+                    delivered += batch.count
                     yield batch
-            while waiting:
-                batch = waiting.popleft().result()
-                delivered += len(batch.pixels)
-                yield batch
+                if ahead:  # waits only when there is nothing to announce, or both sides would wait for each other
+                    free += slots.take_freed(wait=not waiting and not free)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    assert delivered == len(plan.coords), "every planned tile is delivered once"
+    assert delivered == len(plan.coords) - first_tile, "every planned tile is delivered once"
 
 
-def read_tile(reader: SlideReader, plan: TilePlan, x: int, y: int) -> NDArray[np.uint8]:
-    """RGB uint8 [tile_px, tile_px, 3] of the tile whose corner is level-0 (x, y)."""
-    pixels = reader.read_region(x, y, plan.level, plan.read_px, plan.read_px)
+def read_tile(
+    reader: SlideReader, plan: TilePlan, x: int, y: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """RGB uint8 [tile_px, tile_px, 3] of the tile whose corner is level-0 (x, y); in `out`, which is of that shape."""
     if plan.read_px == plan.tile_px:
-        return pixels
+        return reader.read_region(x, y, plan.level, plan.read_px, plan.read_px, out)
+    if out is None:
+        out = np.empty((plan.tile_px, plan.tile_px, 3), dtype=np.uint8)
+    factor = _decoder_factor(plan)
+    if factor is not None:
+        out[...] = reader.read_reduced(x, y, plan.level, plan.read_px, plan.read_px, factor)
+        return out
+    pixels = reader.read_region(x, y, plan.level, plan.read_px, plan.read_px)
     # By area when it shrinks; the up to 10 % that a slightly coarse slide is enlarged are linear.
     way = cv2.INTER_AREA if plan.read_px > plan.tile_px else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(pixels, (plan.tile_px, plan.tile_px), interpolation=way), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, (plan.tile_px, plan.tile_px), dst=out, interpolation=way), dtype=np.uint8)
 
 
-def _read_batch(reader: SlideReader, plan: TilePlan, first: int, batch_tiles: int) -> TileBatch:
-    corners = plan.coords[first : first + batch_tiles]
-    pixels = np.empty((len(corners), plan.tile_px, plan.tile_px, 3), dtype=np.uint8)
-    for index, (x, y) in enumerate(corners):
-        pixels[index] = read_tile(reader, plan, int(x), int(y))
-    return TileBatch(first, pixels)
+def _decoder_factor(plan: TilePlan) -> int | None:
+    """2 or 4 where the JPEG decoder itself is to reduce exactly that much."""
+    factor, rest = divmod(plan.read_px, plan.tile_px)
+    return factor if plan.reduction == "dct" and not rest and factor in (2, 4) else None
+
+
+def _batches(total: int, first_tile: int, batch_tiles: int, slots: int) -> Iterator[FilledSlot]:
+    for index, first in enumerate(range(first_tile, total, batch_tiles)):
+        yield FilledSlot(first, min(batch_tiles, total - first), index % slots)
+
+
+def _start(
+    pool: ThreadPoolExecutor, reader: SlideReader, plan: TilePlan, batch: FilledSlot, pixels: NDArray[np.uint8]
+) -> list[Future[None]]:
+    corners = plan.coords[batch.first : batch.first + batch.count]
+    runs = [slice(start, start + _RUN_TILES) for start in range(0, batch.count, _RUN_TILES)]
+    return [pool.submit(_read_run, reader, plan, corners[run], pixels[run]) for run in runs]
+
+
+def _read_run(reader: SlideReader, plan: TilePlan, corners: NDArray[np.int64], pixels: NDArray[np.uint8]) -> None:
+    for (x, y), tile in zip(corners, pixels, strict=True):
+        read_tile(reader, plan, int(x), int(y), out=tile)
+
+
+def _finished(batch: FilledSlot, runs: list[Future[None]]) -> FilledSlot:
+    for run in runs:
+        run.result()
+    return batch

@@ -34,11 +34,17 @@ def warn_of_refused_limits(degraded: Sequence[str]) -> None:
 class ReaderChannel:
     """Starts the child. Whatever goes wrong with it kills it, is raised as ReaderDied, and so is every later call."""
 
-    def __init__(self, command: Sequence[str], deadline_s: float, replies: TypeAdapter[Any]) -> None:
-        """`replies` is what this kind of child may say, `Failed` among it."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        deadline_s: float,
+        replies: TypeAdapter[Any],
+        inherited: Sequence[int] = (),
+    ) -> None:
+        """`replies` is what this kind of child may say, `Failed` among it; it keeps the descriptors in `inherited`."""
         self._deadline_s = deadline_s
         self._replies = replies
-        self._child: subprocess.Popen[bytes] | None = _start_child(command)
+        self._child: subprocess.Popen[bytes] | None = _start_child(command, inherited)
 
     @property
     def pid(self) -> int | None:
@@ -46,10 +52,10 @@ class ReaderChannel:
         return self._child.pid if self._child else None
 
     def send(self, request: Message) -> None:
-        """One frame without a body; it fits into the pipe's buffer, so a child that does not read cannot block us."""
-        pipe = _open_pipe(self._require_child().stdin)
+        """One frame without a body; a child that does not read it until the deadline is ended too."""
+        until = time.monotonic() + self._deadline_s
         try:
-            pipe.write(frame_head(request))
+            self._write(frame_head(request), until)
         except BrokenPipeError:
             raise self._dead("The process that reads the slide ended unexpectedly; try again.") from None
 
@@ -89,13 +95,21 @@ class ReaderChannel:
         _open_pipe(child.stdin).close()
         _open_pipe(child.stdout).close()
 
+    def _write(self, frame: bytes, until: float) -> None:
+        descriptor = _open_pipe(self._require_child().stdin).fileno()
+        while frame:
+            if not _is_ready(descriptor, select.POLLOUT, until):
+                raise self._dead(self._silent())
+            with suppress(BlockingIOError):  # ready means room for a byte, not for the frame
+                frame = frame[os.write(descriptor, frame) :]
+
     def _read_exactly(self, size: int, until: float) -> bytearray:
         descriptor = _open_pipe(self._require_child().stdout).fileno()
         buffer = bytearray(size)
         filled = 0
         while filled < size:
-            if not _readable(descriptor, until):
-                raise self._dead(f"The slide's reader gave no answer within {self._deadline_s:g} s and was stopped.")
+            if not _is_ready(descriptor, select.POLLIN, until):
+                raise self._dead(self._silent())
             got = os.readv(descriptor, [memoryview(buffer)[filled:]])
             if not got:
                 raise self._dead("The process that reads the slide ended unexpectedly; try again.")
@@ -107,12 +121,15 @@ class ReaderChannel:
             raise ReaderDied("The reader of this slide has ended; try again.")
         return self._child
 
+    def _silent(self) -> str:
+        return f"The slide's reader gave no answer within {self._deadline_s:g} s and was stopped."
+
     def _dead(self, detail: str) -> ReaderDied:
         self.close()
         return ReaderDied(detail)
 
 
-def _start_child(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+def _start_child(command: Sequence[str], inherited: Sequence[int]) -> "subprocess.Popen[bytes]":
     child = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -122,7 +139,9 @@ def _start_child(command: Sequence[str]) -> "subprocess.Popen[bytes]":
         cwd="/",
         env=_child_environment(),
         start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
+        pass_fds=inherited,
     )
+    os.set_blocking(_open_pipe(child.stdin).fileno(), False)
     _widen(_open_pipe(child.stdout))
     return child
 
@@ -152,7 +171,7 @@ def _widen(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-def _readable(descriptor: int, until: float) -> bool:
+def _is_ready(descriptor: int, event: int, until: float) -> bool:
     poll = select.poll()  # select() fails beyond descriptor 1023
-    poll.register(descriptor, select.POLLIN)
+    poll.register(descriptor, event)
     return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))

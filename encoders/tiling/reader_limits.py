@@ -1,6 +1,8 @@
 """How much a slide may cost: given to the child that parses it and enforced on both sides of the pipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from encoders.tiling.decode_threads import decode_threads_here
 
 
 @dataclass(frozen=True)
@@ -19,5 +21,9 @@ class ReaderLimits:
     max_tiles: int = 500_000
     # Pixels that may be painted to draw a small picture of a slide that has no small level: about 60 s of OpenSlide.
     max_overview_px: int = 4_000_000_000
-    # One more batch than this is held ready while the parent computes.
-    decode_threads: int = 2
+    # Each reserves 8 MiB of address space for its stack, and takes memory for one tile before reduction.
+    decode_threads: int = field(default_factory=decode_threads_here)
+    # Batches of decoded tiles at most: one with the parent, one ready, two being decoded.
+    ring_slots: int = 4
+    # Of shared memory for them, touched only as far as used: five batches of 256 tiles of 256 px.
+    ring_bytes: int = 256 * 2**20

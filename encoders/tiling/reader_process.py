@@ -6,26 +6,34 @@ It knows neither OpenSlide nor torch. Nothing that comes back is believed before
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoders.tiling.check_plan import plan_from_reply
-from encoders.tiling.reader_channel import ReaderChannel, warn_of_refused_limits
+from encoders.tiling.file_process import FileProcess
+from encoders.tiling.inspection import Inspection, SlideLevel, levels_from_reply
+from encoders.tiling.reader_channel import warn_of_refused_limits
+from encoders.tiling.reader_kind import ReaderKind, ReaderReason
 from encoders.tiling.reader_limits import ReaderLimits as ReaderLimits
 from encoders.tiling.reader_protocol import (
     REPLY,
-    Open,
+    Inspected,
+    InspectRequest,
+    Levels,
+    LevelsRequest,
     Opened,
     Planned,
     PlanRequest,
+    Release,
     ThumbnailReply,
     ThumbnailRequest,
     TilesReply,
     TilesRequest,
 )
+from encoders.tiling.tile_ring import RingShape, TileRing, make_memory, ring_shape
 from encoders.types import SlideFacts, TileBatch, TilePlan
 from model_store.manifest import TilingSpec
 
@@ -34,7 +42,7 @@ READER_COMMAND = (sys.executable, "-P", "-m", "encoders.tiling.reader_child")
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
-class ReaderProcess:
+class ReaderProcess(FileProcess):
     """A context manager around one slide's child; used by one thread at a time.
 
     Entering starts the child, opens the slide and raises a SlideError when it is not one. Leaving kills and reaps.
@@ -43,29 +51,18 @@ class ReaderProcess:
     """
 
     def __init__(self, path: Path, limits: ReaderLimits, *, command: Sequence[str] = READER_COMMAND) -> None:
-        self._path = path.absolute()
-        self._limits = limits
-        self._command = command
+        super().__init__(path, limits, command, REPLY)
         self._plan: TilePlan | None = None
 
-    def __enter__(self) -> Self:
-        self._channel = ReaderChannel(self._command, self._limits.deadline_s, REPLY)
-        try:
-            self._opened = self._open()
-        except BaseException:
-            self._channel.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._channel.close()
+    @property
+    def kind(self) -> ReaderKind:
+        """Who decodes this slide in the child."""
+        return self._opened.reader
 
     @property
-    def pid(self) -> int | None:
-        """The child's process id, None once it is reaped."""
-        return self._channel.pid
+    def reason(self) -> ReaderReason:
+        """Why it is that one."""
+        return self._opened.reader_reason
 
     def facts(self) -> SlideFacts:
         """What the slide says of itself; costs nothing, it was read on opening."""
@@ -82,47 +79,86 @@ class ReaderProcess:
         self._plan = plan
         return plan
 
-    def tiles(self, batch_tiles: int) -> Iterator[TileBatch]:
-        """The tiles of the last plan, in its order and complete; raises UnreadableSlide at a damaged tile.
+    def tiles(self, batch_tiles: int, first_tile: int = 0) -> Iterator[TileBatch]:
+        """The last plan's tiles from `first_tile` on, in its order and complete; UnreadableSlide at a damaged tile.
 
-        The child reads a few batches ahead and waits when they are not taken.
+        A batch's pixels are a read-only view of shared memory, valid only until the next batch is asked for. The child
+        decodes a few batches ahead and waits, however long, when they are not taken.
         """
         if self._plan is None:
             raise ValueError("plan() comes before tiles()")
-        total, done = len(self._plan.coords), 0
-        self._channel.send(TilesRequest(batch_tiles=batch_tiles))
+        shape = ring_shape(batch_tiles, self._plan.tile_px, self._limits)
+        request = TilesRequest(batch_tiles=batch_tiles, first_tile=first_tile, slots=shape.slots, memory=self._memory)
+        firsts = range(first_tile, len(self._plan.coords), batch_tiles)
+        received = 0
         try:
-            while done < total:
-                count = min(batch_tiles, total - done)
-                yield self._next_batch(done, count, self._plan.tile_px)
-                done += count
+            for batch in self._batches(request, shape, firsts):
+                received += 1
+                yield batch
         finally:
-            if done < total:  # what is still in the pipe would be taken for the next answer
+            if received < len(firsts):  # what is still in the pipe would be taken for the next answer
                 self._channel.close()
 
     def thumbnail_png(self, max_px: int) -> bytes:
         """A PNG of the tissue picture (never label or macro), its longer side at most `max_px`, on white."""
         request = ThumbnailRequest(max_px=max_px)
-        # A PNG of noise is a little larger than its pixels.
-        _, body = self._channel.ask(request, ThumbnailReply, max_body_bytes=max_px * max_px * 4 + 65_536)
+        _, body = self._channel.ask(request, ThumbnailReply, max_body_bytes=_most_png_bytes(max_px))
         if not _is_png_within(body, max_px):
             raise self._channel.disbelieve()
         return bytes(body)
 
-    def _open(self) -> Opened:
-        request = Open(path=os.fsencode(self._path), limits=self._limits, parent_pid=os.getpid())
-        opened, _ = self._channel.ask(request, Opened)
-        if max(opened.width, opened.height) > self._limits.max_dimension_px:
+    def levels(self) -> tuple[SlideLevel, ...]:
+        """The pyramid, finest level first; costs nothing."""
+        reply, _ = self._channel.ask(LevelsRequest(), Levels)
+        levels = levels_from_reply(reply.levels, self.facts())
+        if levels is None:
             raise self._channel.disbelieve()
-        warn_of_refused_limits(opened.degraded)
-        return opened
+        return levels
 
-    def _next_batch(self, first: int, count: int, tile_px: int) -> TileBatch:
-        shape = (count, tile_px, tile_px, 3)
-        reply, body = self._channel.receive(TilesReply, int(np.prod(shape)))
-        if (reply.first, reply.count, len(body)) != (first, count, int(np.prod(shape))):
+    def inspect(self, tiling: TilingSpec, mpp_override: float | None, overlay_px: int | None = None) -> Inspection:
+        """Tissue and pen, also where the slide cannot be planned; with `overlay_px` drawn, at most that large a side.
+
+        Raises UnreadableSlide or SlideTooLarge.
+        """
+        request = InspectRequest(tiling=tiling, mpp_override=mpp_override, overlay_px=overlay_px)
+        most_bytes = 0 if overlay_px is None else _most_png_bytes(overlay_px)
+        reply, body = self._channel.ask(request, Inspected, max_body_bytes=most_bytes)
+        if overlay_px is not None and not _is_png_within(body, overlay_px):
             raise self._channel.disbelieve()
-        return TileBatch(first, np.frombuffer(body, dtype=np.uint8).reshape(shape))
+        return Inspection(reply.tissue_share, reply.pen_share, None if overlay_px is None else bytes(body))
+
+    def _make_inherited(self, owned: ExitStack) -> tuple[int, ...]:
+        self._memory = make_memory(self._limits.ring_bytes)
+        owned.callback(os.close, self._memory)
+        return (self._memory,)
+
+    def _open(self) -> None:
+        self._opened, _ = self._ask_to_open(Opened)
+        if max(self._opened.width, self._opened.height) > self._limits.max_dimension_px:
+            raise self._channel.disbelieve()
+        warn_of_refused_limits(self._opened.degraded)
+
+    def _batches(self, request: TilesRequest, shape: RingShape, firsts: range) -> Iterator[TileBatch]:
+        if not firsts:
+            return
+        self._channel.send(request)
+        ring = TileRing(self._memory, shape, writable=False)
+        for index, first in enumerate(firsts):
+            if 0 < index <= len(firsts) - shape.slots:  # the caller is done with the batch before
+                self._channel.send(Release())
+            count = min(firsts.step, firsts.stop - first)
+            yield TileBatch(first, self._next_batch(ring, first, count, index % shape.slots))
+
+    def _next_batch(self, ring: TileRing, first: int, count: int, slot: int) -> NDArray[np.uint8]:
+        reply, _ = self._channel.receive(TilesReply, max_body_bytes=0)
+        if (reply.first, reply.count, reply.slot) != (first, count, slot):
+            raise self._channel.disbelieve()
+        return ring.slot(slot, count)
+
+
+def _most_png_bytes(max_px: int) -> int:
+    """A PNG of noise is a little larger than its pixels."""
+    return max_px * max_px * 4 + 65_536
 
 
 def _is_png_within(body: bytearray, max_px: int) -> bool:

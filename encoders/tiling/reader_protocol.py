@@ -2,8 +2,10 @@
 
     frame = header bytes (u32) · body bytes (u32) · header (JSON) · body (raw)
 
-One request is answered by one reply, `TilesRequest` by as many `TilesReply` as there are batches. `Failed` may
-stand in place of any reply. Every header is validated strictly on arrival: types, bounds, no unknown field, no NaN.
+One request is answered by one reply, `TilesRequest` by as many `TilesReply` as there are batches, whose pixels lie in
+shared memory (tile_ring): batch i in slot i modulo `slots`. The child fills as many slots as there are, and each one
+anew after a `Release`; a `Release` comes for exactly the batches whose slots are still needed. `Failed` may stand in
+place of any reply. Every header is validated strictly on arrival: types, bounds, no unknown field, no NaN.
 """
 
 import struct
@@ -22,6 +24,7 @@ from encoders.errors import (
     UnsupportedFormat,
     UnusableFeatures,
 )
+from encoders.tiling.reader_kind import ReaderKind, ReaderReason
 from encoders.tiling.reader_limits import ReaderLimits
 from model_store.manifest import TilingSpec
 
@@ -29,9 +32,12 @@ LENGTHS = struct.Struct(">II")
 # The largest header is `Open` with a path (4 KiB on Linux).
 MAX_HEADER_BYTES = 16_384
 MAX_THUMBNAIL_PX = 4_096
+# The overlay's legend has words; narrower ones would be cut.
+MIN_OVERLAY_PX = 640
 MAX_BATCH_TILES = 1_024
 Positive = Annotated[int, Field(gt=0, le=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Sentence = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,300}$")]
 
 
@@ -67,10 +73,22 @@ class PlanRequest(Message):
 
 
 class TilesRequest(Message):
-    """Send the planned tiles in batches of `batch_tiles`, the last one shorter."""
+    """Decode the planned tiles from `first_tile` on, in batches of `batch_tiles`, the last one shorter.
+
+    `memory` is the descriptor, inherited by the child, of `slots` slots of `batch_tiles` tiles.
+    """
 
     ask: Literal["tiles"] = "tiles"
     batch_tiles: Annotated[int, Field(ge=1, le=MAX_BATCH_TILES)]
+    first_tile: Annotated[int, Field(ge=0, le=2**31)]
+    slots: Annotated[int, Field(ge=1, le=64)]
+    memory: Annotated[int, Field(ge=0, le=2**31)]
+
+
+class Release(Message):
+    """During a TilesRequest: the oldest slot that is still with the parent may be written anew."""
+
+    ask: Literal["release"] = "release"
 
 
 class ThumbnailRequest(Message):
@@ -80,8 +98,23 @@ class ThumbnailRequest(Message):
     max_px: Annotated[int, Field(ge=1, le=MAX_THUMBNAIL_PX)]
 
 
+class LevelsRequest(Message):
+    """Describe the pyramid; no pixel is read for it."""
+
+    ask: Literal["levels"] = "levels"
+
+
+class InspectRequest(Message):
+    """Look for tissue and pen as a plan would, and draw both and the plan, at most `overlay_px` a side, or not."""
+
+    ask: Literal["inspect"] = "inspect"
+    tiling: TilingSpec
+    mpp_override: float | None
+    overlay_px: Annotated[int, Field(ge=MIN_OVERLAY_PX, le=MAX_THUMBNAIL_PX)] | None
+
+
 class Opened(Message):
-    """Answers `Open`: the slide's facts, and one sentence for each limit that this platform did not grant."""
+    """Answers `Open`: the slide's facts, who decodes it, a sentence for each limit that this platform did not grant."""
 
     reply: Literal["opened"] = "opened"
     vendor: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
@@ -89,6 +122,8 @@ class Opened(Message):
     height: Positive
     mpp: Annotated[float, Field(ge=0.05, le=100)] | None
     objective_power: Annotated[float, Field(gt=0, le=400)] | None
+    reader: ReaderKind
+    reader_reason: ReaderReason
     degraded: Annotated[list[Sentence], Field(max_length=16)]
 
 
@@ -103,17 +138,43 @@ class Planned(Message):
 
 
 class TilesReply(Message):
-    """One batch; body = uint8 [count, tile_px, tile_px, 3], RGB."""
+    """Tiles `first … first + count - 1` of the plan lie in `slot`: uint8 [count, tile_px, tile_px, 3], RGB. No body."""
 
     reply: Literal["tiles"] = "tiles"
     first: Annotated[int, Field(ge=0, le=2**31)]
     count: Positive
+    slot: Annotated[int, Field(ge=0, lt=64)]
 
 
 class ThumbnailReply(Message):
     """Answers `ThumbnailRequest`; body = PNG."""
 
     reply: Literal["thumbnail"] = "thumbnail"
+
+
+class LevelShape(Message):
+    """One level: size in its own pixels, level-0 pixels per pixel, its tiles' size where that is known."""
+
+    width: Positive
+    height: Positive
+    downsample: Annotated[float, Field(ge=1, le=1e6)]
+    tile_width: Positive | None
+    tile_height: Positive | None
+
+
+class Levels(Message):
+    """Answers `LevelsRequest`, finest level first."""
+
+    reply: Literal["levels"] = "levels"
+    levels: Annotated[list[LevelShape], Field(min_length=1, max_length=64)]
+
+
+class Inspected(Message):
+    """Answers `InspectRequest`; body = PNG, or nothing where none was asked for."""
+
+    reply: Literal["inspected"] = "inspected"
+    tissue_share: Share
+    pen_share: Share
 
 
 class Failed(Message):
@@ -149,8 +210,8 @@ _SLIDE_ERRORS: dict[str, type[SlideError]] = {
     )
 }
 
-AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest
-AnyReply = Opened | Planned | TilesReply | ThumbnailReply | Failed
+AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest | LevelsRequest | InspectRequest
+AnyReply = Opened | Planned | TilesReply | ThumbnailReply | Levels | Inspected | Failed
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="ask")])
 REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="reply")])
 

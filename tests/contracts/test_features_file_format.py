@@ -49,6 +49,6 @@ def test_nothing_in_it_can_name_a_patient_or_a_path(tmp_path: Path) -> None:
         texts = [value for value in file.attrs.values() if isinstance(value, str)]
         names = set(file.attrs) | set(file["coords"].attrs) | set(file["features"].attrs)
 
-    assert texts == ["property"]
+    assert texts == ["property", "area"]
     assert names.isdisjoint({"name", "savetodir", "save_path"})
     assert str(tmp_path).encode() not in (tmp_path / "f.h5").read_bytes()

@@ -8,6 +8,7 @@ import pytest
 from encoders.errors import StoredFileDamaged
 from encoders.features_file import read_features, write_features
 from encoders.types import TileFeatures
+from model_store.manifest import Reduction
 
 
 def test_what_is_written_is_read_again(tmp_path: Path, features: TileFeatures) -> None:
@@ -28,6 +29,23 @@ def test_a_plan_without_objective_power_keeps_none(tmp_path: Path, features: Til
 
     again = read_features(tmp_path / "f.h5").plan
     assert (again.objective_power, again.mpp_source, again.tile_px_level0) == (None, "override", 514.048)
+
+
+@pytest.mark.parametrize("reduction", ["area", "dct"])
+def test_how_tiles_were_reduced_is_kept(tmp_path: Path, features: TileFeatures, reduction: Reduction) -> None:
+    plan = replace(features.plan, reduction=reduction)
+
+    write_features(tmp_path / "f.h5", replace(features, plan=plan))
+
+    assert read_features(tmp_path / "f.h5").plan.reduction == reduction
+
+
+def test_a_file_from_before_there_was_a_choice_was_reduced_by_area(tmp_path: Path, features: TileFeatures) -> None:
+    write_features(tmp_path / "f.h5", features)
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        del file.attrs["reduction"]
+
+    assert read_features(tmp_path / "f.h5").plan.reduction == "area"
 
 
 def test_writing_replaces_the_file_at_once_and_leaves_nothing_beside_it(tmp_path: Path, features: TileFeatures) -> None:
@@ -66,7 +84,14 @@ def test_a_missing_file_is_damaged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("eyepiece_format_version", 2), ("mpp", np.nan), ("mpp", -1.0), ("mpp_source", "guessed"), ("tile_px", 0)],
+    [
+        ("eyepiece_format_version", 2),
+        ("mpp", np.nan),
+        ("mpp", -1.0),
+        ("mpp_source", "guessed"),
+        ("tile_px", 0),
+        ("reduction", "lanczos"),
+    ],
 )
 def test_an_attribute_that_cannot_be_is_damaged(
     tmp_path: Path, features: TileFeatures, name: str, value: object

@@ -1,16 +1,29 @@
+"""From a slide to its embedding, in one go and in several attempts."""
+
+import dataclasses
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from parts_in_memory import PartsInMemory
 
+from encoders.caller import Caller
 from encoders.embedding_file import from_bytes, to_bytes
 from encoders.encoder_id import encoder_id
 from encoders.errors import EncodeCancelled, MissingMpp, UnreadableSlide
 from encoders.features_file import read_features
 from encoders.pipeline import Encoders, choose_device, encode_slide, load_encoders
+from encoders.slide_encoder.encode import SlideEncoder
+from encoders.tile_encoder.batcher import SlideTiles, TileBatcher
 from encoders.tiling.reader_process import ReaderLimits
-from encoders.types import SlideEmbedding, SlideFile, Stage
+from encoders.types import SlideEmbedding, SlideFile, Stage, TileFeatures
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
 
@@ -18,8 +31,9 @@ LIMITS = ReaderLimits()
 
 
 @pytest.fixture(scope="module")
-def encoders(demo_model: InstalledModel) -> Encoders:
-    return load_encoders(demo_model, "cpu")
+def encoders(demo_model: InstalledModel) -> Iterator[Encoders]:
+    with load_encoders(demo_model, "cpu") as encoders:
+        yield encoders
 
 
 class Job:
@@ -31,11 +45,16 @@ class Job:
         self.progress: list[tuple[Stage, int, int]] = []
         self.cancelled = threading.Event()
         self.cancel_after: tuple[Stage, int] | None = None
+        self.opened: list[tuple[str, str]] = []
+        self.parts = PartsInMemory()
 
     def note(self, stage: Stage, done: int, total: int) -> None:
         self.progress.append((stage, done, total))
-        if self.cancel_after == (stage, done):
+        if self.cancel_after is not None and stage == self.cancel_after[0] and done >= self.cancel_after[1]:
             self.cancelled.set()
+
+    def note_opened(self, reader: str, reason: str) -> None:
+        self.opened.append((reader, reason))
 
     def run(self, path: Path, mpp: float | None = None) -> SlideEmbedding:
         return encode_slide(
@@ -44,8 +63,7 @@ class Job:
             mpp_override=mpp,
             limits=LIMITS,
             features_path=self.features_path,
-            on_progress=self.note,
-            cancelled=self.cancelled,
+            caller=Caller(self.note, self.note_opened, self.cancelled, self.parts),
         )
 
 
@@ -122,3 +140,178 @@ def test_a_device_that_is_not_there_is_a_model_error(monkeypatch: pytest.MonkeyP
     assert choose_device("auto").type == "cpu"
     with pytest.raises(ModelError, match="no CUDA device"):
         choose_device("cuda:0")
+
+
+class CountingTiles:
+    """Counts the tiles that are given to the tile encoder."""
+
+    def __init__(self, tiles: SlideTiles, counter: "CountingBatcher") -> None:
+        self._tiles = tiles
+        self._counter = counter
+        self.take, self.finish = tiles.take, tiles.finish
+
+    def put(self, pixels: NDArray[np.uint8]) -> None:
+        self._counter.tiles_put += len(pixels)
+        self._tiles.put(pixels)
+
+
+class CountingBatcher:
+    def __init__(self, batcher: TileBatcher) -> None:
+        self._batcher = batcher
+        self.tiles_put = 0
+
+    @contextmanager
+    def slide(self) -> Iterator[CountingTiles]:
+        with self._batcher.slide() as tiles:
+            yield CountingTiles(tiles, self)
+
+
+class DyingSlideEncoder:
+    """Its process is killed, as far as anybody can tell who is left."""
+
+    def encode(self, features: TileFeatures) -> NDArray[np.float16]:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def patient(demo_model: InstalledModel) -> Iterator[Encoders]:
+    """Encoders that take two tiles at a time, so that a small slide has many batches."""
+    spec = demo_model.manifest.tile_encoder.model_copy(update={"batch_tiles": 2})
+    manifest = demo_model.manifest.model_copy(update={"tile_encoder": spec})
+    with load_encoders(dataclasses.replace(demo_model, manifest=manifest), "cpu") as encoders:
+        yield encoders
+
+
+@pytest.fixture
+def counter(patient: Encoders) -> CountingBatcher:
+    return CountingBatcher(patient.batcher)
+
+
+@pytest.fixture
+def counted(tmp_path: Path, patient: Encoders, counter: CountingBatcher) -> Job:
+    """A job whose tiles are counted."""
+    return Job(tmp_path, dataclasses.replace(patient, batcher=counter))  # type: ignore[arg-type]
+
+
+def features_bytes(path: Path) -> tuple[bytes, bytes]:
+    with h5py.File(path) as file:
+        return file["features"][()].tobytes(), file["coords"][()].tobytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class Undisturbed:
+    tokens: bytes
+    features: tuple[bytes, bytes]
+    tiles: int
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, patient: Encoders, sample_slide: Path) -> Undisturbed:
+    job = Job(tmp_path_factory.mktemp("undisturbed"), patient)
+    embedding = job.run(sample_slide)
+    tokens = embedding.tensors["slide_tokens"].tobytes()
+    return Undisturbed(tokens, features_bytes(job.features_path), embedding.tile_count)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_an_attempt_goes_on_where_the_last_one_stopped(
+    counted: Job, counter: CountingBatcher, sample_slide: Path, undisturbed: Undisturbed, share: float
+) -> None:
+    counted.cancel_after = ("encode_tiles", round(share * undisturbed.tiles))
+    with pytest.raises(EncodeCancelled):
+        counted.run(sample_slide)
+    kept = max(done for stage, done, _ in counted.progress if stage == "encode_tiles")
+    assert round(share * undisturbed.tiles) <= kept < undisturbed.tiles
+    counted.cancelled.clear()
+    counted.cancel_after = None
+    counted.progress.clear()
+    counter.tiles_put = 0
+
+    embedding = counted.run(sample_slide)
+
+    assert counter.tiles_put == undisturbed.tiles - kept
+    assert counted.progress[2] == ("encode_tiles", kept, undisturbed.tiles)
+    assert embedding.tensors["slide_tokens"].tobytes() == undisturbed.tokens
+    assert features_bytes(counted.features_path) == undisturbed.features
+
+
+def test_no_tile_is_encoded_again_after_a_death_in_the_slide_encoder(
+    counted: Job, counter: CountingBatcher, sample_slide: Path, undisturbed: Undisturbed
+) -> None:
+    whole = counted.encoders
+    counted.encoders = dataclasses.replace(whole, slide=DyingSlideEncoder())  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        counted.run(sample_slide)
+    assert counter.tiles_put == undisturbed.tiles
+
+    counted.encoders = whole
+    embedding = counted.run(sample_slide)
+
+    assert counter.tiles_put == undisturbed.tiles
+    assert embedding.tensors["slide_tokens"].tobytes() == undisturbed.tokens
+    assert features_bytes(counted.features_path) == undisturbed.features
+
+
+def test_a_store_that_takes_no_parts_does_not_fail_the_encode(
+    counted: Job, sample_slide: Path, undisturbed: Undisturbed
+) -> None:
+    counted.parts.full = True
+
+    assert counted.run(sample_slide).tensors["slide_tokens"].tobytes() == undisturbed.tokens
+
+
+def test_slides_that_are_encoded_at_once_are_as_if_alone(
+    tmp_path: Path, patient: Encoders, sample_slide: Path, undisturbed: Undisturbed
+) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    jobs = [Job(folder, patient) for folder in folders]
+
+    with ThreadPoolExecutor(3) as threads:
+        embeddings = list(threads.map(lambda job: job.run(sample_slide), jobs))
+
+    assert {embedding.tensors["slide_tokens"].tobytes() for embedding in embeddings} == {undisturbed.tokens}
+    assert {features_bytes(job.features_path) for job in jobs} == {undisturbed.features}
+
+
+class WatchedSlideEncoder:
+    """Notes when two slides are in it at once."""
+
+    def __init__(self, encoder: SlideEncoder) -> None:
+        self._encoder = encoder
+        self._inside = threading.Semaphore(1)
+
+    def encode(self, features: TileFeatures) -> NDArray[np.float16]:
+        assert self._inside.acquire(blocking=False), "one slide at a time"
+        try:
+            return self._encoder.encode(features)
+        finally:
+            self._inside.release()
+
+
+def test_one_slide_is_in_the_slide_encoder_at_a_time(tmp_path: Path, patient: Encoders, sample_slide: Path) -> None:
+    watched = dataclasses.replace(patient, slide=WatchedSlideEncoder(patient.slide))  # type: ignore[arg-type]
+    jobs = [Job(tmp_path, watched) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda job: job.run(sample_slide), jobs))
+
+
+def test_a_slide_that_waits_for_the_slide_encoder_can_be_cancelled(
+    counted: Job, sample_slide: Path, undisturbed: Undisturbed
+) -> None:
+    turn = counted.encoders.slide_turn
+    with ThreadPoolExecutor(1) as threads, turn:
+        running = threads.submit(counted.run, sample_slide)
+        while ("encode_tiles", undisturbed.tiles, undisturbed.tiles) not in counted.progress:
+            assert not running.done()
+            time.sleep(0.01)
+        counted.cancelled.set()
+        with pytest.raises(EncodeCancelled):
+            running.result()
+
+
+def test_the_caller_is_told_which_reader_opened_the_slide(job: Job, sample_slide: Path) -> None:
+    job.run(sample_slide)
+
+    assert job.opened == [("fast_tiff", "eligible")]

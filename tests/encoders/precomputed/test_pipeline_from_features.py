@@ -1,6 +1,5 @@
 """From a features file to an embedding: the same numbers as from the pixels that made it."""
 
-import threading
 from pathlib import Path
 
 import h5py
@@ -9,6 +8,7 @@ import pytest
 import torch
 from features_files import COORDS, TRIDENT_ATTRIBUTES, tile_features, write_hdf5, write_torch
 
+from encoders.caller import Caller
 from encoders.embedding_file import from_bytes, to_bytes
 from encoders.encoder_id import encoder_id
 from encoders.features_file import StoredFacts, read_facts, read_features
@@ -33,8 +33,7 @@ def encode(path: Path, encoders: Encoders, features_path: Path, sha256: str | No
         mpp_override=None,
         limits=ReaderLimits(),
         features_path=features_path,
-        on_progress=lambda stage, done, total: stages.append(stage),
-        cancelled=threading.Event(),
+        caller=Caller(lambda stage, done, total: stages.append(stage)),
     )
     assert "encode_tiles" not in stages or sha256 is None
     return embedding

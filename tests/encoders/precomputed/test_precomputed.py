@@ -1,6 +1,7 @@
 """Features files as the field writes them, read through the child and checked against the untrained model."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
 from encoders.tiling.reader_limits import ReaderLimits
 from encoders.types import TileFeatures, TilePlan
-from model_store.manifest import Manifest
+from model_store.manifest import Manifest, Reduction
 
 UNTRAINED = untrained_manifest()
 LIMITS = ReaderLimits(deadline_s=60, cpu_s=60, max_tiles=1_000)
@@ -87,7 +88,9 @@ def test_gigapaths_dictionary_is_read(tmp_path: Path, name: str, dtype: torch.dt
     assert np.array_equal(given.features, values.float().numpy()[RASTER])
 
 
-def test_our_own_file_brings_its_whole_plan_back(tmp_path: Path, plan: TilePlan) -> None:
+@pytest.mark.parametrize("reduction", ["area", "dct"])
+def test_our_own_file_brings_its_whole_plan_back(tmp_path: Path, plan: TilePlan, reduction: Reduction) -> None:
+    plan = replace(plan, reduction=reduction)
     features = TileFeatures(plan, tile_features(3))
     write_features(tmp_path / "f.h5", features)
 
@@ -97,6 +100,17 @@ def test_our_own_file_brings_its_whole_plan_back(tmp_path: Path, plan: TilePlan)
     assert {**vars(given.plan), "coords": None} == {**vars(plan), "coords": None}
     assert np.array_equal(given.plan.coords, plan.coords)
     assert np.array_equal(given.features, features.features)
+
+
+def test_our_own_file_from_before_there_was_a_choice_was_reduced_by_area(tmp_path: Path, plan: TilePlan) -> None:
+    write_features(tmp_path / "f.h5", TileFeatures(plan, tile_features(3)))
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        del file.attrs["reduction"]
+
+    given = read_tiles(tmp_path / "f.h5")
+
+    assert given.plan is not None
+    assert given.plan.reduction == "area"
 
 
 @pytest.mark.parametrize("shape", [(32, 96), (1, 32, 96)])

@@ -1,12 +1,16 @@
+import gc
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from encoders.errors import (
     MissingMpp,
@@ -18,6 +22,7 @@ from encoders.errors import (
     UnreadableSlide,
     UnsupportedFormat,
 )
+from encoders.tiling.choose_reader import open_reader
 from encoders.tiling.open_slide import OpenSlideReader
 from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
 from model_store.manifest import TilingSpec
@@ -33,6 +38,10 @@ def encode_outcome(path: Path, tiling: TilingSpec, mpp: float | None = None) -> 
             return sum(len(batch.pixels) for batch in reader.tiles(32))
     except SlideError as error:
         return type(error)
+
+
+def all_pixels(reader: ReaderProcess, batch_tiles: int, first_tile: int = 0) -> NDArray[np.uint8]:
+    return np.concatenate([batch.pixels.copy() for batch in reader.tiles(batch_tiles, first_tile)])
 
 
 @pytest.mark.parametrize(
@@ -81,14 +90,112 @@ def test_what_crosses_the_pipe_is_what_the_slide_holds(sample_slide: Path, tilin
     with ReaderProcess(sample_slide, LIMITS) as reader:
         facts = reader.facts()
         plan = reader.plan(tiling, None)
-        batches = list(reader.tiles(5))
+        pixels = all_pixels(reader, 5)
         png = reader.thumbnail_png(200)
+        chosen = (reader.kind, reader.reason)
 
     assert facts == direct.facts
-    assert sum(len(batch.pixels) for batch in batches) == len(plan.coords)
+    assert chosen == (open_reader(sample_slide, LIMITS).kind, open_reader(sample_slide, LIMITS).reason)
     expected = [direct.read_region(int(x), int(y), 0, 256, 256) for x, y in plan.coords]
-    assert np.array_equal(np.concatenate([batch.pixels for batch in batches]), np.stack(expected))
+    assert np.array_equal(pixels, np.stack(expected))
     assert png.startswith(b"\x89PNG")
+
+
+def test_tiles_are_read_again_from_any_first_one(sample_slide: Path, tiling: TilingSpec) -> None:
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        total = len(reader.plan(tiling, None).coords)
+        whole = all_pixels(reader, 4)
+
+        assert np.array_equal(all_pixels(reader, 3, first_tile=7), whole[7:])
+        assert len(list(reader.tiles(5, first_tile=total))) == 0
+        assert np.array_equal(all_pixels(reader, 1), whole)
+
+
+def test_a_batch_is_a_read_only_view_that_outlives_its_reader(sample_slide: Path, tiling: TilingSpec) -> None:
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        reader.plan(tiling, None)
+        (pixels,) = (batch.pixels for batch in reader.tiles(500))
+
+    assert not pixels.flags.writeable
+    assert pixels.std() > 0
+
+
+def test_a_batch_that_no_slot_can_hold_is_refused_and_spends_nothing(sample_slide: Path, tiling: TilingSpec) -> None:
+    with ReaderProcess(sample_slide, ReaderLimits(ring_bytes=2**20)) as reader:
+        reader.plan(tiling, None)
+        with pytest.raises(ValueError, match="6 tiles"):
+            list(reader.tiles(6))
+
+        assert len(all_pixels(reader, 5)) > 5
+
+
+def test_without_sealed_memory_a_file_does(
+    sample_slide: Path, tiling: TilingSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        reader.plan(tiling, None)
+        expected = all_pixels(reader, 3)
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        reader.plan(tiling, None)
+        assert np.array_equal(all_pixels(reader, 3), expected)
+
+
+def test_the_plan_says_how_its_tiles_are_reduced(sample_slide: Path, tiling: TilingSpec) -> None:
+    by_decoder = tiling.model_copy(update={"reduction": "dct"})
+    direct = open_reader(sample_slide, LIMITS).reader
+
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        plan = reader.plan(by_decoder, 0.25)
+        first = next(reader.tiles(1)).pixels[0].copy()
+
+    assert (plan.reduction, plan.read_px) == ("dct", 512)
+    x, y = (int(value) for value in plan.coords[0])
+    assert np.array_equal(first, direct.read_reduced(x, y, plan.level, 512, 512, 2))
+
+
+def test_the_deadline_is_for_the_child_and_not_for_a_slow_parent(
+    sample_slide: Path, tiling: TilingSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late)
+    monkeypatch.setattr("encoders.tiling.reader_channel.time", clock)
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        whole = len(reader.plan(tiling, None).coords)
+        done = 0
+        for batch in reader.tiles(1):
+            done += len(batch.pixels)
+            late += 10 * LIMITS.deadline_s
+
+    assert done == whole
+
+
+def test_nothing_stays_behind(sample_slide: Path, tiling: TilingSpec) -> None:
+    descriptors, mapped = Path("/proc/self/fd"), Path("/proc/self/maps")
+    if not descriptors.exists() or not hasattr(os, "memfd_create"):
+        pytest.skip("this platform does not list what a process has open and mapped")
+    before = len(list(descriptors.iterdir()))
+
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        reader.plan(tiling, None)
+        for batch in reader.tiles(2):
+            assert not batch.pixels.flags.owndata
+            ring = [line for line in mapped.read_text().splitlines() if "eyepiece" in line]
+            assert len(ring) == 1
+            assert ring[0].endswith("/memfd:eyepiece-tiles (deleted)"), "it has no name that could be left behind"
+    del batch
+    with ReaderProcess(sample_slide, LIMITS) as reader:
+        reader.plan(tiling, None)
+        next(reader.tiles(2))
+    with pytest.raises(ReaderDied):
+        ReaderProcess(sample_slide, LIMITS, command=(sys.executable, "-c", "")).__enter__()
+    with pytest.raises(FileNotFoundError):
+        ReaderProcess(sample_slide, LIMITS, command=("no-such-program",)).__enter__()
+
+    gc.collect()
+    assert len(list(descriptors.iterdir())) == before
+    assert "eyepiece" not in mapped.read_text()
 
 
 def test_after_a_slides_error_the_same_reader_answers_on(sample_slide: Path, tiling: TilingSpec) -> None:
@@ -152,6 +259,35 @@ def test_a_child_that_stops_answering_is_killed_on_the_deadline(sample_slide: Pa
 
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_decoder_that_hangs_is_killed_on_the_deadline(sample_slide: Path, tiling: TilingSpec, tmp_path: Path) -> None:
+    script = tmp_path / "hanging.py"
+    script.write_text(HANGS_AFTER_THE_THIRD_TILE)
+    limits = ReaderLimits(deadline_s=3, decode_threads=2)
+
+    with ReaderProcess(sample_slide, limits, command=(sys.executable, "-P", str(script))) as reader:
+        reader.plan(tiling, None)
+        batches = reader.tiles(1)
+        for _ in range(3):
+            assert next(batches).pixels.any()
+        with pytest.raises(ReaderDied, match="no answer within 3 s"):
+            next(batches)
+
+        assert reader.pid is None
+
+
+HANGS_AFTER_THE_THIRD_TILE = """
+import itertools, threading
+from encoders.tiling import read_tiles, reader_child
+count, read_tile = itertools.count(), read_tiles.read_tile
+def hanging(*arguments, **named):
+    if next(count) >= 3:
+        threading.Event().wait()
+    return read_tile(*arguments, **named)
+read_tiles.read_tile = hanging
+reader_child.main()
+"""
 
 
 def test_abandoned_tiles_spend_the_reader_instead_of_confusing_it(sample_slide: Path, tiling: TilingSpec) -> None:

@@ -1,9 +1,13 @@
 """Children that lie: whatever they send, the parent raises ReaderDied, keeps its memory, and lives."""
 
 import json
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from lying_child import frame, lying_command
 
@@ -19,9 +23,12 @@ OPENED = {
     "height": 1024,
     "mpp": 0.5,
     "objective_power": 20.0,
+    "reader": "openslide",
+    "reader_reason": "other_vendor",
     "degraded": [],
 }
 PLANNED = {"reply": "planned", "level": 0, "read_px": 256, "tile_px_level0": 256.0, "tile_count": 2}
+TILES = {"reply": "tiles", "first": 0, "count": 2, "slot": 0}
 Liar = Callable[..., ReaderProcess]
 
 
@@ -29,10 +36,13 @@ def coords(*corners: tuple[int, int]) -> bytes:
     return b"".join(value.to_bytes(8, "little", signed=True) for corner in corners for value in corner)
 
 
+TWO_TILES = frame(PLANNED, coords((0, 0), (256, 0)))
+
+
 @pytest.fixture
 def liar(tmp_path: Path) -> Liar:
-    def with_frames(*frames: bytes, waits: bool = True) -> ReaderProcess:
-        return ReaderProcess(Path("unread"), LIMITS, command=lying_command(tmp_path, *frames, waits=waits))
+    def with_frames(*frames: bytes, limits: ReaderLimits = LIMITS, **how: Any) -> ReaderProcess:
+        return ReaderProcess(Path("unread"), limits, command=lying_command(tmp_path, *frames, **how))
 
     return with_frames
 
@@ -57,6 +67,8 @@ def liar(tmp_path: Path) -> Liar:
         frame({**OPENED, "mpp": 0.0}),
         frame(json.dumps({**OPENED, "mpp": float("nan")}).encode()),
         frame(json.dumps({**OPENED, "mpp": float("inf")}).encode()),
+        frame({**OPENED, "reader": "fastslide"}),
+        frame({**OPENED, "reader_reason": "Doe^Jane"}),
         frame({**OPENED, "vendor": "../../etc"}),
         frame({**OPENED, "vendor": "a" * 1_000}),
         frame({**OPENED, "degraded": ["x"] * 1_000}),
@@ -116,18 +128,88 @@ def test_an_impossible_plan_is_reader_died(liar: Liar, reply: bytes, tiling: Til
 @pytest.mark.parametrize(
     "reply",
     [
-        frame({"reply": "tiles", "first": 0, "count": 2}, b"\x00" * 1_000),
-        frame({"reply": "tiles", "first": 1, "count": 2}, b"\x00" * (2 * 256 * 256 * 3)),
-        frame({"reply": "tiles", "first": 0, "count": 1}, b"\x00" * (2 * 256 * 256 * 3)),
-        frame({"reply": "tiles", "first": 0, "count": 2}, b"\x00" * (2 * 256 * 256 * 3 + 1)),
-        frame({"reply": "tiles", "first": 0.0, "count": 2}, b"\x00" * (2 * 256 * 256 * 3)),
+        frame({**TILES, "first": 1}),
+        frame({**TILES, "first": 0.0}),
+        frame({**TILES, "count": 1}),
+        frame({**TILES, "count": 0}),
+        frame({**TILES, "count": 9}),
+        frame({**TILES, "slot": 1}),
+        frame({**TILES, "slot": -1}),
+        frame({**TILES, "slot": 10**9}),
+        frame({"reply": "tiles", "first": 0, "count": 2}),
+        frame(TILES, b"\x00" * (2 * 256 * 256 * 3)),
+        frame(PLANNED, coords((0, 0), (256, 0))),
     ],
 )
 def test_a_wrong_batch_is_reader_died(liar: Liar, reply: bytes, tiling: TilingSpec) -> None:
-    with liar(frame(OPENED), frame(PLANNED, coords((0, 0), (256, 0))), reply) as reader:
+    with liar(frame(OPENED), TWO_TILES, reply) as reader:
         reader.plan(tiling, None)
         with pytest.raises(ReaderDied):
             list(reader.tiles(8))
+
+
+def test_a_slot_claimed_out_of_order_is_reader_died(liar: Liar, tiling: TilingSpec) -> None:
+    second = {**TILES, "first": 1, "count": 1}
+    both = frame({**TILES, "count": 1}) + frame({**second, "slot": 0})
+    with liar(frame(OPENED), TWO_TILES, both) as reader:
+        reader.plan(tiling, None)
+        batches = reader.tiles(1)
+        next(batches)
+        with pytest.raises(ReaderDied, match="impossible"):
+            next(batches)
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "os.ftruncate(memory, 0)",
+        "os.ftruncate(memory, 2**40)",
+        "os.truncate(f'/proc/self/fd/{memory}', 0)",
+        "os.close(os.open(f'/proc/self/fd/{memory}', os.O_RDWR | os.O_TRUNC))",
+        "fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)",
+    ],
+)
+def test_the_child_cannot_take_the_memory_away_from_the_parent(liar: Liar, attempt: str, tiling: TilingSpec) -> None:
+    if not hasattr(os, "memfd_create"):
+        pytest.skip("this platform has no sealed memory")
+    trick = f"try: {attempt}\nexcept PermissionError: pass\nelse: sys.exit(1)"
+
+    with liar(frame(OPENED), TWO_TILES, frame(TILES), trick=trick) as reader:
+        reader.plan(tiling, None)
+        (pixels,) = (batch.pixels for batch in reader.tiles(8))
+
+        assert int(pixels.sum()) == 0
+
+
+def test_a_slot_written_after_it_was_announced_changes_no_copy_and_harms_nobody(liar: Liar, tiling: TilingSpec) -> None:
+    scribble = "mapped = mmap.mmap(memory, 2**20); mapped[:] = bytes([seen]) * 2**20; seen += 1"
+    trick = f'seen = 1 if request["ask"] == "tiles" else seen\n{scribble}'
+    frames = [frame({**TILES, "count": 1}), frame({**TILES, "first": 1, "count": 1})]
+
+    with liar(frame(OPENED), TWO_TILES, *frames, trick=trick, limits=replace(LIMITS, ring_slots=1)) as reader:
+        reader.plan(tiling, None)
+        batches = reader.tiles(1)
+        first = next(batches).pixels
+        copy = first.copy()
+        second = next(batches).pixels
+
+    assert (copy == 1).all()
+    assert (second == 2).all()
+    assert np.shares_memory(first, second) or (first == 2).all()
+
+
+def test_a_child_that_announces_all_and_reads_nothing_cannot_block_the_parent(liar: Liar, tiling: TilingSpec) -> None:
+    many = 20_000  # their releases are several times what a pipe holds
+    slide = {**OPENED, "width": 256 * 100, "height": 256 * 200}
+    corners = [(256 * (index % 100), 256 * (index // 100)) for index in range(many)]
+    announced = b"".join(frame({"reply": "tiles", "first": i, "count": 1, "slot": 0}) for i in range(many))
+    limits = ReaderLimits(deadline_s=3, max_tiles=many, ring_slots=1)
+
+    planned = frame({**PLANNED, "tile_count": many}, coords(*corners))
+    with liar(frame(slide), planned, announced, limits=limits) as reader:
+        reader.plan(tiling, None)
+        with pytest.raises(ReaderDied, match="within 3 s"):
+            list(reader.tiles(1))
 
 
 @pytest.mark.parametrize(

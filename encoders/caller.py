@@ -1,0 +1,31 @@
+"""Whoever wants a slide encoded, as the pipeline sees it: no queue, no Redis, no torch."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from encoders.feature_parts import NO_PARTS, FeatureParts
+from encoders.types import Stage
+
+OnProgress = Callable[[Stage, int, int], None]
+# Which reader opened the slide, and the word for why.
+OnOpened = Callable[[str, str], None]
+
+
+def _tell_nobody(*_: object) -> None:
+    """For a caller that does not want to know."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """What the caller is told, how it says stop, and where it keeps features until the slide is encoded.
+
+    `on_progress(stage, done, total)` is called at the start of every stage and as tiles get ready; `on_opened(reader,
+    reason)` once for a slide with pixels. Both are called from the encoding thread. Setting `cancelled` ends the encode
+    at its next batch of tiles.
+    """
+
+    on_progress: OnProgress = _tell_nobody
+    on_opened: OnOpened = _tell_nobody
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    parts: FeatureParts = NO_PARTS
