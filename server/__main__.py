@@ -112,6 +112,22 @@ def llm(
 
 
 @app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="The slide file.")],
+    model: Model = None,
+    mpp: Annotated[float | None, typer.Option(help="µm/px, for a slide that does not say it.")] = None,
+    overlay: Annotated[Path | None, typer.Option(help="A PNG to draw: tissue, tiles, pen.", show_default=False)] = None,
+    encoder: Annotated[bool, typer.Option(help="Measure how fast tiles are encoded here.")] = True,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a slide without a server: what would be read, how much tissue, how long it takes."""
+    from server.commands.inspect import InspectWish, inspect
+
+    inspect(settings_from(data_dir=data_dir, model=model), InspectWish(file, mpp, overlay, encoder), as_json)
+
+
+@app.command()
 def upload(
     file: Annotated[Path, typer.Argument(help="The slide file.")],
     mpp: Annotated[float | None, typer.Option(help="µm/px, for a slide that does not say it.")] = None,

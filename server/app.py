@@ -8,11 +8,11 @@ from importlib.metadata import version
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
 
 from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
-from model_store.packaged_models import open_or_install
 from server.ask import LanguageModel, SlideInputs, language_model_client
 from server.auth import KeyRing
 from server.conversations import Conversations
@@ -30,12 +30,22 @@ from server.reconciler import Reconciler
 from server.redis_client import connect_redis
 from server.request_log import RequestLog
 from server.routes import chat, health, questions, slides
+from server.served_model import open_served_model
 from server.settings import Settings
 from server.slide_inspection import SlideInspector
 from server.slide_store import open_store
 from server.slides import SlideCatalogue
+from server.tracing import TraceRequests, configure_tracing
 
 # Bearer keys have no browser session to protect, and the interactive docs need inline scripts: no CSP is set here.
+# FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; `server.tracing`'s do not.
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
 # Draining has waited for all that was worth waiting for.
 _AFTER_DRAIN_S = 1
 _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a medical device."
@@ -44,7 +54,8 @@ _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a
 def serve(settings: Settings) -> None:
     """Run the API until SIGTERM or SIGINT, then drain: `server.drain` says how."""
     configure_logs(settings.log_level)
-    app = build_app(settings, open_or_install(settings.installed_models_dir, settings.model))
+    configure_tracing("eyepiece-api", settings.traces_url)
+    app = build_app(settings, open_served_model(settings))
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -60,7 +71,13 @@ def serve(settings: Settings) -> None:
 
 def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
     """The API over an installed model; nothing is connected before it starts."""
-    app = FastAPI(title="Eyepiece", version=version("eyepiece"), description=_DESCRIPTION, lifespan=_lifespan)
+    app = FastAPI(
+        title="Eyepiece",
+        version=version("eyepiece"),
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        telemetry=_NO_TELEMETRY,
+    )
     app.state.parts = build_parts(settings, model)
     app.state.readiness = Readiness(app.state.parts)
     for module in (slides, questions, chat, health):
@@ -68,6 +85,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
     add_error_responses(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_upload=slides.is_upload)
     app.add_middleware(DrainGate, drain=app.state.parts.drain, refusal=error_response)
+    app.add_middleware(TraceRequests)
     app.add_middleware(RequestLog, metrics=app.state.parts.metrics)
     return app
 

@@ -1,10 +1,12 @@
 """One encode job: from the queue's message to a published embedding, with progress, heartbeat and an outcome.
 
 It runs in a worker but knows no model: `encode` is handed in. Delivery is at least once, so everything it writes
-has a content-derived name and writing it twice changes nothing.
+has a content-derived name and writing it twice changes nothing. What a killed attempt had got so far lies in the
+store, in parts, until the embedding does.
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import structlog
 from redis.exceptions import RedisError
 from saq import Job
 
+from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
 from encoders.errors import SlideError
 from encoders.features_file import read_facts
@@ -30,13 +33,15 @@ from server.slide_source import local_source
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord
 from server.slides import SlideError as Failure
+from server.stored_parts import StoredParts, remove_parts
 
 log = structlog.get_logger(__name__)
 
-OnProgress = Callable[[Stage, int, int], None]
-Encode = Callable[[SlideFile, float | None, Path, OnProgress, threading.Event], SlideEmbedding]
+Encode = Callable[[SlideFile, float | None, Path, Caller], SlideEmbedding]
 # Often enough for a progress bar, rarely enough for Redis.
 _PROGRESS_EVERY_S = 0.5
+# `encoders.tiling.choose_reader` says why a slide has another one.
+_FAST_READER = "fast_tiff"
 
 
 class EncodeInterrupted(EyepieceError):
@@ -86,11 +91,15 @@ class EncodeJob:
             raise WrongEncoder("This job needs another model than the worker serves.")
         if await self.embeddings.exists(record):
             await self._succeed(record)
+            await remove_parts(self.store, record.paths, encoder_id)
             return "known"
         heartbeat = asyncio.create_task(_heartbeat(job, self.settings.job_heartbeat_s / 3))
         try:
             async with self._source(record) as source:
                 embedding = await self._in_thread(record, source)
+        except asyncio.CancelledError:
+            await self._leave_nothing_of_a_deleted_slide(record)
+            raise
         finally:
             heartbeat.cancel()
         await self._publish(record, embedding)
@@ -105,12 +114,13 @@ class EncodeJob:
     async def _in_thread(self, record: SlideRecord, source: Path) -> SlideEmbedding:
         """Run the encode beside the event loop, so that the heartbeat goes on; cancelling stops it at a batch."""
         features_path = self.store.new_staging_path()
-        reporter = _Reporter(self.progress, self.metrics, record, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        reporter = _Reporter(self.progress, self.metrics, record, loop)
         cancelled = threading.Event()
+        parts = StoredParts(self.store, record.paths.parts(record.encoder_id), loop)
+        caller = Caller(reporter.report, reporter.opened, cancelled, parts)
         slide = SlideFile(record.id, source, record.features_sha256)
-        work = asyncio.create_task(
-            asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, reporter.report, cancelled)
-        )
+        work = asyncio.create_task(asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, caller))
         try:
             embedding = await asyncio.shield(work)
             reporter.finish()
@@ -128,7 +138,14 @@ class EncodeJob:
         """Asks the store only, so that an encode is not lost because Redis is away when it ends."""
         if await self.slides.find(record.tenant, record.id) is not None:
             await self.embeddings.publish(record, to_bytes(embedding))
+        await remove_parts(self.store, record.paths, record.encoder_id)
         await self._succeed(record, embedding.tile_count)
+
+    async def _leave_nothing_of_a_deleted_slide(self, record: SlideRecord) -> None:
+        """The last part may have come after everything else of the slide was removed."""
+        with contextlib.suppress(RedisError, EyepieceError):  # the reconciler sees it too
+            if await self.slides.find(record.tenant, record.id) is None:
+                await self.slides.remove_orphan(record.tenant, record.id)
 
     async def _succeed(self, record: SlideRecord, tile_count: int | None = None) -> None:
         if tile_count is None:
@@ -163,6 +180,7 @@ class EncodeJob:
             return {}
 
     async def _fail(self, record: SlideRecord, error: EyepieceError) -> None:
+        await remove_parts(self.store, record.paths, record.encoder_id)
         failure = Failure(code=error.code, detail=error.detail)
         changed = await self._note(record, {"error": failure})
         if changed is not None and changed.encoder_id == record.encoder_id:
@@ -207,8 +225,7 @@ class _Reporter:
         """Called from the encoding thread."""
         now = time.monotonic()
         if stage != self._stage:
-            self._end_stage(now)
-            self._stage, self._stage_began = stage, now
+            self._begin_stage(stage, done, now)
         elif done < total and now - self._last_sent < _PROGRESS_EVERY_S:
             return
         if stage == "encode_tiles":
@@ -219,6 +236,12 @@ class _Reporter:
         # Waited for, so that events keep their order and a slow Redis slows the encode down instead of piling up.
         asyncio.run_coroutine_threadsafe(self._send(event), self._loop).result()
 
+    def opened(self, reader: str, reason: str) -> None:
+        """Called from the encoding thread: which reader opened the slide, and why that one."""
+        self._metrics.slides_opened.labels(reader, reason).inc()
+        if reader != _FAST_READER:
+            log.info("slow_reader", slide=self._record.id[:12], reader=reader, reason=reason)
+
     def finish(self) -> None:
         """The last stage is over."""
         self._end_stage(time.monotonic())
@@ -228,6 +251,14 @@ class _Reporter:
             await self._progress.append(self._record.tenant, self._record.id, event)
         except RedisError as error:  # progress is worth less than the encode that it reports
             log.warning("progress_lost", error=type(error).__name__)
+
+    def _begin_stage(self, stage: Stage, done: int, now: float) -> None:
+        self._end_stage(now)
+        self._stage, self._stage_began = stage, now
+        if stage == "encode_tiles" and done:  # an earlier attempt's
+            self._tiles_done = done
+            self._metrics.tiles_resumed.inc(done)
+            log.info("encode_resumed", slide=self._record.id[:12], tiles=done)
 
     def _end_stage(self, now: float) -> None:
         if self._stage is not None:

@@ -12,13 +12,18 @@ _CANCEL_WITHIN_S = 20.0
 
 
 def encode_worker(
-    jobs: EncodeJobs, run: Callable[..., Awaitable[str]], sweep_every_s: int, abort_every_s: float = 1.0
+    jobs: EncodeJobs,
+    run: Callable[..., Awaitable[str]],
+    sweep_every_s: int,
+    *,
+    slides_at_once: int = 1,
+    abort_every_s: float = 1.0,
 ) -> Worker[Context]:
-    """A worker for one slide at a time; `start()` it."""
+    """A worker for `slides_at_once` slides; `start()` it. Stopping it hands all of them back to the queue."""
     return Worker(
         PrioritisedQueue(jobs),
         [(ENCODE, run)],
-        concurrency=1,
+        concurrency=slides_at_once,
         timers={"schedule": 1, "worker_info": 3600, "sweep": sweep_every_s, "abort": abort_every_s},  # type: ignore[arg-type]  # SAQ takes fractions too
         cancellation_hard_deadline_s=_CANCEL_WITHIN_S,
     )

@@ -33,6 +33,8 @@ from server.questions import (
 )
 from server.slide_source import find_entry, publish_source
 from server.slides import FEATURES_VENDOR, Slide, SlideRecord, Status, describe
+from server.stored_parts import remove_parts
+from server.tracing import span
 from server.upload import ReceivedSlide, UploadLimits, display_name, receive_slide
 
 _NOT_READY_RETRY_S = 5
@@ -74,7 +76,8 @@ async def answer_question(tenant: str, slide_id: str, question: Question, parts:
     text = question_text(question.text, parts.settings.max_question_chars)
     record = await parts.slides.require(tenant, slide_id)
     conversation = await parts.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
-    cached = await require_embedding(record, parts)
+    with span("find embedding"):
+        cached = await require_embedding(record, parts)
     watch.cache_ms = watch.elapsed_ms()
     slide = parts.slide_inputs.make(tenant, cached)
     how = sampling(question.wishes, parts.manifest)
@@ -104,6 +107,7 @@ async def encode_again(before: SlideRecord, record: SlideRecord, parts: Parts) -
     """Queue the encode of a record that was changed, unless that embedding is there already."""
     if record.encoder_id != before.encoder_id:
         await parts.jobs.cancel(before)
+        await remove_parts(parts.store, before.paths, before.encoder_id)
     if await slide_status(record, parts) != "ready":
         await parts.progress.forget(record.tenant, record.id)
         await enqueue(record, parts)

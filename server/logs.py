@@ -40,6 +40,8 @@ ALLOWED_FIELDS = frozenset(
         "version",
         "where",
         "priority",
+        "reader",
+        "reason",
     }
 )
 

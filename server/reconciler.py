@@ -16,6 +16,7 @@ from server.parts import Parts
 from server.progress import Event
 from server.slide_store import TENANT_PATTERN
 from server.slides import SlideError, SlideRecord
+from server.stored_parts import remove_parts, remove_parts_of_others
 
 log = structlog.get_logger(__name__)
 _LOCK_KEY = "eyepiece:reconciler"
@@ -32,6 +33,8 @@ class Reconciler:
         self._parts = parts
         # A slide seen ready stays so until its record changes; this saves asking the store every minute.
         self._settled: set[tuple[str, str, str]] = set()
+        # Looked through for parts that nobody will ask for, with the encoder whose parts were left.
+        self._tidied: set[tuple[str, str, str, str | None]] = set()
         self._orphans: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
@@ -79,12 +82,22 @@ class Reconciler:
         settled = (record.id, record.generation, record.encoder_id)
         if settled in self._settled:
             return False
-        if await self._parts.embeddings.exists(record):
+        is_ready = await self._parts.embeddings.exists(record)
+        await self._tidy(record, None if is_ready or record.error is not None else record.encoder_id)
+        if is_ready:
             self._settled.add(settled)
-            return False
-        if record.error is not None:
+        if is_ready or record.error is not None:
             return False
         return await self._requeue(record)
+
+    async def _tidy(self, record: SlideRecord, keep: str | None) -> None:
+        """Remove the parts of unfinished encodes but those of encoder `keep`: a worker died between publishing and
+        removing them, or another encoder is served now. Asked of the store once, not every minute."""
+        looked = (record.id, record.generation, record.encoder_id, keep)
+        if looked not in self._tidied:
+            if await remove_parts_of_others(self._parts.store, record.paths, keep):
+                self._count(record, "parts_removed")
+            self._tidied.add(looked)
 
     async def _requeue(self, record: SlideRecord) -> bool:
         jobs = self._parts.jobs
@@ -103,6 +116,7 @@ class Reconciler:
     async def _give_up(self, record: SlideRecord) -> None:
         await self._parts.slides.update(record, lambda stored: stored.model_copy(update={"error": GAVE_UP}))
         await self._parts.progress.append(record.tenant, record.id, Event("failed", GAVE_UP.model_dump()))
+        await remove_parts(self._parts.store, record.paths, record.encoder_id)
         await self._parts.jobs.cancel(record)  # or the next encode of this slide would be given up for this one
         self._count(record, "gave_up")
 

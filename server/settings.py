@@ -4,6 +4,7 @@ A variable is the field's name in capitals behind `EYEPIECE_`, e.g. `EYEPIECE_RE
 """
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,7 +30,24 @@ class Settings(BaseSettings):
     model: str = Field("demo", description="Name of the model to serve.")
     models_dir: Path | None = Field(None, description="Installed models; empty = DATA_DIR/models.")
     device: str = Field("auto", description="Device of the encoders: auto, cpu, cuda, cuda:1 …")
+    tile_dtype: Literal["", "float32", "float16", "bfloat16", "float8"] = Field(
+        "",
+        description="Numbers of the tile encoder; empty = the manifest's. Changes the encoder id: slides are encoded "
+        "again. The API and all workers need the same.",
+    )
+    tile_reduction: Literal["", "area", "dct"] = Field(
+        "",
+        description="How a finer level becomes tiles: area, or dct (faster, not the same numbers); empty = the "
+        "manifest's. Changes the encoder id as tile_dtype does.",
+    )
+    slides_at_once: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Slides that a worker encodes at once; 0 = 2 on a GPU, which then has one's tiles while the other "
+        "is opened, planned or in the slide encoder, and 1 on a CPU, where they would only share the cores.",
+    )
     worker_port: int = Field(0, description="Port of the worker's /livez, /readyz and /metrics; 0 = any free one.")
+    traces_url: str = Field("", description="OTLP/HTTP collector, e.g. http://collector:4318; empty = no traces.")
+    crash_loop_file: Path | None = Field(None, description="Where `eyepiece up` notes what keeps exiting; it sets it.")
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     max_upload_bytes: int = Field(64 * 2**30, description="Larger slides are refused with slide_too_large.")

@@ -1,7 +1,8 @@
 """The slide store: the truth about slides and embeddings, in a local folder or an object store.
 
     tenants/<tenant>/slides/<slide id>/{source/…, slide.json, given_features/<sha256>, features/<encoder id>.h5,
-                                        embeddings/<encoder id>.safetensors}
+                                        embeddings/<encoder id>.safetensors,
+                                        parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
     keys/<sha256 of an API key>.json
 
 Every object appears whole or not at all. File names never reach a path: they can be PHI.
@@ -29,6 +30,8 @@ from server.settings import Settings
 # Far longer than any upload or encode goes without touching its files.
 ABANDONED_AFTER_S = 86_400.0
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# The temporary name that obstore's local store gives to an object which is being written.
+_UNFINISHED_WRITE = re.compile(r"#\d+$")
 SLIDE_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -86,6 +89,15 @@ class SlidePaths:
         """The safetensors file that answers are made from."""
         return f"{self.folder}/embeddings/{encoder_id}.safetensors"
 
+    @property
+    def all_parts(self) -> str:
+        """The prefix of what unfinished encodes have got so far."""
+        return f"{self.folder}/parts"
+
+    def parts(self, encoder_id: str) -> str:
+        """The prefix of one encoder's parts (`encoders.feature_parts`)."""
+        return f"{self.all_parts}/{encoder_id}"
+
 
 def slides_folder(tenant: str) -> str:
     """The prefix of all slides of a tenant."""
@@ -116,6 +128,10 @@ class SlideStore:
             else:
                 entry.unlink(missing_ok=True)
         return len(abandoned)
+
+    def free_bytes(self) -> int | None:
+        """Room on the disk of a local store; None for a bucket."""
+        return None if self.local_root is None else shutil.disk_usage(self.staging_dir).free
 
     async def get(self, key: str) -> bytes | None:
         """The object's bytes, or None when there is none."""
@@ -174,7 +190,7 @@ class SlideStore:
                         await obstore.delete_async(self._objects, entry["path"])
                         count += 1
         if self.local_root is not None:
-            _remove_empty_folders(self.local_root / prefix)
+            _remove_remains(self.local_root / prefix)
         return count
 
     async def delete(self, key: str) -> bool:
@@ -280,8 +296,11 @@ def _link(path: Path, target: Path) -> bool:
     return True
 
 
-def _remove_empty_folders(folder: Path) -> None:
-    for root, _, _ in os.walk(folder, topdown=False):
+def _remove_remains(folder: Path) -> None:
+    """Empty folders, and what a write that was killed left: obstore hides it and would keep its folder for ever."""
+    for root, _, files in os.walk(folder, topdown=False):
+        for name in filter(_UNFINISHED_WRITE.search, files):
+            Path(root, name).unlink(missing_ok=True)
         try:
             os.rmdir(root)
         except OSError:  # somebody writes here again: an upload of the same slide

@@ -1,7 +1,8 @@
 """The encoder worker: the one entry point that joins the server's parts and the models.
 
-It loads and warms the encoders on the real path, or exits; then it takes jobs, one slide at a time: one worker is
-one GPU. Slides are parsed in a reader process of its own (encoders.tiling), never here.
+It loads and warms the encoders on the real path, or exits; then it takes jobs: one worker is one GPU, whose batches
+are filled from all the slides that it has in hand. Slides are parsed in a reader process of its own
+(encoders.tiling), never here.
 """
 
 import asyncio
@@ -9,7 +10,6 @@ import contextlib
 import os
 import secrets
 import socket
-import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -20,19 +20,20 @@ from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from encoders.caller import Caller
 from encoders.encoder_id import encoder_id
 from encoders.pipeline import Encoders, encode_slide, load_encoders
+from encoders.tile_encoder.compile_model import keep_compiled_code_in
 from encoders.types import SlideEmbedding, SlideFile
-from model_store.installed import InstalledModel
-from model_store.packaged_models import open_or_install
 from server.embedding_cache import EmbeddingCache
-from server.encode_job import EncodeJob, OnProgress
+from server.encode_job import EncodeJob
 from server.encode_worker import encode_worker
 from server.jobs import EncodeJobs
 from server.logs import configure_logs
-from server.metrics import Metrics, WorkerMetrics
+from server.metrics import Metrics, TileEncoderMetrics, WorkerMetrics
 from server.progress import ProgressLog
 from server.redis_client import connect_redis
+from server.served_model import open_served_model
 from server.settings import Settings
 from server.slide_inspection import reader_limits
 from server.slide_store import open_store
@@ -44,49 +45,47 @@ log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; the slide in hand goes back to the queue."""
+    """Work until SIGTERM or SIGINT; the slides in hand go back to the queue."""
     configure_logs(settings.log_level)
-    model = open_or_install(settings.installed_models_dir, settings.model)
+    model = open_served_model(settings)
     device = _device(settings.device)
     metrics = WorkerMetrics(CollectorRegistry())
     health = WorkerHealth(metrics, settings.host if settings.worker_port else "127.0.0.1", settings.worker_port)
     health.start()
-    encoders = load_encoders(model, device)
-    log.info("worker_warm", model=model.manifest.name, device=device, port=health.port)
-    asyncio.run(_work(settings, model, encoders, metrics, health))
+    keep_compiled_code_in(settings.data_dir / "compiled")
+    with load_encoders(model, device) as encoders:
+        metrics.registry.register(TileEncoderMetrics(encoders.batcher))
+        log.info("worker_warm", model=model.manifest.name, device=device, port=health.port)
+        asyncio.run(_work(settings, encoders, metrics, health, slides_at_once(settings, device)))
+
+
+def slides_at_once(settings: Settings, device: str) -> int:
+    """How many slides the worker has in hand; see the setting."""
+    return settings.slides_at_once or (2 if device.startswith("cuda") else 1)
 
 
 async def _work(
-    settings: Settings, model: InstalledModel, encoders: Encoders, metrics: WorkerMetrics, health: WorkerHealth
+    settings: Settings, encoders: Encoders, metrics: WorkerMetrics, health: WorkerHealth, slides: int
 ) -> None:
     redis = connect_redis(settings)
     jobs = EncodeJobs(redis, settings)
-    encode_job = _encode_job(settings, model, encoders, metrics, redis)
+    encode_job = _encode_job(settings, encoders, metrics, redis)
     async with _announced(redis, health):
-        await encode_worker(jobs, encode_job.run, settings.job_sweep_s).start()
+        await encode_worker(jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides).start()
     await redis.aclose()
 
 
-def _encode_job(
-    settings: Settings, model: InstalledModel, encoders: Encoders, metrics: WorkerMetrics, redis: Redis
-) -> EncodeJob:
+def _encode_job(settings: Settings, encoders: Encoders, metrics: WorkerMetrics, redis: Redis) -> EncodeJob:
     limits = reader_limits(settings)
 
-    def encode(
-        slide: SlideFile,
-        mpp_override: float | None,
-        features_path: Path,
-        on_progress: OnProgress,
-        cancelled: threading.Event,
-    ) -> SlideEmbedding:
+    def encode(slide: SlideFile, mpp_override: float | None, features_path: Path, caller: Caller) -> SlideEmbedding:
         return encode_slide(
             slide,
             encoders,
             mpp_override=mpp_override,
             limits=limits,
             features_path=features_path,
-            on_progress=on_progress,
-            cancelled=cancelled,
+            caller=caller,
         )
 
     store = open_store(settings)
@@ -94,7 +93,7 @@ def _encode_job(
     return EncodeJob(
         settings=settings,
         store=store,
-        slides=SlideCatalogue(store, redis, partial(encoder_id, model)),
+        slides=SlideCatalogue(store, redis, partial(encoder_id, encoders.model)),
         embeddings=EmbeddingCache(redis, store, settings.embedding_ttl_s, Metrics(CollectorRegistry())),
         progress=ProgressLog(redis, settings.event_ttl_s),
         metrics=metrics,

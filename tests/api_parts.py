@@ -10,14 +10,18 @@ import httpx
 from fakes import FakeEncode, sample_embedding
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+from saq import Job
 
 from encoders.embedding_file import to_bytes
 from server.encode_job import EncodeJob
 from server.encode_worker import encode_worker
-from server.jobs import EncodeJobs
+from server.jobs import EncodeJobs, PrioritisedQueue
 from server.metrics import WorkerMetrics
 from server.parts import Parts
 from server.slides import SlideRecord
+
+_LONG_AGO_MS = 10**7
 
 
 def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:
@@ -57,14 +61,31 @@ async def running_worker(jobs: EncodeJobs, run: Callable[..., Awaitable[str]]) -
         await working
 
 
-async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait for what happens elsewhere and tells nobody; after a minute it will not happen any more."""
-    async with asyncio.timeout(60):
+async def until(holds: Callable[[], bool | Awaitable[bool]], within_s: float = 60.0) -> None:
+    """Wait for what happens elsewhere and tells nobody; after `within_s` it will not happen any more."""
+    async with asyncio.timeout(within_s):
         while True:
             answer = holds()
             if answer if isinstance(answer, bool) else await answer:
                 return
             await asyncio.sleep(0.005)
+
+
+async def lose_lease(queue: PrioritisedQueue, job: Job) -> None:
+    """The worker of a running job dies, and time passes until another one looks."""
+    job.touched -= _LONG_AGO_MS
+    await queue.redis.set(job.id, job.get_queue().serialize(job))
+    await queue.redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep")
+    await queue.sweep(1, abort=0.01)
+
+
+async def make_due(queue: PrioritisedQueue, redis: Redis) -> None:
+    """Time passes until delayed retries are due."""
+    for name in ("eyepiece-urgent", "eyepiece-routine"):
+        for job_id in await redis.zrangebyscore(f"saq:{name}:incomplete", 1, "+inf"):
+            await redis.zadd(f"saq:{name}:incomplete", {job_id: 1})
+    await redis.delete("saq:eyepiece-routine:schedule", "saq:eyepiece-urgent:schedule")
+    await queue.schedule()
 
 
 async def upload(client: httpx.AsyncClient, content: bytes, name: str = "Doe^Jane.svs") -> httpx.Response:

@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 import orjson
 
-from encoders.types import SlideEmbedding, SlideFile, Stage
+from encoders.caller import Caller
+from encoders.types import SlideEmbedding, SlideFile
 
 SLIDE_ROWS, SLIDE_WIDTH = 32, 96
 
@@ -142,19 +143,19 @@ class FakeEncode:
         slide: SlideFile,
         mpp_override: float | None,
         features_path: Path,
-        on_progress: Callable[[Stage, int, int], None],
-        cancelled: threading.Event,
+        caller: Caller,
     ) -> SlideEmbedding:
         self.calls += 1
-        on_progress("tile", 1, 1)
-        on_progress("encode_tiles", 7, 7)
+        caller.on_progress("tile", 1, 1)
+        caller.on_progress("encode_tiles", 0, 7)
+        caller.on_progress("encode_tiles", 7, 7)
         self.started.set()
         while self.hold and not self.release.wait(0.01):
-            if cancelled.is_set():
+            if caller.cancelled.is_set():
                 self.saw_cancel.set()
                 raise RuntimeError("cancelled")
         if self.error is not None:
             raise self.error
         features_path.write_bytes(b"features")
-        on_progress("encode_slide", 1, 1)
+        caller.on_progress("encode_slide", 1, 1)
         return sample_embedding(slide.slide_id, self.encoder_id)

@@ -43,5 +43,6 @@ def test_a_slide_survives_the_death_of_what_encodes_it(
     assert ask(client, slide_id, "What tissue is this?")["usage"]["slide_tokens"] == 32
     folder = server.data_dir / "store/tenants/default/slides" / slide_id
     assert [file.name for file in (folder / "embeddings").iterdir()] == [f"{slide['encoder_id']}.safetensors"]
+    assert [file for file in (folder / "parts").rglob("*") if file.is_file()] == []
     again = upload(client, path)
     assert again == slide

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_parts import running_worker, until
+from api_parts import lose_lease, make_due, running_worker, until
 from redis.asyncio import Redis
 from saq import Job, Status
 
@@ -17,8 +17,6 @@ from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
 from server.slides import Priority, SlideCatalogue, SlideRecord
-
-LONG_AGO_MS = 10**7
 
 
 @pytest.fixture
@@ -50,23 +48,6 @@ async def start(queue: PrioritisedQueue) -> Job:
     job.attempts += 1
     await job.update(status=Status.ACTIVE)
     return job
-
-
-async def lose_lease(queue: PrioritisedQueue, job: Job) -> None:
-    """The worker of a running job dies, and time passes until another one looks."""
-    job.touched -= LONG_AGO_MS
-    await queue.redis.set(job.id, job.get_queue().serialize(job))
-    await queue.redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep")
-    await queue.sweep(1, abort=0.01)
-
-
-async def make_due(queue: PrioritisedQueue, redis: Redis) -> None:
-    """Time passes until delayed retries are due."""
-    for name in ("eyepiece-urgent", "eyepiece-routine"):
-        for job_id in await redis.zrangebyscore(f"saq:{name}:incomplete", 1, "+inf"):
-            await redis.zadd(f"saq:{name}:incomplete", {job_id: 1})
-    await redis.delete("saq:eyepiece-routine:schedule", "saq:eyepiece-urgent:schedule")
-    await queue.schedule()
 
 
 async def status_of(jobs: EncodeJobs, record: SlideRecord) -> Status | None:
@@ -316,6 +297,22 @@ async def test_the_job_says_what_to_encode_and_no_more(jobs: EncodeJobs, record_
 
     assert record.id.encode() in stored
     assert record.filename.encode() not in stored
+
+
+async def test_a_job_that_is_being_claimed_does_not_keep_a_lost_one_waiting(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
+) -> None:
+    queue = PrioritisedQueue(jobs)
+    await jobs.enqueue(record_of("a"))
+    lost = await start(queue)
+    await jobs.enqueue(record_of("b"))
+    claimed = await queue.dequeue()
+    assert claimed is not None
+
+    await lose_lease(queue, lost)
+
+    assert await redis.zrangebyscore("saq:eyepiece-routine:incomplete", 1, "+inf") == [lost.id.encode()]
+    assert await redis.lrange("saq:eyepiece-routine:active", 0, -1) == [claimed.id.encode()]
 
 
 @pytest.mark.parametrize("priority", ["routine", "urgent"])

@@ -113,6 +113,61 @@ async def test_a_job_that_waits_is_not_given_up_for_an_older_one(parts: Parts, r
     assert (await parts.slides.require(urgent.tenant, urgent.id)).error is None
 
 
+OTHER_ENCODER = "0" * 16
+
+
+async def with_parts(parts: Parts, record: SlideRecord, *encoders: str) -> SlideRecord:
+    for encoder in encoders:
+        await parts.store.put(f"{record.paths.parts(encoder)}/000000000-1.safetensors", b"part")
+    return record
+
+
+async def test_parts_that_nobody_will_ask_for_are_removed(parts: Parts, reconciler: Reconciler) -> None:
+    ready, failed, waiting = [
+        await stored_slide(parts, "ready", ready=True),
+        await stored_slide(parts, "failed", error=SlideError(code="no_tissue", detail="None.")),
+        await stored_slide(parts, "waiting"),
+    ]
+    for record in (ready, failed, waiting):
+        await with_parts(parts, record, record.encoder_id, OTHER_ENCODER)
+
+    await reconciler.round()
+
+    left = [await parts.store.folders(record.paths.all_parts) for record in (ready, failed, waiting)]
+    assert left == [[], [], [waiting.encoder_id]]
+    assert reconciled(parts, "parts_removed") == 3
+    assert await parts.embeddings.exists(ready)
+
+
+async def test_parts_of_a_slide_that_is_given_up_are_removed(parts: Parts, reconciler: Reconciler) -> None:
+    record = await stored_slide(parts)
+    await with_parts(parts, record, record.encoder_id)
+    await exhaust(parts, record)
+
+    await reconciler.round()
+
+    assert await parts.store.folders(record.paths.all_parts) == []
+
+
+async def test_a_store_is_not_asked_for_parts_every_round(
+    parts: Parts, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, ready = await stored_slide(parts, "waiting"), await stored_slide(parts, "ready", ready=True)
+    listed: list[str] = []
+    folders = parts.store.folders
+
+    async def noted(prefix: str) -> list[str]:
+        listed.append(prefix)
+        return await folders(prefix)
+
+    monkeypatch.setattr(parts.store, "folders", noted)
+    for _ in range(3):
+        await reconciler.round()
+
+    asked = [prefix for prefix in listed if prefix.endswith("/parts")]
+    assert sorted(asked) == sorted([waiting.paths.all_parts, ready.paths.all_parts])
+
+
 async def test_a_slide_queued_again_forgets_how_its_last_encode_ended(parts: Parts, reconciler: Reconciler) -> None:
     record = await stored_slide(parts)
     await parts.progress.append(record.tenant, record.id, Event("ready", {}))  # by another model

@@ -105,6 +105,17 @@ async def test_a_deleted_folder_leaves_no_empty_folders_on_disk(tmp_path: Path) 
     assert await store.folders("t/slides") == []
 
 
+async def test_what_a_killed_writer_left_goes_with_the_folder(tmp_path: Path) -> None:
+    store = SlideStore(str(tmp_path), tmp_path)
+    await store.put("t/slides/ab/parts/x/part", b"x")
+    (tmp_path / "t/slides/ab/parts/x/part#1").write_bytes(b"half of")
+    assert await store.objects("t/slides/ab/parts/x") == ["part"], "the store hides it"
+
+    assert await store.delete_folder("t/slides/ab") == 1
+
+    assert not (tmp_path / "t/slides/ab").exists()
+
+
 async def test_folders_and_objects_are_listed_by_name(store: SlideStore) -> None:
     for key in ("t/b/x", "t/a/x", "t/z", "t/y"):
         await store.put(key, b"x")

@@ -26,8 +26,8 @@ async def test_a_slide_goes_from_upload_to_ready(client: httpx.AsyncClient, part
         encode.release.set()
         events = events_of(await client.get(f"/v1/slides/{slide['id']}/events"))
 
-    assert [name for name, _ in events] == ["progress", "progress", "progress", "ready"]
-    assert events[1][1] == {"stage": "encode_tiles", "done": 7, "total": 7}
+    assert [name for name, _ in events] == ["progress", "progress", "progress", "progress", "ready"]
+    assert events[2][1] == {"stage": "encode_tiles", "done": 7, "total": 7}
     ready = (await client.get(f"/v1/slides/{slide['id']}")).json()
     assert (ready["status"], ready["tile_count"], ready["error"]) == ("ready", 7, None)
     features = await client.get(f"/v1/slides/{slide['id']}/features")
@@ -65,9 +65,12 @@ async def test_another_resolution_takes_the_old_job_back(client: httpx.AsyncClie
     record = await stored_slide(parts)
     await parts.jobs.enqueue(record)
 
+    await parts.store.put(f"{record.paths.parts(record.encoder_id)}/000000000-1.safetensors", b"part")
+
     await client.post(f"/v1/slides/{record.id}/encode", json={"mpp": 0.25})
 
     assert await parts.jobs.find(record) is None
+    assert await parts.store.folders(record.paths.all_parts) == []
     assert (await parts.jobs.depth("routine")).queued == 1
 
 

@@ -12,6 +12,7 @@ from fakes import FakeEncode, sample_embedding
 from fastapi import FastAPI
 from features_files import COORDS, TRIDENT_ATTRIBUTES, tile_features, write_hdf5
 
+from encoders.caller import Caller
 from encoders.features_file import write_given_features
 from encoders.precomputed.given_features import GivenTiles, TileStatements
 from encoders.types import SlideEmbedding, SlideFile
@@ -27,7 +28,7 @@ class GivenEncode(FakeEncode):
     """Writes a real features file, and remembers what it was given."""
 
     def __call__(
-        self, slide: SlideFile, mpp_override: float | None, features_path: Path, on_progress: Any, cancelled: Any
+        self, slide: SlideFile, mpp_override: float | None, features_path: Path, caller: Caller
     ) -> SlideEmbedding:
         self.given = (slide.features_sha256, slide.path.read_bytes())
         said = TileStatements(width=2048, height=1536, mpp=0.5)

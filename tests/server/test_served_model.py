@@ -1,0 +1,36 @@
+"""API and worker serve the same model under the same encoder id, whatever the operator chose."""
+
+import pytest
+from pydantic import ValidationError
+
+from encoders.encoder_id import encoder_id
+from server.app import build_parts
+from server.served_model import open_served_model
+from server.settings import Settings
+
+
+def test_without_choices_the_model_is_served_as_installed(settings: Settings) -> None:
+    manifest = open_served_model(settings).manifest
+
+    assert (manifest.name, manifest.tile_encoder.matmul, manifest.tiling.reduction) == ("demo", "dtype", "area")
+
+
+@pytest.mark.parametrize("choice", [{"tile_dtype": "bfloat16"}, {"tile_dtype": "float8"}, {"tile_reduction": "dct"}])
+async def test_a_choice_is_part_of_the_id_that_the_api_gives_to_slides(
+    settings: Settings, choice: dict[str, str]
+) -> None:
+    chosen = settings.model_copy(update=choice)
+    model = open_served_model(chosen)
+    parts = build_parts(chosen, model)
+
+    record = parts.slides.new_record("default", "ab" * 32, "x.svs", 5)
+
+    assert record.encoder_id == encoder_id(model) != encoder_id(open_served_model(settings))
+    await parts.language_model.aclose()
+    await parts.redis.aclose()
+
+
+@pytest.mark.parametrize("choice", [{"tile_dtype": "int8"}, {"tile_reduction": "nearest"}, {"slides_at_once": -1}])
+def test_what_cannot_be_chosen_is_refused_at_start(choice: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**choice)  # type: ignore[arg-type]
