@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | bench | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment demo eval-demo train-demo doctor lint test check clean
+.PHONY: help environments server-environment bench-environment demo eval-demo train-demo bench doctor lint test check clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -20,6 +20,8 @@ help:
 	@echo '              train the demo model anew, or go on where it was interrupted'
 	@echo 'make test     install, lint, types, all tests'
 	@echo 'make check    lint, types, the tests that start no vLLM'
+	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
+	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
 	@echo 'make doctor   what is wrong on this machine, and what to do'
 	@echo 'make clean    remove environments and caches; data/ stays'
 
@@ -29,6 +31,9 @@ environments:
 server-environment:
 	@$(PYTHON) deploy/make_environments.py --only server
 
+bench-environment:
+	@$(PYTHON) deploy/make_environments.py --only bench
+
 demo: environments
 	@$(BIN)/eyepiece demo --port $(PORT) --data-dir $(DATA_DIR) $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
 
@@ -37,6 +42,9 @@ eval-demo: environments
 
 train-demo: server-environment
 	$(BIN)/python -m training demo --work $(WORK) $(if $(OUT),--out $(OUT))
+
+bench: bench-environment
+	.venv-bench/bin/python -m benchmarks $(if $(filter-out 0,$(LONG)),--long) $(if $(SLIDE),--slide $(SLIDE)) $(if $(GIGAPATH),--gigapath $(GIGAPATH)) $(if $(TRIDENT),--trident $(TRIDENT))
 
 doctor: server-environment
 	@$(BIN)/eyepiece doctor
@@ -54,5 +62,5 @@ check: server-environment lint
 	$(BIN)/pytest -m 'not vllm'
 
 clean:
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-vllm .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

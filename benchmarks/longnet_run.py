@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.process_memory import peak_mb, reset_peak, resident_mb
+from benchmarks.process_counters import peak_mb, reset_peak, resident_mb
 from benchmarks.published_slide_encoder import build_published, import_published
 from encoders.load_weights import TORCH_DTYPES
 from encoders.slide_encoder.longnet import LongNetViT

@@ -9,6 +9,7 @@ SlideError                 final: the same bytes fail again, so a job is not ret
 ├── SlideTooLarge          beyond the configured limits
 └── UnusableFeatures       precomputed features that are not what the served model needs
 ReaderDied                 the child process crashed or overran its deadline: may pass, so it is retried
+DeviceLost                 the GPU has failed: this process can encode nothing more
 EncodeCancelled            the caller asked to stop
 StoredFileDamaged          an embedding or features file is not what its format says; made again by encoding
 """
@@ -70,6 +71,10 @@ class ReaderDied(EyepieceError):
     """The reader process was killed, crashed, or passed its deadline. Retried up to the job's limit."""
 
     code = "unreadable_slide"
+
+
+class DeviceLost(EyepieceError):
+    """The device, or the thread that owns it, has failed. Says nothing about the slide; the process has to end."""
 
 
 class EncodeCancelled(EyepieceError):

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.caller import Caller, OnProgress
+from encoders.device_errors import told_as_ours
 from encoders.encoder_id import encoder_id
 from encoders.errors import EncodeCancelled
 from encoders.feature_parts import PartWriter, load_features
@@ -165,7 +166,8 @@ def _encoded(
 def _encode_features(features: TileFeatures, encoders: Encoders, caller: Caller) -> NDArray[np.float16]:
     with _turn(encoders.slide_turn, caller.cancelled):
         caller.on_progress("encode_slide", 0, 1)
-        tokens = encoders.slide.encode(features)
+        with told_as_ours():
+            tokens = encoders.slide.encode(features)
     caller.on_progress("encode_slide", 1, 1)
     return tokens
 

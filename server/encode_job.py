@@ -21,7 +21,7 @@ from saq import Job
 
 from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
-from encoders.errors import SlideError
+from encoders.errors import DeviceLost, SlideError
 from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, Stage
 from model_store.errors import EyepieceError
@@ -48,12 +48,6 @@ class EncodeInterrupted(EyepieceError):
     """An attempt that ended in an error which may pass."""
 
 
-class WrongEncoder(EyepieceError):
-    """The job was made for another model than this worker serves: a roll-out is under way, so it is retried."""
-
-    code = "model_unavailable"
-
-
 @dataclass(frozen=True)
 class EncodeJob:
     """The parts that an encode needs; `run` is the function that SAQ calls."""
@@ -65,6 +59,7 @@ class EncodeJob:
     progress: ProgressLog
     metrics: WorkerMetrics
     encode: Encode
+    on_device_lost: Callable[[], None]
 
     async def run(
         self, context: dict[str, Any], *, tenant: str, slide_id: str, encoder_id: str, generation: str
@@ -78,17 +73,25 @@ class EncodeJob:
         if record is None or record.generation != generation:
             context["job"].ttl = -1  # SAQ's word for: keep nothing of it
             return self._ended("deleted")
+        if record.encoder_id != encoder_id:
+            # A roll-out: this worker serves another model than whoever queued the job. The reconciler queues it anew.
+            context["job"].ttl = -1
+            return self._ended("other_model")
         try:
             return self._ended(await self._encode(context["job"], record, encoder_id))
         except SlideError as error:
             await self._fail(record, error)
             return self._ended(error.code)
+        except DeviceLost as error:
+            # It says nothing about the slide, so it spends none of the attempts that errors get.
+            log.error("device_lost", slide=record.id[:12], exc_info=error)
+            self.metrics.jobs.labels("device_lost").inc()
+            self.on_device_lost()
+            raise EncodeInterrupted("The worker's device has failed.") from None
         except Exception as error:  # noqa: BLE001 - whatever it is, it spends one of the attempts that errors get
             return await self._try_again(context["job"], record, error)
 
     async def _encode(self, job: Job, record: SlideRecord, encoder_id: str) -> str:
-        if record.encoder_id != encoder_id:
-            raise WrongEncoder("This job needs another model than the worker serves.")
         if await self.embeddings.exists(record):
             await self._succeed(record)
             await remove_parts(self.store, record.paths, encoder_id)

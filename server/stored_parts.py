@@ -4,7 +4,7 @@ Nothing here fails an encode: a store that does not answer costs what would not 
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -49,15 +49,21 @@ class StoredParts:
 
 async def remove_parts(store: SlideStore, paths: SlidePaths, encoder_id: str) -> None:
     """The slide is encoded by that encoder, or never will be. What cannot be removed now the reconciler finds."""
-    await _or_else("remove", store.delete_folder(paths.parts(encoder_id)), 0)
+    await _or_else("remove", _remove_each(store, paths, [encoder_id]), None)
 
 
 async def remove_parts_of_others(store: SlideStore, paths: SlidePaths, keep: str | None) -> int:
     """Removes the parts of every encoder but `keep`; of how many. Raises when the store does not answer."""
     others = [encoder for encoder in await store.folders(paths.all_parts) if encoder != keep]
-    for encoder in others:
-        await store.delete_folder(paths.parts(encoder))
+    await _remove_each(store, paths, others)
     return len(others)
+
+
+async def _remove_each(store: SlideStore, paths: SlidePaths, encoder_ids: Sequence[str]) -> None:
+    for encoder_id in encoder_ids:
+        await store.delete_folder(paths.parts(encoder_id))
+    if not await store.folders(paths.all_parts):
+        await store.delete_folder(paths.all_parts)  # a local store would keep the empty folder of every slide
 
 
 async def _or_else(action: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from redis.exceptions import RedisError
 
 from encoders.caller import Caller
 from encoders.encoder_id import encoder_id
+from encoders.errors import DeviceLost
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tile_encoder.compile_model import keep_compiled_code_in
 from encoders.types import SlideEmbedding, SlideFile
@@ -69,13 +71,23 @@ async def _work(
 ) -> None:
     redis = connect_redis(settings)
     jobs = EncodeJobs(redis, settings)
-    encode_job = _encode_job(settings, encoders, metrics, redis)
+    lost: list[bool] = []
+
+    def leave() -> None:
+        lost.append(True)
+        os.kill(os.getpid(), signal.SIGTERM)  # as if asked to: other slides go back to the queue
+
+    encode_job = _encode_job(settings, encoders, metrics, redis, leave)
     async with _announced(redis, health):
         await encode_worker(jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides).start()
     await redis.aclose()
+    if lost:
+        raise DeviceLost("The GPU has failed. A new worker process may work; if it does not, check the GPU.")
 
 
-def _encode_job(settings: Settings, encoders: Encoders, metrics: WorkerMetrics, redis: Redis) -> EncodeJob:
+def _encode_job(
+    settings: Settings, encoders: Encoders, metrics: WorkerMetrics, redis: Redis, on_device_lost: Callable[[], None]
+) -> EncodeJob:
     limits = reader_limits(settings)
 
     def encode(slide: SlideFile, mpp_override: float | None, features_path: Path, caller: Caller) -> SlideEmbedding:
@@ -98,6 +110,7 @@ def _encode_job(settings: Settings, encoders: Encoders, metrics: WorkerMetrics, 
         progress=ProgressLog(redis, settings.event_ttl_s),
         metrics=metrics,
         encode=encode,
+        on_device_lost=on_device_lost,
     )
 
 

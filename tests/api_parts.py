@@ -103,6 +103,7 @@ def encode_job(parts: Parts, encode: FakeEncode) -> EncodeJob:
         progress=parts.progress,
         metrics=WorkerMetrics(CollectorRegistry()),
         encode=encode,
+        on_device_lost=lambda: None,
     )
 
 

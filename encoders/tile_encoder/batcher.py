@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.errors import EncodeCancelled
+from encoders.device_errors import told_as_ours
+from encoders.errors import DeviceLost, EncodeCancelled
 from encoders.tile_encoder.batch_queue import Batch, BatchQueue, OpenSlide
 from encoders.tile_encoder.busy_time import BusyTime
 from encoders.tile_encoder.encode import TileEncoder, centre_crop
@@ -106,7 +107,7 @@ class TileBatcher:
         try:
             self._work()
         finally:  # whatever ends this thread, nobody waits for it
-            self._queue.close(ModelError("The tile encoder has stopped; restart the worker."))
+            self._queue.close(DeviceLost("The tile encoder has stopped; restart the worker."))
 
     def _work(self) -> None:
         running: Batch | None = None
@@ -125,7 +126,8 @@ class TileBatcher:
     def _start(self, batch: Batch) -> bool:
         """Whether it computes now; if not, its slides have failed and the next batch may well succeed."""
         try:
-            self._encoder.start(batch.staging)
+            with told_as_ours():
+                self._encoder.start(batch.staging)
         except Exception as error:  # noqa: BLE001 - it is raised in the slides' threads
             self._queue.deliver(batch, [error] * len(batch.owners))
             return False
@@ -135,7 +137,8 @@ class TileBatcher:
 
     def _fetch(self, batch: Batch) -> None:
         try:
-            features = batch.staging.features(batch.tiles)
+            with told_as_ours():
+                features = batch.staging.features(batch.tiles)
         except Exception as error:  # noqa: BLE001 - it is raised in the slides' threads
             self._queue.deliver(batch, [error] * len(batch.owners))
             return

@@ -271,6 +271,7 @@ def test_slides_that_are_encoded_at_once_are_as_if_alone(
     with ThreadPoolExecutor(3) as threads:
         embeddings = list(threads.map(lambda job: job.run(sample_slide), jobs))
 
+    assert {features_bytes(job.features_path) for job in jobs} == {undisturbed.features}
     assert {embedding.tensors["slide_tokens"].tobytes() for embedding in embeddings} == {undisturbed.tokens}
     assert {features_bytes(job.features_path) for job in jobs} == {undisturbed.features}
 

@@ -16,7 +16,7 @@ from saq import Job
 
 from encoders.caller import Caller
 from encoders.embedding_file import from_bytes
-from encoders.errors import NoTissue, ReaderDied
+from encoders.errors import DeviceLost, NoTissue, ReaderDied
 from encoders.types import SlideEmbedding, SlideFile
 from server.embedding_cache import EmbeddingCache
 from server.encode_job import EncodeInterrupted, EncodeJob
@@ -74,6 +74,7 @@ def make_job(settings: Settings, store: JournalStore, redis: Redis, encode: Fake
             progress=ProgressLog(client, 60),
             metrics=WorkerMetrics(CollectorRegistry()),
             encode=encode,
+            on_device_lost=lambda: None,
         )
 
     return make
@@ -421,13 +422,31 @@ async def test_a_run_that_nobody_waits_for_any_more_says_nothing(
     assert {"ready", "failed"}.isdisjoint(await names(job))
 
 
-async def test_a_job_for_another_encoder_is_left_to_another_worker(job: EncodeJob, encode: FakeEncode) -> None:
+async def test_a_job_for_another_encoder_is_dropped_and_spends_nothing(job: EncodeJob, encode: FakeEncode) -> None:
     record = await uploaded(job)
     message = Job(function="encode_slide", kwargs=arguments(record) | {"encoder_id": "d" * 16})
 
-    with pytest.raises(EncodeInterrupted, match="WrongEncoder"):
-        await run(job, message)
+    assert await run(job, message) == "other_model"
+
     assert encode.calls == 0
+    assert message.ttl == -1, "the reconciler takes a job that ended for one that gave up"
+    assert (await job.slides.require(TENANT, SLIDE)).error is None
+
+
+async def test_a_lost_device_ends_the_worker_and_spends_no_attempt_of_the_slide(
+    job: EncodeJob, encode: FakeEncode
+) -> None:
+    record = await uploaded(job)
+    ended: list[str] = []
+    encode.error = DeviceLost("The GPU has failed.")
+    message = Job(function="encode_slide", kwargs=arguments(record))
+
+    with pytest.raises(EncodeInterrupted):
+        await run(dataclasses.replace(job, on_device_lost=lambda: ended.append("worker")), message)
+
+    assert ended == ["worker"]
+    assert not message.meta.get("errors")
+    assert (await job.slides.require(TENANT, SLIDE)).error is None
 
 
 async def test_progress_that_redis_does_not_take_does_not_fail_the_encode(
