@@ -35,10 +35,13 @@ def start_worker(settings: Settings, models_dir: Path, holds: Mapping[str, Hold]
 
 def run_worker(settings: Settings, models_dir: Path, holds: Mapping[str, Hold]) -> None:
     """The body of the process."""
+    import torch
+
     from encoders import feature_parts
     from model_store.installed import InstalledModel, open_model
     from server import worker
 
+    torch.set_num_threads(1)  # three slides share batches here: see encoders.tile_encoder.batcher
     encode = worker.encode_slide
 
     def held_encode(slide: SlideFile, encoders: Any, **options: Any) -> SlideEmbedding:

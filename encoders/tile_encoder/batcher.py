@@ -1,8 +1,9 @@
 """One thread that keeps the tile encoder's device busy with the tiles of all slides that are being encoded.
 
 While one batch is computed, the next is filled and goes to the device. Slides share batches, so that the end of one
-slide is not a batch of its own. A tile's features do not depend on its neighbours: bit for bit on the CPU (tested);
-on a GPU a library may add up in another order at another row of the batch, which is rounding.
+slide is not a batch of its own. A tile's features do not depend on its neighbours, but for rounding: a library may add
+up in another order at another row of the batch. On one CPU thread they were always the same bits (tested), on two not
+for the smallest products. A slide that is alone in the batcher has its tiles at the same rows every time.
 """
 
 import threading

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from parts_in_memory import PartsInMemory
 
@@ -178,8 +179,11 @@ def patient(demo_model: InstalledModel) -> Iterator[Encoders]:
     """Encoders that take two tiles at a time, so that a small slide has many batches."""
     spec = demo_model.manifest.tile_encoder.model_copy(update={"batch_tiles": 2})
     manifest = demo_model.manifest.model_copy(update={"tile_encoder": spec})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # slides share batches here: see encoders.tile_encoder.batcher
     with load_encoders(dataclasses.replace(demo_model, manifest=manifest), "cpu") as encoders:
         yield encoders
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
