@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | bench | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment demo eval-demo train-demo bench doctor lint test check clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -22,6 +22,8 @@ help:
 	@echo 'make check    lint, types, the tests that start no vLLM'
 	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
 	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
+	@echo 'make load [LONG=1]'
+	@echo '              how fast a server is under load, against servers that it starts itself (5 GB of disk when long)'
 	@echo 'make doctor   what is wrong on this machine, and what to do'
 	@echo 'make clean    remove environments and caches; data/ stays'
 
@@ -34,6 +36,12 @@ server-environment:
 bench-environment:
 	@$(PYTHON) deploy/make_environments.py --only bench
 
+# Apart, because locust brings gevent and a pytest plugin along. Through pip, which knows where to install from.
+load-environment: server-environment
+	@test -x .venv-load/bin/locust || { $(PYTHON) -m venv .venv-load && \
+		$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["load"])' | \
+		.venv-load/bin/python -m pip install --quiet --requirement /dev/stdin; }
+
 demo: environments
 	@$(BIN)/eyepiece demo --port $(PORT) --data-dir $(DATA_DIR) $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
 
@@ -45,6 +53,9 @@ train-demo: server-environment
 
 bench: bench-environment
 	.venv-bench/bin/python -m benchmarks $(if $(filter-out 0,$(LONG)),--long) $(if $(SLIDE),--slide $(SLIDE)) $(if $(GIGAPATH),--gigapath $(GIGAPATH)) $(if $(TRIDENT),--trident $(TRIDENT))
+
+load: environments load-environment
+	$(BIN)/python -m loadtests $(if $(filter-out 0,$(LONG)),--long)
 
 doctor: server-environment
 	@$(BIN)/eyepiece doctor
@@ -62,5 +73,5 @@ check: server-environment lint
 	$(BIN)/pytest -m 'not vllm'
 
 clean:
-	rm -rf .venv .venv-vllm .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-vllm .venv-bench .venv-load .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
-from benchmarks.decode_buffer import decode_buffer
+from encoders.tiling.decode_buffer import decode_buffer
 
 Rgb = NDArray[np.uint8]
 # Row and column.

@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.decode_buffer import decode_buffer
 from benchmarks.process_counters import cpu_s, peak_mb
 from benchmarks.synthetic_slides import FOLDER, synthetic_slide
 from benchmarks.take_turns import Cost, Turns, cost_of, spread, take_turns
 from benchmarks.write_results import table, turns_record, write_result
 from encoders.tiling.choose_reader import open_reader
+from encoders.tiling.decode_buffer import decode_buffer
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.reader_limits import ReaderLimits
 from encoders.tiling.reader_process import ReaderProcess

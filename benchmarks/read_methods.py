@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compressed_level import CompressedLevel, decode_all, decode_all_halved
-from benchmarks.decode_buffer import decode_buffer
 from benchmarks.peer_readers import ReadRegion, installed_peers, openslide_pil
 from encoders.tiling.choose_reader import open_reader
+from encoders.tiling.decode_buffer import decode_buffer
 from encoders.tiling.open_slide import OpenSlideReader
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.reader_limits import ReaderLimits

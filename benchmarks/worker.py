@@ -19,7 +19,6 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import torch
 
-from benchmarks.decode_buffer import decode_buffer
 from benchmarks.process_counters import cpu_s, peak_mb
 from benchmarks.synthetic_slides import FOLDER, synthetic_slide
 from benchmarks.take_turns import Cost, Turns, cost_of, spread, take_turns
@@ -30,6 +29,7 @@ from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.staging import Staging
 from encoders.tiling.choose_reader import open_reader
+from encoders.tiling.decode_buffer import decode_buffer
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.reader_limits import ReaderLimits
 from encoders.tiling.reader_process import ReaderProcess

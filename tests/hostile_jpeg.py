@@ -1,6 +1,7 @@
 """JPEG streams as scanners write them, and as nobody should: taken apart, put together, repeated."""
 
 import struct
+from functools import partial
 
 import cv2
 import imagecodecs
@@ -32,9 +33,15 @@ def encode_unusual(rgb: NDArray[np.uint8]) -> bytes:
     return join([part for part in segments if not 0xE0 <= part[0] <= 0xEF], scan)
 
 
-def encode_grey(side_px: int) -> bytes:
+def encode_lossless(rgb: NDArray[np.uint8], *, is_rgb: bool = False) -> bytes:
+    """SOF3, which is no DCT: a decoder cannot reduce it, and libjpeg-turbo does not say so."""
+    space = "rgb" if is_rgb else "ycbcr"
+    return bytes(imagecodecs.jpeg8_encode(rgb, lossless=True, colorspace=space, outcolorspace=space))
+
+
+def encode_grey(rgb: NDArray[np.uint8]) -> bytes:
     """A stream of one component."""
-    return bytes(imagecodecs.jpeg8_encode(np.full((side_px, side_px), 128, np.uint8), level=85))
+    return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(rgb[..., 1]), level=85))
 
 
 def split(jpeg: bytes) -> tuple[list[Segment], bytes]:
@@ -70,6 +77,17 @@ def with_size(jpeg: bytes, width_px: int, height_px: int) -> bytes:
     """The same stream whose frame header claims another size."""
     segments, scan = split(jpeg)
     return join([_sized(part, width_px, height_px) for part in segments], scan)
+
+
+def resampled(jpeg: bytes, component: int, sampling: int) -> bytes:
+    """The stream whose frame header claims other factors, horizontal × 16 + vertical, for one component."""
+    segments, scan = split(jpeg)
+    changed = [
+        (marker, body[: 7 + 3 * component] + bytes([sampling]) + body[8 + 3 * component :]) if marker == SOF0 else part
+        for part in segments
+        for marker, body in [part]
+    ]
+    return join(changed, scan)
 
 
 def without(jpeg: bytes, marker: int) -> bytes:
@@ -149,3 +167,15 @@ def _numbered(segments: list[Segment], numbers: bytes) -> list[Segment]:
             head[first + index * step] = numbers[index]
         changed.append((marker, bytes(head)))
     return changed
+
+
+KINDS = (
+    encode,
+    partial(encode, subsampling="444"),
+    partial(encode, subsampling="422"),
+    partial(encode, is_rgb=True),
+    encode_unusual,
+    encode_lossless,
+    partial(encode_lossless, is_rgb=True),
+    encode_grey,
+)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tiling.decode_buffer import decode_buffer
 from encoders.tiling.decoded_tiles import DecodedTiles, TileKey
 from encoders.tiling.eligible_levels import FastLevel, fast_level, match_levels, read_tile_by
 from encoders.tiling.jpeg_tiles import UndecodableTile
@@ -102,7 +103,7 @@ class FastTiffReader:
         if not isinstance(fast, FastLevel) or x % fast.downsample or y % fast.downsample:
             return self._oracle.read_region(x, y, level, width, height, out)
         if out is None:
-            out = np.empty((height, width, 3), dtype=np.uint8)
+            out = decode_buffer(height, width, 3)
         self._fill(out, level, 1, x // fast.downsample, y // fast.downsample)
         return out
 
@@ -114,7 +115,7 @@ class FastTiffReader:
         step = fast.downsample * factor
         if x % step or y % step or fast.image.tile_width % factor or fast.image.tile_height % factor:
             return read_and_reduce(self, x, y, level, width, height, factor)
-        out = np.empty((-(-height // factor), -(-width // factor), 3), dtype=np.uint8)
+        out = decode_buffer(-(-height // factor), -(-width // factor), 3)
         self._fill(out, level, factor, x // step, y // step)
         return out
 
@@ -140,7 +141,7 @@ class FastTiffReader:
     def _tile(self, key: TileKey, size: tuple[int, int], *, is_shared: bool) -> NDArray[np.uint8]:
         pixels = self._cache.get(key)
         if pixels is None:
-            pixels = np.empty((size[1], size[0], 3), dtype=np.uint8)
+            pixels = decode_buffer(size[1], size[0], 3)
             self._decode(key, pixels)
             if is_shared:
                 self._cache.put(key, pixels)

@@ -230,7 +230,7 @@ def test_a_stream_of_another_size_is_never_decoded(slide: Path, monkeypatch: pyt
 
 
 def test_a_grey_tile_in_a_coloured_level_is_openslides_to_judge(slide: Path) -> None:
-    x, y = spoil(slide, lambda _: hostile_jpeg.encode_grey(TILE_PX))
+    x, y = spoil(slide, lambda _: hostile_jpeg.encode_grey(np.full((TILE_PX, TILE_PX, 3), 200, np.uint8)))
     reader, oracle = open_fast(slide), OpenSlideReader(slide, LIMITS)
 
     def outcome(read: FastTiffReader | OpenSlideReader) -> bytes | str:

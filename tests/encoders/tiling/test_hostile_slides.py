@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_recipes import Recipe, recipes
+from hostile_recipes import Recipe, large_lossless_tile, recipes
 from hostile_slides import TILE_PX, picture, slow_slide, two_levels
 from tiff_draft import write_tiff
 
@@ -77,6 +77,15 @@ def test_what_is_spoiled_is_a_good_slide(tmp_path: Path, small_tiles: TilingSpec
     for (x, y), pixels in zip(plan.coords, tiles, strict=True):
         # Lossy by a few grey levels; a swapped channel or a shifted tile would be tens.
         assert np.abs(pixels.astype(int) - drawn[y : y + TILE_PX, x : x + TILE_PX]).mean() < 5
+
+
+def test_a_decoder_that_cannot_reduce_does_not_write_beyond_its_buffer(tmp_path: Path, small_tiles: TilingSpec) -> None:
+    """libjpeg-turbo gives a lossless tile in full, however small a picture is asked for: 9 MB too much of this one."""
+    path = tmp_path / "lossless.svs"
+    path.write_bytes(large_lossless_tile())
+    halved = small_tiles.model_copy(update={"target_mpp": 1.0, "reduction": "dct"})
+
+    assert encode_outcome(path, halved) == "tiles"
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.decode_buffer import decode_buffer
+from encoders.tiling.decode_buffer import decode_buffer
 
 
 @pytest.mark.parametrize("shape", [(256, 256, 3), (4, 240, 240, 3), (7, 5, 3)])
