@@ -163,7 +163,8 @@ def test_other_downsample(tmp_path: Path) -> None:
 
 
 def grey(one: draft.Directory) -> draft.Directory:
-    return replace(one, tiles=[hostile_jpeg.encode_grey(np.full((TILE_PX, TILE_PX, 3), 200, np.uint8))] * len(one.tiles))
+    tile = hostile_jpeg.encode_grey(np.full((TILE_PX, TILE_PX, 3), 200, np.uint8))
+    return replace(one, tiles=[tile] * len(one.tiles))
 
 
 def larger(one: draft.Directory) -> draft.Directory:
