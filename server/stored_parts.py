@@ -55,15 +55,18 @@ async def remove_parts(store: SlideStore, paths: SlidePaths, encoder_id: str) ->
 async def remove_parts_of_others(store: SlideStore, paths: SlidePaths, keep: str | None) -> int:
     """Removes the parts of every encoder but `keep`; of how many. Raises when the store does not answer."""
     others = [encoder for encoder in await store.folders(paths.all_parts) if encoder != keep]
-    await _remove_each(store, paths, others)
+    if others:
+        await _remove_each(store, paths, others)
     return len(others)
 
 
 async def _remove_each(store: SlideStore, paths: SlidePaths, encoder_ids: Sequence[str]) -> None:
+    """All at once when nothing else is there: a local store would keep an empty folder for every slide."""
+    if set(await store.folders(paths.all_parts)) <= set(encoder_ids):
+        await store.delete_folder(paths.all_parts)
+        return
     for encoder_id in encoder_ids:
         await store.delete_folder(paths.parts(encoder_id))
-    if not await store.folders(paths.all_parts):
-        await store.delete_folder(paths.all_parts)  # a local store would keep the empty folder of every slide
 
 
 async def _or_else(action: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:

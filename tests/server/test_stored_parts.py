@@ -142,6 +142,16 @@ async def test_removing_an_encoders_parts_leaves_those_of_others(store: SlideSto
     assert await store.folders(PATHS.all_parts) == [OTHER]
 
 
+async def test_the_last_parts_leave_no_empty_folder(store: SlideStore) -> None:
+    await store.put(f"{PATHS.parts(ENCODER)}/000000000-1.safetensors", b"x")
+    await store.put(PATHS.record, b"record")
+
+    await remove_parts(store, PATHS, ENCODER)
+
+    assert store.local_root is not None
+    assert [path.name for path in (store.local_root / PATHS.folder).iterdir()] == ["slide.json"]
+
+
 @pytest.mark.parametrize(("keep", "left"), [(ENCODER, [ENCODER]), (None, [])])
 async def test_leftovers_are_removed_but_for_the_encoder_that_is_kept(
     store: SlideStore, keep: str | None, left: list[str]
