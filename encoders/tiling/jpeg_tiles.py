@@ -7,11 +7,11 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from encoders.tiling.jpeg_segments import START, MalformedJpeg, is_dct, only_tables
 from encoders.tiling.not_eligible import NotEligible
 from encoders.tiling.tiff_levels import TiledImage
 
 RGB, YCBCR = 2, 6
-_START, _END = b"\xff\xd8", b"\xff\xd9"
 # A stream this much longer than its pixels is no compression but a trap.
 _MAX_BYTES_PER_PIXEL = 12
 _COLOR_SPACES = {RGB: "RGB", YCBCR: "YCbCr"}
@@ -26,14 +26,15 @@ class JpegTiles:
 
     def __init__(self, file: int, image: TiledImage) -> None:
         """Raises NotEligible("other_jpeg") for shared tables or byte counts that no slide has."""
-        tables = image.jpeg_tables
-        if tables and not (tables.startswith(_START) and tables.endswith(_END)):
-            raise NotEligible("other_jpeg")
+        try:
+            tables = only_tables(image.jpeg_tables) if image.jpeg_tables else b""
+        except MalformedJpeg:
+            raise NotEligible("other_jpeg") from None
         if image.byte_counts.max() > image.tile_width * image.tile_height * _MAX_BYTES_PER_PIXEL:
             raise NotEligible("other_jpeg")
         self._file = file
         self._image = image
-        self._head = _START + tables[2:-2] + _adobe_marker(is_ycbcr=image.photometric == YCBCR)
+        self._head = START + tables + _adobe_marker(is_ycbcr=image.photometric == YCBCR)
         self._expected = (image.tile_height, image.tile_width, _COLOR_SPACES[image.photometric])
 
     def decode(self, column: int, row: int, factor: int, out: NDArray[np.uint8]) -> None:
@@ -42,12 +43,14 @@ class JpegTiles:
         Raises UndecodableTile, never allocates for a size that the directory does not have.
         """
         stream = self._stream(column, row)
+        if not is_dct(stream, len(self._head)):
+            raise UndecodableTile
         try:
             if simplejpeg.decode_jpeg_header(stream)[:3] != self._expected:
                 raise UndecodableTile
             height, width = (0, 0) if factor == 1 else out.shape[:2]
             pixels = simplejpeg.decode_jpeg(stream, min_height=height, min_width=width, buffer=out)
-        except (ValueError, RuntimeError, MemoryError) as error:
+        except (ValueError, RuntimeError, MemoryError, KeyError) as error:  # KeyError: samplings it has no name for
             raise UndecodableTile from error
         if pixels.shape != out.shape:
             raise UndecodableTile
@@ -58,7 +61,7 @@ class JpegTiles:
             tile = os.pread(self._file, count, int(self._image.offsets[row, column]))
         except OSError as error:
             raise UndecodableTile from error
-        if len(tile) != count or not tile.startswith(_START):
+        if len(tile) != count or not tile.startswith(START):
             raise UndecodableTile
         return b"".join((self._head, memoryview(tile)[2:]))
 

@@ -1,0 +1,76 @@
+"""The marker segments at the head of a JPEG stream (ITU-T T.81, annex B): what a tile is, before a decoder sees it."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+START, END = b"\xff\xd8", b"\xff\xd9"
+_DQT, _DHT, _COM = 0xDB, 0xC4, 0xFE
+_APPLICATION = range(0xE0, 0xF0)
+# SOF0, SOF1, SOF2: baseline, extended, progressive. All others are lossless, hierarchical or arithmetic.
+_DCT_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+# Within the range of SOFn, but DHT, JPG and DAC.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Markers without a length: EOI, SOS (what follows it is no segment), SOI and RSTn; none belongs between segments.
+_EOI, _SOS = 0xD9, 0xDA
+_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+_LENGTH_BYTES = 2
+
+
+class MalformedJpeg(Exception):
+    """The stream's head is no sequence of segments."""
+
+
+class Segment(NamedTuple):
+    """One segment, its marker among its bytes: `stream[start:stop]`."""
+
+    marker: int
+    start: int
+    stop: int
+
+
+def segments(stream: bytes, at: int = len(START)) -> Iterator[Segment]:
+    """Those from `at` up to the first scan or the end; raises MalformedJpeg."""
+    while True:
+        while stream[at : at + 2] == b"\xff\xff":  # fill bytes
+            at += 1
+        if at + 2 > len(stream) or stream[at] != 0xFF:
+            raise MalformedJpeg
+        marker = stream[at + 1]
+        if marker in (_EOI, _SOS):
+            return
+        length = int.from_bytes(stream[at + 2 : at + 4])
+        stop = at + 2 + length
+        if marker in _BARE or marker < 0xC0 or length < _LENGTH_BYTES or stop > len(stream):
+            raise MalformedJpeg
+        yield Segment(marker, at, stop)
+        at = stop
+
+
+def only_tables(tables: bytes) -> bytes:
+    """The quantisation and Huffman tables of an abbreviated stream, without SOI and EOI.
+
+    Comments and application data, which OpenSlide ignores there, are left out. Raises MalformedJpeg for anything else,
+    which would act on every tile that the tables are put before.
+    """
+    if not (tables.startswith(START) and tables.endswith(END)):
+        raise MalformedJpeg
+    kept = b""
+    for segment in segments(tables):
+        if segment.marker in (_DQT, _DHT):
+            kept += tables[segment.start : segment.stop]
+        elif segment.marker != _COM and segment.marker not in _APPLICATION:
+            raise MalformedJpeg
+    return kept
+
+
+def is_dct(stream: bytes, at: int = len(START)) -> bool:
+    """Whether the first frame from `at` on is made of cosine transforms, the only kind that a decoder can reduce.
+
+    Of a lossless one libjpeg-turbo writes every pixel, whatever room there is (seen: simplejpeg 1.9.0 with a smaller
+    picture asked for writes beyond its buffer). False for a malformed head too.
+    """
+    try:
+        frames = (segment.marker for segment in segments(stream, at) if segment.marker in _FRAMES)
+        return next(frames, None) in _DCT_FRAMES
+    except MalformedJpeg:
+        return False

@@ -1,0 +1,104 @@
+"""Run as a script: reads damaged slides, one a line, and says what became of each. It may die; that is the point.
+
+line in  = {"path": …, "level0_xy": [x, y] | null, "seed": n}
+line out = {"outcome": "tiles" or a SlideError's code, "kind": …, "regions": n, …}
+"""
+
+import json
+import os
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.errors import SlideError, SlideTooLarge
+from encoders.tiling.choose_reader import open_reader
+from encoders.tiling.limit_process import limit_process
+from encoders.tiling.open_slide import OpenSlideReader
+from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.slide_reader import SlideReader
+
+LIMITS = ReaderLimits()
+# A level up to this side is read whole, of a larger one a few windows.
+_WHOLE_PX, _WINDOW_PX, _MOST_LEVELS = 512, 256, 8
+Region = tuple[int, int, int, int, int]
+
+
+def main() -> None:
+    """Answers until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # parsers print
+    limit_process(LIMITS, os.getppid())
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(_said(request)), file=answers, flush=True)
+
+
+def _said(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return examine(Path(request["path"]), request["level0_xy"], request["seed"])
+    except SlideError as error:
+        return {"outcome": error.code}
+    except MemoryError:  # as in answer_requests
+        return {"outcome": SlideTooLarge.code}
+    except Exception:  # noqa: BLE001 - any other exception is what is being looked for
+        return {"outcome": "bug", "bug": traceback.format_exc(limit=-3)}
+
+
+def examine(path: Path, level0_xy: tuple[int, int] | None, seed: int) -> dict[str, Any]:
+    """Reads parts of every level; with the fast reader also through OpenSlide, which has the last word."""
+    chosen = open_reader(path, LIMITS)
+    oracle = OpenSlideReader(path, LIMITS) if chosen.kind == "fast_tiff" else None
+    found: dict[str, Any] = {"outcome": "tiles", "kind": chosen.kind, "reason": chosen.reason}
+    found |= {"regions": 0, "wrong": [], "refused": 0, "refused_alone": 0}
+    for region in _regions(chosen.reader, level0_xy, np.random.default_rng(seed)):
+        pixels = _read(chosen.reader, region)
+        found["regions"] += 1
+        found["refused"] += pixels is None
+        if oracle is not None:
+            expected = _read(oracle, region)
+            found["refused_alone"] += pixels is None and expected is not None
+            if pixels is not None and (expected is None or not np.array_equal(pixels, expected)):
+                found["wrong"].append([region, "refused" if expected is None else _difference(pixels, expected)])
+    _read_the_rest(chosen.reader)
+    return found
+
+
+def _read_the_rest(reader: SlideReader) -> None:
+    """What else is asked of a reader; only that it answers or refuses."""
+    level = reader.levels[-1]
+    reader.tile_bytes(len(reader.levels) - 1)
+    with suppress(SlideError):
+        reader.read_reduced(0, 0, len(reader.levels) - 1, min(level.width, 512), min(level.height, 512), 4)
+
+
+def _regions(reader: SlideReader, level0_xy: tuple[int, int] | None, random: np.random.Generator) -> list[Region]:
+    """(x, y, level, width, height), on whole pixels of the level, some of them beyond the edge."""
+    regions = []
+    for index, level in enumerate(reader.levels[:_MOST_LEVELS]):
+        x, y = (int(random.integers(side)) * round(level.downsample) for side in (level.width, level.height))
+        regions.append((x, y, index, 100, 90))
+        if max(level.width, level.height) <= _WHOLE_PX:
+            regions.append((0, 0, index, level.width, level.height))
+        elif level0_xy is not None:
+            regions.append((*level0_xy, index, _WINDOW_PX, _WINDOW_PX))
+    return regions
+
+
+def _read(reader: SlideReader, region: Region) -> NDArray[np.uint8] | None:
+    try:
+        return reader.read_region(*region)
+    except SlideError:
+        return None
+
+
+def _difference(pixels: NDArray[np.uint8], expected: NDArray[np.uint8]) -> int:
+    return int(np.abs(pixels.astype(int) - expected).max())
+
+
+if __name__ == "__main__":
+    main()
