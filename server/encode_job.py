@@ -26,6 +26,7 @@ from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, Stage
 from model_store.errors import EyepieceError
 from server.embedding_cache import EmbeddingCache
+from server.jobs import TRACE
 from server.metrics import WorkerMetrics
 from server.progress import Event, ProgressLog
 from server.settings import Settings
@@ -34,6 +35,7 @@ from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord
 from server.slides import SlideError as Failure
 from server.stored_parts import StoredParts, remove_parts
+from server.tracing import past_span, span
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +80,8 @@ class EncodeJob:
             context["job"].ttl = -1
             return self._ended("other_model")
         try:
-            return self._ended(await self._encode(context["job"], record, encoder_id))
+            with span("encode slide", context["job"].meta.get(TRACE)):
+                return self._ended(await self._encode(context["job"], record, encoder_id))
         except SlideError as error:
             await self._fail(record, error)
             return self._ended(error.code)
@@ -266,6 +269,7 @@ class _Reporter:
     def _end_stage(self, now: float) -> None:
         if self._stage is not None:
             self._metrics.encode_s.labels(self._stage).observe(now - self._stage_began)
+            past_span(self._stage, now - self._stage_began)
 
 
 async def _heartbeat(job: Job, every_s: float) -> None:

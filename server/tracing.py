@@ -1,7 +1,7 @@
 """Traces across API → queue → worker → vLLM, for those who install `eyepiece[traces]` and name a collector.
 
-A request's trace goes on in the job that it queues (SAQ's `meta`) and in vLLM (header `traceparent`; start vLLM with
-`--otlp-traces-endpoint` to see its part). Attributes are routes, stages and counts: no tenant, no slide, no text.
+A request's trace goes on in the job that it queues (SAQ's `meta`) and in vLLM (header `traceparent`; `eyepiece llm`
+has it send its part to the same collector). Attributes are routes, stages and counts: no tenant, no slide, no text.
 Without the extra, or without a collector, everything here does nothing.
 """
 

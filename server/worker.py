@@ -40,6 +40,7 @@ from server.settings import Settings
 from server.slide_inspection import reader_limits
 from server.slide_store import open_store
 from server.slides import SlideCatalogue
+from server.tracing import configure_tracing
 from server.worker_health import WorkerHealth
 from server.worker_presence import ANNOUNCE_EVERY_S, announce_worker, withdraw_worker
 
@@ -49,6 +50,7 @@ log = structlog.get_logger(__name__)
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the slides in hand go back to the queue."""
     configure_logs(settings.log_level)
+    configure_tracing("eyepiece-worker", settings.traces_url)
     model = open_served_model(settings)
     device = _device(settings.device)
     metrics = WorkerMetrics(CollectorRegistry())

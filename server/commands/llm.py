@@ -65,7 +65,8 @@ def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[st
         )
     python = require_vllm(vllm_python())
     model = open_or_install(settings.installed_models_dir, settings.model)
-    command = [str(python), *vllm_arguments(model, listen, builds_of(python)), *extra_arguments]
+    arguments = [*vllm_arguments(model, listen, builds_of(python)), *trace_arguments(settings.traces_url)]
+    command = [str(python), *arguments, *extra_arguments]
     environment = vllm_environment(os.environ, python, settings.data_dir, key)
     sys.stdout.flush()
     os.execve(python, command, environment)  # noqa: S606 - no shell is wanted
@@ -120,6 +121,11 @@ def vllm_arguments(model: InstalledModel, listen: Listen, builds: str) -> list[s
     return [*module, *(part for pair in arguments.items() for part in pair), *switches]
 
 
+def trace_arguments(collector_url: str) -> list[str]:
+    """vLLM's own spans, under those of the API, to the same collector; nothing without one."""
+    return ["--otlp-traces-endpoint", f"{collector_url.rstrip('/')}/v1/traces"] if collector_url else []
+
+
 def builds_of(python: Path) -> str:
     """`cpu` or `cuda`, by the vLLM that is installed."""
     return "cpu" if read_vllm_environment(python).is_cpu_build else "cuda"
@@ -139,6 +145,9 @@ def vllm_environment(base: Mapping[str, str], python: Path, data_dir: Path, key:
         "PYTHONSAFEPATH": "1",
         "VLLM_CACHE_ROOT": str(caches / "vllm"),
         "VLLM_CONFIG_ROOT": str(caches / "vllm-config"),
+        # Only read with --otlp-traces-endpoint.
+        "OTEL_SERVICE_NAME": "eyepiece-vllm",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
         **({"VLLM_API_KEY": key} if key else {}),
     }
     if builds == "cpu":

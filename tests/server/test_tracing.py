@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from api_parts import stored_slide
-from fakes import FakeVllm
+from api_parts import encode_job, stored_slide
+from fakes import FakeEncode, FakeVllm
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -69,6 +69,20 @@ async def test_the_job_carries_the_trace_of_who_queued_it(
     job = await parts.jobs.find(slide)
     assert job is not None
     assert job.meta[TRACE]["traceparent"].split("-")[1] == TRACE_ID
+
+
+async def test_the_encode_goes_on_with_the_trace_stage_by_stage(
+    client: httpx.AsyncClient, parts: Parts, spans: InMemorySpanExporter
+) -> None:
+    slide = await stored_slide(parts)
+    await client.post(f"/v1/slides/{slide.id}/encode", json={}, headers={"traceparent": PARENT})
+    job = await parts.jobs.find(slide)
+    assert job is not None
+
+    assert await encode_job(parts, FakeEncode()).run({"job": job}, **(job.kwargs or {})) == "ready"
+
+    assert hex_trace(named(spans, "encode slide")) == TRACE_ID
+    assert hex_trace(named(spans, "encode_tiles")) == TRACE_ID
 
 
 async def test_no_slide_tenant_or_text_is_in_a_span(

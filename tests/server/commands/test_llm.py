@@ -6,7 +6,7 @@ import pytest
 
 from model_store.installed import InstalledModel
 from model_store.manifest import packaged_manifest
-from server.commands.llm import Listen, vllm_arguments, vllm_environment
+from server.commands.llm import Listen, trace_arguments, vllm_arguments, vllm_environment
 
 HERE = Listen("127.0.0.1", 8101)
 
@@ -39,6 +39,12 @@ def test_slides_are_accepted_and_counted(model: InstalledModel) -> None:
 
     assert {"--enable-mm-embeds", "--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(arguments)
     assert value_of("--limit-mm-per-prompt", arguments) == '{"image":1}'
+
+
+def test_spans_go_where_the_others_go(tmp_path: Path) -> None:
+    assert trace_arguments("") == []
+    assert trace_arguments("http://collector:4318/") == ["--otlp-traces-endpoint", "http://collector:4318/v1/traces"]
+    assert environment({}, tmp_path)["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
 
 
 def test_compiling_is_for_gpus_only(model: InstalledModel) -> None:
