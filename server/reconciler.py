@@ -6,6 +6,7 @@ job up again ends it first, for some seconds; dies it in these, the job is in no
 """
 
 import asyncio
+import time
 
 import structlog
 from redis.exceptions import RedisError
@@ -22,6 +23,9 @@ from server.stored_parts import remove_parts, remove_parts_of_others
 log = structlog.get_logger(__name__)
 _LOCK_KEY = "eyepiece:reconciler"
 _OVER = (Status.COMPLETE, Status.ABORTED, Status.FAILED)
+# A worker that looks for lost jobs reads them and then ends one after the other, for up to five seconds each. What it
+# has read may be over by then; SAQ writes that it is being ended all the same.
+_SWEPT_WITHIN_S = 600.0
 # What the last start of a job that was killed too often leaves behind.
 _KILLED = (Status.ABORTED, Status.FAILED, Status.ABORTING)
 GAVE_UP = SlideError(
@@ -126,10 +130,10 @@ class Reconciler:
         return True
 
     async def _leaves_no_job(self, record: SlideRecord) -> bool:
-        """Whether the job of a slide that is through has ended too; one that nobody ends any more is removed."""
+        """Whether the job of a slide that is through has ended too, for good; one that nobody ends any more is removed."""
         job = await self._parts.jobs.find(record, finished=True)
         if job is None or job.status in _OVER:
-            return True
+            return job is None or job.completed < (time.time() - _SWEPT_WITHIN_S) * 1000
         if job.status == Status.ABORTING and not self._is_being_ended(job):
             await self._parts.redis.delete(job.id)
         return False

@@ -164,13 +164,16 @@ async def test_a_job_that_was_lost_while_it_was_ended_does_not_outlive_its_slide
     assert not await redis.keys("saq:job:*")
 
 
-async def test_the_last_word_of_a_running_job_is_waited_for(parts: Parts, reconciler: Reconciler, redis: Redis) -> None:
-    """The embedding is there before the job has ended; whatever becomes of that job, it is seen."""
+@pytest.mark.parametrize("status", [Status.ACTIVE, Status.COMPLETE])
+async def test_a_job_is_looked_at_until_nobody_can_touch_it_any_more(
+    parts: Parts, reconciler: Reconciler, redis: Redis, status: Status
+) -> None:
+    """A worker that looks for lost jobs has read this one before it was over, and ends it after that."""
     record = await stored_slide(parts, ready=True)
     await parts.jobs.enqueue(record)
     job = await PrioritisedQueue(parts.jobs).dequeue()
     assert job is not None
-    await job.update(status=Status.ACTIVE)
+    await (job.update(status=status) if status == Status.ACTIVE else job.finish(status))
 
     await reconciler.round()
     await job.abort("swept")

@@ -79,7 +79,7 @@ async def test_the_encode_goes_on_with_the_trace_stage_by_stage(
     job = await parts.jobs.find(slide)
     assert job is not None
 
-    assert await encode_job(parts, FakeEncode()).run({"job": job}, **(job.kwargs or {})) == "ready"
+    assert await encode_job(parts, FakeEncode(slide.encoder_id)).run({"job": job}, **(job.kwargs or {})) == "ready"
 
     assert hex_trace(named(spans, "encode slide")) == TRACE_ID
     assert hex_trace(named(spans, "encode_tiles")) == TRACE_ID
