@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 from redis.exceptions import RedisError
-from saq import Job
+from saq import Job, Status
 
 from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
@@ -99,7 +99,7 @@ class EncodeJob:
             await self._succeed(record)
             await remove_parts(self.store, record.paths, encoder_id)
             return "known"
-        heartbeat = asyncio.create_task(_heartbeat(job, self.settings.job_heartbeat_s / 3))
+        beating = asyncio.create_task(heartbeat(job, self.settings.job_heartbeat_s / 3))
         try:
             async with self._source(record) as source:
                 embedding = await self._in_thread(record, source)
@@ -107,7 +107,7 @@ class EncodeJob:
             await self._leave_nothing_of_a_deleted_slide(record)
             raise
         finally:
-            heartbeat.cancel()
+            beating.cancel()
         await self._publish(record, embedding)
         return "ready"
 
@@ -272,11 +272,23 @@ class _Reporter:
             past_span(self._stage, now - self._stage_began)
 
 
-async def _heartbeat(job: Job, every_s: float) -> None:
-    """Tell the queue that the job lives, until cancelled; while Redis is away there is nobody to tell."""
+async def heartbeat(job: Job, every_s: float) -> None:
+    """Tell the queue that the job lives, until cancelled; while Redis is away there is nobody to tell.
+
+    A worker that was not heard of for so long that its job was given to another one falls silent: what it would write
+    is older than what the other one has. Its encode goes on, and whoever ends first publishes.
+    """
     while True:
         await asyncio.sleep(every_s)
         try:
+            if not await _has_lease(job):
+                log.warning("lease_lost", attempt=job.attempts)
+                return
             await job.update()
         except RedisError as error:
             log.warning("heartbeat_failed", error=type(error).__name__)
+
+
+async def _has_lease(job: Job) -> bool:
+    stored = await job.get_queue().job(job.key)
+    return stored is not None and stored.status == Status.ACTIVE and stored.attempts == job.attempts

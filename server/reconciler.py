@@ -1,16 +1,14 @@
 """No stored slide is forgotten: a slide with neither embedding nor job is queued again, at start and every minute.
 
 That, not Redis' append-only file, is the guarantee: Redis may lose its last second. A job that was killed as often
-as it may be is turned into a failure, so that a poisonous slide does not come back for ever. A worker that takes a lost
-job up again ends it first, for some seconds; dies it in these, the job is in no list any more, and goes on from here.
+as it may be is turned into a failure, so that a poisonous slide does not come back for ever.
 """
 
 import asyncio
-import time
 
 import structlog
 from redis.exceptions import RedisError
-from saq import Job, Status
+from saq import Status
 
 from model_store.errors import EyepieceError
 from server.flow import enqueue, forget_slide
@@ -22,12 +20,6 @@ from server.stored_parts import remove_parts, remove_parts_of_others
 
 log = structlog.get_logger(__name__)
 _LOCK_KEY = "eyepiece:reconciler"
-_OVER = (Status.COMPLETE, Status.ABORTED, Status.FAILED)
-# A worker that looks for lost jobs reads them and then ends one after the other, for up to five seconds each. What it
-# has read may be over by then; SAQ writes that it is being ended all the same.
-_SWEPT_WITHIN_S = 600.0
-# What the last start of a job that was killed too often leaves behind.
-_KILLED = (Status.ABORTED, Status.FAILED, Status.ABORTING)
 GAVE_UP = SlideError(
     code="unreadable_slide",
     detail="Encoding this slide stopped its worker every time it was tried; check the file, then encode it again.",
@@ -44,8 +36,6 @@ class Reconciler:
         # Looked through for parts that nobody will ask for, with the encoder whose parts were left.
         self._tidied: set[tuple[str, str, str, str | None]] = set()
         self._orphans: set[tuple[str, str]] = set()
-        # Jobs that were being ended by somebody at the last look.
-        self._ending: set[str] = set()
 
     async def run(self) -> None:
         """Round after round until cancelled; a dependency that is away costs one round."""
@@ -94,9 +84,9 @@ class Reconciler:
             return False
         is_ready = await self._parts.embeddings.exists(record)
         await self._tidy(record, None if is_ready or record.error is not None else record.encoder_id)
+        if is_ready:
+            self._settled.add(settled)
         if is_ready or record.error is not None:
-            if await self._leaves_no_job(record) and is_ready:
-                self._settled.add(settled)
             return False
         return await self._requeue(record)
 
@@ -114,36 +104,13 @@ class Reconciler:
         if await jobs.find(record) is not None:
             return False
         ended = await jobs.find(record, finished=True)
-        if ended is not None and self._is_being_ended(ended):
-            return False
-        if ended is not None and ended.status in _KILLED and not ended.retryable:
+        if ended is not None and ended.status in (Status.ABORTED, Status.FAILED) and not ended.retryable:
             await self._give_up(record)
-            return True
-        if ended is not None and ended.status == Status.ABORTING:
-            await ended.retry("the worker that delivered it again died")  # with the attempts that it has had
-            self._count(record, "requeued")
             return True
         await self._parts.progress.forget(record.tenant, record.id)  # how an encode by another model went
         if not await enqueue(record, self._parts):
             return False
         self._count(record, "requeued")
-        return True
-
-    async def _leaves_no_job(self, record: SlideRecord) -> bool:
-        """Whether the job of a slide that is through has ended too, for good; one that nobody ends any more is removed."""
-        job = await self._parts.jobs.find(record, finished=True)
-        if job is None or job.status in _OVER:
-            return job is None or job.completed < (time.time() - _SWEPT_WITHIN_S) * 1000
-        if job.status == Status.ABORTING and not self._is_being_ended(job):
-            await self._parts.redis.delete(job.id)
-        return False
-
-    def _is_being_ended(self, job: Job) -> bool:
-        """Whether somebody may be ending the job right now: nobody is who was at it a whole round ago."""
-        if job.status != Status.ABORTING or job.id in self._ending:
-            self._ending.discard(job.id)
-            return False
-        self._ending.add(job.id)
         return True
 
     async def _give_up(self, record: SlideRecord) -> None:

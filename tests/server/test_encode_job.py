@@ -12,14 +12,14 @@ from api_parts import running_worker, until
 from fakes import FakeEncode, sample_embedding
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
-from saq import Job
+from saq import Job, Status
 
 from encoders.caller import Caller
 from encoders.embedding_file import from_bytes
 from encoders.errors import DeviceLost, NoTissue, ReaderDied
 from encoders.types import SlideEmbedding, SlideFile
 from server.embedding_cache import EmbeddingCache
-from server.encode_job import EncodeInterrupted, EncodeJob
+from server.encode_job import EncodeInterrupted, EncodeJob, heartbeat
 from server.jobs import EncodeJobs, PrioritisedQueue
 from server.metrics import Metrics, WorkerMetrics
 from server.progress import ProgressLog
@@ -339,6 +339,22 @@ async def test_cancelling_stops_the_encode_and_waits_for_it(
     assert not await job.embeddings.exists(record)
     del running
     assert unhandled == []
+
+
+async def test_a_worker_whose_job_was_given_to_another_one_falls_silent(
+    job: EncodeJob, jobs: EncodeJobs, redis: Redis
+) -> None:
+    await jobs.enqueue(await uploaded(job))
+    mine = await taken(jobs)
+    await mine.update(status=Status.ACTIVE, attempts=1)
+    theirs = dataclasses.replace(mine, attempts=2, touched=1)
+    await redis.set(mine.id, mine.get_queue().serialize(theirs))
+
+    await asyncio.wait_for(heartbeat(mine, every_s=0.0), 30)
+
+    stored = await mine.get_queue().job(mine.key)
+    assert stored is not None
+    assert stored.to_dict() == theirs.to_dict()
 
 
 async def test_a_slide_deleted_before_its_turn_is_not_encoded(

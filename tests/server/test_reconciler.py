@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from api_parts import stored_slide
@@ -112,75 +111,6 @@ async def test_a_job_that_waits_is_not_given_up_for_an_older_one(parts: Parts, r
 
     assert await reconciler.round() == 0
     assert (await parts.slides.require(urgent.tenant, urgent.id)).error is None
-
-
-async def lose_job_while_it_is_ended(parts: Parts, record: SlideRecord, attempts: int) -> None:
-    """Its worker died, and then the one that was delivering it again: the job is in no list any more."""
-    await parts.jobs.enqueue(record)
-    job = await PrioritisedQueue(parts.jobs).dequeue()
-    assert job is not None
-    job.attempts = attempts
-    await job.update(status=Status.ACTIVE)
-    await job.abort("swept")
-
-
-async def test_a_job_that_was_lost_while_it_was_delivered_again_goes_on_with_its_attempts(
-    parts: Parts, reconciler: Reconciler
-) -> None:
-    record = await stored_slide(parts)
-    await lose_job_while_it_is_ended(parts, record, attempts=3)
-
-    assert await reconciler.round() == 0  # somebody may be at it
-    assert await reconciler.round() == 1
-
-    job = await parts.jobs.find(record)
-    assert job is not None
-    assert (job.status, job.attempts) == (Status.QUEUED, 3)
-    assert await reconciler.round() == 0
-
-
-async def test_a_job_that_was_lost_while_it_was_delivered_again_is_given_up_like_any_other(
-    parts: Parts, reconciler: Reconciler
-) -> None:
-    record = await stored_slide(parts)
-    await lose_job_while_it_is_ended(parts, record, attempts=parts.settings.job_attempts)
-
-    assert [await reconciler.round() for _ in range(3)] == [0, 1, 0]
-
-    assert (await parts.slides.require(record.tenant, record.id)).error == GAVE_UP
-
-
-@pytest.mark.parametrize("facts", [{"ready": True}, {"error": SlideError(code="no_tissue", detail="None.")}])
-async def test_a_job_that_was_lost_while_it_was_ended_does_not_outlive_its_slides_encode(
-    parts: Parts, reconciler: Reconciler, redis: Redis, facts: dict[str, Any]
-) -> None:
-    record = await stored_slide(parts, **facts)
-    await lose_job_while_it_is_ended(parts, record, attempts=1)
-
-    assert await reconciler.round() == 0
-    assert await redis.keys("saq:job:*")
-    assert await reconciler.round() == 0
-
-    assert not await redis.keys("saq:job:*")
-
-
-@pytest.mark.parametrize("status", [Status.ACTIVE, Status.COMPLETE])
-async def test_a_job_is_looked_at_until_nobody_can_touch_it_any_more(
-    parts: Parts, reconciler: Reconciler, redis: Redis, status: Status
-) -> None:
-    """A worker that looks for lost jobs has read this one before it was over, and ends it after that."""
-    record = await stored_slide(parts, ready=True)
-    await parts.jobs.enqueue(record)
-    job = await PrioritisedQueue(parts.jobs).dequeue()
-    assert job is not None
-    await (job.update(status=status) if status == Status.ACTIVE else job.finish(status))
-
-    await reconciler.round()
-    await job.abort("swept")
-    for _ in range(2):
-        await reconciler.round()
-
-    assert not await redis.keys("saq:job:*")
 
 
 OTHER_ENCODER = "0" * 16
