@@ -11,7 +11,7 @@ import simplejpeg
 import tifffile
 from numpy.typing import NDArray
 
-from encoders.tiling.decode_buffer import decode_buffer
+from encoders.tiling.slide_readers.decode_buffer import decode_buffer
 
 Rgb = NDArray[np.uint8]
 # Row and column.

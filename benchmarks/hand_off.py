@@ -19,12 +19,12 @@ from benchmarks.process_counters import cpu_s, peak_mb
 from benchmarks.synthetic_slides import FOLDER, synthetic_slide
 from benchmarks.take_turns import Cost, Turns, cost_of, spread, take_turns
 from benchmarks.write_results import table, turns_record, write_result
-from encoders.tiling.choose_reader import open_reader
-from encoders.tiling.decode_buffer import decode_buffer
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.read_tiles import read_tile
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.reader_process import ReaderProcess
-from encoders.tiling.slide_reader import SlideReader
+from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.decode_buffer import decode_buffer
+from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from benchmarks.compressed_level import CompressedLevel, decode_all, decode_all_halved
 from benchmarks.peer_readers import ReadRegion, installed_peers, openslide_pil
-from encoders.tiling.choose_reader import open_reader
-from encoders.tiling.decode_buffer import decode_buffer
-from encoders.tiling.open_slide import OpenSlideReader
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.read_tiles import read_tile
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.slide_reader import Level, SlideReader
+from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.decode_buffer import decode_buffer
+from encoders.tiling.slide_readers.open_slide import OpenSlideReader
+from encoders.tiling.slide_readers.slide_reader import Level, SlideReader
 from encoders.types import TilePlan
 
 Rgb = NDArray[np.uint8]

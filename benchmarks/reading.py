@@ -34,9 +34,9 @@ from benchmarks.read_methods import (
 from benchmarks.synthetic_slides import FOLDER, synthetic_slide
 from benchmarks.take_turns import Cost, Turns, cost_of, spread, take_turns
 from benchmarks.write_results import table, turns_record, write_result
-from encoders.tiling.open_slide import OpenSlideReader
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.reader_process import ReaderProcess
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_process import ReaderProcess
+from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 

@@ -28,11 +28,11 @@ from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.staging import Staging
-from encoders.tiling.choose_reader import open_reader
-from encoders.tiling.decode_buffer import decode_buffer
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.read_tiles import read_tile
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.reader_process import ReaderProcess
+from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.decode_buffer import decode_buffer
 from encoders.types import SlideFile, Stage
 from model_store.installed import InstalledModel, open_model
 from model_store.packaged_models import install_packaged

@@ -30,8 +30,8 @@ from encoders.precomputed.given_features import GivenTiles
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.encode import TileEncoder
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.plan_tiles import plan_at_target
-from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import MppSource, SlideEmbedding, SlideFile, TileFeatures, TilePlan
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel

@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 Encode = Callable[[SlideFile, float | None, Path, Caller], SlideEmbedding]
 # Often enough for a progress bar, rarely enough for Redis.
 _PROGRESS_EVERY_S = 0.5
-# `encoders.tiling.choose_reader` says why a slide has another one.
+# `encoders.tiling.slide_readers.choose_reader` says why a slide has another one.
 _FAST_READER = "fast_tiff"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import SlideFacts
 from server.settings import Settings
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import SlideError, SlideTooLarge
-from encoders.tiling.choose_reader import open_reader
-from encoders.tiling.limit_process import limit_process
-from encoders.tiling.open_slide import OpenSlideReader
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.slide_reader import SlideReader
+from encoders.tiling.isolation.limit_process import limit_process
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.open_slide import OpenSlideReader
+from encoders.tiling.slide_readers.slide_reader import SlideReader
 
 LIMITS = ReaderLimits()
 # A level up to this side is read whole, of a larger one a few windows.

@@ -12,9 +12,9 @@ from encoders.errors import SlideError, UnsupportedFormat, UnusableFeatures
 from encoders.precomputed.features_kind import FeaturesKind
 from encoders.precomputed.features_protocol import FeaturesOpened, RowsReply, RowsRequest, require_shape
 from encoders.precomputed.given_features import TileStatements
-from encoders.tiling.child_pipes import ChildPipes
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.reader_protocol import Failed
+from encoders.tiling.isolation.child_pipes import ChildPipes
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_protocol import Failed
 
 _NO_BODY = memoryview(b"")
 # The largest float that still has all whole numbers below it, and far beyond any slide.

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.precomputed.features_kind import FeaturesKind, features_kind
-from encoders.tiling.child_pipes import ChildPipes
-from encoders.tiling.limit_process import limit_process
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.reader_protocol import Open
+from encoders.tiling.isolation.child_pipes import ChildPipes
+from encoders.tiling.isolation.limit_process import limit_process
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_protocol import Open
 
 
 def main() -> None:

@@ -20,9 +20,9 @@ from encoders.precomputed.features_protocol import (
     batch_rows_for,
 )
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
-from encoders.tiling.file_process import FileProcess
-from encoders.tiling.reader_channel import warn_of_refused_limits
-from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.isolation.file_process import FileProcess
+from encoders.tiling.isolation.reader_channel import warn_of_refused_limits
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from model_store.manifest import Manifest
 
 # -P: never import from the working directory.

@@ -1,4 +1,4 @@
-"""What the child that parses a features file may say, in the frames of `encoders.tiling.reader_protocol`.
+"""What the child that parses a features file may say, in the frames of `encoders.tiling.isolation.reader_protocol`.
 
 `Open` is answered by `FeaturesOpened`, `RowsRequest` by as many `RowsReply` as there are batches; `Failed` may stand
 in place of either.
@@ -10,7 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from encoders.errors import UnusableFeatures
 from encoders.precomputed.given_features import TileStatements
-from encoders.tiling.reader_protocol import Failed, Message, Positive, Sentence
+from encoders.tiling.isolation.reader_protocol import Failed, Message, Positive, Sentence
 
 # Of the widest published encoder's features, several times over.
 MAX_COLUMNS = 16_384

@@ -1,11 +1,11 @@
 """From an open slide to its plan: resolution, tissue, tiles, the three questions in the order of what they cost."""
 
-from encoders.tiling.find_tissue import find_tissue
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
-from encoders.tiling.read_overview import Overview, read_overview
-from encoders.tiling.reader_limits import ReaderLimits
 from encoders.tiling.resolution import effective_mpp
-from encoders.tiling.slide_reader import SlideReader
+from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.tissue.find_tissue import find_tissue
+from encoders.tiling.tissue.read_overview import Overview, read_overview
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from encoders.errors import NoTissue, ResolutionTooLow, SlideTooLarge
 from encoders.tiling.resolution import effective_mpp
-from encoders.tiling.slide_reader import Level
+from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
 from model_store.manifest import TilingSpec
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.tiling.slide_reader import SlideReader
+from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.types import TilePlan
 
 # Neighbours in a row share a slide's JPEG tiles where the grids differ, so a thread reads a run of them; short enough

@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 
 from encoders.errors import MissingMpp, ReaderDied, SlideError
-from encoders.tiling.inspection import SlideLevel
-from encoders.tiling.reader_process import ReaderProcess
+from encoders.tiling.isolation.reader_process import ReaderProcess
+from encoders.tiling.pictures.inspection import SlideLevel
 from encoders.tiling.resolution import require_possible
 from encoders.types import SlideFacts, TilePlan
 from server.commands.inspected_model import InspectedModel, inspected_model

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from encoders.tiling.reader_kind import ReaderKind, ReaderReason
+from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from server.commands.terminal import printable
 
 READERS: dict[ReaderKind, str] = {"fast_tiff": "fast TIFF reader", "openslide": "OpenSlide"}

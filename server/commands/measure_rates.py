@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoders.tiling.reader_process import ReaderProcess
+from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.types import TilePlan
 from model_store.errors import ModelError
 from server.commands.inspected_model import InspectedModel

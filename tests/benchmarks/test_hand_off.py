@@ -2,7 +2,7 @@ from pathlib import Path
 
 from benchmarks.hand_off import INLINE, PROCESS, HandOff, measure, report
 from benchmarks.take_turns import Cost, Turns
-from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 
 
 def test_both_ways_read_the_same_tiles_and_the_childs_time_counts(small_s420: Path) -> None:

@@ -24,10 +24,10 @@ from benchmarks.read_methods import (
 from benchmarks.read_methods import reading as reading_method
 from benchmarks.reading import CASES, Measured, WrongPixels, compare, gate, record, report, split
 from benchmarks.take_turns import Cost, Turns
-from encoders.tiling.open_slide import OpenSlideReader
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.plan_tiles import plan_at_target
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.reader_process import ReaderProcess
+from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 

@@ -11,10 +11,10 @@ from small_recipes import small
 from benchmarks.synthetic_slides import synthetic_slide, write_slide
 from benchmarks.tissue_field import TissueField
 from benchmarks.tissue_torus import draw_tissue_torus
-from encoders.tiling.choose_reader import open_reader
-from encoders.tiling.find_tissue import find_tissue
-from encoders.tiling.open_slide import OpenSlideReader
-from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.open_slide import OpenSlideReader
+from encoders.tiling.tissue.find_tissue import find_tissue
 
 
 def pixels_of(path: Path, level: int) -> np.ndarray:

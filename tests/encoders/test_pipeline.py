@@ -23,7 +23,7 @@ from encoders.features_file import read_features
 from encoders.pipeline import Encoders, choose_device, encode_slide, load_encoders
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.batcher import SlideTiles, TileBatcher
-from encoders.tiling.reader_process import ReaderLimits
+from encoders.tiling.isolation.reader_process import ReaderLimits
 from encoders.types import SlideEmbedding, SlideFile, Stage, TileFeatures
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel

@@ -21,10 +21,10 @@ from safetensors.numpy import load_file, save_file
 
 from encoders.errors import NoTissue
 from encoders.tile_encoder.encode import TileEncoder
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.tiling.read_tiles import read_tile
-from encoders.tiling.reader_limits import ReaderLimits
 from model_store.manifest import Manifest
 from training.synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
 from training.synthetic.synthetic_slide import SyntheticSlide

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.tiling.reduce_region import read_and_reduce
-from encoders.tiling.slide_reader import Level
+from encoders.tiling.slide_readers.reduce_region import read_and_reduce
+from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts
 from training.synthetic.synthetic_slide import SyntheticSlide
 from training.synthetic.write_pyramid import JPEG_QUALITY

@@ -13,7 +13,7 @@ from encoders.embedding_file import from_bytes, to_bytes
 from encoders.encoder_id import encoder_id
 from encoders.features_file import StoredFacts, read_facts, read_features
 from encoders.pipeline import Encoders, encode_slide, load_encoders
-from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.types import SlideEmbedding, SlideFile, Stage
 from model_store.installed import InstalledModel
 

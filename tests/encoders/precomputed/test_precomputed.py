@@ -16,7 +16,7 @@ from encoders.errors import UnsupportedFormat, UnusableFeatures
 from encoders.features_file import write_features
 from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
-from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.types import TileFeatures, TilePlan
 from model_store.manifest import Manifest, Reduction
 

@@ -15,7 +15,7 @@ from untrained_model import untrained_manifest
 
 from encoders.errors import ReaderDied, SlideError, UnreadableSlide, UnusableFeatures
 from encoders.precomputed.features_process import FeaturesProcess, read_given_features
-from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 
 UNTRAINED = untrained_manifest()
 LIMITS = ReaderLimits(memory_bytes=2**30, deadline_s=60, cpu_s=60, max_tiles=100_000)

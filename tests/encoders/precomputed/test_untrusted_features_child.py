@@ -12,7 +12,7 @@ from untrained_model import untrained_manifest
 from encoders.errors import ReaderDied, UnusableFeatures
 from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures
-from encoders.tiling.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 
 LIMITS = ReaderLimits(deadline_s=30, max_tiles=100)
 TOKENS = np.ones((32, 96), dtype="<f4").tobytes()

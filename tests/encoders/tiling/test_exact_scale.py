@@ -8,7 +8,7 @@ from encoders.errors import MissingMpp, ResolutionTooLow
 from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.resolution import effective_mpp
-from encoders.tiling.slide_reader import Level
+from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
 from model_store.manifest import TilingSpec
 

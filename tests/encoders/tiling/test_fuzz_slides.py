@@ -12,9 +12,9 @@ from mutate_slides import Mutant, layout_of, mutate
 from numpy.typing import NDArray
 
 from encoders.errors import SlideError
-from encoders.tiling.choose_reader import ChosenReader
-from encoders.tiling.open_slide import OpenSlideReader
-from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.slide_readers.choose_reader import ChosenReader
+from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import SlideFacts
 from model_store.manifest import TilingSpec
 

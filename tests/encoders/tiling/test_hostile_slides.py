@@ -12,7 +12,7 @@ from hostile_slides import TILE_PX, picture, slow_slide, two_levels
 from tiff_draft import write_tiff
 
 from encoders.errors import ReaderDied, SlideError
-from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from model_store.manifest import TilingSpec
 
 # A quarter of the memory that a worker grants: whatever needs more dies, and dying is not what is expected here.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from encoders.errors import MissingMpp, NoTissue, ResolutionTooLow, SlideTooLarge
 from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles, stride_px_level0
 from encoders.tiling.resolution import effective_mpp
-from encoders.tiling.slide_reader import Level
+from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
 from model_store.manifest import TilingSpec
 

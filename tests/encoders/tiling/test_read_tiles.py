@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from encoders.errors import UnreadableSlide
-from encoders.tiling.answer_requests import make_plan
-from encoders.tiling.open_slide import OpenSlideReader
+from encoders.tiling.isolation.answer_requests import make_plan
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.read_tiles import read_tile, read_tiles
-from encoders.tiling.reader_limits import ReaderLimits
-from encoders.tiling.slide_reader import SlideReader
+from encoders.tiling.slide_readers.open_slide import OpenSlideReader
+from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 

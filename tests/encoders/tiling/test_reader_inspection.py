@@ -11,9 +11,9 @@ from lying_child import frame, lying_command
 from single_level_slide import write_single_level_slide
 
 from encoders.errors import ReaderDied, UnreadableSlide
-from encoders.tiling.inspection import SlideLevel
-from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
-from encoders.tiling.reader_protocol import MAX_THUMBNAIL_PX, MIN_OVERLAY_PX
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.isolation.reader_protocol import MAX_THUMBNAIL_PX, MIN_OVERLAY_PX
+from encoders.tiling.pictures.inspection import SlideLevel
 from model_store.manifest import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=60)

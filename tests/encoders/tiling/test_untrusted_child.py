@@ -12,7 +12,7 @@ import pytest
 from lying_child import frame, lying_command
 
 from encoders.errors import NoTissue, ReaderDied
-from encoders.tiling.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from model_store.manifest import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=30, max_tiles=100, max_dimension_px=10_000)

@@ -1,0 +1,142 @@
+"""The child's work: one open slide, and an answer to each request. Runs under the limits of limit_process."""
+
+import os
+from collections.abc import Iterator
+from functools import singledispatchmethod
+from pathlib import Path
+
+import cv2
+
+from encoders.errors import SlideError, SlideTooLarge
+from encoders.tiling.isolation.child_pipes import ChildPipes
+from encoders.tiling.isolation.child_slots import ChildSlots
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.isolation.reader_protocol import (
+    REQUEST,
+    Failed,
+    Inspected,
+    InspectRequest,
+    Levels,
+    LevelShape,
+    LevelsRequest,
+    Message,
+    Open,
+    Opened,
+    Planned,
+    PlanRequest,
+    ThumbnailReply,
+    ThumbnailRequest,
+    TilesReply,
+    TilesRequest,
+)
+from encoders.tiling.pictures.inspect_slide import InspectWish, inspect_slide
+from encoders.tiling.pictures.thumbnail import thumbnail_png
+from encoders.tiling.plan_slide import make_plan
+from encoders.tiling.read_tiles import read_tiles
+from encoders.tiling.slide_readers.choose_reader import ChosenReader, open_reader
+from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.types import TilePlan
+
+Answer = tuple[Message, memoryview]
+_NO_BODY = memoryview(b"")
+
+
+def serve(pipes: ChildPipes, request: Open, degraded: list[str]) -> None:
+    """Opens the slide, then answers until the parent closes its end. A SlideError is an answer too."""
+    cv2.setNumThreads(1)
+    try:
+        chosen = open_reader(Path(os.fsdecode(request.path)), request.limits)
+    except (SlideError, MemoryError) as error:
+        pipes.reply(_failed(error), _NO_BODY)
+        return
+    pipes.reply(opened(chosen, degraded), _NO_BODY)
+    session = Session(chosen.reader, request.limits, pipes)
+    while True:
+        try:
+            for message, body in session.answer(REQUEST.validate_json(pipes.next_request())):
+                pipes.reply(message, body)
+        except (SlideError, MemoryError) as error:
+            pipes.reply(_failed(error), _NO_BODY)
+
+
+class Session:
+    """An open slide and its last plan."""
+
+    def __init__(self, reader: SlideReader, limits: ReaderLimits, pipes: ChildPipes) -> None:
+        """`pipes` for what the parent says during an answer."""
+        self._reader = reader
+        self._limits = limits
+        self._pipes = pipes
+        self._plan: TilePlan | None = None
+
+    @singledispatchmethod
+    def answer(self, request: Message) -> Iterator[Answer]:
+        """One answer, or as many as there are batches; raises SlideError."""
+        raise TypeError(f"no answer to {type(request).__name__}")
+
+    @answer.register
+    def _(self, request: PlanRequest) -> Iterator[Answer]:
+        plan = self._plan = make_plan(self._reader, request.tiling, request.mpp_override, self._limits)
+        message = Planned(
+            level=plan.level, read_px=plan.read_px, tile_px_level0=plan.tile_px_level0, tile_count=len(plan.coords)
+        )
+        yield message, memoryview(plan.coords.astype("<i8").tobytes())
+
+    @answer.register
+    def _(self, request: TilesRequest) -> Iterator[Answer]:
+        plan, threads = self._plan, self._limits.decode_threads
+        assert plan is not None, "the parent asks for tiles of a plan it has got"
+        slots = ChildSlots(request, plan.tile_px, self._pipes)
+        for filled in read_tiles(self._reader, plan, slots, request.batch_tiles, threads, request.first_tile):
+            yield TilesReply(first=filled.first, count=filled.count, slot=filled.slot), _NO_BODY
+
+    @answer.register
+    def _(self, request: ThumbnailRequest) -> Iterator[Answer]:
+        yield ThumbnailReply(), memoryview(thumbnail_png(self._reader, request.max_px, self._limits))
+
+    @answer.register
+    def _(self, request: LevelsRequest) -> Iterator[Answer]:
+        yield _levels(self._reader), _NO_BODY
+
+    @answer.register
+    def _(self, request: InspectRequest) -> Iterator[Answer]:
+        wish = InspectWish(request.tiling, request.mpp_override, request.overlay_px)
+        look = inspect_slide(self._reader, wish, self._limits)
+        yield Inspected(tissue_share=look.tissue_share, pen_share=look.pen_share), memoryview(look.overlay)
+
+
+def opened(chosen: ChosenReader, degraded: list[str]) -> Opened:
+    """The answer to `Open`."""
+    facts = chosen.reader.facts
+    return Opened(
+        vendor=facts.vendor,
+        width=facts.width,
+        height=facts.height,
+        mpp=facts.mpp,
+        objective_power=facts.objective_power,
+        reader=chosen.kind,
+        reader_reason=chosen.reason,
+        degraded=degraded,
+    )
+
+
+def _levels(reader: SlideReader) -> Levels:
+    shapes = []
+    for level, tile_size in zip(reader.levels, reader.tile_sizes, strict=True):
+        tile_width, tile_height = tile_size or (None, None)
+        shapes.append(
+            LevelShape(
+                width=level.width,
+                height=level.height,
+                downsample=level.downsample,
+                tile_width=tile_width,
+                tile_height=tile_height,
+            )
+        )
+    return Levels(levels=shapes)
+
+
+def _failed(error: SlideError | MemoryError) -> Failed:
+    if isinstance(error, MemoryError):
+        error = SlideTooLarge("The slide needs more memory than its reader is allowed.")
+    return Failed.model_validate({"code": error.code, "detail": error.detail})

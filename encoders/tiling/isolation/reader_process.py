@@ -1,0 +1,168 @@
+"""A slide seen through a child process that parses it: a corrupt slide can kill the child, never this process.
+
+It knows neither OpenSlide nor torch. Nothing that comes back is believed before it is checked.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.tiling.isolation.check_plan import plan_from_reply
+from encoders.tiling.isolation.file_process import FileProcess
+from encoders.tiling.isolation.reader_channel import warn_of_refused_limits
+from encoders.tiling.isolation.reader_limits import ReaderLimits as ReaderLimits
+from encoders.tiling.isolation.reader_protocol import (
+    REPLY,
+    Inspected,
+    InspectRequest,
+    Levels,
+    LevelsRequest,
+    Opened,
+    Planned,
+    PlanRequest,
+    Release,
+    ThumbnailReply,
+    ThumbnailRequest,
+    TilesReply,
+    TilesRequest,
+)
+from encoders.tiling.isolation.tile_ring import RingShape, TileRing, make_memory, ring_shape
+from encoders.tiling.pictures.inspection import Inspection, SlideLevel, levels_from_reply
+from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
+from encoders.types import SlideFacts, TileBatch, TilePlan
+from model_store.manifest import TilingSpec
+
+# -P: never import from the working directory.
+READER_COMMAND = (sys.executable, "-P", "-m", "encoders.tiling.isolation.reader_child")
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+class ReaderProcess(FileProcess):
+    """A context manager around one slide's child; used by one thread at a time.
+
+    Entering starts the child, opens the slide and raises a SlideError when it is not one. Leaving kills and reaps.
+    After a ReaderDied, or a `tiles()` that was not read to its end, the reader is spent: every call raises ReaderDied.
+    The thread that enters must outlive the reader, because Linux ties the child's life to it.
+    """
+
+    def __init__(self, path: Path, limits: ReaderLimits, *, command: Sequence[str] = READER_COMMAND) -> None:
+        super().__init__(path, limits, command, REPLY)
+        self._plan: TilePlan | None = None
+
+    @property
+    def kind(self) -> ReaderKind:
+        """Who decodes this slide in the child."""
+        return self._opened.reader
+
+    @property
+    def reason(self) -> ReaderReason:
+        """Why it is that one."""
+        return self._opened.reader_reason
+
+    def facts(self) -> SlideFacts:
+        """What the slide says of itself; costs nothing, it was read on opening."""
+        said = self._opened
+        return SlideFacts(said.vendor, said.width, said.height, said.mpp, said.objective_power)
+
+    def plan(self, tiling: TilingSpec, mpp_override: float | None) -> TilePlan:
+        """Finds tissue and plans tiles; raises any SlideError but UnsupportedFormat."""
+        request = PlanRequest(tiling=tiling, mpp_override=mpp_override)
+        reply, body = self._channel.ask(request, Planned, max_body_bytes=self._limits.max_tiles * 16)
+        plan = plan_from_reply(reply, bytes(body), self.facts(), tiling, mpp_override)
+        if plan is None:
+            raise self._channel.disbelieve()
+        self._plan = plan
+        return plan
+
+    def tiles(self, batch_tiles: int, first_tile: int = 0) -> Iterator[TileBatch]:
+        """The last plan's tiles from `first_tile` on, in its order and complete; UnreadableSlide at a damaged tile.
+
+        A batch's pixels are a read-only view of shared memory, valid only until the next batch is asked for. The child
+        decodes a few batches ahead and waits, however long, when they are not taken.
+        """
+        if self._plan is None:
+            raise ValueError("plan() comes before tiles()")
+        shape = ring_shape(batch_tiles, self._plan.tile_px, self._limits)
+        request = TilesRequest(batch_tiles=batch_tiles, first_tile=first_tile, slots=shape.slots, memory=self._memory)
+        firsts = range(first_tile, len(self._plan.coords), batch_tiles)
+        received = 0
+        try:
+            for batch in self._batches(request, shape, firsts):
+                received += 1
+                yield batch
+        finally:
+            if received < len(firsts):  # what is still in the pipe would be taken for the next answer
+                self._channel.close()
+
+    def thumbnail_png(self, max_px: int) -> bytes:
+        """A PNG of the tissue picture (never label or macro), its longer side at most `max_px`, on white."""
+        request = ThumbnailRequest(max_px=max_px)
+        _, body = self._channel.ask(request, ThumbnailReply, max_body_bytes=_most_png_bytes(max_px))
+        if not _is_png_within(body, max_px):
+            raise self._channel.disbelieve()
+        return bytes(body)
+
+    def levels(self) -> tuple[SlideLevel, ...]:
+        """The pyramid, finest level first; costs nothing."""
+        reply, _ = self._channel.ask(LevelsRequest(), Levels)
+        levels = levels_from_reply(reply.levels, self.facts())
+        if levels is None:
+            raise self._channel.disbelieve()
+        return levels
+
+    def inspect(self, tiling: TilingSpec, mpp_override: float | None, overlay_px: int | None = None) -> Inspection:
+        """Tissue and pen, also where the slide cannot be planned; with `overlay_px` drawn, at most that large a side.
+
+        Raises UnreadableSlide or SlideTooLarge.
+        """
+        request = InspectRequest(tiling=tiling, mpp_override=mpp_override, overlay_px=overlay_px)
+        most_bytes = 0 if overlay_px is None else _most_png_bytes(overlay_px)
+        reply, body = self._channel.ask(request, Inspected, max_body_bytes=most_bytes)
+        if overlay_px is not None and not _is_png_within(body, overlay_px):
+            raise self._channel.disbelieve()
+        return Inspection(reply.tissue_share, reply.pen_share, None if overlay_px is None else bytes(body))
+
+    def _make_inherited(self, owned: ExitStack) -> tuple[int, ...]:
+        self._memory = make_memory(self._limits.ring_bytes)
+        owned.callback(os.close, self._memory)
+        return (self._memory,)
+
+    def _open(self) -> None:
+        self._opened, _ = self._ask_to_open(Opened)
+        if max(self._opened.width, self._opened.height) > self._limits.max_dimension_px:
+            raise self._channel.disbelieve()
+        warn_of_refused_limits(self._opened.degraded)
+
+    def _batches(self, request: TilesRequest, shape: RingShape, firsts: range) -> Iterator[TileBatch]:
+        if not firsts:
+            return
+        self._channel.send(request)
+        ring = TileRing(self._memory, shape, writable=False)
+        for index, first in enumerate(firsts):
+            if 0 < index <= len(firsts) - shape.slots:  # the caller is done with the batch before
+                self._channel.send(Release())
+            count = min(firsts.step, firsts.stop - first)
+            yield TileBatch(first, self._next_batch(ring, first, count, index % shape.slots))
+
+    def _next_batch(self, ring: TileRing, first: int, count: int, slot: int) -> NDArray[np.uint8]:
+        reply, _ = self._channel.receive(TilesReply, max_body_bytes=0)
+        if (reply.first, reply.count, reply.slot) != (first, count, slot):
+            raise self._channel.disbelieve()
+        return ring.slot(slot, count)
+
+
+def _most_png_bytes(max_px: int) -> int:
+    """A PNG of noise is a little larger than its pixels."""
+    return max_px * max_px * 4 + 65_536
+
+
+def _is_png_within(body: bytearray, max_px: int) -> bool:
+    if len(body) < 33 or body[:8] != _PNG_MAGIC or body[12:16] != b"IHDR":
+        return False
+    width, height = int.from_bytes(body[16:20]), int.from_bytes(body[20:24])
+    return 0 < width <= max_px and 0 < height <= max_px

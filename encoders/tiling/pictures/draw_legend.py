@@ -1,0 +1,66 @@
+"""The strip below the overlay: what its colours mean, how many tiles there are, and how long a millimetre is."""
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.tiling.pictures.overlay_style import PEN_RGB, STROKE_RGB, TILE_RGB, TISSUE_RGB, hatch
+
+LEGEND_PX = 40
+# Of picture; the strip's words need this much.
+NARROWEST_PX = 620
+_INK = (40, 40, 40)
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
+# A scale bar is at most this part of the strip.
+_LONGEST_BAR_SHARE = 0.2
+
+
+def draw_legend(width_px: int, tile_count: int, um_per_px: float | None) -> NDArray[np.uint8]:
+    """RGB uint8 [LEGEND_PX, width_px, 3]; without µm per pixel there is no scale bar."""
+    strip = np.full((LEGEND_PX, width_px, 3), 255, dtype=np.uint8)
+    strip[0] = _INK
+    x = _entry(strip, 12, "tissue", TISSUE_RGB, 0.3)
+    x = _entry(strip, x, f"tiles ({tile_count})", TILE_RGB, 0.0)
+    _pen_entry(strip, x)
+    if um_per_px is not None:
+        _scale_bar(strip, um_per_px)
+    return strip
+
+
+def bar_um(longest_um: float) -> float:
+    """The longest of 1, 2, 5, 10 … µm that is not longer."""
+    power = 10.0 ** math.floor(math.log10(longest_um))
+    return power * max(step for step in (1, 2, 5) if step * power <= longest_um)
+
+
+def _entry(strip: NDArray[np.uint8], x: int, text: str, colour: tuple[int, int, int], opacity: float) -> int:
+    """Draws a sample and its name; returns where the next one starts."""
+    box = strip[12:29, x : x + 17]
+    box[...] = (255 * (1 - opacity) + np.array(colour) * opacity).round()
+    cv2.rectangle(strip, (x, 12), (x + 16, 28), colour, 2)
+    return _write(strip, x + 24, text) + 24
+
+
+def _pen_entry(strip: NDArray[np.uint8], x: int) -> None:
+    box = strip[12:29, x : x + 17]
+    box[hatch(box.shape[:2])] = PEN_RGB
+    cv2.rectangle(strip, (x, 12), (x + 16, 28), STROKE_RGB, 1)
+    _write(strip, x + 24, "pen, or not H&E")
+
+
+def _scale_bar(strip: NDArray[np.uint8], um_per_px: float) -> None:
+    width = strip.shape[1]
+    length_um = bar_um(_LONGEST_BAR_SHARE * width * um_per_px)
+    left = width - 16 - round(length_um / um_per_px)
+    text = f"{length_um / 1_000:g} mm"
+    text_px = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0]
+    _write(strip, left - 8 - text_px, text)
+    cv2.rectangle(strip, (left, 18), (width - 16, 22), _INK, cv2.FILLED)
+
+
+def _write(strip: NDArray[np.uint8], x: int, text: str) -> int:
+    """Writes and returns where the text ends."""
+    cv2.putText(strip, text, (x, 25), _FONT, _FONT_SCALE, _INK, 1, cv2.LINE_AA)
+    return int(x + cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])

@@ -1,0 +1,78 @@
+"""What a look at the pixels tells before anything is encoded: tissue, pen, and a picture of the plan."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.errors import MissingMpp, NoTissue, ResolutionTooLow, SlideTooLarge
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.pictures.draw_plan import PlanPicture, draw_plan, largest_picture
+from encoders.tiling.pictures.thumbnail import as_png, read_thumbnail
+from encoders.tiling.plan_slide import plan_overview
+from encoders.tiling.plan_tiles import TileScale, TissueMask, choose_scale, plan_tiles
+from encoders.tiling.resolution import effective_mpp
+from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.tissue.find_tissue import find_tissue
+from encoders.tiling.tissue.pen_marks import find_pen, pen_share
+from model_store.manifest import TilingSpec
+
+# Where nobody knows how large a tile would be, tissue is looked for as if so many lay along the longer side.
+_TILES_ALONG_UNKNOWN = 64
+
+
+@dataclass(frozen=True)
+class InspectWish:
+    """How the slide would be tiled, and the longer side of the drawing; without one nothing is drawn."""
+
+    tiling: TilingSpec
+    mpp_override: float | None
+    overlay_px: int | None
+
+
+@dataclass(frozen=True)
+class SlideLook:
+    """Shares from 0 to 1: of the slide's area that is tissue, and of tissue that lies under pen.
+
+    `overlay` is a PNG, empty when none was wished for.
+    """
+
+    tissue_share: float
+    pen_share: float
+    overlay: bytes
+
+
+def inspect_slide(reader: SlideReader, wish: InspectWish, limits: ReaderLimits) -> SlideLook:
+    """Looks and draws, also where the slide cannot be planned; raises UnreadableSlide or SlideTooLarge."""
+    scale = _scale_if_known(reader, wish)
+    side = scale.tile_px_level0 if scale else max(reader.facts.width, reader.facts.height) / _TILES_ALONG_UNKNOWN
+    overview = plan_overview(reader, side, limits)
+    tissue, pen = find_tissue(overview.pixels), find_pen(overview.pixels)
+    overlay = b""
+    if wish.overlay_px is not None:
+        coords = _coords(reader, wish, scale, TissueMask(tissue, overview.px_level0), limits)
+        mpp = reader.facts.mpp if wish.mpp_override is None else wish.mpp_override
+        picture = PlanPicture(tissue, pen, overview.px_level0, coords, side, mpp)
+        overlay = as_png(draw_plan(read_thumbnail(reader, largest_picture(wish.overlay_px), limits), picture))
+    return SlideLook(float(tissue.mean()), pen_share(pen, tissue), overlay)
+
+
+def _scale_if_known(reader: SlideReader, wish: InspectWish) -> TileScale | None:
+    try:
+        return choose_scale(reader.levels, effective_mpp(reader.facts, wish.mpp_override), wish.tiling)
+    except (MissingMpp, ResolutionTooLow):
+        return None
+
+
+def _coords(
+    reader: SlideReader, wish: InspectWish, scale: TileScale | None, mask: TissueMask, limits: ReaderLimits
+) -> NDArray[np.int64]:
+    """The planned tiles' corners; none where planning ends in an error, which the plan itself will say."""
+    none = np.zeros((0, 2), dtype=np.int64)
+    if scale is None:
+        return none
+    override, most = wish.mpp_override, limits.max_tiles
+    try:
+        return plan_tiles(reader.facts, scale, mask, wish.tiling, mpp_override=override, max_tiles=most).coords
+    except (NoTissue, SlideTooLarge):
+        return none

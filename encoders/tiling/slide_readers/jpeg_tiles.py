@@ -1,0 +1,74 @@
+"""Decodes the JPEG tiles of one level straight from the file, giving the pixels that OpenSlide gives, or an error."""
+
+import os
+import struct
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from encoders.tiling.slide_readers.jpeg_segments import START, MalformedJpeg, is_dct, only_tables
+from encoders.tiling.slide_readers.not_eligible import NotEligible
+from encoders.tiling.slide_readers.tiff_levels import TiledImage
+
+RGB, YCBCR = 2, 6
+# A stream this much longer than its pixels is no compression but a trap.
+_MAX_BYTES_PER_PIXEL = 12
+_COLOR_SPACES = {RGB: "RGB", YCBCR: "YCbCr"}
+
+
+class UndecodableTile(Exception):
+    """Damaged, or not what the directory says: OpenSlide has the last word."""
+
+
+class JpegTiles:
+    """The tiles of `image` in the open file `file`. Safe to call from threads; the GIL is released while decoding."""
+
+    def __init__(self, file: int, image: TiledImage) -> None:
+        """Raises NotEligible("other_jpeg") for shared tables or byte counts that no slide has."""
+        try:
+            tables = only_tables(image.jpeg_tables) if image.jpeg_tables else b""
+        except MalformedJpeg:
+            raise NotEligible("other_jpeg") from None
+        if image.byte_counts.max() > image.tile_width * image.tile_height * _MAX_BYTES_PER_PIXEL:
+            raise NotEligible("other_jpeg")
+        self._file = file
+        self._image = image
+        self._head = START + tables + _adobe_marker(is_ycbcr=image.photometric == YCBCR)
+        self._expected = (image.tile_height, image.tile_width, _COLOR_SPACES[image.photometric])
+
+    def decode(self, column: int, row: int, factor: int, out: NDArray[np.uint8]) -> None:
+        """Writes the tile's RGB, at 1/factor (1, 2, 4 or 8) a side, into the C-contiguous `out`.
+
+        Raises UndecodableTile, never allocates for a size that the directory does not have.
+        """
+        stream = self._stream(column, row)
+        if not is_dct(stream, len(self._head)):
+            raise UndecodableTile
+        try:
+            if simplejpeg.decode_jpeg_header(stream)[:3] != self._expected:
+                raise UndecodableTile
+            height, width = (0, 0) if factor == 1 else out.shape[:2]
+            pixels = simplejpeg.decode_jpeg(stream, min_height=height, min_width=width, buffer=out)
+        except (ValueError, RuntimeError, MemoryError, KeyError) as error:  # KeyError: samplings it has no name for
+            raise UndecodableTile from error
+        if pixels.shape != out.shape:
+            raise UndecodableTile
+
+    def _stream(self, column: int, row: int) -> bytes:
+        count = int(self._image.byte_counts[row, column])
+        try:
+            tile = os.pread(self._file, count, int(self._image.offsets[row, column]))
+        except OSError as error:
+            raise UndecodableTile from error
+        if len(tile) != count or not tile.startswith(START):
+            raise UndecodableTile
+        return b"".join((self._head, memoryview(tile)[2:]))
+
+
+def _adobe_marker(*, is_ycbcr: bool) -> bytes:
+    """APP14, which tells the decoder the colour space that OpenSlide takes from the directory.
+
+    Aperio's streams have no marker of their own, and JPEG without one is guessed to be YCbCr.
+    """
+    return struct.pack(">HH5sHHHB", 0xFFEE, 14, b"Adobe", 100, 0, 0, int(is_ycbcr))
