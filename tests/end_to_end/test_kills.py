@@ -27,7 +27,7 @@ def child_named(server: RunningServer, word: str) -> psutil.Process:
     return next(child for child in children if any(word in argument for argument in child.cmdline()))
 
 
-@pytest.mark.parametrize(("victim", "seed"), [("encoders.tiling.reader_child", 21), ("worker", 22)])
+@pytest.mark.parametrize(("victim", "seed"), [("encoders.tiling.isolation.reader_child", 21), ("worker", 22)])
 def test_a_slide_survives_the_death_of_what_encodes_it(
     server: RunningServer, client: httpx.Client, tmp_path: Path, victim: str, seed: int
 ) -> None:

@@ -13,7 +13,7 @@ from tiff_draft import Directory, write_tiff
 
 from encoders.caller import Caller
 from encoders.pipeline import Encoders, encode_slide, load_encoders
-from encoders.tiling.reader_process import ReaderLimits
+from encoders.tiling.isolation.reader_process import ReaderLimits
 from encoders.types import SlideEmbedding, SlideFile
 from model_store.installed import InstalledModel
 from server.encode_job import EncodeInterrupted, EncodeJob

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from encoders.tiling.reader_kind import ReaderKind, ReaderReason
+from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from model_store.packaged_models import PACKAGED
 from server.commands import inspect as command
 from server.commands.inspect import InspectWish, inspect

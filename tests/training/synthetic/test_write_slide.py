@@ -6,7 +6,7 @@ import numpy as np
 import openslide
 import pytest
 
-from encoders.tiling.find_tissue import find_tissue
+from encoders.tiling.tissue.find_tissue import find_tissue
 from training.synthetic.slide_truth import slide_truth
 from training.synthetic.synthetic_slide import SyntheticSlide
 from training.synthetic.write_pyramid import write_pyramid
