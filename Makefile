@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | chaos | replicas | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check chaos replicas clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -20,6 +20,9 @@ help:
 	@echo '              train the demo model anew, or go on where it was interrupted'
 	@echo 'make test     install, lint, types, all tests'
 	@echo 'make check    lint, types, the tests that start no vLLM'
+	@echo 'make chaos [JOBS=60] [KILLS=30] [SEED=1] [STAND_IN=1]'
+	@echo '              kill processes at random while slides are encoded, then count; a quarter of an hour'
+	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
 	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
 	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
 	@echo 'make load [LONG=1]'
@@ -71,6 +74,12 @@ test: environments lint
 
 check: server-environment lint
 	$(BIN)/pytest -m 'not vllm'
+
+chaos: environments
+	cd tests && ../$(BIN)/python -m chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(STAND_IN)),--stand-in)
+
+replicas: environments
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py
 
 clean:
 	rm -rf .venv .venv-vllm .venv-bench .venv-load .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -38,11 +38,12 @@ from server.redis_client import connect_redis
 from server.served_model import open_served_model
 from server.settings import Settings
 from server.slide_inspection import reader_limits
-from server.slide_store import open_store
+from server.slide_store import SlideStore, open_store
 from server.slides import SlideCatalogue
 from server.tracing import configure_tracing
 from server.worker_health import WorkerHealth
 from server.worker_presence import ANNOUNCE_EVERY_S, announce_worker, withdraw_worker
+from server.worker_staging import own_staging
 
 log = structlog.get_logger(__name__)
 
@@ -79,8 +80,10 @@ async def _work(
         lost.append(True)
         os.kill(os.getpid(), signal.SIGTERM)  # as if asked to: other slides go back to the queue
 
-    encode_job = _encode_job(settings, encoders, metrics, redis, leave)
-    async with _announced(redis, health):
+    store = open_store(settings)
+    store.remove_abandoned()
+    encode_job = _encode_job(settings, store, encoders, metrics, redis, leave)
+    async with own_staging(store), _announced(redis, health):
         await encode_worker(jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides).start()
     await redis.aclose()
     if lost:
@@ -88,7 +91,12 @@ async def _work(
 
 
 def _encode_job(
-    settings: Settings, encoders: Encoders, metrics: WorkerMetrics, redis: Redis, on_device_lost: Callable[[], None]
+    settings: Settings,
+    store: SlideStore,
+    encoders: Encoders,
+    metrics: WorkerMetrics,
+    redis: Redis,
+    on_device_lost: Callable[[], None],
 ) -> EncodeJob:
     limits = reader_limits(settings)
 
@@ -102,8 +110,6 @@ def _encode_job(
             caller=caller,
         )
 
-    store = open_store(settings)
-    store.remove_abandoned()
     return EncodeJob(
         settings=settings,
         store=store,

@@ -279,7 +279,8 @@ def test_a_decoder_that_hangs_is_killed_on_the_deadline(sample_slide: Path, tili
 
 HANGS_AFTER_THE_THIRD_TILE = """
 import itertools, threading
-from encoders.tiling import read_tiles, reader_child
+from encoders.tiling import read_tiles
+from encoders.tiling.isolation import reader_child
 count, read_tile = itertools.count(), read_tiles.read_tile
 def hanging(*arguments, **named):
     if next(count) >= 3:

@@ -1,0 +1,29 @@
+"""The slides of a run."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.synthetic.write_slide import write_sample_slide
+
+
+@dataclass(frozen=True)
+class Slides:
+    """Paths by slide id, in the order of the plan: those that are to get ready (the last ones spare), the poisoned."""
+
+    sound: dict[str, Path]
+    poisoned: dict[str, Path]
+
+
+def draw_slides(folder: Path, seeds: Sequence[int], poisoned: int, side_px: int) -> Slides:
+    """A slide a seed, all different; the last `poisoned` of them are to be poisoned."""
+    folder.mkdir()
+    paths = [folder / f"{seed}.svs" for seed in seeds]
+    for seed, path in zip(seeds, paths, strict=True):
+        write_sample_slide(path, seed=seed, width_px=side_px, height_px=side_px)
+    return Slides(_by_id(paths[: len(paths) - poisoned]), _by_id(paths[len(paths) - poisoned :]))
+
+
+def _by_id(paths: Sequence[Path]) -> dict[str, Path]:
+    return {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in paths}

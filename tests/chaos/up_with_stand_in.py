@@ -1,0 +1,28 @@
+"""The `eyepiece` command line with one change: `up` starts the stand-in where vLLM would be. All else is real."""
+
+import sys
+
+from chaos import stand_in_vllm
+
+from server import __main__ as command_line
+from server.commands import up
+from server.redis_server import free_loopback_port
+from server.supervise import Component
+
+
+class PlanWithStandIn(up.Plan):
+    """The components of `eyepiece up`, but that one."""
+
+    def llm(self) -> list[Component]:
+        """Where vLLM's component would be, under its name."""
+        port = free_loopback_port()
+        self.environment["EYEPIECE_LLM_URL"] = f"http://127.0.0.1:{port}"
+        command = (sys.executable, "-m", stand_in_vllm.__name__, str(port))
+        is_ready = up.http_probe("127.0.0.1", port, "/health")
+        return [Component("vllm", command, dict(self.environment), self.logs / "vllm.log", is_ready)]
+
+
+if __name__ == "__main__":
+    up.Plan = PlanWithStandIn  # type: ignore[misc]
+    up.require_vllm_unless_elsewhere = lambda: None
+    command_line.main()

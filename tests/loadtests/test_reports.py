@@ -1,0 +1,101 @@
+"""What load tests make of what they measured."""
+
+import json
+import platform
+from pathlib import Path
+
+import pytest
+
+from loadtests import big_upload, generate_worker, overhead
+from loadtests.__main__ import commands
+from loadtests.journey import _step
+from loadtests.results_file import percentile, write_result
+
+FOLDER = Path(overhead.__file__).parent
+
+
+def round_of(first_text_ms: list[float], tokens_per_s: float) -> overhead.Round:
+    return overhead.Round([ms / 1000 for ms in first_text_ms], 1.0, tokens_per_s, api_cpu_s=0.02)
+
+
+def comparison(ours: list[overhead.Round], bare: list[overhead.Round]) -> overhead.Comparison:
+    return overhead.Comparison(16, {overhead.API: ours, overhead.BARE: bare})
+
+
+def test_what_is_added_is_the_median_of_the_rounds_differences() -> None:
+    # The machine was slow in the second round, in both ways.
+    found = comparison(
+        [round_of([11, 12, 13], 90), round_of([111, 112, 113], 9), round_of([13, 14, 15], 80)],
+        [round_of([10, 10, 10], 100), round_of([105, 105, 105], 10), round_of([10, 10, 10], 100)],
+    )
+
+    assert found.added_ms().median == pytest.approx(4)
+    assert found.throughput().median == pytest.approx(0.9)
+    assert found.api_cpu_ms() == pytest.approx(20 / 3)
+
+
+@pytest.mark.parametrize(("added", "word"), [(4.9, "met"), (5.1, "MISSED")])
+def test_the_report_says_whether_a_target_is_met(added: float, word: str) -> None:
+    found = comparison([round_of([10 + added], 96)], [round_of([10], 100)])
+    follow_ups = {way: [overhead.FollowUp(1.0, 0.34, 600)] for way in (overhead.API, overhead.BARE)}
+
+    text = overhead.report([found], follow_ups)
+
+    assert f"Added with 16 client: {added:.1f} ms, target 5, {word}." in text
+    assert "0.96 of vLLM's, target 0.95, met." in text
+    assert "0.34, target 0.35, met." in text
+
+
+def test_answers_that_differ_are_counted() -> None:
+    found = {
+        generate_worker.EYEPIECE: [generate_worker.Round(["a", "b"], 1.0)],
+        generate_worker.GENERATE: [generate_worker.Round(["a", "c"], 4.0)],
+    }
+
+    text = generate_worker.report(found)
+
+    assert "1 of 2 answers are the same" in text
+    assert "4.0 (4.0–4.0), target 5, MISSED" in text
+
+
+def test_an_upload_is_compared_with_the_slower_of_disk_and_hash() -> None:
+    one = big_upload.Round(400, 800, 360, api_cpu_s_per_gb=2, before_mb=100, peak_mb=170)
+
+    assert one.ratio == pytest.approx(0.9)
+    assert "grew by 70 MB, target 64, MISSED" in big_upload.report(500, [one])
+
+
+def test_the_99th_percentile_of_few_is_their_largest() -> None:
+    assert percentile([1.0, 2.0, 9.0], 99) == 9.0
+    assert percentile([float(value) for value in range(1001)], 99) == pytest.approx(990)
+
+
+def test_a_steps_times_come_from_locusts_histogram() -> None:
+    entry = {
+        "name": "upload",
+        "num_requests": 20,
+        "num_failures": 1,
+        "response_times": {"300": 1, "10": 10, "20": 9},
+        "max_response_time": 301.5,
+    }
+
+    step = _step(entry)
+
+    assert (step.median_ms, step.p95_ms, step.most_ms) == (10, 20, 301.5)
+
+
+def test_results_name_no_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtests.results_file.LOCAL", tmp_path)
+
+    text = write_result("overhead", {"rounds": []}).read_text()
+
+    assert json.loads(text)["load_test"] == "overhead"
+    assert platform.node() not in text
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_every_load_test_is_there_and_described(long: bool) -> None:
+    readme = (FOLDER / "README.md").read_text()
+    for name in commands(long):
+        assert (FOLDER / f"{name}.py").is_file()
+        assert f"`{name}.py`" in readme
