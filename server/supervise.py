@@ -7,7 +7,6 @@ and gets `death_signal` when the supervisor is killed (Linux). Use it from the m
 is sent when the *thread* that started the child ends, and Python delivers signals to the main thread.
 """
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -22,6 +21,9 @@ from typing import Literal, Self
 
 POLL_S = 0.05
 PROBE_EVERY_S = 0.25
+# What a component leaves behind when it dies gets so long to tidy up: a vLLM engine and its resource tracker, who alone
+# knows of its shared memory, are done in a second or two.
+LEFTOVERS_S = 5.0
 LOG_ROTATE_BYTES = 16 * 2**20
 LOG_TAIL_LINES = 12
 LOG_TAIL_BYTES = 16 * 1024
@@ -85,6 +87,8 @@ class _Child:
         self.is_ready = False
         self.started_at = 0.0
         self.start_again_at: float | None = None
+        # Until when what the last process has left behind may go on; None when nothing is left of it.
+        self.leftovers_until: float | None = None
         self.next_probe_at = 0.0
 
 
@@ -153,7 +157,7 @@ class Supervisor:
         now = time.monotonic()
         for child in self._children:
             if child.start_again_at is not None:
-                if now >= child.start_again_at:
+                if _is_clear(child, now) and now >= child.start_again_at:
                     self._spawn(child)
             elif child.process is not None and child.process.poll() is not None:
                 self._after_exit(child, child.process, now)
@@ -185,7 +189,8 @@ class Supervisor:
         child.next_probe_at = time.monotonic() + PROBE_EVERY_S
 
     def _after_exit(self, child: _Child, process: subprocess.Popen[bytes], now: float) -> None:
-        _kill_group(process.pid)  # what it left behind may hold its port or its GPU
+        if _signal_group(process.pid, signal.SIGTERM):
+            child.leftovers_until = now + LEFTOVERS_S
         if now - child.started_at >= self._policy.stable_after_s:
             child.exits_in_a_row = 0
         child.exits_in_a_row += 1
@@ -211,7 +216,9 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         for child in reversed(self._children):
-            if child.process is not None and child.start_again_at is None:
+            if child.leftovers_until is not None:
+                _clear(child)
+            elif child.process is not None and child.start_again_at is None:
                 self._stop(child, child.process)
                 self._report(Change(child.component.name, "stopped"))
         self._children.clear()
@@ -222,7 +229,7 @@ class Supervisor:
         deadline = time.monotonic() + child.component.stop_grace_s
         while process.poll() is None and time.monotonic() < deadline and self._signals_received < 2:
             time.sleep(POLL_S)
-        _kill_group(process.pid)
+        _signal_group(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -269,6 +276,27 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _kill_group(leader_pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader_pid, signal.SIGKILL)
+def _is_clear(child: _Child, now: float) -> bool:
+    """Whether nothing is left of the process before; what is after its time may hold the port or the GPU."""
+    if child.leftovers_until is None or child.process is None:
+        return True
+    if now >= child.leftovers_until:
+        _clear(child)
+    elif not _signal_group(child.process.pid, 0):
+        child.leftovers_until = None
+    return child.leftovers_until is None
+
+
+def _clear(child: _Child) -> None:
+    if child.process is not None:
+        _signal_group(child.process.pid, signal.SIGKILL)
+    child.leftovers_until = None
+
+
+def _signal_group(leader_pid: int, number: int) -> bool:
+    """Whether there was still somebody in the group of a leader that may have ended."""
+    try:
+        os.killpg(leader_pid, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -39,6 +39,8 @@ class Report:
     streams_resumed: int
     clear_errors: Counter[str]
     findings: tuple[str, ...]
+    openmp_pages: int = 0
+    left_by_vllm: int = 0
 
     def count(self, kind: str) -> int:
         """Findings that begin with this word."""
@@ -73,6 +75,8 @@ class Report:
             ("questions", self.questions),
             ("  answered, and right", self.answers),
             ("event streams resumed", self.streams_resumed),
+            ("left in /dev/shm by OpenMP, 1 KiB each", self.openmp_pages),
+            ("left in TMPDIR by vLLM, sockets above all", self.left_by_vllm),
             *((f"clear errors, {what}", count) for what, count in sorted(self.clear_errors.items())),
         ]
 

@@ -80,7 +80,7 @@ def run(wish: Wish, folder: Path, say: Callable[[str], None] = print) -> Report:
             asyncio.run(campaign.play())
             say("waiting until nothing runs any more, then counting")
             report = _look(wish, stack, campaign, lambda uploaded: undisturbed(model, uploaded, folder / "slides"))
-        return replace(report, findings=(*report.findings, *_stray_findings(strays, stack.temporary_dir)))
+        return _with_strays(report, strays, stack.temporary_dir)
 
 
 def _look(wish: Wish, stack: Stack, campaign: Campaign, encode_undisturbed: EncodeUndisturbed) -> Report:
@@ -130,8 +130,23 @@ def _findings(
     yield from log_findings(stack.log_dir)
 
 
-def _stray_findings(strays: Strays, temporary_dir: Path) -> Iterator[str]:
+def _with_strays(report: Report, strays: Strays, temporary_dir: Path) -> Report:
     """After the end of `up`."""
-    yield from (f"orphan: the process {line}" for line in strays.processes())
-    yield from (f"orphan: /dev/shm/{name}" for name in strays.shared_memory())
-    yield from (f"orphan: the temporary file {path.name}" for path in sorted(temporary_dir.rglob("*")))
+    temporary = [path for path in sorted(temporary_dir.rglob("*")) if not _is_of_vllm(path)]
+    findings = (
+        *(f"orphan: the process {line}" for line in strays.processes()),
+        *(f"orphan: /dev/shm/{name}" for name in strays.shared_memory()),
+        *(f"orphan: the temporary file {path.name}" for path in temporary),
+    )
+    left_by_vllm = len(list(temporary_dir.rglob("*"))) - len(temporary)
+    return replace(
+        report,
+        openmp_pages=strays.openmp_pages(),
+        left_by_vllm=left_by_vllm,
+        findings=(*report.findings, *findings),
+    )
+
+
+def _is_of_vllm(path: Path) -> bool:
+    """vLLM 0.32 leaves its sockets in TMPDIR even when it ends as it was asked to, and when killed a small file too."""
+    return path.is_socket() or path.name.startswith("vllm_dist_")

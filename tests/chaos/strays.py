@@ -12,7 +12,8 @@ import psutil
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SHARED_MEMORY = Path("/dev/shm")
-_MAPPED = re.compile(r"/dev/shm/(\S+)")
+# The inode tells them apart, not the name: a semaphore gets its own only after it was mapped.
+_MAPPED = re.compile(r"(\d+) +/dev/shm/")
 # libomp names the page by which its copies in one process find each other after the process.
 _OPENMP_PAGE = re.compile(r"__KMP_REGISTERED_LIB_(\d+)_\d+")
 
@@ -23,14 +24,18 @@ class Strays:
 
     ours: frozenset[int]
     pids: set[int] = field(default_factory=set)
-    mapped: set[str] = field(default_factory=set)
+    mapped: set[int] = field(default_factory=set)
 
     def look(self, processes: Iterable[psutil.Process]) -> None:
-        """Notes who is there and which shared memory they have. A look a second misses only what lives shorter."""
+        """Notes who is there and which shared memory they have. A look a second misses only what lives shorter.
+
+        Orphans that have ended are reaped, as by any init: whoever waits for their group would wait for ever.
+        """
+        self.processes()
         for process in processes:
             self.pids.add(process.pid)
             with suppress(OSError):
-                self.mapped.update(_MAPPED.findall(Path(f"/proc/{process.pid}/maps").read_text()))
+                self.mapped.update(map(int, _MAPPED.findall(Path(f"/proc/{process.pid}/maps").read_text())))
 
     def processes(self) -> list[str]:
         """Orphans that still live, by command line; those that have ended are reaped."""
@@ -38,14 +43,16 @@ class Strays:
         return [line for child in orphans if (line := _line_of_living(child))]
 
     def shared_memory(self) -> list[str]:
-        """Names in /dev/shm that the run's processes have left."""
-        if not _SHARED_MEMORY.is_dir():
-            return []
-        return sorted(name for name in os.listdir(_SHARED_MEMORY) if name in self.mapped or self._is_openmp_page(name))
+        """Names in /dev/shm that the run's processes have left, but for OpenMP's pages."""
+        return [
+            it.name for it in _shared_memory() if it.stat().st_ino in self.mapped and not _OPENMP_PAGE.match(it.name)
+        ]
 
-    def _is_openmp_page(self, name: str) -> bool:
-        match = _OPENMP_PAGE.fullmatch(name)
-        return match is not None and int(match[1]) in self.pids
+    def openmp_pages(self) -> int:
+        """How many pages of 1 KiB OpenMP has left, one for each of its processes that was killed. Nobody else can know
+        that they are not needed any more."""
+        found = (_OPENMP_PAGE.fullmatch(it.name) for it in _shared_memory())
+        return sum(int(match[1]) in self.pids for match in found if match)
 
 
 @contextmanager
@@ -58,6 +65,10 @@ def watched_strays() -> Iterator[Strays]:
         yield Strays(ours)
     finally:
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _shared_memory() -> list[Path]:
+    return sorted(_SHARED_MEMORY.iterdir()) if _SHARED_MEMORY.is_dir() else []
 
 
 def _line_of_living(process: psutil.Process) -> str:

@@ -94,6 +94,78 @@ def test_a_killed_child_is_started_again_until_a_signal_ends_the_run(tmp_path: P
     assert changes.details("exited") == ["killed by SIGKILL, again in 0.01 s"]
 
 
+def leaving_behind(script: str) -> str:
+    """A component that starts a process with this script, says its pid when it is up, and is ready then."""
+    leave = f"""import subprocess, sys
+left = subprocess.Popen([sys.executable, "-c", {script!r}], stdout=subprocess.PIPE)
+left.stdout.readline()
+print(left.pid, flush=True)
+"""
+    return SAY_PID + leave + BECOME_READY + FOREVER
+
+
+IGNORE_REQUESTS = "import signal, time; signal.signal(15, signal.SIG_IGN)\nprint('up', flush=True)\n" + FOREVER
+
+
+def restarted_after_a_kill(victim: Component, at_restart: Callable[[], None] = lambda: None) -> list[int]:
+    """The pids that the component said before it was killed, when it is ready again."""
+    said: list[int] = []
+
+    def kill_it_once(change: Change) -> None:
+        if change.state == "ready" and not said:
+            said.extend(int(pid) for pid in victim.log.read_text().split())
+            os.kill(said[0], signal.SIGKILL)
+        elif change.state == "ready":
+            stop_ourselves()
+        elif change.state == "starting" and said:
+            at_restart()
+
+    with Supervisor(Changes(kill_it_once), QUICK) as supervisor:
+        supervisor.start(victim)
+        supervisor.run()
+    return said
+
+
+def test_what_a_killed_child_leaves_behind_may_tidy_up_before_the_next_start(tmp_path: Path) -> None:
+    tidy, seen = tmp_path / "tidy", []
+    script = f"""import pathlib, signal, sys, time
+signal.signal(15, lambda *_: (time.sleep(0.2), pathlib.Path({str(tidy)!r}).touch(), sys.exit(0)))
+print("up", flush=True)
+"""
+    victim = component(tmp_path, "victim", leaving_behind(script + FOREVER))
+
+    said = restarted_after_a_kill(victim, at_restart=lambda: seen.append(tidy.exists()))
+
+    assert seen == [True]
+    wait_until_gone(said[1])
+
+
+def test_what_does_not_go_is_killed_before_the_next_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.supervise.LEFTOVERS_S", 0.1)
+
+    said = restarted_after_a_kill(component(tmp_path, "victim", leaving_behind(IGNORE_REQUESTS)))
+
+    wait_until_gone(said[1])
+
+
+def test_what_a_dead_child_has_left_behind_ends_with_the_supervisor(tmp_path: Path) -> None:
+    victim = component(tmp_path, "victim", leaving_behind(IGNORE_REQUESTS))
+    said: list[int] = []
+
+    def kill_it(change: Change) -> None:
+        if change.state == "ready":
+            said.extend(int(pid) for pid in victim.log.read_text().split())
+            os.kill(said[0], signal.SIGKILL)
+        elif change.state == "exited":
+            stop_ourselves()
+
+    with Supervisor(Changes(kill_it), QUICK) as supervisor:
+        supervisor.start(victim)
+        supervisor.run()
+
+    wait_until_gone(said[1])
+
+
 def test_delays_grow_to_the_longest_and_a_crash_loop_shows_the_end_of_the_log(tmp_path: Path) -> None:
     go = tmp_path / "go"
     wait_for_go = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n"
