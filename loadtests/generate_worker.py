@@ -29,10 +29,10 @@ from loadtests.load_model import SIZES, load_model
 from loadtests.load_slides import LoadSlide, Turns, api_request, upload_slides
 from loadtests.own_server import OwnServer, own_server
 from loadtests.results_file import verdict, write_result
-from server.ask import SLIDE_TENSOR
 from server.commands.environments import vllm_python
 from server.commands.up import http_probe
 from server.redis_server import free_loopback_port
+from server.slide_inputs import SLIDE_TENSOR
 
 EYEPIECE, GENERATE = "Eyepiece", "generate"
 CLIENTS = 16

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
-from server.ask import LanguageModel, SlideInputs, language_model_client
+from server.ask import LanguageModel, language_model_client
 from server.auth import KeyRing
 from server.conversations import Conversations
 from server.drain import Drain, DrainGate, DrainingServer
@@ -32,6 +32,7 @@ from server.request_log import RequestLog
 from server.routes import chat, health, questions, slides
 from server.served_model import open_served_model
 from server.settings import Settings
+from server.slide_inputs import AskedSlides, SlideInputs
 from server.slide_inspection import SlideInspector
 from server.slide_store import open_store
 from server.slides import SlideCatalogue
@@ -97,6 +98,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
     store = open_store(settings)
     llm_key = settings.llm_api_key.get_secret_value()
     inputs = SlideInputs(model.llm_digest, llm_key)
+    embeddings = EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics)
     client = language_model_client(settings.llm_url, llm_key)
     return Parts(
         settings=settings,
@@ -107,11 +109,12 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         keys=KeyRing(store),
         jobs=EncodeJobs(redis, settings),
         progress=ProgressLog(redis, settings.event_ttl_s),
-        embeddings=EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics),
+        embeddings=embeddings,
         conversations=Conversations(redis, settings.conversation_ttl_s),
         inspector=SlideInspector(settings),
         language_model=LanguageModel(client, model.manifest.llm.served_name, inputs),
         slide_inputs=inputs,
+        asked_slides=AskedSlides(embeddings, inputs),
         metrics=metrics,
         drain=Drain(),
         question_slots=Slots(settings.max_concurrent_questions, "Too many questions at once; ask again shortly."),

@@ -5,50 +5,40 @@ many slide tokens as it was sent. It knows HTTP and vLLM's wire format, not conv
 """
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import io
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import numpy as np
 import orjson
 
 from server.answer_chunks import Chunk, read_chunk
-from server.embedding_cache import CachedEmbedding
 from server.errors import (
     LanguageModelFailed,
     LanguageModelUnavailable,
     QuestionTooLong,
     SlideLost,
 )
+from server.slide_inputs import SlideInput, SlideInputs
 from server.tracing import trace_headers
 
-SLIDE_TENSOR = "slide_tokens"
 PLACEHOLDER = "<image>"
 # Between two tokens, or before the first behind a full queue. A vLLM that is stopped in mid-stream may fall silent
 # without closing the connection, so silence has to end an answer too.
 _TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=60.0, pool=60.0)
+# Below the five seconds after which vLLM's server closes a connection that nothing comes through.
+_KEEPALIVE_S = 3.0
+# How long the end of the stream may take behind its last event, before the connection is given up.
+_END_S = 1.0
+# vLLM, or the balancer before it, closed a connection as a request was put on it: nothing was answered.
+_BROKE_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
 # A vLLM that is told to stop answers 500 to everything new while old answers end, and its load balancer needs up to
 # three seconds to notice. Nothing was answered yet, so another replica may be asked.
 _ANOTHER_MAY_ANSWER = frozenset({500, 502, 503})
 _RETRY_WAITS_S = (0.5, 1.0, 2.0)
-
-
-@dataclass(frozen=True)
-class SlideInput:
-    """A slide as vLLM gets it: base64 of a .npy, its cache key, its size, and the key that replicas are chosen by."""
-
-    npy_base64: str
-    uuid: str
-    slide_tokens: int
-    route_key: str
 
 
 @dataclass(frozen=True)
@@ -95,35 +85,6 @@ class Finished:
 
     reason: str
     usage: Usage
-
-
-class SlideInputs:
-    """Makes the slide part of a request.
-
-    The uuid is the only key of vLLM's multimodal cache (vllm-project/vllm#55547), so it covers all that the
-    projected rows depend on, and the tenant: two tenants never share an entry.
-    """
-
-    def __init__(self, llm_digest: str, secret: str) -> None:
-        self._llm_digest = llm_digest
-        self._secret = secret.encode()
-
-    def make(self, tenant: str, cached: CachedEmbedding) -> SlideInput:
-        """The slide part for one tenant's cached embedding."""
-        embedding = cached.embedding
-        rows = np.ascontiguousarray(embedding.tensors[SLIDE_TENSOR])
-        key = hashlib.sha256(cached.content)
-        key.update("\x00".join(("", embedding.encoder_id, self._llm_digest, tenant)).encode())
-        return SlideInput(
-            npy_base64=_npy_base64(rows),
-            uuid=key.hexdigest(),
-            slide_tokens=len(rows),
-            route_key=self.keyed_hash("route", tenant, embedding.slide_id),
-        )
-
-    def keyed_hash(self, *parts: str) -> str:
-        """A name for `parts` that says nothing about them to who lacks the secret."""
-        return hmac.new(self._secret, "\x00".join(parts).encode(), hashlib.sha256).hexdigest()
 
 
 class LanguageModel:
@@ -178,16 +139,18 @@ class LanguageModel:
 
     async def _send(self, body: bytes, headers: dict[str, str]) -> tuple[httpx.Response, AsyncExitStack]:
         """The response's head; closing the stack ends the request."""
-        stack = AsyncExitStack()
         try:
-            request = self._client.stream("POST", "/v1/chat/completions", content=body, headers=headers)
-            return await stack.enter_async_context(request), stack
+            try:
+                return await self._send_once(body, headers)
+            except _BROKE_OFF:
+                return await self._send_once(body, headers)
         except httpx.HTTPError as error:
-            await stack.aclose()
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
-        except BaseException:
-            await stack.aclose()
-            raise
+
+    async def _send_once(self, body: bytes, headers: dict[str, str]) -> tuple[httpx.Response, AsyncExitStack]:
+        async with AsyncExitStack() as stack:
+            request = self._client.stream("POST", "/v1/chat/completions", content=body, headers=headers)
+            return await stack.enter_async_context(request), stack.pop_all()
 
     def _body(self, tenant: str, messages: list[Message], sampling: Sampling) -> bytes:
         body: dict[str, Any] = {
@@ -248,6 +211,7 @@ class Answer:
                         continue
                     payload = line[5:].strip()
                     if payload == b"[DONE]":
+                        await _read_on(lines)
                         return
                     yield read_chunk(payload)
         except httpx.HTTPError as error:
@@ -279,7 +243,7 @@ def language_model_client(url: str, api_key: str) -> httpx.AsyncClient:
         timeout=_TIMEOUT,
         trust_env=False,
         headers=headers,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_S),
     )
 
 
@@ -297,13 +261,6 @@ def _message(message: Message) -> dict[str, Any]:
     }
 
 
-def _npy_base64(rows: np.ndarray[Any, Any]) -> str:
-    """A .npy file: no torch here, no pickle there."""
-    buffer = io.BytesIO()
-    np.save(buffer, rows, allow_pickle=False)
-    return base64.b64encode(buffer.getbuffer()).decode()
-
-
 async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """Lines as server-sent events have them. httpx' own also end at U+0085 and U+2028, which answers may hold."""
     rest = b""
@@ -314,6 +271,14 @@ async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
                 yield line
     if rest:
         yield rest
+
+
+async def _read_on(lines: AsyncGenerator[bytes, None]) -> None:
+    """To the end of a stream that has said all: only a connection that was read to its end can be used again."""
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(_END_S):
+            async for _ in lines:
+                pass
 
 
 async def _accepted(response: httpx.Response, stack: AsyncExitStack) -> httpx.Response:

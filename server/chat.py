@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.ask import Answer, Finished, Message, SlideInput, Token, Usage
+from server.ask import Answer, Finished, Message, Token, Usage
 from server.control_text import without_control_text
 from server.errors import InvalidRequest, utf8_text
 from server.metrics import Metrics
 from server.questions import SamplingWishes, Stopwatch, timed_pieces
+from server.slide_inputs import SlideInput
 
 _MAX_MESSAGES = 200
 _SLIDE_SCHEME = "slide:"

@@ -59,6 +59,16 @@ class EmbeddingCache:
             await self._store.delete(record.paths.embedding(record.encoder_id))
             raise
 
+    async def renew(self, record: SlideRecord) -> bool:
+        """Whether the embedding is hot, for another while then; True as well while Redis cannot be asked."""
+        try:
+            is_hot = bool(await self._redis.expire(_key(record), self._ttl_s))
+        except RedisError:  # a slide's embedding never changes: who holds it may use it
+            is_hot = True
+        if is_hot:
+            self._metrics.embedding_reads.labels("memory").inc()
+        return is_hot
+
     async def publish(self, record: SlideRecord, content: bytes) -> None:
         """Store an embedding file for good, then make it hot; a second publisher changes nothing."""
         await self._store.create(record.paths.embedding(record.encoder_id), content)

@@ -1,7 +1,7 @@
 """The story: how a slide gets ready, and how a question about it is answered.
 
 prepare_slide     upload → look inside → keep → queue           (then the worker: encoders.pipeline)
-answer_question   embedding (Redis, else store) → vLLM
+answer_question   embedding (memory, Redis, else store) → vLLM
 stream_answer     tokens → events
 delete_slide      all of it, gone
 """
@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from encoders.errors import StoredFileDamaged
 from encoders.precomputed.features_kind import features_kind
 from server.ask import Answer, Token
-from server.embedding_cache import CachedEmbedding
 from server.errors import Overloaded, SlideFailed, SlideNotReady
 from server.fit_conversation import open_what_fits, turns_beyond_budget
 from server.parts import Parts
@@ -31,6 +30,7 @@ from server.questions import (
     sampling,
     timed_pieces,
 )
+from server.slide_inputs import SlideInput
 from server.slide_source import find_entry, publish_source
 from server.slides import FEATURES_VENDOR, Slide, SlideRecord, Status, describe
 from server.stored_parts import remove_parts
@@ -77,9 +77,8 @@ async def answer_question(tenant: str, slide_id: str, question: Question, parts:
     record = await parts.slides.require(tenant, slide_id)
     conversation = await parts.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
     with span("find embedding"):
-        cached = await require_embedding(record, parts)
+        slide = await require_embedding(record, parts)
     watch.cache_ms = watch.elapsed_ms()
-    slide = parts.slide_inputs.make(tenant, cached)
     how = sampling(question.wishes, parts.manifest)
 
     async def open_without(turns: int) -> Answer:
@@ -140,17 +139,17 @@ async def enqueue(record: SlideRecord, parts: Parts) -> bool:
     return queued
 
 
-async def require_embedding(record: SlideRecord, parts: Parts) -> CachedEmbedding:
-    """The slide's embedding.
+async def require_embedding(record: SlideRecord, parts: Parts) -> SlideInput:
+    """The slide's embedding as the language model gets it.
 
     Raises:
         SlideFailed: it could not be encoded.
         SlideNotReady: not yet.
     """
     with contextlib.suppress(StoredFileDamaged):  # the cache has deleted it: it is made again below
-        cached = await parts.embeddings.find(record)
-        if cached is not None:
-            return cached
+        slide = await parts.asked_slides.find(record)
+        if slide is not None:
+            return slide
     if record.error is not None:
         raise SlideFailed(f"The slide could not be encoded ({record.error.code}): {record.error.detail}")
     await enqueue(record, parts)  # changes nothing while the slide is queued; a lost job need not wait a minute

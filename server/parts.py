@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from model_store.manifest import Manifest
-from server.ask import LanguageModel, SlideInputs
+from server.ask import LanguageModel
 from server.auth import KeyRing
 from server.conversations import Conversations
 from server.drain import Drain
@@ -17,6 +17,7 @@ from server.limits import Slots
 from server.metrics import Metrics
 from server.progress import ProgressLog
 from server.settings import Settings
+from server.slide_inputs import AskedSlides, SlideInputs
 from server.slide_inspection import SlideInspector
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue
@@ -39,6 +40,7 @@ class Parts:
     inspector: SlideInspector
     language_model: LanguageModel
     slide_inputs: SlideInputs
+    asked_slides: AskedSlides
     metrics: Metrics
     drain: Drain
     question_slots: Slots

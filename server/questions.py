@@ -7,11 +7,12 @@ from typing import Any
 
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
-from server.ask import Answer, Finished, Message, Sampling, SlideInput, Token, Usage
+from server.ask import Answer, Finished, Message, Sampling, Token, Usage
 from server.control_text import clean_text, without_control_text
 from server.conversations import Conversation
 from server.errors import InvalidRequest, QuestionTooLong, SlideLost
 from server.metrics import Metrics
+from server.slide_inputs import SlideInput
 from server.slides import SlideRecord
 from server.tracing import mark
 

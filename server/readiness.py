@@ -16,10 +16,11 @@ from redis.exceptions import RedisError
 from encoders.embedding_file import to_bytes
 from encoders.types import SlideEmbedding
 from model_store.errors import EyepieceError
-from server.ask import SLIDE_TENSOR, Message, Sampling
+from server.ask import Message, Sampling
 from server.component_states import crash_loops
 from server.embedding_cache import CachedEmbedding
 from server.parts import Parts
+from server.slide_inputs import SLIDE_TENSOR
 from server.slides import Priority, now
 from server.worker_presence import count_workers
 

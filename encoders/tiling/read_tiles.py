@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 from encoders.types import TilePlan
 
 # Neighbours in a row share a slide's JPEG tiles where the grids differ, so a thread reads a run of them; short enough
@@ -73,22 +73,19 @@ def read_tile(
     """RGB uint8 [tile_px, tile_px, 3] of the tile whose corner is level-0 (x, y); in `out`, which is of that shape."""
     if plan.read_px == plan.tile_px:
         return reader.read_region(x, y, plan.level, plan.read_px, plan.read_px, out)
-    if out is None:
-        out = np.empty((plan.tile_px, plan.tile_px, 3), dtype=np.uint8)
-    factor = _decoder_factor(plan)
+    factor = _whole_factor(plan)
     if factor is not None:
-        out[...] = reader.read_reduced(x, y, plan.level, plan.read_px, plan.read_px, factor)
-        return out
+        return reader.read_reduced(x, y, plan.level, plan.read_px, plan.read_px, Scale(factor, plan.reduction), out)
     pixels = reader.read_region(x, y, plan.level, plan.read_px, plan.read_px)
     # By area when it shrinks; the up to 10 % that a slightly coarse slide is enlarged are linear.
     way = cv2.INTER_AREA if plan.read_px > plan.tile_px else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(pixels, (plan.tile_px, plan.tile_px), dst=out, interpolation=way), dtype=np.uint8)
 
 
-def _decoder_factor(plan: TilePlan) -> int | None:
-    """2 or 4 where the JPEG decoder itself is to reduce exactly that much."""
+def _whole_factor(plan: TilePlan) -> int | None:
+    """2 or 4 where a tile is exactly that much finer than the model wants it."""
     factor, rest = divmod(plan.read_px, plan.tile_px)
-    return factor if plan.reduction == "dct" and not rest and factor in (2, 4) else None
+    return factor if not rest and factor in (2, 4) else None
 
 
 def _batches(total: int, first_tile: int, batch_tiles: int, slots: int) -> Iterator[FilledSlot]:

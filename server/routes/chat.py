@@ -71,9 +71,8 @@ async def complete_chat(chat: ChatRequest, request: Request, tenant: Tenant, par
 
 async def _open(chat: ChatRequest, tenant: str, watch: Stopwatch, parts: Parts) -> Answer:
     record = await parts.slides.require(tenant, slide_id_of(chat))
-    cached = await require_embedding(record, parts)
+    slide = await require_embedding(record, parts)
     watch.cache_ms = watch.elapsed_ms()
-    slide = parts.slide_inputs.make(tenant, cached)
     messages = chat_messages(chat, slide, parts.settings.max_question_chars)
     return await parts.language_model.open(tenant, messages, sampling(chat.wishes(), parts.manifest))
 

@@ -12,7 +12,7 @@ from chaos.stack import Reader, Stack
 
 Poison = Literal["reader dies", "reader hangs", "worker dies"]
 # A look costs some milliseconds of a core; a slide takes a second or two.
-_LOOK_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.05
 
 
 @dataclass

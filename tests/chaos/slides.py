@@ -17,12 +17,15 @@ class Slides:
 
 
 def draw_slides(folder: Path, seeds: Sequence[int], poisoned: int, side_px: int) -> Slides:
-    """A slide a seed, all different; the last `poisoned` of them are to be poisoned."""
+    """A slide a seed, all different; the last `poisoned` of them are to be poisoned, and have four times the tiles:
+    on a fast machine too they take longer than it takes to see that one is being read."""
     folder.mkdir()
     paths = [folder / f"{seed}.svs" for seed in seeds]
-    for seed, path in zip(seeds, paths, strict=True):
-        write_sample_slide(path, seed=seed, width_px=side_px, height_px=side_px)
-    return Slides(_by_id(paths[: len(paths) - poisoned]), _by_id(paths[len(paths) - poisoned :]))
+    sound = len(paths) - poisoned
+    for number, (seed, path) in enumerate(zip(seeds, paths, strict=True)):
+        side = side_px if number < sound else 2 * side_px
+        write_sample_slide(path, seed=seed, width_px=side, height_px=side)
+    return Slides(_by_id(paths[:sound]), _by_id(paths[sound:]))
 
 
 def _by_id(paths: Sequence[Path]) -> dict[str, Path]:

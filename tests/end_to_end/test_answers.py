@@ -10,8 +10,8 @@ import pytest
 from running_server import RunningServer, ask
 
 from encoders.embedding_file import from_bytes
-from server.ask import _npy_base64
 from server.commands.environments import vllm_python
+from server.slide_inputs import npy_base64
 
 pytestmark = pytest.mark.vllm
 
@@ -24,7 +24,7 @@ def reference_turns(server: RunningServer, slide: dict[str, Any]) -> list[dict[s
     folder = server.data_dir / "store/tenants/default/slides" / slide["id"] / "embeddings"
     embedding = from_bytes((folder / f"{slide['encoder_id']}.safetensors").read_bytes())
     conversation = {
-        "slide": _npy_base64(embedding.tensors["slide_tokens"]),
+        "slide": npy_base64(embedding.tensors["slide_tokens"]),
         "questions": QUESTIONS,
         "max_tokens": MAX_TOKENS,
     }

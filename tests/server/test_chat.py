@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from server.ask import Finished, SlideInput, Usage
+from server.ask import Finished, Usage
 from server.chat import ChatRequest, Completion, chat_messages, refuse_unsupported, slide_id_of
 from server.errors import InvalidRequest
+from server.slide_inputs import SlideInput
 
 SLIDE = "ab" * 32
 INPUT = SlideInput("", "uuid", 1, "route")

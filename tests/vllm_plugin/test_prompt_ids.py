@@ -21,9 +21,10 @@ from vllm_server import VllmServer, running_vllm
 from model_store.convert_llm import convert_llm
 from model_store.llava_checkpoint import find_checkpoint
 from model_store.manifest import Manifest, PromptTemplate
-from server.ask import LanguageModel, Sampling, SlideInput, SlideInputs
+from server.ask import LanguageModel, Sampling
 from server.conversations import Conversation, Turn
 from server.questions import conversation_messages, question_text
+from server.slide_inputs import SlideInput, SlideInputs
 from server.slides import now
 
 pytestmark = pytest.mark.vllm

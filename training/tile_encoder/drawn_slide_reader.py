@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.tiling.slide_readers.reduce_region import read_and_reduce
-from encoders.tiling.slide_readers.slide_reader import Level
+from encoders.tiling.slide_readers.slide_reader import Level, Scale
 from encoders.types import SlideFacts
 from training.synthetic.synthetic_slide import SyntheticSlide
 from training.synthetic.write_pyramid import JPEG_QUALITY
@@ -33,9 +33,21 @@ class DrawnSlideReader:
         out[...] = picture
         return out
 
-    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
-        """The mean over each pixel's area."""
-        return read_and_reduce(self, x, y, level, width, height, factor)
+    def read_reduced(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        width: int,
+        height: int,
+        scale: Scale,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Always the mean over each pixel's area."""
+        if out is None:
+            out = np.empty((-(-height // scale.factor), -(-width // scale.factor), 3), dtype=np.uint8)
+        read_and_reduce(self, x, y, level, scale.factor, out)
+        return out
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
         """Nothing is compressed."""

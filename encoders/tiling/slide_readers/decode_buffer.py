@@ -1,6 +1,7 @@
 """Memory to decode into, always at the same alignment: it decides how a decoder writes."""
 
 import math
+from threading import local
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,3 +17,16 @@ def decode_buffer(*shape: int) -> NDArray[np.uint8]:
     memory = np.empty(size + _ALIGNMENT, dtype=np.uint8)
     start = (_PAST_IT - memory.ctypes.data) % _ALIGNMENT
     return memory[start : start + size].reshape(shape)
+
+
+class Scratch(local):
+    """Each thread's own decode buffer, used again and again: it stays in the thread's cache."""
+
+    def __init__(self) -> None:
+        self._pixels = decode_buffer(0, 0, 3)
+
+    def pixels(self, height: int, width: int) -> NDArray[np.uint8]:
+        """uint8 [height, width, 3], content undefined; the thread's next call may give the same memory."""
+        if self._pixels.shape != (height, width, 3):
+            self._pixels = decode_buffer(height, width, 3)
+        return self._pixels

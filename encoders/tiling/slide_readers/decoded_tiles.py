@@ -7,14 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tiling.slide_readers.slide_reader import Scale
+
 
 class TileKey(NamedTuple):
-    """Which JPEG tile, at 1/factor of its size."""
+    """Which JPEG tile, and how it is reduced."""
 
     level: int
     column: int
     row: int
-    factor: int
+    scale: Scale
 
 
 class DecodedTiles:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.tiling.slide_readers.decode_buffer import decode_buffer
+from encoders.tiling.slide_readers.decode_buffer import Scratch, decode_buffer
 from encoders.tiling.slide_readers.decoded_tiles import DecodedTiles, TileKey
 from encoders.tiling.slide_readers.eligible_levels import FastLevel, fast_level, match_levels, read_tile_by
 from encoders.tiling.slide_readers.jpeg_tiles import UndecodableTile
@@ -23,9 +23,12 @@ from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.tiling.slide_readers.reader_kind import ReaderReason
 from encoders.tiling.slide_readers.reduce_region import read_and_reduce
+from encoders.tiling.slide_readers.slide_reader import Scale
+from encoders.tiling.slide_readers.tiff_levels import TiledImage
 
 # One row of tiles of the widest slides: 300,000 px × 256 px × 3 bytes are 230 MB.
 CACHE_BYTES = 256 * 2**20
+_AS_STORED = Scale(1, "area")
 
 
 class _Box(NamedTuple):
@@ -60,6 +63,16 @@ def _tiles_under(box: _Box, width: int, height: int) -> Iterator[tuple[int, int,
             yield column, row, _Box(column * width, row * height, (column + 1) * width, (row + 1) * height)
 
 
+def _is_mean(scale: Scale) -> bool:
+    return scale.factor > 1 and scale.reduction == "area"
+
+
+def _is_inside(image: TiledImage, factor: int, left: int, top: int, out: NDArray[np.uint8]) -> bool:
+    """Whether every pixel of `out`, from (left, top) on at 1/factor, is a mean over pixels of the image alone."""
+    height, width = out.shape[:2]
+    return min(left, top) >= 0 and left + width <= image.width // factor and top + height <= image.height // factor
+
+
 class FastTiffReader:
     """See the module. Level 0 is always served fast; `level_reasons` tells which of the others are."""
 
@@ -70,6 +83,7 @@ class FastTiffReader:
         self.tile_sizes = oracle.tile_sizes
         self._oracle = oracle
         self._cache = DecodedTiles(cache_bytes)
+        self._scratch = Scratch()
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -104,24 +118,38 @@ class FastTiffReader:
             return self._oracle.read_region(x, y, level, width, height, out)
         if out is None:
             out = decode_buffer(height, width, 3)
-        self._fill(out, level, 1, x // fast.downsample, y // fast.downsample)
+        self._fill(out, level, _AS_STORED, x // fast.downsample, y // fast.downsample)
         return out
 
-    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
-        """See SlideReader. Reduced by the JPEG decoder where the region lies on a grid of `factor` pixels."""
+    def read_reduced(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        width: int,
+        height: int,
+        scale: Scale,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """See SlideReader. Reduced tile by tile where the region lies on a grid of `factor` pixels."""
         fast = self._fast[level]
         if not isinstance(fast, FastLevel):
-            return self._oracle.read_reduced(x, y, level, width, height, factor)
+            return self._oracle.read_reduced(x, y, level, width, height, scale, out)
+        image, factor = fast.image, scale.factor
+        if out is None:
+            out = decode_buffer(-(-height // factor), -(-width // factor), 3)
         step = fast.downsample * factor
-        if x % step or y % step or fast.image.tile_width % factor or fast.image.tile_height % factor:
-            return read_and_reduce(self, x, y, level, width, height, factor)
-        out = decode_buffer(-(-height // factor), -(-width // factor), 3)
-        self._fill(out, level, factor, x // step, y // step)
+        left, top = x // step, y // step
+        is_on_grid = x % step == y % step == image.tile_width % factor == image.tile_height % factor == 0
+        if is_on_grid and (scale.reduction == "dct" or _is_inside(image, factor, left, top, out)):
+            self._fill(out, level, scale, left, top)
+        else:
+            read_and_reduce(self, x, y, level, factor, out)
         return out
 
-    def _fill(self, out: NDArray[np.uint8], level: int, factor: int, left: int, top: int) -> None:
-        """Fills `out` from (left, top) on; here and below pixels are those of the level at 1/factor."""
-        image = self._level(level).image
+    def _fill(self, out: NDArray[np.uint8], level: int, scale: Scale, left: int, top: int) -> None:
+        """Fills `out` from (left, top) on; here and below pixels are those of the level at that scale."""
+        image, factor = self._level(level).image, scale.factor
         region = _Box(left, top, left + out.shape[1], top + out.shape[0])
         inside = _Box(0, 0, -(-image.width // factor), -(-image.height // factor))
         covered = region.cut(inside)
@@ -129,14 +157,14 @@ class FastTiffReader:
             out.fill(255)
         tile_size = image.tile_width // factor, image.tile_height // factor
         for column, row, tile in _tiles_under(covered, *tile_size):
-            key = TileKey(level, column, row, factor)
-            if tile == region == covered:
-                self._decode(key, out)
-                return
-            part = tile.cut(covered)
+            key, part = TileKey(level, column, row, scale), tile.cut(covered)
+            target = part.moved(-left, -top).of(out)
+            if part == tile and (target.flags.c_contiguous or _is_mean(scale)):
+                self._decode(key, target)
+                continue
             # A tile that lies wholly in this region is no neighbour's: keeping it would drive out one that is.
             pixels = self._tile(key, tile_size, is_shared=part != tile.cut(inside))
-            part.moved(-left, -top).of(out)[...] = part.moved(-tile.left, -tile.top).of(pixels)
+            target[...] = part.moved(-tile.left, -tile.top).of(pixels)
 
     def _tile(self, key: TileKey, size: tuple[int, int], *, is_shared: bool) -> NDArray[np.uint8]:
         pixels = self._cache.get(key)
@@ -148,9 +176,15 @@ class FastTiffReader:
         return pixels
 
     def _decode(self, key: TileKey, out: NDArray[np.uint8]) -> None:
+        """`out` may have gaps between its rows where the decoder does not write it itself: for a mean."""
         fast = self._level(key.level)
         try:
-            fast.tiles.decode(key.column, key.row, key.factor, out)
+            if _is_mean(key.scale):
+                stored = self._scratch.pixels(fast.image.tile_height, fast.image.tile_width)
+                fast.tiles.decode(key.column, key.row, 1, stored)
+                cv2.resize(stored, out.shape[1::-1], dst=out, interpolation=cv2.INTER_AREA)
+            else:
+                fast.tiles.decode(key.column, key.row, key.scale.factor, out)
         except UndecodableTile:
             pixels = read_tile_by(self._oracle, fast, key.level, key.column, key.row)
             cv2.resize(pixels, out.shape[1::-1], dst=out, interpolation=cv2.INTER_AREA)

@@ -17,7 +17,7 @@ from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.resolution import credible_mpp
 from encoders.tiling.slide_readers.reduce_region import read_and_reduce
-from encoders.tiling.slide_readers.slide_reader import Level, cut_off, damaged
+from encoders.tiling.slide_readers.slide_reader import Level, Scale, cut_off, damaged
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
 from encoders.types import SlideFacts
 
@@ -61,9 +61,21 @@ class OpenSlideReader:
             self._read_again(x, y, level, out)
         return out
 
-    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
-        """See SlideReader; exact here: the mean over each pixel's area."""
-        return read_and_reduce(self, x, y, level, width, height, factor)
+    def read_reduced(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        width: int,
+        height: int,
+        scale: Scale,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """See SlideReader; always by area."""
+        if out is None:
+            out = np.empty((-(-height // scale.factor), -(-width // scale.factor), 3), dtype=np.uint8)
+        read_and_reduce(self, x, y, level, scale.factor, out)
+        return out
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
         """OpenSlide does not tell."""

@@ -1,13 +1,14 @@
 """What tiling needs of a slide, whoever decodes it. Coordinates are level-0 pixels, x to the right, y down."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import UnreadableSlide
 from encoders.types import SlideFacts
+from model_store.manifest import Reduction
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,17 @@ class Level:
     width: int
     height: int
     downsample: float
+
+
+class Scale(NamedTuple):
+    """1/factor (2, 4 or 8) of a level's size a side.
+
+    "area" is the mean over factor × factor pixels, the same from every reader; "dct" is approximate where a JPEG
+    decoder reduces in the frequency domain, and the mean elsewhere.
+    """
+
+    factor: int
+    reduction: Reduction
 
 
 class SlideReader(Protocol):
@@ -43,11 +55,20 @@ class SlideReader(Protocol):
         level-0 rectangle; the reader stays usable, what `out` then holds is undefined. Safe to call from threads.
         """
 
-    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
-        """RGB uint8 [ceil(height / factor), ceil(width / factor), 3]: the same region at 1/factor (2, 4 or 8).
+    def read_reduced(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        width: int,
+        height: int,
+        scale: Scale,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        """RGB uint8 [ceil(height / factor), ceil(width / factor), 3]: the same region, smaller.
 
-        A pixel covers factor × factor pixels of `level`, the last ones beyond the region if need be. Approximate: a
-        JPEG decoder may reduce in the frequency domain, so the numbers are not those of a mean over an area.
+        A pixel covers factor × factor pixels of `level`, the last ones beyond the region if need be. `out` and errors
+        as in `read_region`.
         """
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:

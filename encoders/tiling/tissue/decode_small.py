@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import SlideTooLarge
-from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 from encoders.tiling.tissue.glass_tiles import find_glass_tiles
 
 # Small enough to lie wholly on glass often, large enough to cost little beside its tiles.
@@ -131,4 +131,4 @@ def _mean_colour(reader: SlideReader, way: SmallDecode, column: int, row: int) -
 def _read(reader: SlideReader, way: SmallDecode, corner: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
     """A region, given in the level's pixels, at 1/`reduction`."""
     x, y = (round(at * reader.levels[way.level].downsample) for at in corner)
-    return reader.read_reduced(x, y, way.level, *size, way.reduction)
+    return reader.read_reduced(x, y, way.level, *size, Scale(way.reduction, "dct"))

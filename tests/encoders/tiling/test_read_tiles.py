@@ -11,7 +11,7 @@ from encoders.tiling.isolation.answer_requests import make_plan
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.read_tiles import read_tile, read_tiles
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
-from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 
@@ -107,7 +107,7 @@ def test_a_jpeg_decoder_reduces_only_at_exactly_two_or_four(sample_slide: Path, 
 
     for factor in (2, 4):
         tile = read_tile(reader, replace(plan, read_px=256 * factor), x, y)
-        reduced = reader.read_reduced(x, y, 0, 256 * factor, 256 * factor, factor)
+        reduced = reader.read_reduced(x, y, 0, 256 * factor, 256 * factor, Scale(factor, "dct"))
         assert np.array_equal(tile, reduced)
     by_area = replace(plan, read_px=768, reduction="area")
     assert np.array_equal(read_tile(reader, replace(plan, read_px=768), x, y), read_tile(reader, by_area, x, y))

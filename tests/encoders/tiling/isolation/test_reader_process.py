@@ -25,6 +25,7 @@ from encoders.errors import (
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
+from encoders.tiling.slide_readers.slide_reader import Scale
 from model_store.manifest import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=60)
@@ -152,7 +153,7 @@ def test_the_plan_says_how_its_tiles_are_reduced(sample_slide: Path, tiling: Til
 
     assert (plan.reduction, plan.read_px) == ("dct", 512)
     x, y = (int(value) for value in plan.coords[0])
-    assert np.array_equal(first, direct.read_reduced(x, y, plan.level, 512, 512, 2))
+    assert np.array_equal(first, direct.read_reduced(x, y, plan.level, 512, 512, Scale(2, "dct")))
 
 
 def test_the_deadline_is_for_the_child_and_not_for_a_slow_parent(
@@ -181,7 +182,7 @@ def test_nothing_stays_behind(sample_slide: Path, tiling: TilingSpec) -> None:
         reader.plan(tiling, None)
         for batch in reader.tiles(2):
             assert not batch.pixels.flags.owndata
-            ring = [line for line in mapped.read_text().splitlines() if "eyepiece" in line]
+            ring = [line for line in mapped.read_text().splitlines() if "memfd:eyepiece" in line]
             assert len(ring) == 1
             assert ring[0].endswith("/memfd:eyepiece-tiles (deleted)"), "it has no name that could be left behind"
     del batch

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.fast_tiff import FastTiffReader
 from encoders.tiling.slide_readers.jpeg_tiles import JpegTiles, UndecodableTile
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
+from encoders.tiling.slide_readers.slide_reader import Scale
 
 LIMITS = ReaderLimits()
 # 700 × 500 px in tiles of 128: 6 × 4 of them, the last column and row cut.
@@ -257,16 +259,36 @@ def test_openslides_pixels_win_where_only_our_decoder_fails(
         assert_equal(reader, oracle, 100, 100, 0, (300, 300))
     else:
         expected = cv2.resize(oracle.read_region(100, 100, 0, 300, 300), (150, 150), interpolation=cv2.INTER_AREA)
-        assert np.array_equal(reader.read_reduced(100, 100, 0, 300, 300, factor), expected)
+        assert np.array_equal(reader.read_reduced(100, 100, 0, 300, 300, Scale(factor, "dct")), expected)
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8])
-def test_a_reduced_region_is_about_the_mean_over_an_area(slide: Path, factor: int) -> None:
+def test_a_region_reduced_by_area_is_the_mean_over_openslides_pixels(slide: Path, factor: int) -> None:
+    reader, oracle = open_fast(slide), OpenSlideReader(slide, LIMITS)
+
+    places = [(0, 0), (128, 128), (64, 192), (8, 16), (1, 0), (256, 120), (560, 400), (-64, -8)]
+    for (x, y), (width, height) in product(places, [(256, 256), (128, 384), (129, 64)]):
+        reduced = reader.read_reduced(x, y, 0, width, height, Scale(factor, "area"))
+        assert np.array_equal(reduced, oracle.read_reduced(x, y, 0, width, height, Scale(factor, "area")))
+
+
+@pytest.mark.parametrize("size", [(701, 499), (702, 500), (704, 512)])
+def test_means_at_the_edge_of_a_slide_are_openslides(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_slide(tmp_path / "slide.svs", Recipe(sizes=(size,)))
+    reader, oracle = open_fast(path), OpenSlideReader(path, LIMITS)
+
+    for x, y in [(size[0] // 2 * 2 - 256, size[1] // 2 * 2 - 256), (size[0] // 2 * 2 - 128, 0), (512, 384)]:
+        reduced = reader.read_reduced(x, y, 0, 256, 256, Scale(2, "area"))
+        assert np.array_equal(reduced, oracle.read_reduced(x, y, 0, 256, 256, Scale(2, "area")))
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_region_reduced_by_the_decoder_is_about_the_mean_over_an_area(slide: Path, factor: int) -> None:
     reader, oracle = open_fast(slide), OpenSlideReader(slide, LIMITS)
 
     for x, y, width, height in [(0, 0, 512, 384), (64, 128, 300, 201), (560, 400, 256, 256)]:
-        reduced = reader.read_reduced(x, y, 0, width, height, factor)
-        expected = oracle.read_reduced(x, y, 0, width, height, factor)
+        reduced = reader.read_reduced(x, y, 0, width, height, Scale(factor, "dct"))
+        expected = oracle.read_reduced(x, y, 0, width, height, Scale(factor, "area"))
         assert reduced.shape == expected.shape == (-(-height // factor), -(-width // factor), 3)
         inside = (slice(max(0, (HEIGHT - y) // factor)), slice(max(0, (WIDTH - x) // factor)))
         assert np.abs(reduced[inside].astype(float) - expected[inside]).mean() < 3
@@ -278,15 +300,16 @@ def test_a_region_off_the_grid_of_a_reduction_is_reduced_by_area(slide: Path) ->
     reader, oracle = open_fast(slide), OpenSlideReader(slide, LIMITS)
 
     for x, y in [(1, 0), (0, 3)]:
-        assert np.array_equal(reader.read_reduced(x, y, 0, 256, 256, 4), oracle.read_reduced(x, y, 0, 256, 256, 4))
+        reduced = reader.read_reduced(x, y, 0, 256, 256, Scale(4, "dct"))
+        assert np.array_equal(reduced, oracle.read_reduced(x, y, 0, 256, 256, Scale(4, "area")))
 
 
 def test_reducing_a_level_that_is_left_to_openslide(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "slide.svs", Recipe(sizes=((701, 499), (175, 124))))
 
-    reduced = open_fast(path).read_reduced(0, 0, 1, 160, 120, 4)
+    reduced = open_fast(path).read_reduced(0, 0, 1, 160, 120, Scale(4, "dct"))
 
-    assert np.array_equal(reduced, OpenSlideReader(path, LIMITS).read_reduced(0, 0, 1, 160, 120, 4))
+    assert np.array_equal(reduced, OpenSlideReader(path, LIMITS).read_reduced(0, 0, 1, 160, 120, Scale(4, "dct")))
 
 
 def test_compressed_bytes_tell_tissue_from_glass(slide: Path) -> None:

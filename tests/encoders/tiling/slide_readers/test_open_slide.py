@@ -9,6 +9,7 @@ import tiff_draft as draft
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
+from encoders.tiling.slide_readers.slide_reader import Scale
 
 LIMITS = ReaderLimits()
 
@@ -125,7 +126,7 @@ def test_a_reduced_region_is_the_mean_over_an_area(sample_slide: Path) -> None:
     reader = OpenSlideReader(sample_slide, LIMITS)
     whole = reader.read_region(100, 200, 0, 104, 64)
 
-    reduced = reader.read_reduced(100, 200, 0, 101, 64, 4)
+    reduced = reader.read_reduced(100, 200, 0, 101, 64, Scale(4, "area"))
 
     assert np.array_equal(reduced, cv2.resize(whole, (26, 16), interpolation=cv2.INTER_AREA))
 

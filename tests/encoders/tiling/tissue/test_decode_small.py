@@ -12,7 +12,7 @@ from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.fast_tiff import FastTiffReader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
-from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 from encoders.tiling.tissue import decode_small as decoding
 from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.read_overview import read_overview
@@ -43,9 +43,18 @@ class CountedReader:
         self.painted_px += width * height
         return self._reader.read_region(x, y, level, width, height, out)
 
-    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> np.ndarray:
+    def read_reduced(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        width: int,
+        height: int,
+        scale: Scale,
+        out: None = None,
+    ) -> np.ndarray:
         self.reduced_px += width * height
-        return self._reader.read_reduced(x, y, level, width, height, factor)
+        return self._reader.read_reduced(x, y, level, width, height, scale, out)
 
 
 def fast(path: Path) -> FastTiffReader:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from encoders.errors import SlideTooLarge, UnreadableSlide
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
-from encoders.tiling.slide_readers.reduce_region import read_and_reduce
-from encoders.tiling.slide_readers.slide_reader import Level, damaged
+from encoders.tiling.slide_readers.slide_reader import Level, Scale, damaged
 from encoders.tiling.tissue.read_overview import BLOCK_PX, read_overview
 from encoders.types import SlideFacts
 
@@ -43,8 +42,17 @@ class PaintedSlide:
         pixels[...] = shade[np.newaxis, :, np.newaxis]
         return pixels
 
-    def read_reduced(self, x: int, y: int, level: int, width: int, height: int, factor: int) -> NDArray[np.uint8]:
-        return read_and_reduce(self, x, y, level, width, height, factor)
+    def read_reduced(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        width: int,
+        height: int,
+        scale: Scale,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        raise AssertionError("it has no JPEG tiles to be reduced")
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
         return None
