@@ -69,11 +69,14 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/mypy $(DEPLOY)
 
+# Two at a time: as many as the smallest machine has cores.
+PYTEST = $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
 test: environments lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: server-environment lint
-	$(BIN)/pytest -m 'not vllm'
+	$(PYTEST) -m 'not vllm'
 
 chaos: environments
 	cd tests && ../$(BIN)/python -m chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(STAND_IN)),--stand-in)
