@@ -16,6 +16,7 @@ from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.manifest import MANIFEST_FILE
 from model_store.sha256sums import read_sums
+from model_store.staged_folder import make_folder
 
 PACKAGED: Final = Path(__file__).parent / "packaged"
 
@@ -55,7 +56,7 @@ def _current(models_dir: Path, name: str) -> InstalledModel | None:
 @contextmanager
 def _one_at_a_time(models_dir: Path) -> Iterator[None]:
     """API, worker and vLLM start together and find the same model missing."""
-    models_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(models_dir)
     lock = os.open(models_dir, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -14,12 +14,12 @@ from model_store.errors import ModelError
 def staged_model(models_dir: Path, name: str) -> Iterator[Path]:
     """An empty folder that takes the place of `<models_dir>/<name>` when the block ends without an error.
 
-    What a killed run left is removed first. Raises ModelError while another process installs the same model.
+    What a killed run left is removed first. Raises ModelError while another process installs the same model, and where
+    nothing can be written.
     """
-    models_dir.mkdir(parents=True, exist_ok=True)
     # Hidden, so that `models list` does not take it for a model.
     beside = models_dir / f".{name}.installing"
-    beside.mkdir(exist_ok=True)
+    make_folder(beside)
     lock = os.open(beside, os.O_RDONLY)
     try:
         _lock(lock, name)
@@ -32,6 +32,17 @@ def staged_model(models_dir: Path, name: str) -> Iterator[Path]:
         # Closing releases the lock, also when the process is killed.
         os.close(lock)
     shutil.rmtree(beside)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder among the installed models; raises ModelError where nothing can be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            f"No model can be installed in the models folder ({error.strerror}); make it writable, or install the "
+            "model before the folder is mounted read-only."
+        ) from error
 
 
 def _lock(descriptor: int, name: str) -> None:

@@ -108,3 +108,10 @@ def test_a_packaged_model_is_opened_at_once_and_any_other_must_be_installed(tmp_
         open_or_install(tmp_path / "models", "wsi-llava")
     with pytest.raises(ModelError, match="'wsi-llava' does not ship with Eyepiece; these do: demo"):
         install_packaged(tmp_path / "models", "wsi-llava")
+
+
+def test_a_models_folder_that_cannot_be_made_is_told_in_our_words(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file in its place")
+
+    with pytest.raises(ModelError, match="make it writable"):
+        install_packaged(tmp_path / "data" / "models", "demo")

@@ -54,3 +54,12 @@ def test_an_error_leaves_the_model_that_was_there(tmp_path: Path) -> None:
         folder.write_text("b")
 
     assert [path.name for path in (tmp_path / "toy").iterdir()] == ["first"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_our_words(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file in its place")
+
+    with pytest.raises(ModelError, match="make it writable") as caught, staged_model(tmp_path / "models", "demo"):
+        pass
+
+    assert str(tmp_path) not in caught.value.detail

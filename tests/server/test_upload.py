@@ -421,7 +421,8 @@ async def test_memory_stays_flat_however_large_the_file(tmp_path: Path) -> None:
         tracemalloc.stop()
 
     assert received.size_bytes == count * len(piece)
-    assert peak_bytes < 10 * 2**20
+    # Two batches of 4 MiB, one of them while its chunks are joined.
+    assert peak_bytes < 16 * 2**20
 
 
 def surrounded(pieces: Iterable[bytes]) -> Iterable[bytes]:
