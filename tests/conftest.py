@@ -10,6 +10,7 @@ collect_ignore = [] if "EYEPIECE_LONG_TESTS" in os.environ else ["chaos/test_cha
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """For pytest-xdist: one process has all that need real servers, which start once, and begins with them; the other
     tests go file by file to whoever is free."""
