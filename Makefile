@@ -70,7 +70,7 @@ lint:
 	$(BIN)/mypy $(DEPLOY)
 
 # Two at a time: as many as the smallest machine has cores.
-PYTEST = $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/pytest -n 2 --no-loadscope-reorder
 
 test: environments lint
 	$(PYTEST)

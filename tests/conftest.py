@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,17 +11,29 @@ collect_ignore = [] if "EYEPIECE_LONG_TESTS" in os.environ else ["chaos/test_cha
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
+# What needs real servers, which are started once for all of them.
+_WITH_SERVERS = ("tests/end_to_end/", "tests/vllm_plugin/")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For pytest-xdist: one process has all that need real servers, which start once, and begins with them; the other
-    tests go file by file to whoever is free."""
-    items.sort(key=lambda item: not _needs_servers(item))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("servers" if _needs_servers(item) else item.path.name))
+    """Begins with the tests that take longest in one go."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_WITH_SERVERS))
 
 
-def _needs_servers(item: pytest.Item) -> bool:
-    return "end_to_end" in item.path.parts or item.get_closest_marker("vllm") is not None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Two processes: all that needs real servers goes to the same one, the other tests file by file to whoever is free.
+
+    xdist's own groups (`--dist loadgroup`, 3.8) are no groups under pytest 9.2; its scheduler asks this method which
+    tests belong together.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "servers" if nodeid.startswith(_WITH_SERVERS) else nodeid.split("::", 1)[0]
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
