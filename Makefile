@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | chaos | replicas | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | chaos | replicas | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check chaos replicas clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check chaos replicas charts clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -23,6 +23,7 @@ help:
 	@echo 'make chaos [JOBS=60] [KILLS=30] [SEED=1] [STAND_IN=1]'
 	@echo '              kill processes at random while slides are encoded, then count; a quarter of an hour'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
+	@echo 'make charts   render the Helm chart and hold it against Kubernetes schemas; installs 100 MB for it'
 	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
 	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
 	@echo 'make load [LONG=1]'
@@ -83,6 +84,11 @@ chaos: environments
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py
+
+charts: server-environment
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["charts"], sep="\n")' | \
+		$(BIN)/python -m pip install --quiet --requirement /dev/stdin
+	$(BIN)/pytest tests/repository/test_helm.py
 
 clean:
 	rm -rf .venv .venv-vllm .venv-bench .venv-load .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
