@@ -8,7 +8,8 @@ from encoders.errors import MissingMpp, ResolutionTooLow
 from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.resolution import effective_mpp
-from encoders.tiling.slide_readers.slide_reader import Level
+from encoders.tiling.slide_readers.reduce_region import read_and_reduce
+from encoders.tiling.slide_readers.slide_reader import Level, Scale
 from encoders.types import SlideFacts, TilePlan
 from model_store.manifest import TilingSpec
 
@@ -28,6 +29,20 @@ class StripedSlide:
     ) -> NDArray[np.uint8]:
         pixels = np.empty((height, width, 3), dtype=np.uint8) if out is None else out
         pixels[...] = self.columns[x : x + width, np.newaxis]
+        return pixels
+
+    def read_reduced(
+        self,
+        x: int,
+        y: int,
+        level: int,
+        width: int,
+        height: int,
+        scale: Scale,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]:
+        pixels = np.empty((height // scale.factor, width // scale.factor, 3), np.uint8) if out is None else out
+        read_and_reduce(self, x, y, level, scale.factor, pixels)
         return pixels
 
 

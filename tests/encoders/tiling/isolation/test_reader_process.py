@@ -196,7 +196,7 @@ def test_nothing_stays_behind(sample_slide: Path, tiling: TilingSpec) -> None:
 
     gc.collect()
     assert len(list(descriptors.iterdir())) == before
-    assert "eyepiece" not in mapped.read_text()
+    assert "memfd:eyepiece" not in mapped.read_text()
 
 
 def test_after_a_slides_error_the_same_reader_answers_on(sample_slide: Path, tiling: TilingSpec) -> None:
