@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-# Minutes long, and not yet proven to pass on every machine: `make chaos`, `make replicas`.
-collect_ignore = [] if "EYEPIECE_LONG_TESTS" in os.environ else ["chaos/test_chaos.py", "end_to_end/test_replicas.py"]
+# Minutes long, and needs HAProxy: `make replicas`.
+collect_ignore = [] if "EYEPIECE_LONG_TESTS" in os.environ else ["end_to_end/test_replicas.py"]
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"
 
 
-# What needs real servers, which are started once for all of them.
-_WITH_SERVERS = ("tests/end_to_end/", "tests/vllm_plugin/")
+# What needs real servers: most share one that is started once, and no two of those that kill theirs run at once.
+_WITH_SERVERS = ("tests/end_to_end/", "tests/vllm_plugin/", "tests/chaos/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,20 @@ class RunningServer:
 
     def environment_of(self, name: str) -> str:
         """A variable that `up` gave to the API: where Redis and vLLM are, this time."""
-        children = self.process.children(recursive=True)
-        found = [child.environ().get(name) for child in children if "api" in child.cmdline()]
-        return next(value for value in found if value is not None)
+        return self._environment("api")[name]
 
     def worker_metric(self, sample: str) -> float:
         """The value of a sample of the worker, 0 when it has not happened yet."""
-        children = self.process.children(recursive=True)
-        ports = [child.environ()["EYEPIECE_WORKER_PORT"] for child in children if "worker" in child.cmdline()]
-        return metric(httpx.get(f"http://127.0.0.1:{ports[0]}/metrics").text, sample)
+        port = self._environment("worker")["EYEPIECE_WORKER_PORT"]
+        return metric(httpx.get(f"http://127.0.0.1:{port}/metrics").text, sample)
+
+    def _environment(self, component: str) -> dict[str, str]:
+        """Of the first process of that component; others may come and go meanwhile."""
+        for child in self.process.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if component in child.cmdline():
+                    return child.environ()
+        raise AssertionError(f"no process of the {component} runs")
 
     def api_metric(self, sample: str) -> float:
         """The value of a sample of the API."""
