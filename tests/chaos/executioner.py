@@ -102,9 +102,9 @@ class Executioner:
 
     async def _ambush(self, slide_id: str, worker: psutil.Process) -> None:
         """The slide's worker, when it has written its features and not yet published them."""
-        if await asyncio.to_thread(_features_appear, self.stack.staging_dir, lambda: slide_id in self.through):
+        appeared = await asyncio.to_thread(_features_appear, self.stack.staging_dir, lambda: slide_id in self.through)
+        if appeared and self._kill("worker", worker, (slide_id,)):
             self._taken["worker", slide_id] += 1
-            self._kill("worker", worker, (slide_id,))
             self.ambushes += 1
         else:
             self._homeless.append("worker")
@@ -116,8 +116,10 @@ class Executioner:
         if reader is None or not self._leaves_a_chance(victim, in_hand):
             self._homeless.append(victim)
             return
-        self._taken.update((victim, each) for each in in_hand)
-        self._kill(victim, reader.worker if victim == "worker" else reader.process, in_hand, moved)
+        if self._kill(victim, reader.worker if victim == "worker" else reader.process, in_hand, moved):
+            self._taken.update((victim, each) for each in in_hand)
+        else:
+            self._homeless.append(victim)
 
     def _leaves_a_chance(self, victim: Victim, in_hand: tuple[str, ...]) -> bool:
         most = _MOST_WORKERS_OF_ONE if victim == "worker" else _MOST_READERS_OF_ONE
@@ -136,7 +138,7 @@ class Executioner:
             if victim == "vllm":
                 await self.answer_streams.wait()
             process = self._vllm_process() if victim == "vllm" else self.stack.only(victim)
-            self._kill(victim, process)
+            assert self._kill(victim, process), "nobody else kills these, and it answered a moment ago"
             while is_alive(process):  # noqa: ASYNC110 - nor does this one
                 await asyncio.sleep(_LOOK_EVERY_S)
 
@@ -147,9 +149,14 @@ class Executioner:
 
     def _kill(
         self, victim: Victim, process: psutil.Process, in_hand: tuple[str, ...] = (), moved: bool = False
-    ) -> None:
-        process.kill()
+    ) -> bool:
+        """Whether it was there to be killed: another kill may have been quicker."""
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            return False
         self.blows.append(Blow(time.monotonic() - self._started, victim, process.pid, in_hand, moved))
+        return True
 
 
 def _features_appear(staging: Path, too_late: Callable[[], bool]) -> bool:

@@ -5,9 +5,11 @@ No file does that on purpose, so it is done to the process that has the slide op
 
 import asyncio
 import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+import psutil
 from chaos.stack import Reader, Stack
 
 Poison = Literal["reader dies", "reader hangs", "worker dies"]
@@ -31,8 +33,9 @@ class Poisoner:
             reader = await asyncio.to_thread(self.stack.reader_of, self.slide_id)
             if reader is not None and reader.process.pid not in self._given:
                 self._given.add(reader.process.pid)
-                self._act(reader)
-                self.doses += 1
+                with suppress(psutil.NoSuchProcess):  # somebody else's kill was quicker
+                    self._act(reader)
+                    self.doses += 1
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def _act(self, reader: Reader) -> None:
