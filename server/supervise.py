@@ -19,10 +19,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Self
 
+from server.process_groups import end_group, signal_group
+
 POLL_S = 0.05
 PROBE_EVERY_S = 0.25
-# What a component leaves behind when it dies gets so long to tidy up: a vLLM engine and its resource tracker, who alone
-# knows of its shared memory, are done in a second or two.
+# What a component leaves behind when it dies gets so long to tidy up; a vLLM engine is done in a second or two, or never.
 LEFTOVERS_S = 5.0
 LOG_ROTATE_BYTES = 16 * 2**20
 LOG_TAIL_LINES = 12
@@ -189,7 +190,7 @@ class Supervisor:
         child.next_probe_at = time.monotonic() + PROBE_EVERY_S
 
     def _after_exit(self, child: _Child, process: subprocess.Popen[bytes], now: float) -> None:
-        if _signal_group(process.pid, signal.SIGTERM):
+        if signal_group(process.pid, signal.SIGTERM):
             child.leftovers_until = now + LEFTOVERS_S
         if now - child.started_at >= self._policy.stable_after_s:
             child.exits_in_a_row = 0
@@ -229,7 +230,7 @@ class Supervisor:
         deadline = time.monotonic() + child.component.stop_grace_s
         while process.poll() is None and time.monotonic() < deadline and self._signals_received < 2:
             time.sleep(POLL_S)
-        _signal_group(process.pid, signal.SIGKILL)
+        end_group(process.pid)
         process.wait()
 
 
@@ -282,21 +283,12 @@ def _is_clear(child: _Child, now: float) -> bool:
         return True
     if now >= child.leftovers_until:
         _clear(child)
-    elif not _signal_group(child.process.pid, 0):
+    elif not signal_group(child.process.pid, 0):
         child.leftovers_until = None
     return child.leftovers_until is None
 
 
 def _clear(child: _Child) -> None:
     if child.process is not None:
-        _signal_group(child.process.pid, signal.SIGKILL)
+        end_group(child.process.pid)
     child.leftovers_until = None
-
-
-def _signal_group(leader_pid: int, number: int) -> bool:
-    """Whether there was still somebody in the group of a leader that may have ended."""
-    try:
-        os.killpg(leader_pid, number)
-    except ProcessLookupError:
-        return False
-    return True
