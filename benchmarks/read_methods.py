@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.compressed_level import CompressedLevel, decode_all, decode_all_halved
-from benchmarks.peer_readers import ReadRegion, installed_peers, openslide_pil
+from benchmarks.peer_readers import ReadRegion, halved_by_pil, installed_peers, openslide_pil
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.slide_readers.choose_reader import open_reader
@@ -25,7 +25,7 @@ ReadTile = Callable[[int, int], Rgb]
 
 LIMIT, LIMIT_HALVED = "LIMIT: decode from memory", "LIMIT halved by the decoder"
 FAST, FAST_DCT, RAW = "eyepiece fast reader", "eyepiece fast reader, dct", "eyepiece OpenSlideReader"
-OPENSLIDE = "openslide, PIL"
+OPENSLIDE, OPENSLIDE_REDUCED = "openslide, PIL", "openslide, PIL, halved by PIL"
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def measured_methods(path: Path, plan: TilePlan, levels: Sequence[Level]) -> lis
         halved = _ours(FAST_DCT, path, replace(plan, reduction="dct"))
         ours.insert(1, replace(halved, is_exact=False))
         limits.append(_limit_halved(plan, levels[plan.level], compressed, halved.open))
+        ours.append(reading(OPENSLIDE_REDUCED, lambda: halved_by_pil(path, plan)))
     return limits + ours + [_peer(name, opened, path, plan) for name, opened in _all_peers().items()]
 
 

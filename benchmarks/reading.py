@@ -22,6 +22,7 @@ from benchmarks.read_methods import (
     LIMIT,
     LIMIT_HALVED,
     OPENSLIDE,
+    OPENSLIDE_REDUCED,
     RAW,
     Corners,
     Distance,
@@ -72,7 +73,7 @@ class Case:
 _NATIVE = {(FAST, LIMIT): 0.90, (RAW, LIMIT): 0.18, (FAST, OPENSLIDE): 5.0}
 _HALF_RGB = {(FAST, LIMIT): 0.75, (FAST_DCT, LIMIT): 1.05, (FAST_DCT, LIMIT_HALVED): 0.90, (RAW, LIMIT): 0.15}
 # Five times OpenSlide is for 4:2:0: where decoding itself costs more, painting is a smaller part of the whole.
-_HALF = {**_HALF_RGB, (FAST, OPENSLIDE): 5.0}
+_HALF = {**_HALF_RGB, (FAST, OPENSLIDE): 5.0, (FAST, OPENSLIDE_REDUCED): 5.0}
 _OTHER_GRID = {(FAST, LIMIT): 0.70}
 CASES = (
     Case("native", "0.25 µm/px as scanned (s420, 4:2:0)", "s420", 0.25, 400, _NATIVE),

@@ -23,7 +23,7 @@ from server.process_groups import end_group, signal_group
 
 POLL_S = 0.05
 PROBE_EVERY_S = 0.25
-# What a component leaves behind when it dies gets so long to tidy up; a vLLM engine is done in a second or two, or never.
+# What a component leaves behind when it dies gets so long to tidy up; a vLLM engine takes a second or two, or for ever.
 LEFTOVERS_S = 5.0
 LOG_ROTATE_BYTES = 16 * 2**20
 LOG_TAIL_LINES = 12
