@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         model = load_model(data_dir / "models", options.size)
         with own_server(data_dir, model.manifest.name) as server:
             slides = upload_slides(server, max(options.clients))
-            new = upload_slides(server, 2 * options.new_slides)
+            new = upload_slides(server, 2 * (options.new_slides or (25 if options.long else 5)))
             comparisons, follow_ups = asyncio.run(_measure(server, slides, new, options))
     print(report(comparisons, follow_ups))
     content = {
