@@ -24,17 +24,13 @@ import psutil  # type: ignore[import-untyped]
 from features_files import TRIDENT_ATTRIBUTES, write_hdf5
 from haproxy_process import RunningHaproxy, running_haproxy, servers_file, wait_until
 from running_server import metric
-from untrained_model import UNTRAINED_MANIFEST, WORDS, untrained_language_model, untrained_tokenizer
+from untrained_model import changed_manifest, untrained_model
 
-from encoders.expected_shapes import expected_shapes
 from loadtests.answer_streams import AnswerClient, AnswerFailed, Request, StreamedAnswer
 from model_store.installed import InstalledModel
-from model_store.manifest import parse_manifest
 from server.commands.up import http_probe
 from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
 from server.supervise import die_with_parent
-from training.seeded_weights import seeded_weights
-from training.write_model import LlamaShape, write_model
 
 # Two cores that also run other tests, and two vLLMs that start at once.
 START_TIMEOUT_S = 600.0
@@ -265,23 +261,7 @@ def _running_redis(folder: Path) -> Iterator[str]:
 
 def small_model(models_dir: Path) -> InstalledModel:
     """The untrained model under another name and with a slower tile encoder; always the same bytes."""
-    text = UNTRAINED_MANIFEST
-    for old, new in _CHANGES:
-        assert old in text, old
-        text = text.replace(old, new)
-    manifest, tokenizer = parse_manifest(text), untrained_tokenizer()
-    llama = LlamaShape(tokenizer.get_vocab_size() - 1, hidden=128, layers=2, heads=4, intermediate=352)
-    rng, shapes = np.random.default_rng(0), expected_shapes(manifest)
-    words = {tokenizer.encode(f" {word}", add_special_tokens=False).ids[-1] for word in WORDS}
-    return write_model(
-        models_dir / MODEL,
-        text,
-        seeded_weights(shapes.tile_encoder, rng),
-        seeded_weights(shapes.slide_encoder, rng),
-        untrained_language_model(manifest, llama, rng, sorted(words)),
-        tokenizer,
-        llama,
-    )
+    return untrained_model(models_dir, text=changed_manifest(*_CHANGES))
 
 
 def feature_slide(path: Path, seed: int) -> Path:

@@ -101,15 +101,24 @@ def untrained_tokenizer() -> Tokenizer:
     return train_tokenizer(f" {word}" for word in WORDS)
 
 
-def untrained_model(models_dir: Path, seed: int = 0) -> InstalledModel:
-    """Writes it under `models_dir`; the same seed gives the same bytes."""
-    manifest, tokenizer = untrained_manifest(), untrained_tokenizer()
+def changed_manifest(*changes: tuple[str, str]) -> str:
+    """The text of the manifest with each first string, which must be in it, replaced by the second."""
+    text = UNTRAINED_MANIFEST
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+def untrained_model(models_dir: Path, seed: int = 0, text: str = UNTRAINED_MANIFEST) -> InstalledModel:
+    """Writes it under `models_dir`; the same seed and manifest give the same bytes."""
+    manifest, tokenizer = parse_manifest(text), untrained_tokenizer()
     llama = LlamaShape(tokenizer.get_vocab_size() - 1, hidden=128, layers=2, heads=4, intermediate=352)
     rng = np.random.default_rng(seed)
     shapes = expected_shapes(manifest)
     return write_model(
         models_dir / manifest.name,
-        UNTRAINED_MANIFEST,
+        text,
         seeded_weights(shapes.tile_encoder, rng),
         seeded_weights(shapes.slide_encoder, rng),
         untrained_language_model(manifest, llama, rng, _word_ids(tokenizer)),

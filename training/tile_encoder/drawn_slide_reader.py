@@ -4,14 +4,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.tiling.slide_readers.reduce_region import read_and_reduce
-from encoders.tiling.slide_readers.slide_reader import Level, Scale
+from encoders.tiling.slide_readers.reduce_region import ReducesByArea
+from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts
 from training.synthetic.synthetic_slide import SyntheticSlide
 from training.synthetic.write_pyramid import JPEG_QUALITY
 
 
-class DrawnSlideReader:
+class DrawnSlideReader(ReducesByArea):
     """One level, never damaged, and never a file: pixels are drawn when they are read. For one thread."""
 
     def __init__(self, slide: SyntheticSlide) -> None:
@@ -31,22 +31,6 @@ class DrawnSlideReader:
         if out is None:
             return picture
         out[...] = picture
-        return out
-
-    def read_reduced(
-        self,
-        x: int,
-        y: int,
-        level: int,
-        width: int,
-        height: int,
-        scale: Scale,
-        out: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
-        """Always the mean over each pixel's area."""
-        if out is None:
-            out = np.empty((-(-height // scale.factor), -(-width // scale.factor), 3), dtype=np.uint8)
-        read_and_reduce(self, x, y, level, scale.factor, out)
         return out
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:

@@ -16,8 +16,8 @@ from openslide import lowlevel
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.resolution import credible_mpp
-from encoders.tiling.slide_readers.reduce_region import read_and_reduce
-from encoders.tiling.slide_readers.slide_reader import Level, Scale, cut_off, damaged
+from encoders.tiling.slide_readers.reduce_region import ReducesByArea
+from encoders.tiling.slide_readers.slide_reader import Level, cut_off, damaged
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
 from encoders.types import SlideFacts
 
@@ -29,7 +29,7 @@ MAX_TIFF_TILE_PX = 4_096**2
 MAX_TILE_PX = 4 * MAX_TIFF_TILE_PX
 
 
-class OpenSlideReader:
+class OpenSlideReader(ReducesByArea):
     """SlideReader over OpenSlide, without PIL: raw premultiplied BGRA composited on white.
 
     `tile_sizes` is (width, height) per level, or None where OpenSlide does not know it; `painted_downsamples` is what
@@ -59,22 +59,6 @@ class OpenSlideReader:
             _paint(self._handle, x, y, level, out)
         except openslide.OpenSlideError:
             self._read_again(x, y, level, out)
-        return out
-
-    def read_reduced(
-        self,
-        x: int,
-        y: int,
-        level: int,
-        width: int,
-        height: int,
-        scale: Scale,
-        out: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
-        """See SlideReader; always by area."""
-        if out is None:
-            out = np.empty((-(-height // scale.factor), -(-width // scale.factor), 3), dtype=np.uint8)
-        read_and_reduce(self, x, y, level, scale.factor, out)
         return out
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:

@@ -8,15 +8,15 @@ from encoders.errors import MissingMpp, ResolutionTooLow
 from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.resolution import effective_mpp
-from encoders.tiling.slide_readers.reduce_region import read_and_reduce
-from encoders.tiling.slide_readers.slide_reader import Level, Scale
+from encoders.tiling.slide_readers.reduce_region import ReducesByArea
+from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
 from model_store.manifest import TilingSpec
 
 SIDE_PX = 3_000
 
 
-class StripedSlide:
+class StripedSlide(ReducesByArea):
     """One level whose columns have each a grey value of their own, so that a mean over any area is known exactly."""
 
     def __init__(self, mpp: float | None) -> None:
@@ -29,20 +29,6 @@ class StripedSlide:
     ) -> NDArray[np.uint8]:
         pixels = np.empty((height, width, 3), dtype=np.uint8) if out is None else out
         pixels[...] = self.columns[x : x + width, np.newaxis]
-        return pixels
-
-    def read_reduced(
-        self,
-        x: int,
-        y: int,
-        level: int,
-        width: int,
-        height: int,
-        scale: Scale,
-        out: NDArray[np.uint8] | None = None,
-    ) -> NDArray[np.uint8]:
-        pixels = np.empty((height // scale.factor, width // scale.factor, 3), np.uint8) if out is None else out
-        read_and_reduce(self, x, y, level, scale.factor, pixels)
         return pixels
 
 
