@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.slide_readers.decode_buffer import PAST_ALIGNMENT
 
 # <linux/memfd.h>, since Linux 6.3; where sysctl vm.memfd_noexec is 2 nothing else is granted.
 _MFD_NOEXEC_SEAL = 0x0008
@@ -54,24 +55,27 @@ class TileRing:
         """Raises OSError or ValueError when the memory cannot be mapped or is smaller than `shape`."""
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self.shape = shape
-        self._memory = mmap.mmap(descriptor, shape.slots * shape.slot_bytes, access=access)
+        self._memory = mmap.mmap(descriptor, PAST_ALIGNMENT + shape.slots * shape.slot_bytes, access=access)
 
     def slot(self, index: int, count: int) -> NDArray[np.uint8]:
         """The first `count` tiles of a slot, uncopied: uint8 [count, tile_px, tile_px, 3], writeable in the child."""
         shape, side = self.shape, self.shape.tile_px
+        first_byte = PAST_ALIGNMENT + index * shape.slot_bytes
         pixels: NDArray[np.uint8] = np.frombuffer(
-            self._memory, dtype=np.uint8, count=count * shape.tile_bytes, offset=index * shape.slot_bytes
+            self._memory, dtype=np.uint8, count=count * shape.tile_bytes, offset=first_byte
         )
         return pixels.reshape(count, side, side, 3)
 
 
-def make_memory(size_bytes: int) -> int:
-    """A descriptor of `size_bytes` of zeros without a name; pages that nobody touches cost nothing. The caller closes.
+def make_memory(slots_bytes: int) -> int:
+    """A descriptor of zeros without a name, for slots of `slots_bytes` in all; what nobody touches costs nothing.
 
+    The caller closes it. The slots begin a few bytes in, because a mapping begins where no decode buffer should.
     On Linux its size is sealed: a child that could shrink it would kill the parent by SIGBUS on the next read.
     Elsewhere it is an unlinked temporary file, which is weaker: a hostile child can do just that, and its pages may be
     written to disk.
     """
+    size_bytes = PAST_ALIGNMENT + slots_bytes
     if not hasattr(os, "memfd_create"):
         return _unlinked_file(size_bytes)
     descriptor = _memory_file()

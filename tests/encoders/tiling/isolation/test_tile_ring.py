@@ -52,6 +52,18 @@ def test_an_array_keeps_the_memory_mapped_and_nothing_else_does(memory: int) -> 
     assert inode not in maps.read_text()
 
 
+def test_slots_are_decode_buffers_and_fill_the_memory_made_for_them() -> None:
+    shape = RingShape(slots=3, batch_tiles=2, tile_px=16)
+    descriptor = make_memory(shape.slots * shape.slot_bytes)
+    try:
+        ring = TileRing(descriptor, shape, writable=True)
+        slots = [ring.slot(index, shape.batch_tiles) for index in range(shape.slots)]
+    finally:
+        os.close(descriptor)
+
+    assert {slot.ctypes.data % 32 for slot in slots} == {16}, "see decode_buffer"
+
+
 def test_more_than_there_is_cannot_be_mapped(memory: int) -> None:
     with pytest.raises(ValueError, match="mmap length"):
         TileRing(memory, RingShape(slots=100, batch_tiles=1, tile_px=16), writable=False)
