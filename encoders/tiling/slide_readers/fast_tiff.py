@@ -83,7 +83,7 @@ class FastTiffReader:
         self.tile_sizes = oracle.tile_sizes
         self._oracle = oracle
         self._cache = DecodedTiles(cache_bytes)
-        self._scratch = Scratch()
+        self._before_mean, self._of_one_region = Scratch(), Scratch()
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -167,12 +167,15 @@ class FastTiffReader:
             target[...] = part.moved(-tile.left, -tile.top).of(pixels)
 
     def _tile(self, key: TileKey, size: tuple[int, int], *, is_shared: bool) -> NDArray[np.uint8]:
+        """Its pixels, to be read at once: those of a tile that is not shared are gone with the thread's next one."""
         pixels = self._cache.get(key)
-        if pixels is None:
-            pixels = decode_buffer(size[1], size[0], 3)
-            self._decode(key, pixels)
-            if is_shared:
-                self._cache.put(key, pixels)
+        if pixels is not None:
+            return pixels
+        width, height = size
+        pixels = decode_buffer(height, width, 3) if is_shared else self._of_one_region.pixels(height, width)
+        self._decode(key, pixels)
+        if is_shared:
+            self._cache.put(key, pixels)
         return pixels
 
     def _decode(self, key: TileKey, out: NDArray[np.uint8]) -> None:
@@ -180,7 +183,7 @@ class FastTiffReader:
         fast = self._level(key.level)
         try:
             if _is_mean(key.scale):
-                stored = self._scratch.pixels(fast.image.tile_height, fast.image.tile_width)
+                stored = self._before_mean.pixels(fast.image.tile_height, fast.image.tile_width)
                 fast.tiles.decode(key.column, key.row, 1, stored)
                 cv2.resize(stored, out.shape[1::-1], dst=out, interpolation=cv2.INTER_AREA)
             else:

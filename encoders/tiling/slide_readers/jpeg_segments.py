@@ -8,6 +8,7 @@ _DQT, _DHT, _COM = 0xDB, 0xC4, 0xFE
 _APPLICATION = range(0xE0, 0xF0)
 # SOF0, SOF1, SOF2: baseline, extended, progressive. All others are lossless, hierarchical or arithmetic.
 _DCT_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
+_DCT_STARTS = tuple(bytes((0xFF, marker)) for marker in _DCT_FRAMES)
 # Within the range of SOFn, but DHT, JPG and DAC.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Markers without a length: EOI, SOS (what follows it is no segment), SOI and RSTn; none belongs between segments.
@@ -69,6 +70,8 @@ def is_dct(stream: bytes, at: int = len(START)) -> bool:
     Of a lossless one libjpeg-turbo writes every pixel, whatever room there is (seen: simplejpeg 1.9.0 with a smaller
     picture asked for writes beyond its buffer). False for a malformed head too.
     """
+    if stream.startswith(_DCT_STARTS, at):  # the rule: a slide's tables are elsewhere
+        return True
     try:
         frames = (segment.marker for segment in segments(stream, at) if segment.marker in _FRAMES)
         return next(frames, None) in _DCT_FRAMES

@@ -57,4 +57,5 @@ def test_a_lossless_stream_is_not_made_of_cosine_transforms() -> None:
     assert is_dct(hostile_jpeg.encode_grey(PIXELS))
     assert not is_dct(lossless)
     assert not is_dct(JPEG[:10])
+    assert not is_dct(JPEG[:2])
     assert not is_dct(tables(DQT))
