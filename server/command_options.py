@@ -1,5 +1,6 @@
 """What several commands take, and how it becomes settings."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,14 +41,31 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def settings_from(**given: Any) -> "Settings":
-    """The settings of the environment, with what the command line says in their place."""
+    """The settings: what the command line says, else the environment, else a file in EYEPIECE_SECRETS_DIR.
+
+    Raises:
+        CommandError: one of them cannot be read or is wrong.
+    """
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from server.settings import Settings
 
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        said = {name: value for name, value in given.items() if value is not None}
+        return Settings(**{"_secrets_dir": _secrets_dir(), **said})
+    except SettingsError as error:
+        sentence = "A file in EYEPIECE_SECRETS_DIR cannot be read: let this user read it, as UTF-8."
+        raise CommandError(sentence, ExitCode.USAGE) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "EYEPIECE_" + "_".join(str(part) for part in first["loc"]).upper()
         raise CommandError(f"The setting {name} is wrong: {first['msg']}.", ExitCode.USAGE) from error
+
+
+def _secrets_dir() -> str | None:
+    """Refuses a folder that is not there: going on without a password that was meant to be set is worse."""
+    folder = os.environ.get("EYEPIECE_SECRETS_DIR")
+    if folder and not Path(folder).is_dir():
+        raise CommandError("EYEPIECE_SECRETS_DIR names no folder: create it or unset the variable.", ExitCode.USAGE)
+    return folder or None

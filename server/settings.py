@@ -1,6 +1,7 @@
 """Every setting, read from the environment once and passed on as an argument.
 
 A variable is the field's name in capitals behind `EYEPIECE_`, e.g. `EYEPIECE_REDIS_URL`. Units are in the names.
+Whatever is not set there may stand in a file of that name (see command_options.settings_from).
 """
 
 from pathlib import Path
@@ -80,6 +81,16 @@ class Settings(BaseSettings):
         0.0, description="After SIGTERM the API takes new work for so long, while load balancers notice it is leaving."
     )
     shutdown_grace_s: int = Field(30, description="Streams may run on for so long after SIGTERM.")
+
+    @property
+    def names_redis(self) -> bool:
+        """Whether somebody said which Redis; if not, `eyepiece up` starts one."""
+        return "redis_url" in self.model_fields_set
+
+    @property
+    def names_llm(self) -> bool:
+        """Whether somebody said which vLLM; if not, `eyepiece up` starts one."""
+        return "llm_url" in self.model_fields_set
 
     @property
     def installed_models_dir(self) -> Path:

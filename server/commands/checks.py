@@ -161,10 +161,10 @@ def check_data_folder(data_dir: Path) -> Finding:
 
 def check_redis(settings: Settings) -> Finding:
     """The server that is named answers; or there is one to start."""
-    if "EYEPIECE_REDIS_URL" in os.environ:
+    if settings.names_redis:
         if answers(settings.redis_url.get_secret_value()):
             return Finding("redis", "ok", "the server of EYEPIECE_REDIS_URL answers")
-        remedy = "Start it or correct EYEPIECE_REDIS_URL; without the variable `eyepiece up` starts one."
+        remedy = "Start it or correct EYEPIECE_REDIS_URL; without it `eyepiece up` starts one."
         return Finding("redis", "fail", "the server of EYEPIECE_REDIS_URL does not answer", remedy)
     binary = find_server_binary()
     if binary is None:

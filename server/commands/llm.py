@@ -154,6 +154,6 @@ def vllm_environment(base: Mapping[str, str], python: Path, data_dir: Path, key:
         ours["VLLM_CPU_KVCACHE_SPACE"] = base.get("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GB)
     if builds == "cpu" and (openmp := python.parent.parent / "lib" / "libiomp5.so").exists():
         ours["LD_PRELOAD"] = f"{openmp} {base.get('LD_PRELOAD', '')}".strip()  # vLLM's own advice
-    secrets = ("EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY")
+    secrets = ("EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY", "EYEPIECE_SECRETS_DIR")
     inherited = {name: value for name, value in base.items() if name not in secrets}
     return {**inherited, **ours}

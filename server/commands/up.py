@@ -53,7 +53,7 @@ def up(settings: Settings, options: UpOptions) -> None:
     refuse_failed(check_disk(settings.data_dir))
     refuse_failed(check_memory())
     with locked_data_folder(settings.data_dir):
-        require_vllm_unless_elsewhere()
+        require_vllm_unless_elsewhere(settings)
         open_or_install(settings.installed_models_dir, settings.model)
         try:
             _supervise(settings, options)
@@ -61,13 +61,13 @@ def up(settings: Settings, options: UpOptions) -> None:
             raise CommandError(str(error), ExitCode.FAILED) from error
 
 
-def require_vllm_unless_elsewhere() -> None:
+def require_vllm_unless_elsewhere(settings: Settings) -> None:
     """Refuses when vLLM is to be started here and is not installed.
 
     Raises:
         CommandError: it is not.
     """
-    if "EYEPIECE_LLM_URL" not in os.environ:
+    if not settings.names_llm:
         require_vllm(vllm_python())
 
 
@@ -82,7 +82,7 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
         crash_loops(change)
 
     with Supervisor(report) as supervisor:
-        if "EYEPIECE_REDIS_URL" not in os.environ:
+        if not settings.names_redis:
             supervisor.start(plan.redis())
             if not supervisor.wait_until_ready(["redis"], REDIS_READY_TIMEOUT_S):
                 return
@@ -143,7 +143,7 @@ class Plan:
 
     def llm(self) -> list[Component]:
         """vLLM on a free loopback port, unless EYEPIECE_LLM_URL names one."""
-        if "EYEPIECE_LLM_URL" in os.environ:
+        if self.settings.names_llm:
             return []
         port = free_loopback_port()
         self.environment["EYEPIECE_LLM_URL"] = f"http://127.0.0.1:{port}"

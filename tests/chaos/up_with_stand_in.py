@@ -24,5 +24,5 @@ class PlanWithStandIn(up.Plan):
 
 if __name__ == "__main__":
     up.Plan = PlanWithStandIn  # type: ignore[misc]
-    up.require_vllm_unless_elsewhere = lambda: None
+    up.require_vllm_unless_elsewhere = lambda settings: None
     command_line.main()

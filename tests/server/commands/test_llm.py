@@ -69,13 +69,17 @@ def test_nothing_turns_request_logs_or_remote_code_on(model: InstalledModel) -> 
 
 
 def test_the_key_is_in_the_environment_and_other_secrets_are_not(tmp_path: Path) -> None:
-    ours = {"EYEPIECE_REDIS_URL": "redis://:secret@127.0.0.1", "EYEPIECE_LLM_API_KEY": "llm-key", "HOME": "/home/x"}
+    secrets = {
+        "EYEPIECE_REDIS_URL": "redis://:secret@127.0.0.1",
+        "EYEPIECE_LLM_API_KEY": "llm-key",
+        "EYEPIECE_SECRETS_DIR": "/run/secrets",
+    }
 
-    found = environment(ours, tmp_path, "llm-key")
+    found = environment({**secrets, "HOME": "/home/x"}, tmp_path, "llm-key")
 
     assert found["VLLM_API_KEY"] == "llm-key"
     assert found["HOME"] == "/home/x"
-    assert not {"EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY"} & set(found)
+    assert not set(secrets) & set(found)
     assert "VLLM_API_KEY" not in environment({}, tmp_path)
 
 

@@ -57,10 +57,10 @@ def test_redis_gets_nothing_of_the_environment_but_what_it_needs(plan: Plan, mon
     assert set(plan.redis().environment) <= {"PATH", "LANG", "TZ"}
 
 
-def test_a_vllm_that_is_named_is_not_started(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EYEPIECE_LLM_URL", "http://vllm:8101")
+def test_a_vllm_that_is_named_is_not_started(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", llm_url="http://vllm:8101")
 
-    assert plan.llm() == []
+    assert Plan(settings, tmp_path / "logs").llm() == []
 
 
 @pytest.mark.parametrize(
