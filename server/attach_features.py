@@ -10,7 +10,8 @@ from server.errors import InvalidRequest, NotFound
 from server.parts import Parts
 from server.slide_source import SourceFile
 from server.slides import SlideRecord
-from server.upload import ReceivedSlide, UploadLimits, receive_slide
+from server.upload import ReceivedSlide, receive_slide
+from server.upload_files import UploadLimits
 
 
 async def attach_features(

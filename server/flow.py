@@ -35,7 +35,8 @@ from server.slide_source import find_entry, publish_source
 from server.slides import FEATURES_VENDOR, Slide, SlideRecord, Status, describe
 from server.stored_parts import remove_parts
 from server.tracing import span
-from server.upload import ReceivedSlide, UploadLimits, display_name, receive_slide
+from server.upload import ReceivedSlide, display_name, receive_slide
+from server.upload_files import UploadLimits
 
 _NOT_READY_RETRY_S = 5
 

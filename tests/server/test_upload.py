@@ -19,7 +19,8 @@ from encoders.errors import UnsupportedFormat
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable, UploadTooLarge
 from server.metrics import Metrics
 from server.slide_source import manifest_text
-from server.upload import ReceivedSlide, UploadLimits, display_name, receive_slide
+from server.upload import ReceivedSlide, display_name, receive_slide
+from server.upload_files import UploadLimits
 
 BOUNDARY = "boundary7"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
