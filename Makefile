@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | chaos | replicas | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | fuzz | chaos | replicas | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check chaos replicas charts clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos replicas charts clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -20,6 +20,8 @@ help:
 	@echo '              train the demo model anew, or go on where it was interrupted'
 	@echo 'make test     install, lint, types, all tests'
 	@echo 'make check    lint, types, the tests that start no vLLM'
+	@echo 'make fuzz [SEED=1] [MINUTES=10] [SLIDE=a.svs]'
+	@echo '              read slides damaged in ways that the suite has not seen'
 	@echo 'make chaos [JOBS=60] [KILLS=30] [SEED=1] [STAND_IN=1]'
 	@echo '              kill processes at random while slides are encoded, then count; a quarter of an hour'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
@@ -78,6 +80,9 @@ test: environments lint
 
 check: server-environment lint
 	$(PYTEST) -m 'not vllm'
+
+fuzz: server-environment
+	$(BIN)/python tests/fuzz_longer.py $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SLIDE),--slide $(SLIDE))
 
 chaos: environments
 	cd tests && ../$(BIN)/python -m chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(STAND_IN)),--stand-in)

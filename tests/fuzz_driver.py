@@ -4,6 +4,7 @@ import json
 import select
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Findings:
             self.bugs.append(f"{name}\n{said['bug']}")
         self.wrong_pixels += [f"{name}: {wrong}" for wrong in said.get("wrong", [])]
         if said["outcome"] in ("died", "hung"):
-            getattr(self, said["outcome"]).append(name)
+            getattr(self, said["outcome"]).append(f"{name}: {said['last_words']}")
 
 
 class FuzzedReader:
@@ -68,6 +69,7 @@ class FuzzedReader:
         self._limit_s = limit_s
         self._child: subprocess.Popen[str] | None = None
         self._made = 0
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving
 
     def __enter__(self) -> Self:
         return self
@@ -76,9 +78,10 @@ class FuzzedReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end()
+        self._complaints.close()
 
     def read(self, mutant: Mutant, seed: int) -> dict[str, Any]:
-        """What the child says of it, or that it "died" or "hung"."""
+        """What the child says of it, or that it "died" (and its last words) or "hung"."""
         self._made += 1
         path = self._folder / f"mutant-{self._made}.svs"
         path.write_bytes(mutant.data)
@@ -100,7 +103,12 @@ class FuzzedReader:
             said: dict[str, Any] = json.loads(answer)
             return said
         self._end()
-        return {"outcome": "died" if answered else "hung"}
+        return {"outcome": "died" if answered else "hung", "last_words": self._last_words()}
+
+    def _last_words(self) -> str:
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "")
 
     def _end(self) -> None:
         child, self._child = self._child, None
@@ -110,6 +118,8 @@ class FuzzedReader:
                 child.communicate()
 
     def _start(self) -> "subprocess.Popen[str]":
+        self._complaints.seek(0)
+        self._complaints.truncate()
         return subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints, text=True
         )

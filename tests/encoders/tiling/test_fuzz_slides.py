@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import fuzz_child
+import fuzz_longer
 import numpy as np
 import pytest
 from fuzz_driver import Findings, FuzzedReader
@@ -167,9 +168,34 @@ def test_one_wrong_pixel_would_be_found(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_reader_that_hangs_or_dies_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     findings = Findings()
-    for script in ("import signal; signal.pause()", "import os; os.abort()"):
+    dying = "import os; print('no more memory', file=os.fdopen(2, 'w')); os.abort()"
+    for script in ("import signal; signal.pause()", dying):
         with FuzzedReader(tmp_path, script=script, limit_s=0.5) as reader:
             findings.note(script, reader.read(Mutant(b"", "", None), 0))
 
     assert findings.outcomes == {"hung": 1, "died": 1}
+    assert findings.died == [f"{dying}: no more memory"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longer_run_takes_each_slide_in_turn_and_says_what_it_found(
+    shared_slides: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slide = shared_slides / "ospy_small.svs"
+
+    assert (
+        fuzz_longer.main(["--minutes", "0", "--seed", "7", *(["--slide", str(slide)] if slide.exists() else [])]) == 0
+    )
+
+    said = capsys.readouterr().out
+    assert "outcomes" in said
+    assert "seed 7, 1 mutants of each of" in said
+
+
+def test_openslides_own_surrender_is_no_finding_of_the_longer_run() -> None:
+    findings = Findings()
+    findings.note("a", {"outcome": "died", "last_words": "GLib-ERROR **: gmem.c:106: failed to allocate 99 bytes"})
+    assert not fuzz_longer.is_bad(findings)
+
+    findings.note("b", {"outcome": "died", "last_words": "malloc(): corrupted top size"})
+    assert fuzz_longer.is_bad(findings)
