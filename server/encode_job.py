@@ -21,7 +21,7 @@ from saq import Job, Status
 
 from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
-from encoders.errors import DeviceLost, SlideError
+from encoders.errors import DeviceLost, ReaderDied, SlideError, UnreadableSlide
 from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, Stage
 from model_store.errors import EyepieceError
@@ -201,15 +201,24 @@ class EncodeJob:
             self.metrics.jobs.labels("retried").inc()
             # Without its text: SAQ keeps the traceback in Redis, and it may quote a path.
             raise EncodeInterrupted(f"Encoding was interrupted by {type(error).__name__}.") from None
-        if isinstance(error, EyepieceError):
-            await self._fail(record, error)
-        else:
-            await self._fail(record, EyepieceError("Encoding failed repeatedly; the operator finds why in the log."))
+        await self._fail(record, _believed(error))
         return self._ended("gave_up")
 
     def _ended(self, outcome: str) -> str:
         self.metrics.jobs.labels(outcome).inc()
         return outcome
+
+
+def _believed(error: Exception) -> EyepieceError:
+    """What an error is called that came in every attempt; who reads "try again" then has been misled."""
+    if isinstance(error, ReaderDied):
+        return UnreadableSlide(
+            "The process that reads the slide died or hung in every attempt; upload an intact copy, and if it is one, "
+            "tell the operator."
+        )
+    if isinstance(error, EyepieceError):
+        return error
+    return EyepieceError("Encoding failed repeatedly; the operator finds why in the log.")
 
 
 class _Reporter:

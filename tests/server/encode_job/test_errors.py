@@ -51,10 +51,14 @@ async def test_a_fault_of_the_slide_fails_it_at_once(job: EncodeJob, jobs: Encod
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(ValueError("Doe^Jane"), "internal_error"), (ReaderDied("It died."), "unreadable_slide")]
+    ("error", "code", "advice"),
+    [
+        (ValueError("Doe^Jane"), "internal_error", "the operator finds why"),
+        (ReaderDied("It died; try again."), "unreadable_slide", "upload an intact copy"),
+    ],
 )
 async def test_another_error_is_tried_again_before_it_is_believed(
-    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode, settings: Settings, error: Exception, code: str
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode, settings: Settings, error: Exception, code: str, advice: str
 ) -> None:
     encode.error = error
     record = await uploaded(job)
@@ -73,6 +77,8 @@ async def test_another_error_is_tried_again_before_it_is_believed(
     assert failed is not None
     assert failed.code == code
     assert "Doe" not in failed.detail
+    assert "try again" not in failed.detail, "it was tried often enough"
+    assert advice in failed.detail
     assert (outcome(job, "retried"), outcome(job, "gave_up")) == (settings.job_error_attempts - 1, 1)
 
 
