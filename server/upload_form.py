@@ -10,7 +10,7 @@ from server.errors import InvalidRequest
 from server.slide_source import SourceFile
 from server.upload_files import Batch, StagedFile, UploadRoom
 
-FIELD = "file"
+_FIELD = "file"
 _ASK_FOR_FILE = "Send the slide as multipart/form-data with one field named `file`."
 # Big enough that the disk does not wait for the next one, small enough for many uploads at once, each of which holds
 # two: 1 MiB gave 0.65–0.76 of the disk's speed, 4 MiB 0.80–0.96 (loadtests/big_upload.py).
@@ -85,7 +85,7 @@ class SlideForm:
         if any(file.size_bytes == 0 for file in files):
             raise UnsupportedFormat("A file is empty; send a whole-slide image.")
         if len(files) > 1:
-            require_one_tree([file.relative_path for file in files])
+            _require_one_tree([file.relative_path for file in files])
         return files
 
     def _end_header(self) -> None:
@@ -95,7 +95,7 @@ class SlideForm:
 
     def _begin_content(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if options.get(b"name") != FIELD.encode():
+        if options.get(b"name") != _FIELD.encode():
             return
         if len(self._received) >= _MAX_FILES:
             raise InvalidRequest(f"A slide of more than {_MAX_FILES} files is not accepted.")
@@ -122,7 +122,7 @@ class SlideForm:
         self._complete = True
 
 
-def require_one_tree(paths: Sequence[str]) -> None:
+def _require_one_tree(paths: Sequence[str]) -> None:
     """Check that the names of several files can be paths within one slide.
 
     Raises:

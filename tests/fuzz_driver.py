@@ -17,6 +17,8 @@ from mutate_slides import Mutant
 
 # A mutant takes a few ms; this is a hang, or a machine that stands still.
 LIMIT_S = 60.0
+# What may become of a damaged slide: read, or refused with one of these codes.
+KNOWN = {"tiles", "unsupported_format", "unreadable_slide", "slide_too_large"}
 
 
 @dataclass

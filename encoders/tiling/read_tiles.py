@@ -107,7 +107,7 @@ def _read_run(reader: SlideReader, plan: TilePlan, corners: NDArray[np.int64], p
 
 
 def _finished(batch: FilledSlot, runs: list[Future[None]]) -> FilledSlot:
-    wait(runs)  # wakes this thread once, not for each run: that costs as much as decoding a tile
+    wait(runs)  # wakes this thread once, not for each run
     for run in runs:
         run.result()
     return batch

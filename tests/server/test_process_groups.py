@@ -79,6 +79,6 @@ def test_nobody_outside_the_group_is_touched() -> None:
 
 def test_a_group_that_is_gone_is_no_error() -> None:
     with started("pass") as leader:
-        leader.wait()
+        assert leader.wait() == 0
 
     end_group(leader.pid)

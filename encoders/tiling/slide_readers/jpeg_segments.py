@@ -68,7 +68,8 @@ def is_dct(stream: bytes, at: int = len(START)) -> bool:
     """Whether the first frame from `at` on is made of cosine transforms, the only kind that a decoder can reduce.
 
     Of a lossless one libjpeg-turbo writes every pixel, whatever room there is (seen: simplejpeg 1.9.0 with a smaller
-    picture asked for writes beyond its buffer). False for a malformed head too.
+    picture asked for writes beyond its buffer). False for a malformed head too;
+    a frame at the very start is not looked into, the decoder refuses what is wrong with it.
     """
     if stream.startswith(_DCT_STARTS, at):  # the rule: a slide's tables are elsewhere
         return True

@@ -7,7 +7,7 @@ import fuzz_child
 import fuzz_longer
 import numpy as np
 import pytest
-from fuzz_driver import Findings, FuzzedReader
+from fuzz_driver import KNOWN, Findings, FuzzedReader
 from hostile_slides import TILE_PX, drawn_slides
 from mutate_slides import Mutant, layout_of, mutate
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ MUTANTS_PER_SHARED_SLIDE = {
     "ezwsi_multiframe_camelyon.dcm": 30,
 }
 MUTANTS_THROUGH_THE_WORKERS_DOOR = 40
-KNOWN = {"tiles", "unsupported_format", "unreadable_slide", "slide_too_large"}
 
 
 def mutants_of(slide: bytes, count: int) -> Iterator[tuple[int, Mutant]]:

@@ -86,6 +86,8 @@ async def test_a_worker_keeps_nothing_of_the_job_of_a_deleted_slide(
         await until(lambda: outcome(job, "deleted") == 1)
         await until(lambda: nothing_left(redis))
 
+    assert await nothing_left(redis)
+
 
 async def nothing_left(redis: Redis) -> bool:
     return not [key for key in await redis.keys("*") if SLIDE.encode() in key]
