@@ -23,10 +23,10 @@ class Scratch(local):
     """Each thread's own decode buffer, used again and again: it stays in the thread's cache."""
 
     def __init__(self) -> None:
-        self._pixels = decode_buffer(0, 0, 3)
+        self._pixels = decode_buffer(0)
 
-    def pixels(self, height: int, width: int) -> NDArray[np.uint8]:
-        """uint8 [height, width, 3], content undefined; the thread's next call may give the same memory."""
-        if self._pixels.shape != (height, width, 3):
-            self._pixels = decode_buffer(height, width, 3)
+    def pixels(self, *shape: int) -> NDArray[np.uint8]:
+        """uint8 of this shape, content undefined; the thread's next call may give the same memory."""
+        if self._pixels.shape != shape:
+            self._pixels = decode_buffer(*shape)
         return self._pixels

@@ -8,12 +8,12 @@ _DQT, _DHT, _COM = 0xDB, 0xC4, 0xFE
 _APPLICATION = range(0xE0, 0xF0)
 # SOF0, SOF1, SOF2: baseline, extended, progressive. All others are lossless, hierarchical or arithmetic.
 _DCT_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
-_DCT_STARTS = tuple(bytes((0xFF, marker)) for marker in _DCT_FRAMES)
 # Within the range of SOFn, but DHT, JPG and DAC.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Markers without a length: EOI, SOS (what follows it is no segment), SOI and RSTn; none belongs between segments.
 _EOI, _SOS = 0xD9, 0xDA
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
+_SCAN_START = bytes((0xFF, _SOS))
 _LENGTH_BYTES = 2
 
 
@@ -64,17 +64,16 @@ def only_tables(tables: bytes) -> bytes:
     return kept
 
 
-def is_dct(stream: bytes, at: int = len(START)) -> bool:
-    """Whether the first frame from `at` on is made of cosine transforms, the only kind that a decoder can reduce.
+def dct_head(stream: bytes, at: int) -> bytes:
+    """From `at` up to the marker of the first scan, which no other segment can follow unseen.
 
-    Of a lossless one libjpeg-turbo writes every pixel, whatever room there is (seen: simplejpeg 1.9.0 with a smaller
-    picture asked for writes beyond its buffer). False for a malformed head too;
-    a frame at the very start is not looked into, the decoder refuses what is wrong with it.
+    Raises MalformedJpeg unless its frame is made of cosine transforms, the only kind that a decoder can reduce: of a
+    lossless one libjpeg-turbo writes every pixel, whatever room there is (seen: simplejpeg 1.9.0 with a smaller picture
+    asked for writes beyond its buffer).
     """
-    if stream.startswith(_DCT_STARTS, at):  # the rule: a slide's tables are elsewhere
-        return True
-    try:
-        frames = (segment.marker for segment in segments(stream, at) if segment.marker in _FRAMES)
-        return next(frames, None) in _DCT_FRAMES
-    except MalformedJpeg:
-        return False
+    found = list(segments(stream, at))
+    frame = next((segment.marker for segment in found if segment.marker in _FRAMES), None)
+    stop = found[-1].stop if found else at
+    if frame not in _DCT_FRAMES or not stream.startswith(_SCAN_START, stop):
+        raise MalformedJpeg
+    return stream[at : stop + len(_SCAN_START)]

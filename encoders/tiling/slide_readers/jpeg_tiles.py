@@ -7,13 +7,15 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from encoders.tiling.slide_readers.jpeg_segments import START, MalformedJpeg, is_dct, only_tables
+from encoders.tiling.slide_readers.jpeg_segments import START, MalformedJpeg, dct_head, only_tables
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.tiff_levels import TiledImage
 
 RGB, YCBCR = 2, 6
 # A stream this much longer than its pixels is no compression but a trap.
 _MAX_BYTES_PER_PIXEL = 12
+# KeyError: samplings that simplejpeg has no name for.
+_DECODER_ERRORS = (MalformedJpeg, ValueError, RuntimeError, MemoryError, KeyError)
 _COLOR_SPACES = {RGB: "RGB", YCBCR: "YCbCr"}
 
 
@@ -35,25 +37,33 @@ class JpegTiles:
         self._file = file
         self._image = image
         self._head = START + tables + _adobe_marker(is_ycbcr=image.photometric == YCBCR)
+        self._known_heads: tuple[bytes, ...] = ()
         self._expected = (image.tile_height, image.tile_width, _COLOR_SPACES[image.photometric])
 
     def decode(self, column: int, row: int, factor: int, out: NDArray[np.uint8]) -> None:
-        """Writes the tile's RGB, at 1/factor (1, 2, 4 or 8) a side, into the C-contiguous `out`.
+        """Writes the tile's RGB, or RGBA if `out` has four channels, at 1/factor (1, 2, 4 or 8) a side.
 
+        `out` is C-contiguous.
         Raises UndecodableTile, never allocates for a size that the directory does not have.
         """
         stream = self._stream(column, row)
-        if not is_dct(stream, len(self._head)):
-            raise UndecodableTile
         try:
-            if simplejpeg.decode_jpeg_header(stream)[:3] != self._expected:
-                raise UndecodableTile
+            if not stream.startswith(self._known_heads, len(self._head)):
+                self._learn_head(stream)
             height, width = (0, 0) if factor == 1 else out.shape[:2]
-            pixels = simplejpeg.decode_jpeg(stream, min_height=height, min_width=width, buffer=out)
-        except (ValueError, RuntimeError, MemoryError, KeyError) as error:  # KeyError: samplings it has no name for
+            colors = "RGBA" if out.shape[2] == 4 else "RGB"
+            pixels = simplejpeg.decode_jpeg(stream, colors, min_height=height, min_width=width, buffer=out)
+        except _DECODER_ERRORS as error:
             raise UndecodableTile from error
         if pixels.shape != out.shape:
             raise UndecodableTile
+
+    def _learn_head(self, stream: bytes) -> None:
+        """Takes note of a tile's own markers: what is known of them holds for every tile that begins alike."""
+        head = dct_head(stream, len(self._head))
+        if simplejpeg.decode_jpeg_header(stream)[:3] != self._expected:
+            raise UndecodableTile
+        self._known_heads = (head,)
 
     def _stream(self, column: int, row: int) -> bytes:
         count = int(self._image.byte_counts[row, column])

@@ -1,5 +1,6 @@
 """The fast reader gives OpenSlide's pixels: every expectation here is what OpenSlide reads from the same file."""
 
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -223,7 +224,7 @@ def test_a_stream_of_another_size_is_never_decoded(slide: Path, monkeypatch: pyt
     x, y = spoil(slide, lambda stream: hostile_jpeg.with_size(stream, 65_500, 65_500))
     reader = open_fast(slide)
     decoded: list[bytes] = []
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda stream, **_: decoded.append(stream))
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda stream, *_, **__: decoded.append(stream))
 
     with pytest.raises(UnreadableSlide, match=rf"\({x}, {y}\)"):
         reader.read_region(x, y, 0, TILE_PX, TILE_PX)
@@ -233,6 +234,21 @@ def test_a_stream_of_another_size_is_never_decoded(slide: Path, monkeypatch: pyt
 
 def test_a_grey_tile_in_a_coloured_level_is_openslides_to_judge(slide: Path) -> None:
     x, y = spoil(slide, lambda _: hostile_jpeg.encode_grey(np.full((TILE_PX, TILE_PX, 3), 200, np.uint8)))
+    assert_same_outcome(slide, x, y)
+
+
+def test_a_marker_behind_all_that_other_tiles_begin_with_is_seen(slide: Path) -> None:
+    def calls_itself_rgb(_: bytes) -> bytes:
+        flat = np.full((TILE_PX, TILE_PX, 3), (200, 100, 50), np.uint8)
+        segments, scan = hostile_jpeg.split(hostile_jpeg.abbreviate(hostile_jpeg.encode(flat))[1])
+        adobe = hostile_jpeg.APP14, struct.pack(">5sHHHB", b"Adobe", 100, 0, 0, 0)
+        return hostile_jpeg.join([*segments[:-1], adobe, segments[-1]], scan)
+
+    assert_same_outcome(slide, *spoil(slide, calls_itself_rgb))
+
+
+def assert_same_outcome(slide: Path, x: int, y: int) -> None:
+    """The tile's pixels, or why there are none, are OpenSlide's, also after another tile was read."""
     reader, oracle = open_fast(slide), OpenSlideReader(slide, LIMITS)
 
     def outcome(read: FastTiffReader | OpenSlideReader) -> bytes | str:
@@ -241,12 +257,13 @@ def test_a_grey_tile_in_a_coloured_level_is_openslides_to_judge(slide: Path) -> 
         except UnreadableSlide as error:
             return error.detail
 
+    assert_equal(reader, oracle, 0, 0, 0, (TILE_PX, TILE_PX))
     assert outcome(reader) == outcome(oracle)
 
 
-@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("scale", [None, Scale(2, "dct"), Scale(2, "area")])
 def test_openslides_pixels_win_where_only_our_decoder_fails(
-    slide: Path, monkeypatch: pytest.MonkeyPatch, factor: int
+    slide: Path, monkeypatch: pytest.MonkeyPatch, scale: Scale | None
 ) -> None:
     reader, oracle = open_fast(slide), OpenSlideReader(slide, LIMITS)
 
@@ -255,16 +272,18 @@ def test_openslides_pixels_win_where_only_our_decoder_fails(
 
     monkeypatch.setattr(JpegTiles, "decode", fail)
 
-    if factor == 1:
+    if scale is None:
         assert_equal(reader, oracle, 100, 100, 0, (300, 300))
     else:
         expected = cv2.resize(oracle.read_region(100, 100, 0, 300, 300), (150, 150), interpolation=cv2.INTER_AREA)
-        assert np.array_equal(reader.read_reduced(100, 100, 0, 300, 300, Scale(factor, "dct")), expected)
+        assert np.array_equal(reader.read_reduced(100, 100, 0, 300, 300, scale), expected)
 
 
+@pytest.mark.parametrize("is_rgb", [False, True])
 @pytest.mark.parametrize("factor", [2, 4, 8])
-def test_a_region_reduced_by_area_is_the_mean_over_openslides_pixels(slide: Path, factor: int) -> None:
-    reader, oracle = open_fast(slide), OpenSlideReader(slide, LIMITS)
+def test_a_region_reduced_by_area_is_the_mean_over_openslides_pixels(tmp_path: Path, factor: int, is_rgb: bool) -> None:
+    path = write_slide(tmp_path / "slide.svs", Recipe(is_rgb=is_rgb))
+    reader, oracle = open_fast(path), OpenSlideReader(path, LIMITS)
 
     places = [(0, 0), (128, 128), (64, 192), (8, 16), (1, 0), (256, 120), (560, 400), (-64, -8)]
     for (x, y), (width, height) in product(places, [(256, 256), (128, 384), (129, 64)]):

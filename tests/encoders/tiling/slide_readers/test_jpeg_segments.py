@@ -3,7 +3,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from encoders.tiling.slide_readers.jpeg_segments import MalformedJpeg, is_dct, only_tables, segments
+from encoders.tiling.slide_readers.jpeg_segments import MalformedJpeg, dct_head, only_tables, segments
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 JPEG = bytes(imagecodecs.jpeg8_encode(PIXELS, level=85))
@@ -51,11 +51,25 @@ def test_tables_without_start_or_end_are_refused() -> None:
             only_tables(cut)
 
 
-def test_a_lossless_stream_is_not_made_of_cosine_transforms() -> None:
-    lossless = bytes(imagecodecs.jpeg8_encode(PIXELS, colorspace="rgb", outcolorspace="rgb", lossless=True))
-    assert is_dct(JPEG)
-    assert is_dct(hostile_jpeg.encode_grey(PIXELS))
-    assert not is_dct(lossless)
-    assert not is_dct(JPEG[:10])
-    assert not is_dct(JPEG[:2])
-    assert not is_dct(tables(DQT))
+def test_the_head_of_a_stream_of_cosine_transforms_ends_with_its_scans_marker() -> None:
+    for stream in (JPEG, hostile_jpeg.encode_grey(PIXELS)):
+        head = dct_head(stream, 2)
+        assert stream.startswith(head, 2)
+        assert head.endswith(b"\xff\xda")
+        assert head.count(b"\xff\xda") == 1
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        bytes(imagecodecs.jpeg8_encode(PIXELS, colorspace="rgb", outcolorspace="rgb", lossless=True)),
+        JPEG[:10],
+        JPEG[:2],
+        tables(DQT),
+        JPEG[: JPEG.index(b"\xff\xda")] + b"\xff\xd9",
+    ],
+    ids=["lossless", "cut", "empty", "no frame", "no scan"],
+)
+def test_a_head_without_cosine_transforms_or_a_scan_is_malformed(stream: bytes) -> None:
+    with pytest.raises(MalformedJpeg):
+        dct_head(stream, 2)
