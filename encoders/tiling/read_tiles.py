@@ -1,15 +1,18 @@
 """Planned tiles as pixels: decoded by threads into slots, announced in the plan's order, bounded in memory, counted."""
 
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tiling.shared_work import SharedWork, finish
 from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 from encoders.types import TilePlan
 
@@ -44,26 +47,29 @@ def read_tiles(
 ) -> Iterator[FilledSlot]:
     """The plan's tiles from `first_tile` on, in batches, the last one shorter; decodes ahead as far as slots are free.
 
-    Raises UnreadableSlide at the first damaged tile in the plan's order, naming its level-0 rectangle.
+    The calling thread is one of `threads`: one that only waited would wake with cold caches for every batch, at the
+    price of one or two tiles. Raises UnreadableSlide at the first damaged tile in the plan's order, naming its level-0
+    rectangle.
     """
     ahead = deque(_batches(len(plan.coords), first_tile, batch_tiles, len(slots)))
-    waiting: deque[tuple[FilledSlot, list[Future[None]]]] = deque()
+    waiting: deque[tuple[FilledSlot, list[SharedWork]]] = deque()
     free, delivered = len(slots), 0
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        try:
-            while ahead or waiting:
-                while ahead and free:
-                    batch = ahead.popleft()
-                    waiting.append((batch, _start(pool, reader, plan, batch, slots.view(batch.slot, batch.count))))
-                    free -= 1
-                if waiting:
-                    batch = _finished(*waiting.popleft())
-                    delivered += batch.count
-                    yield batch
-                if ahead:  # waits only when there is nothing to announce, or both sides would wait for each other
-                    free += slots.take_freed(wait=not waiting and not free)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with _helpers(threads - 1) as help_with:
+        while ahead or waiting:
+            while ahead and free:
+                batch = ahead.popleft()
+                runs = _runs(reader, plan, batch, slots.view(batch.slot, batch.count))
+                waiting.append((batch, runs))
+                for run in runs:
+                    help_with(run.do)
+                free -= 1
+            if waiting:
+                batch, runs = waiting.popleft()
+                finish(runs)
+                delivered += batch.count
+                yield batch
+            if ahead:  # waits only when there is nothing to announce, or both sides would wait for each other
+                free += slots.take_freed(wait=not waiting and not free)
     assert delivered == len(plan.coords) - first_tile, "every planned tile is delivered once"
 
 
@@ -93,21 +99,25 @@ def _batches(total: int, first_tile: int, batch_tiles: int, slots: int) -> Itera
         yield FilledSlot(first, min(batch_tiles, total - first), index % slots)
 
 
-def _start(
-    pool: ThreadPoolExecutor, reader: SlideReader, plan: TilePlan, batch: FilledSlot, pixels: NDArray[np.uint8]
-) -> list[Future[None]]:
+@contextmanager
+def _helpers(threads: int) -> Iterator[Callable[[Callable[[], None]], object]]:
+    """Takes work for so many more threads, in the order given; what none has begun on leaving is dropped."""
+    if not threads:
+        yield lambda _: None
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        try:
+            yield pool.submit
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _runs(reader: SlideReader, plan: TilePlan, batch: FilledSlot, pixels: NDArray[np.uint8]) -> list[SharedWork]:
     corners = plan.coords[batch.first : batch.first + batch.count]
     runs = [slice(start, start + _RUN_TILES) for start in range(0, batch.count, _RUN_TILES)]
-    return [pool.submit(_read_run, reader, plan, corners[run], pixels[run]) for run in runs]
+    return [SharedWork(partial(_read_run, reader, plan, corners[run], pixels[run])) for run in runs]
 
 
 def _read_run(reader: SlideReader, plan: TilePlan, corners: NDArray[np.int64], pixels: NDArray[np.uint8]) -> None:
     for (x, y), tile in zip(corners, pixels, strict=True):
         read_tile(reader, plan, int(x), int(y), out=tile)
-
-
-def _finished(batch: FilledSlot, runs: list[Future[None]]) -> FilledSlot:
-    wait(runs)  # wakes this thread once, not for each run
-    for run in runs:
-        run.result()
-    return batch

@@ -66,9 +66,10 @@ class JpegTiles:
         self._known_heads = (head,)
 
     def _stream(self, column: int, row: int) -> bytes:
-        count = int(self._image.byte_counts[row, column])
+        image = self._image
+        count = image.byte_counts.item(row, column)
         try:
-            tile = os.pread(self._file, count, int(self._image.offsets[row, column]))
+            tile = os.pread(self._file, count, image.offsets.item(row, column))
         except OSError as error:
             raise UndecodableTile from error
         if len(tile) != count or not tile.startswith(START):
