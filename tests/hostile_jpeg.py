@@ -13,12 +13,20 @@ SOF0, SOF2, DHT, SOS, DQT, DRI, COM, APP14 = 0xC0, 0xC2, 0xC4, 0xDA, 0xDB, 0xDD,
 Segment = tuple[int, bytes]
 
 
-def encode(rgb: NDArray[np.uint8], *, quality: int = 85, is_rgb: bool = False, subsampling: str = "420") -> bytes:
-    """A bare stream: tables and scan, no JFIF or Adobe marker; `is_rgb` with Aperio's component ids 0, 1, 2."""
-    if is_rgb:
-        whole = imagecodecs.jpeg8_encode(rgb, level=quality, colorspace="rgb", outcolorspace="rgb")
-    else:
-        whole = imagecodecs.jpeg8_encode(rgb, level=quality, colorspace="rgb", subsampling=subsampling)
+def encode(
+    rgb: NDArray[np.uint8],
+    *,
+    quality: int = 85,
+    is_rgb: bool = False,
+    subsampling: str = "420",
+    optimize: bool = False,
+) -> bytes:
+    """A bare stream: tables and scan, no JFIF or Adobe marker; `is_rgb` with Aperio's component ids 0, 1, 2.
+
+    With `optimize` its Huffman tables are its own.
+    """
+    colors = {"outcolorspace": "rgb"} if is_rgb else {"subsampling": subsampling}
+    whole = imagecodecs.jpeg8_encode(rgb, level=quality, colorspace="rgb", optimize=optimize, **colors)
     segments, scan = split(bytes(whole))
     kept = [(marker, body) for marker, body in segments if not 0xE0 <= marker <= 0xEF]
     return join(_numbered(kept, b"\0\1\2") if is_rgb else kept, scan)

@@ -22,6 +22,7 @@ class Recipe:
     subsampling: str = "420"
     is_rgb: bool = False
     shared_tables: bool = True
+    optimize: bool = False
     big: bool = False
     description: str | None = APERIO
 
@@ -70,4 +71,4 @@ def _tiles(width: int, height: int, recipe: Recipe) -> Iterator[bytes]:
 
 def _encode(pixels: NDArray[np.uint8], recipe: Recipe) -> bytes:
     """RGB as Aperio has it: no marker says so, and a decoder that is not told takes it for YCbCr."""
-    return encode(pixels, is_rgb=recipe.is_rgb, subsampling=recipe.subsampling)
+    return encode(pixels, is_rgb=recipe.is_rgb, subsampling=recipe.subsampling, optimize=recipe.optimize)

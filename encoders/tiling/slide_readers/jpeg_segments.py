@@ -47,21 +47,28 @@ def segments(stream: bytes, at: int = len(START)) -> Iterator[Segment]:
         at = stop
 
 
-def only_tables(tables: bytes) -> bytes:
+def only_tables(tables: bytes, own_tables: frozenset[bytes] = frozenset()) -> bytes:
     """The quantisation and Huffman tables of an abbreviated stream, without SOI and EOI.
 
-    Comments and application data, which OpenSlide ignores there, are left out. Raises MalformedJpeg for anything else,
-    which would act on every tile that the tables are put before.
+    Huffman tables are left out where all of them are among `own_tables`, which the decoder takes where a stream has
+    none. Comments and application data, which OpenSlide ignores there, are left out. Raises MalformedJpeg for anything
+    else, which would act on every tile that the tables are put before.
     """
     if not (tables.startswith(START) and tables.endswith(END)):
         raise MalformedJpeg
-    kept = b""
+    kept: dict[int, list[bytes]] = {_DQT: [], _DHT: []}
     for segment in segments(tables):
-        if segment.marker in (_DQT, _DHT):
-            kept += tables[segment.start : segment.stop]
+        if segment.marker in kept:
+            kept[segment.marker].append(tables[segment.start : segment.stop])
         elif segment.marker != _COM and segment.marker not in _APPLICATION:
             raise MalformedJpeg
-    return kept
+    huffman = [] if own_tables.issuperset(kept[_DHT]) else kept[_DHT]
+    return b"".join(kept[_DQT] + huffman)
+
+
+def huffman_tables(stream: bytes) -> frozenset[bytes]:
+    """The segments at the head of a stream that define Huffman tables; raises MalformedJpeg."""
+    return frozenset(stream[segment.start : segment.stop] for segment in segments(stream) if segment.marker == _DHT)
 
 
 def dct_head(stream: bytes, at: int) -> bytes:

@@ -70,6 +70,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
         Recipe(),
         Recipe(subsampling="444"),
         Recipe(subsampling="422", shared_tables=False),
+        Recipe(shared_tables=False, optimize=True),
         Recipe(is_rgb=True),
         Recipe(is_rgb=True, shared_tables=False, big=True),
         Recipe(sizes=((700, 500), (350, 250), (175, 125)), tile_px=64, big=True),

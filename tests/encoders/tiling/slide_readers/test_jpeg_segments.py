@@ -3,7 +3,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from encoders.tiling.slide_readers.jpeg_segments import MalformedJpeg, dct_head, only_tables, segments
+from encoders.tiling.slide_readers.jpeg_segments import MalformedJpeg, dct_head, huffman_tables, only_tables, segments
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 JPEG = bytes(imagecodecs.jpeg8_encode(PIXELS, level=85))
@@ -33,6 +33,22 @@ def test_a_head_that_is_cut_is_malformed(end: int) -> None:
 
 def test_tables_are_kept_and_what_openslide_ignores_is_left_out() -> None:
     assert only_tables(tables(APP0, DQT, COMMENT, DHT)) == DQT + DHT
+
+
+def test_huffman_tables_are_left_out_where_the_decoder_has_all_of_them() -> None:
+    other = b"\xff\xc4\x00\x03\x01"
+    own = frozenset({DHT})
+    assert only_tables(tables(DHT, DQT), own) == DQT
+    assert only_tables(tables(DQT, DHT, DHT), own) == DQT
+    assert only_tables(tables(DHT, DQT, other), own) == DQT + DHT + other
+    assert only_tables(tables(DQT, other), own) == DQT + other
+
+
+def test_the_huffman_tables_of_a_stream() -> None:
+    found = huffman_tables(JPEG)
+    assert found
+    assert all(table.startswith(b"\xff\xc4") and table in JPEG for table in found)
+    assert huffman_tables(tables(DQT)) == frozenset()
 
 
 @pytest.mark.parametrize(
