@@ -110,8 +110,8 @@ class Piece:
 class Batch:
     """What of some files is to be written and hashed."""
 
-    pieces: Sequence["Piece"]
-    room: "UploadRoom"
+    pieces: Sequence[Piece]
+    room: UploadRoom
 
     def write(self) -> None:
         """Raises OSError."""

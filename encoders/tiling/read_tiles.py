@@ -47,8 +47,8 @@ def read_tiles(
 ) -> Iterator[FilledSlot]:
     """The plan's tiles from `first_tile` on, in batches, the last one shorter; decodes ahead as far as slots are free.
 
-    The calling thread is one of `threads`: one that only waited would wake with cold caches for every batch, at the
-    price of one or two tiles. Raises UnreadableSlide at the first damaged tile in the plan's order, naming its level-0
+    The calling thread is one of `threads`: one that only waited and announced took as much CPU time for every batch as
+    one or two tiles take. Raises UnreadableSlide at the first damaged tile in the plan's order, naming its level-0
     rectangle.
     """
     ahead = deque(_batches(len(plan.coords), first_tile, batch_tiles, len(slots)))

@@ -44,8 +44,7 @@ class JpegTiles:
     def decode(self, column: int, row: int, factor: int, out: NDArray[np.uint8]) -> None:
         """Writes the tile's RGB, or RGBA if `out` has four channels, at 1/factor (1, 2, 4 or 8) a side.
 
-        `out` is C-contiguous.
-        Raises UndecodableTile, never allocates for a size that the directory does not have.
+        `out` is C-contiguous. Raises UndecodableTile, never allocates for a size that the directory does not have.
         """
         stream = self._stream(column, row)
         try:
@@ -82,7 +81,8 @@ class JpegTiles:
 def _own_tables() -> frozenset[bytes]:
     """The Huffman tables that libjpeg-turbo takes where a stream has none: those that it writes (T.81, K.3).
 
-    Most scanners write them too. A tile that is spared reading them is decoded 0.7 % sooner.
+    Most scanners write them too. A tile that is spared reading them is decoded 0.7 % sooner. Only baseline decoding has
+    them: a progressive level that shares them fails the check on opening and stays with OpenSlide; none is known.
     """
     return huffman_tables(simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8)))
 
