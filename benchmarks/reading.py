@@ -37,6 +37,7 @@ from benchmarks.take_turns import Cost, Turns, cost_of, spread, take_turns
 from benchmarks.write_results import table, turns_record, write_result
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.isolation.reader_process import ReaderProcess
+from encoders.tiling.slide_readers.area_mean import IS_COMPILED
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
@@ -111,8 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NothingToMeasure as error:
         raise SystemExit(str(error)) from None
     print("\n\n".join(f"{one.case.title}\n\n{report(one)}" for one in found))
-    path = write_result("reading", {"cases": [record(one) for one in found]}, PACKAGES)
-    print(f"\n{path}")
+    means = "compiled" if IS_COMPILED else "OpenCV's"
+    path = write_result("reading", {"means_2x2": means, "cases": [record(one) for one in found]}, PACKAGES)
+    print(f"\nMeans over 2 × 2 pixels: {means}.\n{path}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,6 +23,11 @@ STAMP = "eyepiece-stamp"
 UV_REQUIREMENT = "uv>=0.9,<1"
 VLLM_VERSION = "0.32.0"  # 0.33 pins another torch than the encoders' and did not resolve
 OVERRIDES = ROOT / "deploy" / "vllm-overrides.txt"
+# An editable installation compiles once.
+COMPILED = (
+    ROOT / "encoders" / "tiling" / "slide_readers" / "compiled_mean.c",
+    ROOT / "deploy" / "compile_mean.py",
+)
 LINES_SHOWN_ON_FAILURE = 15
 # CPU measured: 1.3 + 3.1 GB; the rest is room for downloads. The CUDA libraries add about 5 GB to each.
 NEEDED_GB = {"cpu": {"server": 2.0, "vllm": 4.0, "bench": 2.0}, "cuda": {"server": 6.0, "vllm": 9.0, "bench": 6.0}}
@@ -95,7 +100,13 @@ def requirement_inputs(pyproject: Path) -> dict[str, object]:
 def planned_environments(builds: str) -> list[Environment]:
     """All environments, the server's first: it carries uv, which installs the others."""
     common: dict[str, object] = {"builds": builds, "python": sys.version, "root": str(ROOT)}
-    server = {**common, "eyepiece": requirement_inputs(ROOT / "pyproject.toml"), "uv": UV_REQUIREMENT}
+    server = {
+        **common,
+        "eyepiece": requirement_inputs(ROOT / "pyproject.toml"),
+        "compiled": [file.read_text() for file in COMPILED],
+        "compiler": shutil.which(os.environ.get("CC") or "cc"),
+        "uv": UV_REQUIREMENT,
+    }
     vllm = {
         **common,
         "plugin": requirement_inputs(ROOT / "vllm_plugin" / "pyproject.toml"),

@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tiling.slide_readers.area_mean import area_mean
 from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 
 
@@ -41,4 +41,4 @@ def read_and_reduce(
     """Fills `out` with the means over factor × factor pixels of `level`, upper left corner at level-0 (x, y)."""
     height, width = out.shape[:2]
     pixels = reader.read_region(x, y, level, width * factor, height * factor)
-    cv2.resize(pixels, (width, height), dst=out, interpolation=cv2.INTER_AREA)
+    area_mean(pixels, out)

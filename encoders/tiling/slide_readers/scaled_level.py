@@ -1,9 +1,9 @@
 """The JPEG tiles of one level at one scale, put together to regions."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tiling.slide_readers.area_mean import area_mean, mean_2x2
 from encoders.tiling.slide_readers.decode_buffer import Scratch, decode_buffer
 from encoders.tiling.slide_readers.decoded_tiles import DecodedTiles, TileKey
 from encoders.tiling.slide_readers.eligible_levels import FastLevel, read_tile_by
@@ -16,9 +16,8 @@ from encoders.tiling.slide_readers.tile_spans import tile_spans
 class ScaledLevel:
     """Coordinates and sizes are in pixels at that scale, which divides the tiles' sides. Safe to call from threads.
 
-    For the mean of 2 × 2 pixels tiles have four channels, RGBA: OpenCV has vector code for four bytes that takes two
-    thirds of the time of its code for three. For 4 × 4 and 8 × 8 it has none, and there a fourth byte costs a third
-    more; so it does where streams are in RGB, which libjpeg-turbo decodes to four bytes more slowly.
+    For the mean of 2 × 2 pixels tiles are decoded to RGBA, of which it takes half the time. Not where streams are in
+    RGB, which libjpeg-turbo decodes to four bytes more slowly.
     """
 
     def __init__(self, fast: FastLevel, level: int, scale: Scale, oracle: OpenSlideReader, cache: DecodedTiles) -> None:
@@ -28,21 +27,15 @@ class ScaledLevel:
         self._width, self._height = -(-image.width // factor), -(-image.height // factor)
         self._tile_width, self._tile_height = image.tile_width // factor, image.tile_height // factor
         self._is_mean = factor > 1 and scale.reduction == "area"
-        self._channels = 4 if self._is_mean and factor == 2 and image.photometric == YCBCR else 3
+        is_rgba = self._is_mean and factor == 2 and image.photometric == YCBCR
+        self._stored_shape = image.tile_height, image.tile_width, 4 if is_rgba else 3
+        self._mean = mean_2x2 if is_rgba else area_mean
         self._fast, self._level, self._scale = fast, level, scale
         self._oracle, self._cache = oracle, cache
-        self._before_mean, self._of_one_region, self._before_rgb = Scratch(), Scratch(), Scratch()
+        self._before_mean, self._of_one_region = Scratch(), Scratch()
 
     def fill(self, out: NDArray[np.uint8], left: int, top: int) -> None:
         """Fills `out` [height, width, 3] from (left, top) on, white outside the image; raises UnreadableSlide."""
-        if self._channels == 3:
-            self._assemble(out, left, top)
-        else:
-            pixels = self._before_rgb.pixels(*out.shape[:2], self._channels)
-            self._assemble(pixels, left, top)
-            cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB, dst=out)
-
-    def _assemble(self, out: NDArray[np.uint8], left: int, top: int) -> None:
         height, width = out.shape[:2]
         if min(left, top) < 0 or left + width > self._width or top + height > self._height:
             out.fill(255)
@@ -64,7 +57,7 @@ class ScaledLevel:
         pixels = self._cache.get(key)
         if pixels is not None:
             return pixels
-        shape = self._tile_height, self._tile_width, self._channels
+        shape = self._tile_height, self._tile_width, 3
         pixels = decode_buffer(*shape) if is_shared else self._of_one_region.pixels(*shape)
         self._decode(column, row, pixels)
         if is_shared:
@@ -79,13 +72,9 @@ class ScaledLevel:
             else:
                 self._fast.tiles.decode(column, row, self._scale.factor, out)
         except UndecodableTile:
-            pixels = read_tile_by(self._oracle, self._fast, self._level, column, row)
-            if self._channels == 4:
-                pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2RGBA), dtype=np.uint8)
-            cv2.resize(pixels, out.shape[1::-1], dst=out, interpolation=cv2.INTER_AREA)
+            area_mean(read_tile_by(self._oracle, self._fast, self._level, column, row), out)
 
     def _decode_mean(self, column: int, row: int, out: NDArray[np.uint8]) -> None:
-        image = self._fast.image
-        stored = self._before_mean.pixels(image.tile_height, image.tile_width, self._channels)
+        stored = self._before_mean.pixels(*self._stored_shape)
         self._fast.tiles.decode(column, row, 1, stored)
-        cv2.resize(stored, (self._tile_width, self._tile_height), dst=out, interpolation=cv2.INTER_AREA)
+        self._mean(stored, out)
