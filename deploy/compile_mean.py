@@ -18,12 +18,18 @@ MODULE = SOURCE.with_suffix(".abi3.so")
 PLATFORM = "linux_x86_64"
 
 
+def _is_meant_for_this_python() -> bool:
+    """CPython with its stable interface, which a build without the global lock does not have."""
+    is_cpython = platform.python_implementation() == "CPython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
+    return is_cpython and sysconfig.get_platform().replace("-", "_") == PLATFORM
+
+
 class CompileMean(BuildHookInterface):
     """Leaves the module beside its source, where an editable installation finds it too."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Makes the wheel one for this platform and any CPython from 3.11 on, or leaves it pure."""
-        if sysconfig.get_platform().replace("-", "_") != PLATFORM or platform.python_implementation() != "CPython":
+        if not _is_meant_for_this_python():
             return
         problem = self._compile()
         if problem:

@@ -110,6 +110,23 @@ def test_only_what_is_installed_counts_as_a_change(environments: ModuleType, tmp
     assert environments.requirement_inputs(pyproject) != before
 
 
+def test_a_changed_c_source_or_a_new_compiler_outdates_the_environment(
+    environments: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "some.c"
+    source.write_text("int one;")
+    monkeypatch.setattr(environments, "COMPILED", (source,))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    digests = [environments.planned_environments("cpu")[0].digest]
+
+    source.write_text("int two;")
+    digests.append(environments.planned_environments("cpu")[0].digest)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/cc")
+    digests.append(environments.planned_environments("cpu")[0].digest)
+
+    assert len(set(digests)) == 3
+
+
 def test_an_environment_is_current_only_with_the_stamp_of_the_same_inputs(
     environments: ModuleType, tmp_path: Path
 ) -> None:

@@ -2,8 +2,11 @@
 
 import ast
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,12 @@ OURS = {"server", "encoders", "model_store", "training", "eyepiece_vllm", "vllm_
 # The command line alone reaches into `training`: it draws slides and knows what is true of them.
 MAY_IMPORT_TRAINING = {f"server/commands/{name}.py" for name in ("make_slide", "demo", "eval_demo", "eval_slides")}
 
+COMPILED = "encoders/tiling/slide_readers/compiled_mean.abi3.so"
+compiles = pytest.mark.skipif(
+    sysconfig.get_platform() != "linux-x86_64" or shutil.which("cc") is None,
+    reason="needs Linux, x86-64 and a C compiler",
+)
+
 
 def sources(package: str) -> Iterator[Path]:
     yield from sorted((ROOT / package).rglob("*.py"))
@@ -43,13 +52,21 @@ def imported_packages(path: Path) -> set[str]:
     return found & OURS
 
 
-def build_wheel(project: Path, folder: Path) -> zipfile.ZipFile:
-    subprocess.run(
+def run_hatchling(project: Path, folder: Path, **environment: str) -> str:
+    """What it printed."""
+    return subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=project,
+        env={**os.environ, **environment},
         check=True,
-        capture_output=True,
-    )
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
+
+
+def build_wheel(project: Path, folder: Path) -> zipfile.ZipFile:
+    run_hatchling(project, folder)
     (wheel,) = folder.glob("*.whl")
     return zipfile.ZipFile(wheel)
 
@@ -68,6 +85,31 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 def test_the_wheel_holds_exactly_our_packages_and_what_they_read(wheel: zipfile.ZipFile) -> None:
     assert top_level_names(wheel) == {"server", "encoders", "model_store", "training"}
     assert {"model_store/manifests/wsi-llava.toml", "server/py.typed"} <= set(wheel.namelist())
+
+
+@compiles
+def test_the_wheel_holds_what_was_compiled_for_this_platform(wheel: zipfile.ZipFile) -> None:
+    assert COMPILED in wheel.namelist()
+    assert str(wheel.filename).endswith("-cp311-abi3-linux_x86_64.whl")
+
+
+@compiles
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false", "cc --no-such-option"])
+def test_without_a_compiler_the_wheel_is_pure_and_the_reason_is_told(tmp_path: Path, compiler: str) -> None:
+    source = COMPILED.replace(".abi3.so", ".c")
+    for name in ("pyproject.toml", "README.md", "LICENSE", "deploy/compile_mean.py", source):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / COMPILED).write_bytes(b"of an older source")
+
+    printed = run_hatchling(tmp_path, tmp_path / "wheels", CC=compiler)
+
+    (wheel,) = (tmp_path / "wheels").iterdir()
+    assert wheel.name.endswith("-py3-none-any.whl")
+    assert f"{source} is not compiled" in printed
+    assert compiler.split()[-1] in printed
+    assert [path.name for path in (tmp_path / source).parent.iterdir()] == [Path(source).name]
+    assert COMPILED not in zipfile.ZipFile(wheel).namelist()
 
 
 @pytest.mark.parametrize("name", packaged_models())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from encoders.tiling.slide_readers import area_mean
 from server.commands import checks
 from server.commands.checks import Finding
 from server.commands.data_folder import locked_data_folder
@@ -46,6 +47,19 @@ def test_this_environment_is_what_the_metadata_pins() -> None:
     assert checks.check_python().state == "ok"
     assert checks.check_server_environment().state == "ok"
     assert checks.check_openslide().state == "ok"
+
+
+def test_a_reader_without_its_compiled_part_is_slower_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(area_mean, "IS_COMPILED", True)
+    assert checks.check_compiled_mean().state == "ok"
+
+    monkeypatch.setattr(area_mean, "IS_COMPILED", False)
+    for machine, state, remedy in (("x86_64", "warn", "C compiler"), ("aarch64", "ok", "")):
+        monkeypatch.setattr("platform.machine", lambda found=machine: found)
+        monkeypatch.setattr("sys.platform", "linux")
+        finding = checks.check_compiled_mean()
+        assert finding.state == state
+        assert remedy in finding.remedy
 
 
 def test_a_taken_port_is_named(taken_port: int) -> None:
