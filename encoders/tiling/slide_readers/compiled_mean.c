@@ -1,8 +1,7 @@
 /* mean_2x2(rgba, out): RGB means over 2 × 2 pixels of RGBA, rounded up at the half as OpenCV's INTER_AREA rounds them.
  *
- * OpenCV keeps the alpha, so that a second pass has to drop it, and its result takes another tile's worth of the
- * cache that libjpeg-turbo has just filled. One pass with AVX2 spares the reader 4 % of its time
- * (benchmarks/README.md). Importing fails where the CPU has no AVX2; area_mean.py then takes OpenCV.
+ * OpenCV keeps the alpha, so that a second pass has to drop it. One pass with AVX2 spares the reader 4 % of its time
+ * (docs/decisions/0016). Importing fails where the CPU has no AVX2; area_mean.py then takes OpenCV.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
