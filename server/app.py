@@ -15,12 +15,13 @@ from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
 from server.ask import LanguageModel, language_model_client
 from server.auth import KeyRing
+from server.body_rate import BodyRate
 from server.conversations import Conversations
 from server.drain import Drain, DrainGate, DrainingServer
 from server.embedding_cache import EmbeddingCache
 from server.error_responses import add_error_responses, error_response
 from server.jobs import EncodeJobs
-from server.limits import BodyLimit, Slots
+from server.limits import BodyLimit
 from server.logs import configure_logs
 from server.metrics import Metrics
 from server.parts import Parts
@@ -36,6 +37,7 @@ from server.slide_inputs import AskedSlides, SlideInputs
 from server.slide_inspection import SlideInspector
 from server.slide_store import open_store
 from server.slides import SlideCatalogue
+from server.slots import TenantSlots
 from server.tracing import TraceRequests, configure_tracing
 
 # Bearer keys have no browser session to protect, and the interactive docs need inline scripts: no CSP is set here.
@@ -85,6 +87,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
         app.include_router(module.router)
     add_error_responses(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_upload=slides.is_upload)
+    app.add_middleware(BodyRate, bytes_per_s=settings.min_body_bytes_per_s, window_s=settings.body_window_s)
     app.add_middleware(DrainGate, drain=app.state.parts.drain, refusal=error_response)
     app.add_middleware(TraceRequests)
     app.add_middleware(RequestLog, metrics=app.state.parts.metrics)
@@ -117,9 +120,10 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         asked_slides=AskedSlides(embeddings, inputs),
         metrics=metrics,
         drain=Drain(),
-        question_slots=Slots(settings.max_concurrent_questions, "Too many questions at once; ask again shortly."),
-        upload_slots=Slots(settings.max_concurrent_uploads, "Too many uploads at once; try again shortly."),
-        follower_slots=Slots(settings.max_concurrent_followers, "Too many event streams; poll the slide instead."),
+        question_slots=TenantSlots(settings.max_concurrent_questions, "questions"),
+        upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
+        follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),
+        download_slots=TenantSlots(settings.max_concurrent_downloads, "downloads"),
     )
 
 

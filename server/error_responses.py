@@ -11,6 +11,7 @@ from model_store.errors import EyepieceError
 from server.errors import (
     PROBLEM_JSON,
     BodyTooLarge,
+    BodyTooSlow,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -72,6 +73,7 @@ _FRAMEWORK_ERRORS: dict[int, EyepieceError] = {
     400: InvalidRequest("The request body cannot be read; send JSON in UTF-8."),
     404: NotFound("There is nothing at this address; see /docs for the routes."),
     405: MethodNotAllowed("This address does not take this method; see /docs for the routes."),
+    408: BodyTooSlow("The request body came too slowly and was given up; send it again over a faster line."),
     413: BodyTooLarge("The request body is too large."),
 }
 

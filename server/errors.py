@@ -6,7 +6,7 @@ EyepieceError                     model_store.errors
     ├── RequestError              the caller's to mend
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, WrongConversation
-    │   ├── QuestionTooLong, BodyTooLarge
+    │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow
     │   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
         ├── Draining              this process is leaving
@@ -78,6 +78,12 @@ class WrongConversation(RequestError):
     """The conversation is about another slide."""
 
     code = "wrong_conversation"
+
+
+class BodyTooSlow(RequestError):
+    """A request body, an upload above all, that came more slowly than the least rate."""
+
+    code = "body_too_slow"
 
 
 class QuestionTooLong(RequestError):
@@ -163,6 +169,7 @@ HTTP_STATUS: dict[str, int] = {
     "wrong_conversation": 409,
     "question_too_long": 413,
     "body_too_large": 413,
+    "body_too_slow": 408,
     "overloaded": 429,
     "unsupported_format": 415,
     "unreadable_slide": 422,
@@ -209,8 +216,11 @@ def openai_error(error: EyepieceError) -> dict[str, Any]:
 
 
 def response_headers(error: EyepieceError) -> dict[str, str]:
-    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing."""
+    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing, `Connection: close` where the
+    rest of a body is not waited for."""
     headers: dict[str, str] = {}
+    if isinstance(error, BodyTooSlow):
+        headers["Connection"] = "close"
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     retry_after_s = getattr(error, "retry_after_s", None)

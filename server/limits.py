@@ -1,35 +1,9 @@
-"""Admission: work that would only wait is refused before it begins, bodies are bounded."""
+"""Bounds of request bodies."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from server.errors import Overloaded
-
-
-class Slots:
-    """A bounded number of things at once; no queue, so nobody waits without knowing."""
-
-    def __init__(self, size: int, refusal: str) -> None:
-        self._free = size
-        self._refusal = refusal
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """Hold a slot.
-
-        Raises:
-            Overloaded: none is free.
-        """
-        if self._free <= 0:
-            raise Overloaded(self._refusal, retry_after_s=2)
-        self._free -= 1
-        try:
-            yield
-        finally:
-            self._free += 1
 
 
 class BodyLimit:

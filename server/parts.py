@@ -13,7 +13,6 @@ from server.conversations import Conversations
 from server.drain import Drain
 from server.embedding_cache import EmbeddingCache
 from server.jobs import EncodeJobs
-from server.limits import Slots
 from server.metrics import Metrics
 from server.progress import ProgressLog
 from server.settings import Settings
@@ -21,6 +20,7 @@ from server.slide_inputs import AskedSlides, SlideInputs
 from server.slide_inspection import SlideInspector
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue
+from server.slots import TenantSlots
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Parts:
     asked_slides: AskedSlides
     metrics: Metrics
     drain: Drain
-    question_slots: Slots
-    upload_slots: Slots
-    follower_slots: Slots
+    question_slots: TenantSlots
+    upload_slots: TenantSlots
+    follower_slots: TenantSlots
+    download_slots: TenantSlots
 
 
 def parts_of(request: Request) -> Parts:

@@ -55,9 +55,18 @@ class Settings(BaseSettings):
     disk_reserve_bytes: int = Field(2**30, description="Uploads stop (storage_full) before less is left.")
     max_question_chars: int = Field(8_000, description="Longer questions are refused.")
     max_body_bytes: int = Field(4 * 2**20, description="Limit of every JSON request body.")
-    max_concurrent_questions: int = Field(64, description="More at once are answered `overloaded`.")
+    min_body_bytes_per_s: Annotated[int, Field(ge=0)] = Field(
+        4096, description="Bodies, uploads above all, that come more slowly are given up (`body_too_slow`); 0 = none."
+    )
+    body_window_s: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="The rate of a body is looked at over so long, counting only the time spent waiting for it."
+    )
+    max_concurrent_questions: int = Field(
+        64, description="More at once are answered `overloaded`. Of these and the next three a tenant gets two thirds."
+    )
     max_concurrent_uploads: int = Field(16, description="More at once are answered `overloaded`.")
     max_concurrent_followers: int = Field(256, description="Event streams at once; each holds a Redis connection.")
+    max_concurrent_downloads: int = Field(64, description="Downloads of features at once.")
     max_queued_jobs: int = Field(10_000, description="Encode jobs waiting, all tenants together.")
     max_queued_jobs_per_tenant: int = Field(2_000, description="Encode jobs waiting of one tenant.")
 

@@ -54,7 +54,7 @@ async def complete_chat(chat: ChatRequest, request: Request, tenant: Tenant, par
     watch = Stopwatch()
     resources = AsyncExitStack()
     try:
-        resources.enter_context(parts.question_slots.one())
+        resources.enter_context(parts.question_slots.one(tenant))
         answer = await _open(chat, tenant, watch, parts)
         resources.push_async_callback(answer.close)
     except BaseException:

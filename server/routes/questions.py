@@ -76,7 +76,7 @@ async def ask(slide_id: str, body: AskRequest, request: Request, tenant: Tenant,
     """Ask about a slide: server-sent events, or one JSON object with `stream: false`."""
     resources = AsyncExitStack()
     try:
-        resources.enter_context(parts.question_slots.one())
+        resources.enter_context(parts.question_slots.one(tenant))
         opened = await answer_question(tenant, slide_id, body.as_question(), parts)
         resources.push_async_callback(opened.answer.close)
     except BaseException:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.access import Tenant
 from server.attach_features import attach_features
+from server.downloads import Download
 from server.errors import InvalidRequest, NotFound
 from server.flow import delete_slide, encode_again, prepare_slide, show_slide, slide_status
 from server.parts import Parts, WithParts
@@ -67,7 +68,7 @@ async def upload_slide(request: Request, tenant: Tenant, parts: WithParts) -> Re
     A file of precomputed features, recognised by its content, becomes a slide without pixels (vendor `features`):
     HDF5 with `features` and `coords` as TRIDENT, CLAM and GET /v1/slides/{id}/features write it, or a .pt of tensors:
     slide features, or a dictionary of `tile_embeds` and `coords`."""
-    with parts.upload_slots.one():
+    with parts.upload_slots.one(tenant):
         content_type = request.headers.get("content-type", "")
         try:
             prepared = await prepare_slide(tenant, request.stream(), content_type, parts)
@@ -125,7 +126,7 @@ async def follow_slide(
     """`progress {stage, done, total}` …, then `ready` or `failed {code, detail}`; resumes with Last-Event-ID."""
     record = await parts.slides.require(tenant, slide_id)
     resources = AsyncExitStack()
-    resources.enter_context(parts.follower_slots.one())
+    resources.enter_context(parts.follower_slots.one(tenant))
     events = errors_as_events(_events(record, valid_event_id(last_event_id), parts))
     return sse_response(events, parts.drain.cut, resources)
 
@@ -160,7 +161,8 @@ async def get_features(slide_id: str, tenant: Tenant, parts: WithParts) -> Strea
             raise NotFound("This slide was given as slide features; it has no tile features.")
         raise NotFound("This slide has no features yet; follow its events until it is ready.")
     headers = {"Content-Disposition": f'attachment; filename="{record.id}.h5"'}
-    return StreamingResponse(parts.store.stream(key), media_type="application/x-hdf5", headers=headers)
+    content = parts.store.stream(key)
+    return Download(content, parts.download_slots, tenant, media_type="application/x-hdf5", headers=headers)
 
 
 @router.put("/{slide_id}/features", response_model=Slide, responses={202: {"model": Slide}}, openapi_extra=_UPLOAD_BODY)
@@ -169,7 +171,7 @@ async def put_features(slide_id: str, request: Request, tenant: Tenant, parts: W
     pixels, under an encoder id of its own. 200 when that is done already. `source: "pixels"` of POST
     /v1/slides/{id}/encode goes back."""
     record = await parts.slides.require(tenant, slide_id)
-    with parts.upload_slots.one():
+    with parts.upload_slots.one(tenant):
         content_type = request.headers.get("content-type", "")
         changed = await attach_features(record, request.stream(), content_type, parts)
     slide = await encode_again(record, changed, parts)
