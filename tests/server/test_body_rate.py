@@ -48,8 +48,8 @@ async def test_every_body_has_the_same_least_rate(make_app: Callable[..., FastAP
     headers = FORM if route == "features" else {"Content-Type": "application/json"}
 
     async with client_of(app) as client:
-        method = "PUT" if route == "features" else "POST"
-        answer = await client.request(method, path, content=stalled(FILE_BEGUN if route == "features" else b'{"question"'), headers=headers)
+        method, begun = ("PUT", FILE_BEGUN) if route == "features" else ("POST", b'{"question"')
+        answer = await client.request(method, path, content=stalled(begun), headers=headers)
 
     assert answer.status_code == 408
     body = answer.json()
