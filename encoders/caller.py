@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from encoders.feature_parts import NO_PARTS, FeatureParts
-from encoders.types import Stage
+from encoders.types import SlideWarning, Stage
 
 OnProgress = Callable[[Stage, int, int], None]
 # Which reader opened the slide, and the word for why.
 OnOpened = Callable[[str, str], None]
+OnWarnings = Callable[[tuple[SlideWarning, ...]], None]
 
 
 def _tell_nobody(*_: object) -> None:
@@ -21,11 +22,13 @@ class Caller:
     """What the caller is told, how it says stop, and where it keeps features until the slide is encoded.
 
     `on_progress(stage, done, total)` is called at the start of every stage and as tiles get ready; `on_opened(reader,
-    reason)` once for a slide with pixels. Both are called from the encoding thread. Setting `cancelled` ends the encode
-    at its next batch of tiles.
+    reason)` once for a slide with pixels; `on_warnings(all of them)` once its tiles are planned, with what is doubtful
+    about it, often nothing. All are called from the encoding thread. Setting `cancelled` ends the encode at its next
+    batch of tiles.
     """
 
     on_progress: OnProgress = _tell_nobody
     on_opened: OnOpened = _tell_nobody
     cancelled: threading.Event = field(default_factory=threading.Event)
     parts: FeatureParts = NO_PARTS
+    on_warnings: OnWarnings = _tell_nobody

@@ -72,7 +72,7 @@ NO_PARTS: Final = NoParts()
 
 def plan_digest(plan: TilePlan) -> str:
     """Lower-case hex SHA-256 of everything in the plan: sizes, level, resolution and coordinates."""
-    facts = {name: value for name, value in vars(plan).items() if name != "coords"}
+    facts = plan.numbers()
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(plan.coords, dtype="<i8").data)
     return digest.hexdigest()

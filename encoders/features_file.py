@@ -136,7 +136,7 @@ def _fill(file: h5py.File, features: TileFeatures) -> None:
             "level0_height": plan.height,
         }
     )
-    own = {name: value for name, value in vars(plan).items() if name != "coords" and value is not None}
+    own = {name: value for name, value in plan.numbers().items() if value is not None}
     file.attrs.update({"eyepiece_format_version": FORMAT_VERSION, **own})
 
 

@@ -106,6 +106,7 @@ def encode_slide(
     with ReaderProcess(slide.path, limits) as reader:
         caller.on_opened(reader.kind, reader.reason)
         plan = _plan_tiles(reader, encoders, mpp_override, caller.on_progress)
+        caller.on_warnings(plan.warnings)
         features = _encode_tiles(reader, plan, encoders, caller)
     write_features(features_path, features)
     tokens = _encode_features(features, encoders, caller)

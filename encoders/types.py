@@ -19,6 +19,20 @@ from model_store.manifest import Reduction
 # "features": whoever made the features that we were given chose the resolution.
 MppSource = Literal["property", "override", "features"]
 Stage = Literal["tile", "encode_tiles", "encode_slide"]
+# What can be doubtful about a slide that is used all the same; stable, part of the HTTP contract.
+WarningCode = Literal[
+    "mpp_not_believed",  # the file's µm/px are absurd: taken as not stated
+    "mpp_contradicted",  # used, but the objective, the tags or the description say something else
+    "level_not_believed",  # a level of the pyramid is not the slide's, or cannot be placed: not used
+]
+
+
+@dataclass(frozen=True)
+class SlideWarning:
+    """One doubt about a slide: a stable code and one or two sentences, 300 characters at most, that hold no path."""
+
+    code: WarningCode
+    detail: str
 
 
 @dataclass(frozen=True)
@@ -35,13 +49,14 @@ class SlideFile:
 
 @dataclass(frozen=True)
 class SlideFacts:
-    """What the file says of itself; `mpp` is None when absent or absurd, never guessed."""
+    """What the file says of itself; `mpp` is None when absent or absurd, never guessed. `warnings`: what is doubted."""
 
     vendor: str
     width: int
     height: int
     mpp: float | None
     objective_power: float | None
+    warnings: tuple[SlideWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,8 @@ class TilePlan:
 
     A tile covers `tile_px_level0` (fractional) level-0 pixels a side; it is read as `read_px` pixels of `level`
     and reduced to `tile_px`: by area, or ("dct") by the JPEG decoder at a ratio of exactly 2 or 4. `coords` is
-    int64 [N, 2], level-0 (x, y), raster order.
+    int64 [N, 2], level-0 (x, y), raster order. `warnings` are the slide's own and those found while planning; they
+    change no tile, so they are no part of the plan's identity.
     """
 
     width: int
@@ -65,6 +81,11 @@ class TilePlan:
     read_px: int
     coords: NDArray[np.int64]
     reduction: Reduction = "area"
+    warnings: tuple[SlideWarning, ...] = ()
+
+    def numbers(self) -> dict[str, object]:
+        """Everything that says which pixels are read, but the coordinates."""
+        return {name: value for name, value in vars(self).items() if name not in ("coords", "warnings")}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
 from encoders.errors import DeviceLost, ReaderDied, SlideError, UnreadableSlide
 from encoders.features_file import read_facts
-from encoders.types import SlideEmbedding, SlideFile, Stage
+from encoders.types import SlideEmbedding, SlideFile, SlideWarning, Stage
 from model_store.errors import EyepieceError
 from server.embedding_cache import EmbeddingCache
 from server.jobs import TRACE
@@ -32,7 +32,7 @@ from server.progress import Event, ProgressLog
 from server.settings import Settings
 from server.slide_source import local_source
 from server.slide_store import SlideStore
-from server.slides import SlideCatalogue, SlideRecord
+from server.slides import SlideCatalogue, SlideRecord, recorded
 from server.slides import SlideError as Failure
 from server.stored_parts import StoredParts, remove_parts
 from server.tracing import past_span, span
@@ -124,7 +124,15 @@ class EncodeJob:
         reporter = _Reporter(self.progress, self.metrics, record, loop)
         cancelled = threading.Event()
         parts = StoredParts(self.store, record.paths.parts(record.encoder_id), loop)
-        caller = Caller(reporter.report, reporter.opened, cancelled, parts)
+
+        def note_warnings(warnings: tuple[SlideWarning, ...]) -> None:
+            """At once: a killed attempt's successor may find the embedding made."""
+            if recorded(warnings) == record.warnings:
+                return
+            noted = self._note(record, {"warnings": recorded(warnings)})
+            asyncio.run_coroutine_threadsafe(noted, loop).result()
+
+        caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings)
         slide = SlideFile(record.id, source, record.features_sha256)
         work = asyncio.create_task(asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, caller))
         try:

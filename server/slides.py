@@ -6,7 +6,7 @@ ready is never stored: it is ready when its embedding is there, so the two canno
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 
+import encoders.types
 from encoders.errors import StoredFileDamaged
-from encoders.types import SlideFacts
+from encoders.types import MppSource, SlideFacts
 from server.errors import NotFound
 from server.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
 
@@ -33,6 +34,15 @@ _LOCK_S = 15.0
 
 class SlideError(BaseModel):
     """Why a slide failed: a stable code and one sentence that says what to do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    detail: str
+
+
+class SlideWarning(BaseModel):
+    """What is doubtful about a slide that is used all the same: a stable code, and what was doubted and done."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,6 +74,7 @@ class SlideRecord(BaseModel):
     encoder_id: str
     tile_count: int | None = None
     error: SlideError | None = None
+    warnings: tuple[SlideWarning, ...] = ()
 
     @property
     def paths(self) -> SlidePaths:
@@ -84,6 +95,7 @@ class SlideRecord(BaseModel):
                 "height": facts.height,
                 "mpp": self.mpp_override or facts.mpp,
                 "objective_power": facts.objective_power,
+                "warnings": recorded(facts.warnings),
             }
         )
 
@@ -100,17 +112,36 @@ class Slide(BaseModel):
     width: int | None
     height: int | None
     mpp: float | None
+    mpp_source: MppSource | None = Field(
+        description="Who says the µm/px: the file (`property`), the caller (`override`), or given `features`."
+    )
     objective_power: float | None
     tile_count: int | None
     encoder_id: str | None
     error: SlideError | None
+    warnings: list[SlideWarning] = Field(
+        description="What is doubtful about the slide, and what was done; empty when nothing is."
+    )
     created_at: datetime = Field(description="RFC 3339")
+
+
+def recorded(warnings: Iterable[encoders.types.SlideWarning]) -> tuple[SlideWarning, ...]:
+    """What a reader or a plan doubts, as the record keeps it."""
+    return tuple(SlideWarning(code=it.code, detail=it.detail) for it in warnings)
 
 
 def describe(record: SlideRecord, status: Status) -> Slide:
     """The public view of a record."""
     shown = record.model_dump(exclude={"tenant", "generation", "mpp_override", "features_sha256", "priority", "entry"})
-    return Slide(**shown, status=status)
+    return Slide(**shown, status=status, mpp_source=_mpp_source(record))
+
+
+def _mpp_source(record: SlideRecord) -> MppSource | None:
+    if record.mpp is None:
+        return None
+    if not record.has_pixels:
+        return "features"
+    return "property" if record.mpp_override is None else "override"
 
 
 @dataclass(frozen=True)

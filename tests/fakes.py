@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from encoders.caller import Caller
-from encoders.types import SlideEmbedding, SlideFile
+from encoders.types import SlideEmbedding, SlideFile, SlideWarning
 
 SLIDE_ROWS, SLIDE_WIDTH = 32, 96
 
@@ -133,6 +133,7 @@ class FakeEncode:
     encoder_id: str
     error: Exception | None = None
     hold: bool = False
+    warnings: tuple[SlideWarning, ...] = ()
     calls: int = 0
     started: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -147,6 +148,7 @@ class FakeEncode:
     ) -> SlideEmbedding:
         self.calls += 1
         caller.on_progress("tile", 1, 1)
+        caller.on_warnings(self.warnings)
         caller.on_progress("encode_tiles", 0, 7)
         caller.on_progress("encode_tiles", 7, 7)
         self.started.set()

@@ -93,6 +93,7 @@ def plan_tiles(
         read_px=scale.read_px,
         coords=np.stack([lefts[columns], tops[rows]], axis=1),
         reduction=tiling.reduction,
+        warnings=facts.warnings,
     )
 
 

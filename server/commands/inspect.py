@@ -4,6 +4,7 @@ The slide is parsed in a reader process, as everywhere. The report is one docume
 """
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from encoders.errors import MissingMpp, ReaderDied, SlideError
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.inspection import SlideLevel
 from encoders.tiling.resolution import require_possible
-from encoders.types import SlideFacts, TilePlan
+from encoders.types import SlideFacts, SlideWarning, TilePlan
 from server.commands.inspected_model import InspectedModel, inspected_model
 from server.commands.inspection_report import print_report
 from server.commands.measure_rates import EncodeRate, encode_rate, read_rate
@@ -71,7 +72,7 @@ def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, mode
                 _write(wish.overlay, seen.overlay_png)
                 report["overlay"] = str(wish.overlay)
             plan = reader.plan(tiling, wish.mpp)
-            report["plan"] = _plan(plan)
+            report |= {"plan": _plan(plan), "warnings": _warnings(plan.warnings)}
             rate = read_rate(reader, plan)
     except (SlideError, ReaderDied) as error:
         report["error"] = {"code": error.code, "detail": error.detail}
@@ -88,6 +89,7 @@ def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:
         "bytes": wish.path.stat().st_size,
         **dict.fromkeys(unknown),
         "levels": [],
+        "warnings": [],
         "model": {"name": model.manifest.name, "target_mpp": tiling.target_mpp, "tile_px": tiling.tile_px},
         **dict.fromkeys(("tissue_share", "pen_share", "plan", "estimate", "overlay", "error")),
     }
@@ -105,7 +107,12 @@ def _facts(reader: ReaderProcess, wish: InspectWish) -> dict[str, Any]:
         "objective_power": facts.objective_power,
         "reader": reader.kind,
         "reader_reason": reader.reason,
+        "warnings": _warnings(facts.warnings),
     }
+
+
+def _warnings(warnings: Iterable[SlideWarning]) -> list[dict[str, Any]]:
+    return [asdict(it) for it in warnings]
 
 
 def _level(level: SlideLevel, mpp: float | None) -> dict[str, Any]:

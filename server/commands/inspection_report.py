@@ -52,6 +52,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     model = report["model"]
     yield "model", f"{model['name']}: tiles of {model['tile_px']} px at {model['target_mpp']:g} µm/px"
     yield from _findings(report)
+    for warning in report["warnings"]:
+        yield "doubt", Text(printable(warning["detail"]), style="yellow")
     yield from _estimate(report["estimate"])
     if report["overlay"]:
         yield "overlay", printable(report["overlay"])

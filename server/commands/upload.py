@@ -61,11 +61,12 @@ def upload_and_wait(client: ApiClient, wish: UploadWish, console: Console) -> di
 
 
 def describe_slide(slide: dict[str, Any]) -> str:
-    """Two lines for a person: what it is, and its id, which every other command takes."""
+    """For a person: what it is, what is doubtful about it, and its id, which every other command takes."""
     facts = f"{slide['width']} × {slide['height']} px at {slide['mpp']} µm/px, {slide['tile_count']} tiles"
     if slide["width"] is None or slide["mpp"] is None:  # precomputed features that do not say
         facts = f"{slide['vendor']}, {slide['tile_count'] or 'no'} tiles"
-    return printable(f"{slide['status']}: {slide['filename']}, {facts}\nslide {slide['id']}")
+    doubts = "".join(f"\ndoubt: {warning['detail']}" for warning in slide.get("warnings", []))
+    return printable(f"{slide['status']}: {slide['filename']}, {facts}{doubts}\nslide {slide['id']}")
 
 
 def failed_slide(slide: dict[str, Any]) -> CommandError:

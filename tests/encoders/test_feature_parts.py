@@ -19,7 +19,7 @@ from encoders.feature_parts import (
     part_name,
     plan_digest,
 )
-from encoders.types import TilePlan
+from encoders.types import SlideWarning, TilePlan
 
 WIDTH = 5
 
@@ -280,3 +280,9 @@ def test_a_library_user_keeps_nothing(ten: TilePlan) -> None:
         writer.advance(10)
 
     assert load_features(NO_PARTS, ten, features) == 0
+
+
+def test_doubts_about_a_slide_do_not_make_another_plan_of_it(plan: TilePlan) -> None:
+    doubted = dataclasses.replace(plan, warnings=(SlideWarning("mpp_contradicted", "Two resolutions."),))
+
+    assert plan_digest(doubted) == plan_digest(plan)

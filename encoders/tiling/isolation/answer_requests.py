@@ -28,6 +28,7 @@ from encoders.tiling.isolation.reader_protocol import (
     ThumbnailRequest,
     TilesReply,
     TilesRequest,
+    warned,
 )
 from encoders.tiling.pictures.inspect_slide import InspectWish, inspect_slide
 from encoders.tiling.pictures.thumbnail import thumbnail_png
@@ -78,7 +79,11 @@ class Session:
     def _(self, request: PlanRequest) -> Iterator[Answer]:
         plan = self._plan = make_plan(self._reader, request.tiling, request.mpp_override, self._limits)
         message = Planned(
-            level=plan.level, read_px=plan.read_px, tile_px_level0=plan.tile_px_level0, tile_count=len(plan.coords)
+            level=plan.level,
+            read_px=plan.read_px,
+            tile_px_level0=plan.tile_px_level0,
+            tile_count=len(plan.coords),
+            warnings=warned(plan.warnings),
         )
         yield message, memoryview(plan.coords.astype("<i8").tobytes())
 
@@ -117,6 +122,7 @@ def opened(chosen: ChosenReader, degraded: list[str]) -> Opened:
         reader=chosen.kind,
         reader_reason=chosen.reason,
         degraded=degraded,
+        warnings=warned(facts.warnings),
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.tiling.isolation.reader_protocol import Planned
+from encoders.tiling.isolation.reader_protocol import Planned, warnings_from
 from encoders.types import SlideFacts, TilePlan
 from model_store.manifest import TilingSpec
 
@@ -34,6 +34,7 @@ def plan_from_reply(
         read_px=reply.read_px,
         coords=coords,
         reduction=tiling.reduction,
+        warnings=warnings_from(reply.warnings),
     )
 
 

@@ -30,6 +30,7 @@ from encoders.tiling.isolation.reader_protocol import (
     ThumbnailRequest,
     TilesReply,
     TilesRequest,
+    warnings_from,
 )
 from encoders.tiling.isolation.tile_ring import RingShape, TileRing, make_memory, ring_shape
 from encoders.tiling.pictures.inspection import Inspection, SlideLevel, levels_from_reply
@@ -67,7 +68,8 @@ class ReaderProcess(FileProcess):
     def facts(self) -> SlideFacts:
         """What the slide says of itself; costs nothing, it was read on opening."""
         said = self._opened
-        return SlideFacts(said.vendor, said.width, said.height, said.mpp, said.objective_power)
+        warnings = warnings_from(said.warnings)
+        return SlideFacts(said.vendor, said.width, said.height, said.mpp, said.objective_power, warnings)
 
     def plan(self, tiling: TilingSpec, mpp_override: float | None) -> TilePlan:
         """Finds tissue and plans tiles; raises any SlideError but UnsupportedFormat."""

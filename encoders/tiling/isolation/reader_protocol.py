@@ -26,6 +26,7 @@ from encoders.errors import (
 )
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
+from encoders.types import SlideWarning, WarningCode
 from model_store.manifest import TilingSpec
 
 LENGTHS = struct.Struct(">II")
@@ -35,6 +36,7 @@ MAX_THUMBNAIL_PX = 4_096
 # The overlay's legend has words; narrower ones would be cut.
 MIN_OVERLAY_PX = 640
 MAX_BATCH_TILES = 1_024
+MAX_WARNINGS = 16
 Positive = Annotated[int, Field(gt=0, le=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -113,6 +115,16 @@ class InspectRequest(Message):
     overlay_px: Annotated[int, Field(ge=MIN_OVERLAY_PX, le=MAX_THUMBNAIL_PX)] | None
 
 
+class Warned(Message):
+    """A SlideWarning."""
+
+    code: WarningCode
+    detail: Sentence
+
+
+Warnings = Annotated[list[Warned], Field(max_length=MAX_WARNINGS)]
+
+
 class Opened(Message):
     """Answers `Open`: the slide's facts, who decodes it, a sentence for each limit that this platform did not grant."""
 
@@ -125,6 +137,7 @@ class Opened(Message):
     reader: ReaderKind
     reader_reason: ReaderReason
     degraded: Annotated[list[Sentence], Field(max_length=16)]
+    warnings: Warnings
 
 
 class Planned(Message):
@@ -135,6 +148,7 @@ class Planned(Message):
     read_px: Annotated[int, Field(gt=0, le=65_536)]
     tile_px_level0: PositiveFloat
     tile_count: Positive
+    warnings: Warnings
 
 
 class TilesReply(Message):
@@ -214,6 +228,16 @@ AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest | LevelsRequest | Ins
 AnyReply = Opened | Planned | TilesReply | ThumbnailReply | Levels | Inspected | Failed
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="ask")])
 REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="reply")])
+
+
+def warned(warnings: tuple[SlideWarning, ...]) -> list[Warned]:
+    """The first of them, as they are sent."""
+    return [Warned(code=it.code, detail=it.detail) for it in warnings[:MAX_WARNINGS]]
+
+
+def warnings_from(sent: list[Warned]) -> tuple[SlideWarning, ...]:
+    """As they were before they were sent."""
+    return tuple(SlideWarning(it.code, it.detail) for it in sent)
 
 
 def frame_head(message: Message, body_bytes: int = 0) -> bytes:

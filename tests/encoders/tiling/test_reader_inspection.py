@@ -27,6 +27,7 @@ OPENED = {
     "reader": "openslide",
     "reader_reason": "other_vendor",
     "degraded": [],
+    "warnings": [],
 }
 LEVEL = {"width": 1024, "height": 1024, "downsample": 1.0, "tile_width": 256, "tile_height": 256}
 INSPECTED = {"reply": "inspected", "tissue_share": 0.5, "pen_share": 0.0}

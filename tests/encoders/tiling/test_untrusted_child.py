@@ -13,6 +13,7 @@ from lying_child import frame, lying_command
 
 from encoders.errors import NoTissue, ReaderDied
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
+from encoders.types import SlideWarning
 from model_store.manifest import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=30, max_tiles=100, max_dimension_px=10_000)
@@ -26,8 +27,10 @@ OPENED = {
     "reader": "openslide",
     "reader_reason": "other_vendor",
     "degraded": [],
+    "warnings": [],
 }
-PLANNED = {"reply": "planned", "level": 0, "read_px": 256, "tile_px_level0": 256.0, "tile_count": 2}
+PLANNED = {"reply": "planned", "level": 0, "read_px": 256, "tile_px_level0": 256.0, "tile_count": 2, "warnings": []}
+DOUBT = {"code": "mpp_contradicted", "detail": "Two resolutions."}
 TILES = {"reply": "tiles", "first": 0, "count": 2, "slot": 0}
 Liar = Callable[..., ReaderProcess]
 
@@ -72,6 +75,9 @@ def liar(tmp_path: Path) -> Liar:
         frame({**OPENED, "vendor": "../../etc"}),
         frame({**OPENED, "vendor": "a" * 1_000}),
         frame({**OPENED, "degraded": ["x"] * 1_000}),
+        frame({**OPENED, "warnings": [DOUBT] * 17}),
+        frame({**OPENED, "warnings": [{**DOUBT, "code": "Doe^Jane"}]}),
+        frame({**OPENED, "warnings": [{**DOUBT, "detail": "x" * 301}]}),
         frame({"reply": "failed", "code": "internal_error", "detail": "a code that no slide has"}),
         frame({"reply": "failed", "code": "no_tissue", "detail": "two\nlines"}),
         frame({"reply": "failed", "code": "no_tissue", "detail": "x" * 10_000}),
@@ -102,6 +108,15 @@ def test_a_failure_it_may_report_is_raised_as_such(liar: Liar) -> None:
         liar(frame({"reply": "failed", "code": "no_tissue", "detail": "Nothing here."})).__enter__()
 
 
+def test_doubts_of_the_file_and_of_the_plan_cross_the_pipe(liar: Liar, tiling: TilingSpec) -> None:
+    opened, planned = {**OPENED, "warnings": [DOUBT]}, {**PLANNED, "warnings": [DOUBT, DOUBT]}
+    doubt = SlideWarning("mpp_contradicted", "Two resolutions.")
+
+    with liar(frame(opened), frame(planned, coords((0, 0), (256, 0)))) as reader:
+        assert reader.facts().warnings == (doubt,)
+        assert reader.plan(tiling, None).warnings == (doubt, doubt)
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -116,6 +131,7 @@ def test_a_failure_it_may_report_is_raised_as_such(liar: Liar) -> None:
         frame(PLANNED, coords((0, 0), (2**62, 0))),
         frame({**PLANNED, "tile_px_level0": 5.0}, coords((0, 0), (256, 0))),
         frame({**PLANNED, "level": -1}, coords((0, 0), (256, 0))),
+        frame({**PLANNED, "warnings": [DOUBT] * 17}, coords((0, 0), (256, 0))),
         frame({**PLANNED, "read_px": 10**9}, coords((0, 0), (256, 0))),
         frame({"reply": "thumbnail"}, b"\x89PNG\r\n\x1a\n"),
     ],

@@ -77,6 +77,15 @@ def test_a_slide_is_sent_followed_and_shown_ready(path: Path) -> None:
     assert server.asked == ["POST ", "GET /ID/events", "GET /ID"]
 
 
+def test_what_is_doubtful_about_a_slide_is_shown(path: Path) -> None:
+    doubt = {"code": "mpp_contradicted", "detail": "The file names two resolutions."}
+    server = SlideServer({}, {"status": "ready", "warnings": [doubt]})
+
+    assert "\ndoubt: The file names two resolutions.\n" in describe_slide(
+        upload_and_wait(client_of(server), UploadWish(path), quiet())
+    )
+
+
 def test_a_slide_that_is_known_and_ready_is_not_waited_for(path: Path) -> None:
     server = SlideServer({"status": "ready"}, {})
 

@@ -21,8 +21,12 @@ from redis.asyncio import Redis
 from saq import Job
 
 from encoders.embedding_file import from_bytes
+from encoders.errors import NoTissue
+from encoders.types import SlideWarning
 from server.encode_job import EncodeInterrupted, EncodeJob
 from server.jobs import EncodeJobs
+from server.slides import SlideWarning as RecordedWarning
+from server.slides import describe
 
 
 async def test_success_publishes_features_then_embedding_then_ready(
@@ -40,6 +44,37 @@ async def test_success_publishes_features_then_embedding_then_ready(
     assert (await job.slides.require(TENANT, SLIDE)).tile_count == 7
     assert outcome(job, "ready") == 1
     assert staged_files(job) == []
+
+
+async def test_what_the_plan_doubts_is_on_the_slide_even_when_the_encode_fails(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode
+) -> None:
+    encode.warnings = (SlideWarning("level_not_believed", "Level 2 shows something else."),)
+    encode.error = NoTissue("Nothing here.")
+    record = await uploaded(job)
+
+    assert await deliver(job, jobs, record) == "no_tissue"
+
+    stored = await job.slides.require(TENANT, SLIDE)
+    shown = describe(stored, "failed").model_dump()["warnings"]
+    assert shown == [{"code": "level_not_believed", "detail": "Level 2 shows something else."}]
+
+
+async def test_doubts_of_an_earlier_encode_are_replaced(job: EncodeJob, jobs: EncodeJobs) -> None:
+    doubt = RecordedWarning(code="a_code_of_an_older_version", detail="Something.")
+    record = (await uploaded(job)).model_copy(update={"warnings": (doubt,)})
+    await job.slides.update(record, lambda _: record)
+
+    assert await deliver(job, jobs, record) == "ready"
+
+    assert (await job.slides.require(TENANT, SLIDE)).warnings == ()
+
+
+async def test_a_record_of_before_warnings_is_read(job: EncodeJob) -> None:
+    record = await uploaded(job)
+    await job.store.put(record.paths.record, record.model_dump_json(exclude={"warnings"}).encode())
+
+    assert (await job.slides.require(TENANT, SLIDE)).warnings == ()
 
 
 async def test_a_second_delivery_knows_the_slide(job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode) -> None:
