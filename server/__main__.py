@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from server.command_options import DEFAULT_URL, AsJson, DataDir, Host, Key, Model, Port, Url, settings_from
+from server.command_options import AsJson, DataDir, Host, Key, Model, Port, Url, default_url, settings_from
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
 from server.model_commands import models_app
 
@@ -132,7 +132,7 @@ def upload(
     file: Annotated[Path, typer.Argument(help="The slide file.")],
     mpp: Annotated[float | None, typer.Option(help="µm/px, for a slide that does not say it.")] = None,
     urgent: Annotated[bool, typer.Option(help="Before all routine slides.")] = False,
-    url: Url = DEFAULT_URL,
+    url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +140,7 @@ def upload(
     from server.commands.api_client import ApiClient
     from server.commands.upload import UploadWish, upload
 
-    with ApiClient(url, key) as client:
+    with ApiClient(url or default_url(), key) as client:
         upload(client, UploadWish(file, mpp, urgent), as_json)
 
 
@@ -149,7 +149,7 @@ def ask(
     slide_id: Annotated[str, typer.Argument(help="As `eyepiece upload` prints it.")],
     question: Annotated[str, typer.Argument()],
     conversation: Annotated[str | None, typer.Option(help="Go on with this conversation.")] = None,
-    url: Url = DEFAULT_URL,
+    url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +157,7 @@ def ask(
     from server.commands.api_client import ApiClient
     from server.commands.ask import Question, ask
 
-    with ApiClient(url, key) as client:
+    with ApiClient(url or default_url(), key) as client:
         ask(client, Question(slide_id, question, conversation), as_json)
 
 

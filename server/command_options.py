@@ -21,7 +21,14 @@ Port = Annotated[
     typer.Option(min=1, max=65535, help="Port to listen on.", show_default="EYEPIECE_PORT or 8000"),
 ]
 Model = Annotated[str | None, typer.Option(help="Name of the model to serve.", show_default="EYEPIECE_MODEL or demo")]
-Url = Annotated[str, typer.Option(envvar="EYEPIECE_URL", help="The server.")]
+Url = Annotated[
+    str,
+    typer.Option(
+        envvar="EYEPIECE_URL",
+        help="The server.",
+        show_default="EYEPIECE_HOST and EYEPIECE_PORT, or http://127.0.0.1:8000",
+    ),
+]
 Key = Annotated[
     str,
     typer.Option(
@@ -37,7 +44,13 @@ Downloads = Annotated[
     Path | None,
     typer.Option(help="Folder of the published files.", show_default="DATA_DIR/downloads/NAME"),
 ]
-DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+def default_url() -> str:
+    """The server of this machine, where its settings in the environment have it listen."""
+    from server.addresses import url_of
+
+    return url_of(os.environ.get("EYEPIECE_HOST", "127.0.0.1").strip("[]"), os.environ.get("EYEPIECE_PORT") or "8000")
 
 
 def settings_from(**given: Any) -> "Settings":

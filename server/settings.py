@@ -7,7 +7,7 @@ Whatever is not set there may stand in a file of that name (see command_options.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EYEPIECE_", frozen=True, extra="ignore")
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
-    port: int = Field(8000, description="Port the API listens on.")
+    port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
     require_key: bool = Field(False, description="Ask for an API key on a loopback address too.")
     data_dir: Path = Field(Path("data"), description="All local state: store, models, Redis, logs, staging.")
     store_url: str = Field(
@@ -46,7 +46,14 @@ class Settings(BaseSettings):
         description="Slides that a worker encodes at once; 0 = 2 on a GPU, which then has one's tiles while the other "
         "is opened, planned or in the slide encoder, and 1 on a CPU, where they would only share the cores.",
     )
-    worker_port: int = Field(0, description="Port of the worker's /livez, /readyz and /metrics; 0 = any free one.")
+    worker_host: str = Field(
+        "127.0.0.1",
+        description="Address of the worker's /livez, /readyz and /metrics. They ask for no key: beyond loopback only "
+        "on a network of your own, e.g. 0.0.0.0 in a container.",
+    )
+    worker_port: int = Field(
+        0, ge=0, le=65535, description="Port of the worker's /livez, /readyz and /metrics; 0 = any free one."
+    )
     traces_url: str = Field("", description="OTLP/HTTP collector, e.g. http://collector:4318; empty = no traces.")
     crash_loop_file: Path | None = Field(None, description="Where `eyepiece up` notes what keeps exiting; it sets it.")
     log_level: str = Field("info", description="debug, info, warning or error.")
@@ -90,6 +97,12 @@ class Settings(BaseSettings):
         0.0, description="After SIGTERM the API takes new work for so long, while load balancers notice it is leaving."
     )
     shutdown_grace_s: int = Field(30, description="Streams may run on for so long after SIGTERM.")
+
+    @field_validator("host", "worker_host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        """`[::1]`, as in a URL, is `::1`."""
+        return host.removeprefix("[").removesuffix("]")
 
     @property
     def names_redis(self) -> bool:

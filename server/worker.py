@@ -55,7 +55,7 @@ def run(settings: Settings) -> None:
     model = open_served_model(settings)
     device = _device(settings.device)
     metrics = WorkerMetrics(CollectorRegistry())
-    health = WorkerHealth(metrics, settings.host if settings.worker_port else "127.0.0.1", settings.worker_port)
+    health = WorkerHealth(metrics, settings.worker_host, settings.worker_port)
     health.start()
     keep_compiled_code_in(settings.data_dir / "compiled")
     with load_encoders(model, device) as encoders:

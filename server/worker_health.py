@@ -1,6 +1,5 @@
 """/livez, /readyz and /metrics of a worker, served from a thread: they answer while a slide is encoded."""
 
-import socket
 import threading
 
 import uvicorn
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from server.addresses import bind
 from server.metrics import WorkerMetrics
 
 
@@ -19,8 +19,10 @@ class WorkerHealth:
     def __init__(self, metrics: WorkerMetrics, host: str, port: int) -> None:
         self._metrics = metrics
         self._ready = False
-        self._socket = socket.create_server((host, port))
-        self.port: int = self._socket.getsockname()[1]
+        self._sockets = bind(host, port)
+        for listener in self._sockets:
+            listener.listen()  # who asks before `start` waits for the answer
+        self.port: int = self._sockets[0].getsockname()[1]
 
     @property
     def ready(self) -> bool:
@@ -37,7 +39,7 @@ class WorkerHealth:
         routes = [Route("/livez", self._live), Route("/readyz", self._is_ready), Route("/metrics", self._show)]
         config = uvicorn.Config(Starlette(routes=routes), log_config=None, access_log=False)
         server = uvicorn.Server(config)
-        threading.Thread(target=server.run, args=([self._socket],), daemon=True, name="worker-health").start()
+        threading.Thread(target=server.run, args=(self._sockets,), daemon=True, name="worker-health").start()
 
     async def _live(self, _: Request) -> Response:
         return JSONResponse({"status": "alive"})

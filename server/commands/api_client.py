@@ -15,7 +15,6 @@ import httpx
 
 from server.commands.outcome import CommandError, ExitCode
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 # Connecting is quick or hopeless; an answer may wait for its turn in vLLM, and comments keep streams alive.
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 MAX_RECONNECTS = 5

@@ -6,7 +6,6 @@ Each check returns a `Finding`: a state, what was seen, and what to do about it.
 import os
 import platform
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Literal
 from model_store.errors import ModelError
 from model_store.installed import open_model, verify_digests
 from model_store.packaged_models import packaged_models
+from server.addresses import bind
 from server.commands.data_folder import folder_problem, holder_of
 from server.commands.environments import (
     INSTALL_LIBNUMA,
@@ -128,15 +128,13 @@ def check_compiled_mean() -> Finding:
 
 def check_port(host: str, port: int) -> Finding:
     """Nothing else listens there, and this user may."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            seen = f"port {port} on {host}: {(error.strerror or str(error)).lower()}"
-            remedy = f"Stop what listens on port {port}, or choose another one with --port."
-            return Finding("port", "fail", seen, remedy)
+    try:
+        for listener in bind(host, port):
+            listener.close()
+    except OSError as error:
+        seen = f"port {port} on {host}: {(error.strerror or str(error)).lower()}"
+        remedy = f"Stop what listens on port {port}, or choose another one with --port."
+        return Finding("port", "fail", seen, remedy)
     return Finding("port", "ok", f"{port} on {host} is free")
 
 

@@ -69,7 +69,7 @@ def running_server(data_dir: Path, port: int) -> Iterator[subprocess.Popen[bytes
     """
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "server", "up", "--notify-fd", str(writing)]
-    command += ["--port", str(port), "--data-dir", str(data_dir)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data_dir)]
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONSAFEPATH": "1"},

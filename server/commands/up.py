@@ -14,6 +14,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from model_store.packaged_models import open_or_install
+from server.addresses import local_host, url_of
 from server.commands.checks import check_disk, check_memory
 from server.commands.data_folder import locked_data_folder
 from server.commands.environments import vllm_python
@@ -91,7 +92,7 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
         for component in components:
             supervisor.start(component)
         if supervisor.wait_until_ready([it.name for it in components], READY_TIMEOUT_S):
-            print(f"Eyepiece is ready at {settings_url(settings)}; Ctrl-C stops it.", flush=True)
+            print(f"Eyepiece is ready at {url_of(settings.host, settings.port)}; Ctrl-C stops it.", flush=True)
             _notify(options.notify_fd)
             supervisor.run()
 
@@ -146,7 +147,7 @@ class Plan:
         if self.settings.names_llm:
             return []
         port = free_loopback_port()
-        self.environment["EYEPIECE_LLM_URL"] = f"http://127.0.0.1:{port}"
+        self.environment["EYEPIECE_LLM_URL"] = url_of("127.0.0.1", port)
         self.environment["EYEPIECE_LLM_API_KEY"] = secrets.token_urlsafe(32)
         command = _eyepiece("llm", "--host", "127.0.0.1", "--port", str(port))
         is_ready = http_probe("127.0.0.1", port, "/health")
@@ -161,13 +162,13 @@ class Plan:
     def _encoder_worker(self, name: str) -> Component:
         port = free_loopback_port()
         environment = {**self.environment, "EYEPIECE_WORKER_PORT": str(port)}
-        is_ready = http_probe("127.0.0.1", port, "/readyz")
+        is_ready = http_probe(self.settings.worker_host, port, "/readyz")
         grace_s = float(self.settings.shutdown_grace_s)
         return self._component(name, _eyepiece("worker"), environment, is_ready, grace_s)
 
     def api(self) -> Component:
         """The API; ready when everything behind it is."""
-        is_ready = http_probe(local_host(self.settings.host), self.settings.port, "/readyz")
+        is_ready = http_probe(self.settings.host, self.settings.port, "/readyz")
         grace_s = float(self.settings.shutdown_grace_s)
         return self._component("api", _eyepiece("api"), self.environment, is_ready, grace_s)
 
@@ -196,10 +197,10 @@ class _Printer:
 
 
 def http_probe(host: str, port: int, path: str) -> Callable[[], bool]:
-    """Asks whether GET `path` answers 200 now."""
+    """Asks the server that listens on `host` whether GET `path` answers 200 now."""
 
     def answers_200() -> bool:
-        connection = HTTPConnection(host, port, timeout=PROBE_TIMEOUT_S)
+        connection = HTTPConnection(local_host(host), port, timeout=PROBE_TIMEOUT_S)
         try:
             connection.request("GET", path)
             return connection.getresponse().status == 200
@@ -209,17 +210,6 @@ def http_probe(host: str, port: int, path: str) -> Callable[[], bool]:
             connection.close()
 
     return answers_200
-
-
-def local_host(host: str) -> str:
-    """Where this machine reaches a server that listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104 - compared only
-
-
-def settings_url(settings: Settings) -> str:
-    """The API's URL as seen from this machine."""
-    host = local_host(settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
 
 
 def _eyepiece(*arguments: str) -> tuple[str, ...]:

@@ -57,6 +57,11 @@ def test_every_image_is_a_stage_that_runs_as_another_user_than_root(name: str) -
     assert "PYTHONSAFEPATH=1" in stages()["base"]
 
 
+def test_the_pages_of_a_worker_are_on_the_network_of_the_containers() -> None:
+    assert SERVICES["worker"]["environment"]["EYEPIECE_WORKER_HOST"] == "0.0.0.0"
+    assert "EYEPIECE_WORKER_HOST=0.0.0.0" in stages()["worker"]
+
+
 @pytest.mark.parametrize("stage", SCALED)
 def test_the_images_own_commands_exist_too(stage: str) -> None:
     command = re.search(r"^CMD \[(.+)\]$", stages()[stage], re.MULTILINE)

@@ -202,6 +202,15 @@ def test_every_command_and_every_setting_exists(which: str) -> None:
 
 
 @pytest.mark.parametrize("which", BOTH)
+def test_a_worker_answers_the_probes_and_prometheus_of_its_cluster(which: str) -> None:
+    worker = pods(rendered(which))["worker"]["spec"]["containers"][0]
+    told = {it["name"]: it.get("value") for it in worker["env"]}
+
+    assert told["EYEPIECE_WORKER_HOST"] == "0.0.0.0"
+    assert worker["ports"] == [{"name": "health", "containerPort": int(told["EYEPIECE_WORKER_PORT"])}]
+
+
+@pytest.mark.parametrize("which", BOTH)
 def test_secrets_come_from_a_secret_and_stand_in_no_argument(which: str) -> None:
     for pod in pods(rendered(which)).values():
         for container in containers(pod):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.commands.up import Plan, http_probe, local_host, settings_url
+from server.commands.up import Plan, http_probe
 from server.redis_server import free_loopback_port
 from server.settings import Settings
 
@@ -61,20 +61,6 @@ def test_a_vllm_that_is_named_is_not_started(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", llm_url="http://vllm:8101")
 
     assert Plan(settings, tmp_path / "logs").llm() == []
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:8000"),
-        ("0.0.0.0", "http://127.0.0.1:8000"),
-        ("::", "http://[::1]:8000"),
-        ("gpu-7", "http://gpu-7:8000"),
-    ],
-)
-def test_the_url_is_one_that_this_machine_can_use(host: str, url: str) -> None:
-    assert settings_url(Settings(host=host, port=8000)) == url
-    assert local_host(host) in url
 
 
 def test_a_probe_is_not_held_up_by_a_server_that_does_not_answer(silent_server: int) -> None:
