@@ -11,8 +11,9 @@ from api_parts import lose_lease, make_due, running_worker, until
 from redis.asyncio import Redis
 from saq import Job, Status
 
+from server import jobs as jobs_module
 from server.errors import Overloaded, QueueUnavailable
-from server.jobs import STARVATION_GUARD_S, EncodeJobs, PrioritisedQueue
+from server.jobs import URGENT_IN_A_ROW, EncodeJobs, PrioritisedQueue
 from server.redis_client import connect_redis
 from server.settings import Settings
 from server.slide_store import SlideStore
@@ -105,23 +106,105 @@ async def test_an_urgent_job_is_not_put_back_by_a_routine_wish(jobs: EncodeJobs,
     assert (await jobs.depth("urgent")).queued == 1
 
 
-@pytest.mark.parametrize(("waited_s", "first"), [(STARVATION_GUARD_S - 60, "u"), (STARVATION_GUARD_S + 60, "r")])
-async def test_a_routine_job_that_waited_too_long_goes_first(
-    jobs: EncodeJobs, record_of: RecordOf, redis: Redis, waited_s: int, first: str
+async def order(jobs: EncodeJobs, count: int) -> list[str]:
+    """The tenant and name of the slides that a worker takes next."""
+    queue, taken = PrioritisedQueue(jobs), []
+    for _ in range(count):
+        kwargs = (await start(queue)).kwargs
+        assert kwargs is not None
+        taken.append(f"{kwargs['tenant']} {bytes.fromhex(kwargs['slide_id']).decode().rstrip(chr(0))}")
+    return taken
+
+
+@pytest.mark.parametrize("priority", ["routine", "urgent"])
+async def test_tenants_take_turns_and_each_keeps_its_own_order(
+    jobs: EncodeJobs, record_of: RecordOf, priority: Priority
 ) -> None:
-    routine, urgent = record_of("r"), record_of("u", priority="urgent")
-    await jobs.enqueue(routine)
-    await jobs.enqueue(urgent)
-    waiting = await jobs.find(routine)
-    assert waiting is not None
-    waiting.queued -= waited_s * 1000
-    await redis.set(waiting.id, waiting.get_queue().serialize(waiting))
+    for name in ("a1", "a2", "a3", "a4"):
+        await jobs.enqueue(record_of(name, "flood", priority))
+    for name in ("b1", "b2"):
+        await jobs.enqueue(record_of(name, "modest", priority))
+    await jobs.enqueue(record_of("c1", "third", priority))
 
-    job = await start(PrioritisedQueue(jobs))
+    assert await order(jobs, 5) == ["flood a1", "modest b1", "third c1", "flood a2", "modest b2"]
+    await jobs.enqueue(record_of("c2", "third", priority))
+    assert await order(jobs, 3) == ["third c2", "flood a3", "flood a4"]
 
+
+async def test_a_tenant_that_comes_back_for_every_slide_does_not_starve_one_that_waits(
+    jobs: EncodeJobs, record_of: RecordOf
+) -> None:
+    for name in ("a1", "a2", "a3"):
+        await jobs.enqueue(record_of(name, "waits"))
+    taken = []
+    for name in ("b1", "b2", "b3"):
+        await jobs.enqueue(record_of(name, "returns"))
+        taken += await order(jobs, 1)
+
+    assert taken == ["waits a1", "returns b1", "waits a2"]
+
+
+async def test_urgent_jobs_go_first_but_leave_routine_ones_a_turn(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    for number in range(2 * URGENT_IN_A_ROW):
+        await jobs.enqueue(record_of(f"u{number}", "flood", "urgent"))
+    for name in ("r1", "r2", "r3"):
+        await jobs.enqueue(record_of(name, "modest"))
+
+    taken = [name.split()[0] for name in await order(jobs, 2 * URGENT_IN_A_ROW + 3)]
+
+    turn = ["flood"] * URGENT_IN_A_ROW + ["modest"]
+    assert taken == [*turn, *turn, "modest"]
+
+
+async def test_urgent_jobs_of_an_idle_time_are_not_held_against_the_next(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    for number in range(URGENT_IN_A_ROW + 1):
+        await jobs.enqueue(record_of(f"u{number}", priority="urgent"))
+    await order(jobs, URGENT_IN_A_ROW)
+    await jobs.enqueue(record_of("r"))
+
+    assert await order(jobs, 2) == [f"default u{URGENT_IN_A_ROW}", "default r"]
+
+
+async def test_another_tenants_urgent_job_waits_for_one_turn_only(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    for number in range(50):
+        await jobs.enqueue(record_of(f"a{number}", "flood", "urgent"))
+        await jobs.enqueue(record_of(f"r{number}", "flood"))
+    await order(jobs, 3)
+
+    await jobs.enqueue(record_of("u", "modest", "urgent"))
+
+    assert await order(jobs, 1) == ["modest u"]
+
+
+async def test_no_job_is_taken_twice_by_workers_that_ask_at_once(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    for number in range(20):
+        await jobs.enqueue(record_of(f"a{number}", f"t{number % 3}", "urgent" if number % 4 else "routine"))
+
+    taken = await asyncio.gather(*(PrioritisedQueue(jobs).dequeue() for _ in range(25)))
+
+    keys = [job.key for job in taken if job is not None]
+    assert (len(keys), len(set(keys))) == (20, 20)
+    depths = [await jobs.depth("urgent"), await jobs.depth("routine")]
+    assert [(depth.queued, depth.active) for depth in depths] == [(0, 15), (0, 5)]
+
+
+async def test_a_worker_that_waits_is_woken_by_a_job(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "_IDLE_WAIT_S", 0)  # for ever
+    waiting = asyncio.create_task(PrioritisedQueue(jobs).dequeue())
+
+    async def blocked() -> bool:
+        return int((await redis.info("clients"))["blocked_clients"]) == 1
+
+    await until(blocked)
+    record = record_of()
+    await jobs.enqueue(record)
+    job = await waiting
+
+    assert job is not None
     assert job.kwargs is not None
-    assert job.kwargs["slide_id"] == {"r": routine, "u": urgent}[first].id
-    assert (await jobs.depth("routine")).oldest_queued_s >= (waited_s if first == "u" else 0)
+    assert job.kwargs["slide_id"] == record.id
 
 
 async def test_a_cancelled_job_that_waits_is_gone(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
