@@ -38,6 +38,7 @@ from server.slide_inspection import SlideInspector
 from server.slide_store import open_store
 from server.slides import SlideCatalogue
 from server.slots import TenantSlots
+from server.thumbnails import Thumbnails
 from server.tracing import TraceRequests, configure_tracing
 
 # Bearer keys have no browser session to protect, and the interactive docs need inline scripts: no CSP is set here.
@@ -102,6 +103,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
     llm_key = settings.llm_api_key.get_secret_value()
     inputs = SlideInputs(model.llm_digest, llm_key)
     embeddings = EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics)
+    inspector = SlideInspector(settings)
     client = language_model_client(settings.llm_url, llm_key)
     return Parts(
         settings=settings,
@@ -114,7 +116,8 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         progress=ProgressLog(redis, settings.event_ttl_s),
         embeddings=embeddings,
         conversations=Conversations(redis, settings.conversation_ttl_s),
-        inspector=SlideInspector(settings),
+        inspector=inspector,
+        thumbnails=Thumbnails(store, inspector),
         language_model=LanguageModel(client, model.manifest.llm.served_name, inputs),
         slide_inputs=inputs,
         asked_slides=AskedSlides(embeddings, inputs),

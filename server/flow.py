@@ -127,6 +127,7 @@ async def delete_slide(record: SlideRecord, parts: Parts) -> None:
 
 async def forget_slide(tenant: str, slide_id: str, parts: Parts) -> None:
     """Drop what Redis remembers of a slide that is gone from the store."""
+    parts.thumbnails.forget(tenant, slide_id)
     await parts.embeddings.forget(tenant, slide_id)
     await parts.conversations.forget_slide(tenant, slide_id)
     await parts.progress.forget(tenant, slide_id)
@@ -195,6 +196,6 @@ async def _look_inside(tenant: str, received: ReceivedSlide, parts: Parts) -> Sl
     record = parts.slides.new_record(tenant, received.slide_id, display_name(first.relative_path), received.size_bytes)
     if len(received.files) == 1 and features_kind(first.path) is not None:
         return record.model_copy(update={"vendor": FEATURES_VENDOR})
-    entry = await find_entry(received.files, received.folder, parts.inspector)
+    entry = await find_entry(tenant, received.files, received.folder, parts.inspector)
     name = display_name(entry.relative_path or first.relative_path)
     return record.with_facts(entry.facts).model_copy(update={"entry": entry.relative_path, "filename": name})

@@ -21,6 +21,7 @@ from server.slide_inspection import SlideInspector
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue
 from server.slots import TenantSlots
+from server.thumbnails import Thumbnails
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Parts:
     embeddings: EmbeddingCache
     conversations: Conversations
     inspector: SlideInspector
+    thumbnails: Thumbnails
     language_model: LanguageModel
     slide_inputs: SlideInputs
     asked_slides: AskedSlides

@@ -1,14 +1,23 @@
 """Looks into slide files for the API, each time in a reader process: no slide is parsed in this one."""
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import SlideFacts
 from server.settings import Settings
+from server.turns import TenantTurns
 
-# A look is a second or two of one core; more at once only make each other slower.
-_LOOKS_AT_ONCE = 2
+T = TypeVar("T")
+
+# A look is a second or two of one core, or two minutes in a hostile file; more at once only make each other slower. One
+# place is always left for somebody else.
+_LOOKS_AT_ONCE, _LOOKS_PER_TENANT = 3, 2
+# They have threads of their own: a hostile file holds its thread until the reader's deadline, and uploads need theirs.
+_THREADS = 8
 
 
 def reader_limits(settings: Settings) -> ReaderLimits:
@@ -27,17 +36,30 @@ class SlideInspector:
 
     def __init__(self, settings: Settings) -> None:
         self._limits = reader_limits(settings)
-        self._slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        # Uploads are few already: none is refused when all its bytes have come.
+        self._turns = TenantTurns(_LOOKS_AT_ONCE, _LOOKS_PER_TENANT, settings.max_concurrent_uploads, "looks")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="look")
 
-    async def facts(self, path: Path) -> SlideFacts:
-        """What the file says of itself; raises SlideError when it is not a slide."""
-        async with self._slots:
-            return await asyncio.to_thread(_facts, path, self._limits)
+    async def facts(self, tenant: str, path: Path) -> SlideFacts:
+        """What the file says of itself, when it is the tenant's turn; raises SlideError when it is not a slide."""
+        async with self._turns.one(tenant):
+            return await self._run(lambda: _facts(path, self._limits))
 
     async def thumbnail_png(self, path: Path, max_px: int) -> bytes:
-        """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image."""
-        async with self._slots:
-            return await asyncio.to_thread(_thumbnail_png, path, self._limits, max_px)
+        """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image.
+
+        `server.thumbnails` says whose turn it is.
+        """
+        return await self._run(lambda: _thumbnail_png(path, self._limits, max_px))
+
+    async def _run(self, look: Callable[[], T]) -> T:
+        """Waits for the thread even when cancelled: its reader runs, and counts, until it ends."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, look)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.gather(running, return_exceptions=True)
+            raise
 
 
 def _facts(path: Path, limits: ReaderLimits) -> SlideFacts:

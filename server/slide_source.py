@@ -13,17 +13,19 @@ import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 
 from encoders.errors import SlideError, UnsupportedFormat
+from encoders.tiling.slide_kind import may_be_slide
 from encoders.types import SlideFacts
 from server.slide_inspection import SlideInspector
 from server.slide_store import SlidePaths, SlideStore
 
 # Index files that name the others; any other slide is opened by whichever of its files OpenSlide takes.
 _INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
-# A DICOM series lists its levels, label and overview; one of the first few opens, or none does.
-_MAX_ENTRIES_TRIED = 20
+# Each costs the start of a reader. Of a DICOM series any file opens the whole; MIRAX and Hamamatsu have one index.
+_MAX_CANDIDATES = 4
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,24 @@ def slide_id_of(files: Sequence[SourceFile]) -> str:
     return hashlib.sha256(manifest_text(files).encode()).hexdigest()
 
 
-async def find_entry(files: Sequence[SourceFile], folder: Path, inspector: SlideInspector) -> Entry:
+async def find_entry(tenant: str, files: Sequence[SourceFile], folder: Path, inspector: SlideInspector) -> Entry:
     """Look inside the slide; with several files, find the one that opens it. `folder` is used and cleared.
 
     Raises:
         SlideError: none of them opens.
     """
     if len(files) == 1:
-        return Entry(None, await inspector.facts(files[0].path))
+        if not await asyncio.to_thread(may_be_slide, files[0].path):
+            raise UnsupportedFormat(
+                "This is not a whole-slide image that can be read here; upload the scanner's original file."
+            )
+        return Entry(None, await inspector.facts(tenant, files[0].path))
+    candidates = await asyncio.to_thread(_candidates, files)
     refusal: SlideError = UnsupportedFormat("None of the files opens as a slide; send all files of one slide.")
     with arranged({file.relative_path: file.path for file in files}, folder) as root:
-        for relative_path in _entries(files):
+        for relative_path in candidates:
             try:
-                return Entry(relative_path, await inspector.facts(root / relative_path))
+                return Entry(relative_path, await inspector.facts(tenant, root / relative_path))
             except SlideError as error:
                 refusal = error
     raise refusal
@@ -123,13 +130,15 @@ def arranged(places: Mapping[str, Path], folder: Path) -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _entries(files: Sequence[SourceFile]) -> list[str]:
-    """What to try to open, most promising first: index files, then those nearest to the top."""
+def _candidates(files: Sequence[SourceFile]) -> list[str]:
+    """What to try to open: what can be a slide by its first bytes; index files first, then the largest, which holds
+    the slide's finest level."""
 
-    def promise(path: str) -> tuple[bool, int, str]:
-        return not path.lower().endswith(_INDEX_SUFFIXES), len(PurePosixPath(path).parts), path
+    def promise(file: SourceFile) -> tuple[bool, int, str]:
+        return not file.relative_path.lower().endswith(_INDEX_SUFFIXES), -file.size_bytes, file.relative_path
 
-    return sorted((file.relative_path for file in files), key=promise)[:_MAX_ENTRIES_TRIED]
+    possible = (file for file in sorted(files, key=promise) if may_be_slide(file.path, file.relative_path))
+    return [file.relative_path for file in islice(possible, _MAX_CANDIDATES)]
 
 
 def _parsed(manifest: bytes) -> list[tuple[str, str]]:

@@ -15,7 +15,6 @@ from server.errors import InvalidRequest, NotFound
 from server.flow import delete_slide, encode_again, prepare_slide, show_slide, slide_status
 from server.parts import Parts, WithParts
 from server.progress import Event, valid_event_id
-from server.slide_source import local_source
 from server.slides import Priority, Slide, SlideRecord
 from server.stream import errors_as_events, sse_response
 
@@ -143,8 +142,7 @@ async def get_thumbnail(
     if not record.has_pixels:
         raise NotFound("This slide was uploaded as features; there is no picture of it.")
     try:
-        async with local_source(parts.store, record.paths, record.entry) as path:
-            png = await parts.inspector.thumbnail_png(path, max_px)
+        png = await parts.thumbnails.png(record, max_px)
     except FileNotFoundError as error:
         raise NotFound("The slide was deleted meanwhile.") from error
     headers = {"Cache-Control": "private, max-age=86400, immutable", "ETag": f'"{record.id}-{max_px}"'}

@@ -1,0 +1,28 @@
+"""Whether a file can be a slide at all, by its first bytes. Parses nothing, and starts no reader for what is none.
+
+It knows what OpenSlide (4.0) asks of each format before it reads any further; what passes may still be no slide.
+"""
+
+from pathlib import Path
+
+_TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # Aperio, Hamamatsu NDPI, Leica, Philips, Ventana …
+_SQLITE_MAGIC = b"SQLite format 3\x00"  # Sakura
+_ZEISS_MAGIC = b"ZISRAWFILE"
+_DICOM_MAGIC, _DICOM_MAGIC_AT = b"DICM", 128
+# Hamamatsu's index, a text of at most 64 KiB with a section of this name.
+_HAMAMATSU_SECTION, _HAMAMATSU_MOST_BYTES = b"Virtual Microscope Specimen]", 64 * 1024
+# MIRAX's index is any file of this name with a folder beside it.
+_MIRAX_SUFFIX = ".mrxs"
+
+
+def may_be_slide(path: Path, name: str = "") -> bool:
+    """Whether a reader should look at the file, which is called `name` among several; raises OSError."""
+    if name.endswith(_MIRAX_SUFFIX):
+        return True
+    with path.open("rb") as file:
+        head = file.read(_HAMAMATSU_MOST_BYTES)
+    return (
+        head.startswith((*_TIFF_MAGICS, _SQLITE_MAGIC, _ZEISS_MAGIC))
+        or head[_DICOM_MAGIC_AT:].startswith(_DICOM_MAGIC)
+        or _HAMAMATSU_SECTION in head
+    )
