@@ -92,9 +92,12 @@ def api(host: Host = None, port: Port = None, data_dir: DataDir = None, model: M
 @app.command()
 def worker(data_dir: DataDir = None, model: Model = None) -> None:
     """Run one encoder worker."""
+    from server.commands.exposure import refuse_taken_worker_port
     from server.worker import run
 
-    run(settings_from(data_dir=data_dir, model=model))
+    settings = settings_from(data_dir=data_dir, model=model)
+    refuse_taken_worker_port(settings)
+    run(settings)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

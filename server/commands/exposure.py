@@ -33,6 +33,16 @@ def refuse_taken_port(settings: Settings) -> None:
     refuse_failed(check_port(settings.host, settings.port))
 
 
+def refuse_taken_worker_port(settings: Settings) -> None:
+    """Nothing else listens where the worker's pages shall.
+
+    Raises:
+        CommandError: something does, or this user may not listen there.
+    """
+    choose = "choose other ones in EYEPIECE_WORKER_HOST and EYEPIECE_WORKER_PORT"
+    refuse_failed(check_port(settings.worker_host, settings.worker_port, choose))
+
+
 def refuse_failed(finding: Finding) -> None:
     """A failed check as the end of the command.
 

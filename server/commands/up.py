@@ -4,7 +4,6 @@ All state is under the data folder. Secrets reach the processes through their en
 """
 
 import os
-import secrets
 import signal
 import sys
 import time
@@ -15,14 +14,14 @@ from pathlib import Path
 
 from model_store.packaged_models import open_or_install
 from server.addresses import local_host, url_of
-from server.commands.checks import check_disk, check_memory
+from server.commands.checks import check_disk, check_memory, check_port
 from server.commands.data_folder import locked_data_folder
 from server.commands.environments import vllm_python
-from server.commands.exposure import refuse_failed, refuse_open_address, refuse_taken_port
+from server.commands.exposure import refuse_failed, refuse_open_address
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
 from server.commands.outcome import CommandError, ExitCode
 from server.component_states import CrashLoopFile
-from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
+from server.redis_server import answers, find_server_binary, free_loopback_port, keep_secret, prepare_redis
 from server.settings import Settings
 from server.supervise import Change, Component, ComponentError, Supervisor
 
@@ -50,7 +49,7 @@ def up(settings: Settings, options: UpOptions) -> None:
     """
     os.umask(0o077)  # what the processes write is for this user only
     refuse_open_address(settings)
-    refuse_taken_port(settings)
+    refuse_unusable_ports(settings, options.workers)
     refuse_failed(check_disk(settings.data_dir))
     refuse_failed(check_memory())
     with locked_data_folder(settings.data_dir):
@@ -70,6 +69,46 @@ def require_vllm_unless_elsewhere(settings: Settings) -> None:
     """
     if not settings.names_llm:
         require_vllm(vllm_python())
+
+
+def refuse_unusable_ports(settings: Settings, workers: int) -> None:
+    """Every port that the settings fix can be had, once, by the process that it is for.
+
+    Raises:
+        CommandError: it cannot; the text names the setting.
+    """
+    for is_elsewhere, port_of, url in (
+        (settings.names_redis and settings.redis_port, "EYEPIECE_REDIS_PORT", "EYEPIECE_REDIS_URL"),
+        (settings.names_llm and settings.llm_port, "EYEPIECE_LLM_PORT", "EYEPIECE_LLM_URL"),
+    ):
+        if is_elsewhere:
+            raise CommandError(
+                f"{port_of} is for a server that `eyepiece up` starts, and {url} names another one: unset one of them.",
+                ExitCode.USAGE,
+            )
+    last = settings.worker_port + workers - 1
+    if settings.worker_port and last > 65535:
+        raise CommandError(
+            f"The ports of {workers} workers from EYEPIECE_WORKER_PORT on end at {last}, past the last port: "
+            "choose a lower one.",
+            ExitCode.USAGE,
+        )
+    worker_ports = range(settings.worker_port, last + 1) if settings.worker_port else ()
+    wanted = [
+        ("EYEPIECE_PORT", settings.host, settings.port),
+        ("EYEPIECE_REDIS_PORT", "127.0.0.1", settings.redis_port),
+        ("EYEPIECE_LLM_PORT", "127.0.0.1", settings.llm_port),
+        *(("EYEPIECE_WORKER_PORT", settings.worker_host, port) for port in worker_ports),
+    ]
+    owners: dict[int, str] = {}
+    for name, host, port in wanted:
+        if not port:
+            continue
+        if port in owners:
+            raise CommandError(f"{owners[port]} and {name} both ask for port {port}: change one.", ExitCode.USAGE)
+        owners[port] = name
+        choose = "choose another one with --port" if name == "EYEPIECE_PORT" else f"choose another one in {name}"
+        refuse_failed(check_port(host, port, choose))
 
 
 def _supervise(settings: Settings, options: UpOptions) -> None:
@@ -120,16 +159,22 @@ class Plan:
             "EYEPIECE_HOST": settings.host,
             "EYEPIECE_PORT": str(settings.port),
             "EYEPIECE_MODEL": settings.model,
+            "EYEPIECE_WORKER_HOST": settings.worker_host,
             "EYEPIECE_CRASH_LOOP_FILE": str(self.crash_loop_file),
         }
 
     @property
     def crash_loop_file(self) -> Path:
         """What the supervisor tells the API."""
-        return self.logs / "crash_loops.json"
+        return self.settings.crash_loop_file or self.logs / "crash_loops.json"
+
+    @property
+    def llm_key_file(self) -> Path:
+        """The key of the vLLM that is started here, unless EYEPIECE_LLM_API_KEY says one."""
+        return self.settings.data_dir.resolve() / "vllm" / "key"
 
     def redis(self) -> Component:
-        """A server of our own on a free loopback port."""
+        """A server of our own on a loopback port."""
         binary = find_server_binary()
         if binary is None:
             raise CommandError(
@@ -137,18 +182,18 @@ class Plan:
                 "or name a server in EYEPIECE_REDIS_URL.",
                 ExitCode.USAGE,
             )
-        launch = prepare_redis(binary, self.settings.data_dir.resolve() / "redis")
+        launch = prepare_redis(binary, self.settings.data_dir.resolve() / "redis", port=self.settings.redis_port)
         self.environment["EYEPIECE_REDIS_URL"] = launch.url
         quiet = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TZ")}
         return self._component("redis", launch.command, quiet, lambda: answers(launch.url))
 
     def llm(self) -> list[Component]:
-        """vLLM on a free loopback port, unless EYEPIECE_LLM_URL names one."""
+        """vLLM on a loopback port, unless EYEPIECE_LLM_URL names one."""
         if self.settings.names_llm:
             return []
-        port = free_loopback_port()
+        port = self.settings.llm_port or free_loopback_port()
         self.environment["EYEPIECE_LLM_URL"] = url_of("127.0.0.1", port)
-        self.environment["EYEPIECE_LLM_API_KEY"] = secrets.token_urlsafe(32)
+        self.environment["EYEPIECE_LLM_API_KEY"] = self._llm_key()
         command = _eyepiece("llm", "--host", "127.0.0.1", "--port", str(port))
         is_ready = http_probe("127.0.0.1", port, "/health")
         component = self._component("vllm", command, self.environment, is_ready, SHUTDOWN_TIMEOUT_S)
@@ -157,10 +202,17 @@ class Plan:
 
     def encoder_workers(self, count: int) -> list[Component]:
         """`count` workers; each says at a port of its own when it is warm."""
-        return [self._encoder_worker(f"worker-{number}") for number in range(1, count + 1)]
+        first = self.settings.worker_port
+        ports = [first + index if first else free_loopback_port() for index in range(count)]
+        return [self._encoder_worker(f"worker-{number}", port) for number, port in enumerate(ports, 1)]
 
-    def _encoder_worker(self, name: str) -> Component:
-        port = free_loopback_port()
+    def _llm_key(self) -> str:
+        if said := self.settings.llm_api_key.get_secret_value():
+            return said
+        self.llm_key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return keep_secret(self.llm_key_file)
+
+    def _encoder_worker(self, name: str, port: int) -> Component:
         environment = {**self.environment, "EYEPIECE_WORKER_PORT": str(port)}
         is_ready = http_probe(self.settings.worker_host, port, "/readyz")
         grace_s = float(self.settings.shutdown_grace_s)
@@ -169,7 +221,7 @@ class Plan:
     def api(self) -> Component:
         """The API; ready when everything behind it is."""
         is_ready = http_probe(self.settings.host, self.settings.port, "/readyz")
-        grace_s = float(self.settings.shutdown_grace_s)
+        grace_s = self.settings.drain_notice_s + self.settings.shutdown_grace_s
         return self._component("api", _eyepiece("api"), self.environment, is_ready, grace_s)
 
     def _component(

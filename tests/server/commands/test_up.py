@@ -1,14 +1,21 @@
 """What `eyepiece up` is going to start: each part knows the others, and secrets are in no argument."""
 
+import os
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from pydantic import SecretStr
 
-from server.commands.up import Plan, http_probe
-from server.redis_server import free_loopback_port
+from server.commands.outcome import CommandError, ExitCode
+from server.commands.up import Plan, http_probe, refuse_unusable_ports
+from server.redis_server import free_loopback_port, keep_secret
 from server.settings import Settings
+from server.supervise import Component
 
 
 @pytest.fixture
@@ -66,3 +73,133 @@ def test_a_vllm_that_is_named_is_not_started(tmp_path: Path) -> None:
 def test_a_probe_is_not_held_up_by_a_server_that_does_not_answer(silent_server: int) -> None:
     assert not http_probe("127.0.0.1", silent_server, "/readyz")()
     assert not http_probe("127.0.0.1", free_loopback_port(), "/readyz")()
+
+
+# Values that are no default, for every setting; a new one has to be added, and honoured or explained.
+OTHERWISE: dict[str, str] = {
+    "host": "127.0.0.2",
+    "port": "18000",
+    "worker_host": "127.0.0.3",
+    "worker_port": "18100",
+    "redis_port": "18200",
+    "llm_port": "18300",
+    "redis_url": "redis://elsewhere:6379/0",
+    "llm_url": "http://elsewhere:8101",
+    "store_url": "s3://bucket/prefix",
+    "model": "wsi-llava",
+    "device": "cuda:1",
+    "tile_dtype": "bfloat16",
+    "tile_reduction": "dct",
+    "log_level": "debug",
+}
+
+
+def value_of(name: str, default: object, folder: Path) -> str:
+    if name in OTHERWISE:
+        return OTHERWISE[name]
+    if name.endswith(("_dir", "_file")):
+        return str(folder / name)
+    if isinstance(default, bool):
+        return str(not default).lower()
+    if isinstance(default, int | float):
+        return str(default + 7)
+    return f"another-{name}"
+
+
+def everything(plan: Plan, workers: int = 1) -> list[Component]:
+    """What is started, in order."""
+    redis = [] if plan.settings.names_redis else [plan.redis()]
+    return [*redis, *plan.llm(), *plan.encoder_workers(workers), plan.api()]
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_reaches_the_process_that_it_is_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in [other for other in os.environ if other.startswith("EYEPIECE_")]:
+        monkeypatch.delenv(other)
+    monkeypatch.setenv("EYEPIECE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv(f"EYEPIECE_{name.upper()}", value_of(name, Settings.model_fields[name].default, tmp_path))
+    settings = Settings()
+    assert getattr(settings, name) != Settings.model_fields[name].default
+    components = {component.name: component for component in everything(Plan(settings, tmp_path / "logs"))}
+
+    if name == "redis_port":
+        assert "port 18200\n" in (tmp_path / "data" / "redis" / "redis.conf").read_text()
+        assert urlsplit(components["api"].environment["EYEPIECE_REDIS_URL"]).port == 18200
+    if name == "llm_port":
+        assert components["vllm"].command[-2:] == ("--port", "18300")
+        assert components["api"].environment["EYEPIECE_LLM_URL"] == "http://127.0.0.1:18300"
+    if name in ("shutdown_grace_s", "drain_notice_s"):
+        assert components["api"].stop_grace_s >= settings.shutdown_grace_s + settings.drain_notice_s
+    for ours in ("worker-1", "api"):
+        with monkeypatch.context() as child:
+            for variable, value in components[ours].environment.items():
+                child.setenv(variable, value)
+            assert getattr(Settings(), name) == getattr(settings, name)
+            assert name in ("redis_url",) or Settings().names_redis
+            assert name in ("llm_url",) or Settings().names_llm
+
+
+def test_workers_have_ports_in_a_row_from_the_one_that_is_set(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, worker_port=18100)
+
+    workers = Plan(settings, tmp_path / "logs").encoder_workers(3)
+
+    assert [it.environment["EYEPIECE_WORKER_PORT"] for it in workers] == ["18100", "18101", "18102"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers", "said"),
+    [
+        ({"redis_url": "redis://elsewhere/0", "redis_port": 18200}, 1, "EYEPIECE_REDIS_URL names another one"),
+        ({"llm_url": "http://elsewhere", "llm_port": 18300}, 1, "EYEPIECE_LLM_URL names another one"),
+        ({"worker_port": 65530}, 7, "past the last port"),
+        ({"worker_port": 18298, "llm_port": 18300}, 3, "EYEPIECE_LLM_PORT and EYEPIECE_WORKER_PORT both ask for port"),
+        ({"port": 18200, "redis_port": 18200}, 1, "EYEPIECE_PORT and EYEPIECE_REDIS_PORT both ask for port 18200"),
+    ],
+)
+def test_ports_that_cannot_be_honoured_are_refused(
+    tmp_path: Path, settings: dict[str, Any], workers: int, said: str
+) -> None:
+    mine = {"port": free_loopback_port(), **settings}
+    with pytest.raises(CommandError, match=said) as refused:
+        refuse_unusable_ports(Settings(data_dir=tmp_path, **mine), workers)
+
+    assert refused.value.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("name", ["redis_port", "llm_port", "worker_port"])
+def test_a_port_that_is_taken_is_refused_with_its_setting(tmp_path: Path, silent_server: int, name: str) -> None:
+    settings = Settings(data_dir=tmp_path, port=free_loopback_port()).model_copy(update={name: silent_server})
+
+    with pytest.raises(CommandError, match=f"port {silent_server}.*choose another one in EYEPIECE_{name.upper()}"):
+        refuse_unusable_ports(settings, 1)
+
+
+def test_the_key_of_vllm_lies_in_a_private_file_unless_one_is_set(plan: Plan, tmp_path: Path) -> None:
+    plan.llm()
+    key = plan.environment["EYEPIECE_LLM_API_KEY"]
+    assert plan.llm_key_file.read_text() == key
+    assert stat.S_IMODE(plan.llm_key_file.stat().st_mode) == 0o600
+
+    again = Plan(plan.settings, tmp_path / "logs")
+    again.llm()
+    assert again.environment["EYEPIECE_LLM_API_KEY"] == key
+
+    own = Plan(plan.settings.model_copy(update={"llm_api_key": SecretStr("own")}), tmp_path / "logs")
+    own.llm()
+    assert own.environment["EYEPIECE_LLM_API_KEY"] == "own"
+
+
+def test_an_empty_secret_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "password").touch()
+
+    assert len(keep_secret(tmp_path / "password")) > 40
+
+
+@pytest.mark.parametrize("name", ["redis", "llm"])
+def test_an_address_that_is_set_to_nothing_names_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"EYEPIECE_{name.upper()}_URL", "")
+
+    assert not getattr(Settings(), f"names_{name}")
