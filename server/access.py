@@ -7,11 +7,11 @@ from fastapi import Depends, Request
 
 from server.auth import DEFAULT_TENANT
 from server.errors import Unauthorized
-from server.parts import WithParts
+from server.parts import Parts
 from server.settings import LOOPBACK_HOSTS
 
 
-async def tenant_of(request: Request, parts: WithParts) -> str:
+async def tenant_of(request: Request, parts: Parts) -> str:
     """The tenant of the request's key; on a loopback address without one, the tenant `default`.
 
     Raises:
@@ -27,7 +27,7 @@ async def tenant_of(request: Request, parts: WithParts) -> str:
     )
 
 
-async def _tenant_of_key(secret: str, request: Request, parts: WithParts) -> str:
+async def _tenant_of_key(secret: str, request: Request, parts: Parts) -> str:
     try:
         return await parts.keys.tenant_of(secret)
     except Unauthorized:
@@ -37,7 +37,7 @@ async def _tenant_of_key(secret: str, request: Request, parts: WithParts) -> str
         raise
 
 
-def _may_be_keyless(request: Request, parts: WithParts) -> bool:
+def _may_be_keyless(request: Request, parts: Parts) -> bool:
     """On loopback only, and not for a foreign web page: a name that was rebound, or a form posted from elsewhere."""
     settings = parts.settings
     if settings.require_key or not settings.listens_on_loopback:
@@ -54,4 +54,14 @@ def _host(url: str) -> str:
         return ""
 
 
-Tenant = Annotated[str, Depends(tenant_of)]
+async def note_tenant(request: Request, parts: Parts) -> None:
+    """Find out who is asking, before anything else of the request is looked at; raises Unauthorized."""
+    request.state.tenant = await tenant_of(request, parts)
+
+
+def _noted_tenant(request: Request) -> str:
+    return str(request.state.tenant)
+
+
+# For the routes of server.routes.keyed_route, which note it first.
+Tenant = Annotated[str, Depends(_noted_tenant)]

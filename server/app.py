@@ -21,7 +21,6 @@ from server.drain import Drain, DrainGate, DrainingServer
 from server.embedding_cache import EmbeddingCache
 from server.error_responses import add_error_responses, error_response
 from server.jobs import EncodeJobs
-from server.limits import BodyLimit
 from server.logs import configure_logs
 from server.metrics import Metrics
 from server.parts import Parts
@@ -29,6 +28,7 @@ from server.progress import ProgressLog
 from server.readiness import Readiness
 from server.reconciler import Reconciler
 from server.redis_client import connect_redis
+from server.request_bodies import BodyBounds, BodyLimit
 from server.request_log import RequestLog
 from server.routes import chat, health, questions, slides
 from server.served_model import open_served_model
@@ -52,6 +52,12 @@ _NO_TELEMETRY: TelemetryConfig = {
 }
 # Draining has waited for all that was worth waiting for.
 _AFTER_DRAIN_S = 1
+# 200 messages of a few content parts each; a question has seven fields.
+_MAX_CHAT_VALUES = 5_000
+_MAX_VALUES = 100
+# JSON may spell a character as two escapes of six bytes.
+_BYTES_OF_ESCAPED_CHAR = 12
+_OTHER_FIELDS_BYTES = 4_096
 _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a medical device."
 
 
@@ -87,12 +93,26 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
     for module in (slides, questions, chat, health):
         app.include_router(module.router)
     add_error_responses(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, is_upload=slides.is_upload)
+    app.add_middleware(
+        BodyLimit,
+        bounds_of=partial(_body_bounds, settings),
+        max_together_bytes=settings.max_body_bytes * settings.max_concurrent_questions,
+    )
     app.add_middleware(BodyRate, bytes_per_s=settings.min_body_bytes_per_s, window_s=settings.body_window_s)
     app.add_middleware(DrainGate, drain=app.state.parts.drain, refusal=error_response)
     app.add_middleware(TraceRequests)
     app.add_middleware(RequestLog, metrics=app.state.parts.metrics)
     return app
+
+
+def _body_bounds(settings: Settings, method: str, path: str) -> BodyBounds | None:
+    """Only a chat may be long; every other JSON body is a question and a few numbers."""
+    if slides.is_upload(method, path):
+        return None
+    if path == chat.CHAT_PATH:
+        return BodyBounds(settings.max_body_bytes, _MAX_CHAT_VALUES)
+    question_bytes = _BYTES_OF_ESCAPED_CHAR * settings.max_question_chars
+    return BodyBounds(min(settings.max_body_bytes, question_bytes + _OTHER_FIELDS_BYTES), _MAX_VALUES)
 
 
 def build_parts(settings: Settings, model: InstalledModel) -> Parts:

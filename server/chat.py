@@ -17,6 +17,7 @@ from server.questions import SamplingWishes, Stopwatch, timed_pieces
 from server.slide_inputs import SlideInput
 
 _MAX_MESSAGES = 200
+_MAX_PARTS = 200
 _SLIDE_SCHEME = "slide:"
 # OpenAI's own bound; vLLM refuses an empty one.
 _MAX_STOPS = 4
@@ -64,7 +65,7 @@ class ChatMessage(BaseModel):
     """One message; its text parts are joined by line breaks."""
 
     role: str
-    content: str | list[ContentPart] | None = None
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True, max_length=_MAX_PARTS)] | None = None
 
     @property
     def parts(self) -> list[ContentPart]:
@@ -86,7 +87,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=_MAX_MESSAGES)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=_MAX_MESSAGES, fail_fast=True)
     stream: bool = False
     stream_options: StreamOptions | None = None
     max_tokens: int | None = Field(None, ge=1, le=8192)
@@ -94,7 +95,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
-    stop: StopText | Annotated[list[StopText], Field(max_length=_MAX_STOPS)] | None = None
+    stop: StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=_MAX_STOPS)] | None = None
     n: int = 1
 
     def wishes(self) -> SamplingWishes:

@@ -15,6 +15,7 @@ from server.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     QueueUnavailable,
     http_status,
     openai_error,
@@ -75,6 +76,7 @@ _FRAMEWORK_ERRORS: dict[int, EyepieceError] = {
     405: MethodNotAllowed("This address does not take this method; see /docs for the routes."),
     408: BodyTooSlow("The request body came too slowly and was given up; send it again over a faster line."),
     413: BodyTooLarge("The request body is too large."),
+    429: Overloaded("Too many large requests at once; send this one again shortly.", retry_after_s=2),
 }
 
 

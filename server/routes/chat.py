@@ -24,9 +24,10 @@ from server.flow import require_embedding
 from server.parts import Parts, WithParts
 from server.questions import Stopwatch, sampling
 from server.request_log import CLIENT_CLOSED
+from server.routes.keyed_route import KeyedRoute
 from server.stream import openai_response, unless_disconnected
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
 CHAT_PATH = "/v1/chat/completions"
 
 

@@ -13,9 +13,10 @@ from server.parts import Parts, WithParts
 from server.progress import Event
 from server.questions import OpenAnswer, Question, SamplingWishes
 from server.request_log import CLIENT_CLOSED
+from server.routes.keyed_route import KeyedRoute
 from server.stream import errors_as_events, sse_response, unless_disconnected
 
-router = APIRouter(prefix="/v1", tags=["questions"])
+router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
 # Sent only when it is not 0, so that bodies and events keep their shape.
 TURNS_LEFT_OUT = "X-Turns-Left-Out"
 

@@ -15,10 +15,11 @@ from server.errors import InvalidRequest, NotFound
 from server.flow import delete_slide, encode_again, prepare_slide, show_slide, slide_status
 from server.parts import Parts, WithParts
 from server.progress import Event, valid_event_id
+from server.routes.keyed_route import KeyedRoute
 from server.slides import Priority, Slide, SlideRecord
 from server.stream import errors_as_events, sse_response
 
-router = APIRouter(prefix="/v1/slides", tags=["slides"])
+router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
 _ACCEPTED = {"Retry-After": "5"}
 _UPLOAD_BODY = {
     "requestBody": {
