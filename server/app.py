@@ -55,9 +55,6 @@ _AFTER_DRAIN_S = 1
 # 200 messages of a few content parts each; a question has seven fields.
 _MAX_CHAT_VALUES = 5_000
 _MAX_VALUES = 100
-# JSON may spell a character as two escapes of six bytes.
-_BYTES_OF_ESCAPED_CHAR = 12
-_OTHER_FIELDS_BYTES = 4_096
 _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a medical device."
 
 
@@ -106,13 +103,10 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
 
 
 def _body_bounds(settings: Settings, method: str, path: str) -> BodyBounds | None:
-    """Only a chat may be long; every other JSON body is a question and a few numbers."""
+    """Only a chat may hold many values; every other JSON body is a question and a few numbers."""
     if slides.is_upload(method, path):
         return None
-    if path == chat.CHAT_PATH:
-        return BodyBounds(settings.max_body_bytes, _MAX_CHAT_VALUES)
-    question_bytes = _BYTES_OF_ESCAPED_CHAR * settings.max_question_chars
-    return BodyBounds(min(settings.max_body_bytes, question_bytes + _OTHER_FIELDS_BYTES), _MAX_VALUES)
+    return BodyBounds(settings.max_body_bytes, _MAX_CHAT_VALUES if path == chat.CHAT_PATH else _MAX_VALUES)
 
 
 def build_parts(settings: Settings, model: InstalledModel) -> Parts:

@@ -216,11 +216,8 @@ def openai_error(error: EyepieceError) -> dict[str, Any]:
 
 
 def response_headers(error: EyepieceError) -> dict[str, str]:
-    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing, `Connection: close` where the
-    rest of a body is not waited for."""
+    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing."""
     headers: dict[str, str] = {}
-    if isinstance(error, BodyTooSlow):
-        headers["Connection"] = "close"
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     retry_after_s = getattr(error, "retry_after_s", None)

@@ -50,7 +50,6 @@ BODIES = {
     "behind escaped quotes": (CHAT, chat(b'["\\\\\\""'), b',"\\"\\\\"'),
     "unknown keys of a question": (f"/v1/slides/{SLIDE}/questions", b'{"a":0', b',"b":0'),
     "unknown keys of an encode": (f"/v1/slides/{SLIDE}/encode", b'{"a":0', b',"b":0'),
-    "a long question": (f"/v1/slides/{SLIDE}/questions", b'{"question":"', b"x"),
 }
 
 
@@ -61,7 +60,7 @@ async def test_too_many_values_are_refused_before_the_rest_is_read(client: httpx
 
     refused = await client.post(path, content=body, headers=JSON)
 
-    assert refused.status_code in (413, 422)
+    assert refused.status_code == 422
     assert len(refused.content) < 500
     assert body.taken < 5
 
