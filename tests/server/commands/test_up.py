@@ -12,10 +12,11 @@ import pytest
 from pydantic import SecretStr
 
 from server.commands.outcome import CommandError, ExitCode
-from server.commands.up import Plan, http_probe, refuse_unusable_ports
-from server.redis_server import free_loopback_port, keep_secret
+from server.commands.up import Plan, http_probe, redis_story, refuse_unusable_ports
+from server.private_files import keep_secret
+from server.redis_server import free_loopback_port
 from server.settings import Settings
-from server.supervise import Component
+from server.supervise import Component, ComponentError, RestartPolicy, Supervisor
 
 
 @pytest.fixture
@@ -203,3 +204,24 @@ def test_an_address_that_is_set_to_nothing_names_nothing(name: str, monkeypatch:
     monkeypatch.setenv(f"EYEPIECE_{name.upper()}_URL", "")
 
     assert not getattr(Settings(), f"names_{name}")
+
+
+def test_a_redis_that_fails_on_its_files_gives_no_advice_to_cut_them(plan: Plan) -> None:
+    folder = plan.settings.data_dir / "redis"
+    (folder / "appendonlydir").mkdir(parents=True)
+    base = "appendonly.aof.1.incr.aof"
+    (folder / "appendonlydir" / "appendonly.aof.manifest").write_text(f"file {base} seq 1 type i\n")
+    (folder / "appendonlydir" / base).write_text("*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\nthis is damaged\r\n")
+    component = plan.redis()
+    component.log.parent.mkdir(exist_ok=True)
+
+    with Supervisor(lambda change: None, RestartPolicy(first_delay_s=0.01)) as supervisor:
+        supervisor.start(component)
+        with pytest.raises(ComponentError) as failed:
+            supervisor.wait_until_ready(["redis"], timeout_s=60)
+
+    assert "check-aof" in str(failed.value)
+    story = redis_story(failed.value, plan.settings.data_dir)
+    assert "--fix" not in story
+    assert f"Copy {folder} before anything else" in story
+    assert base in story, "what is wrong is still said"
