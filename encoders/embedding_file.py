@@ -1,12 +1,15 @@
 """The embedding file: one safetensors file, tensors by name, everything else as string metadata. Never pickle.
 
-The same bytes lie in Redis and in the slide store.
+The same bytes lie in Redis and in the slide store. `sha256` in the metadata covers all the rest of the header and the
+tensors, so that one flipped bit is noticed. Files from before there was a digest lack it and are read as they are
+(docs/decisions/0017).
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +23,14 @@ from encoders.types import MppSource, SlideEmbedding
 FORMAT_VERSION = "1"
 # A safetensors file begins with the length of its JSON header, u64 little-endian.
 _LENGTH_BYTES = 8
+_DIGEST = "sha256"
 _TENSOR_NAME = re.compile(r"^[a-z][a-z0-9_]{0,63}$")
 
 
 class _Metadata(BaseModel):
-    """The header's `__metadata__`: strings all, as safetensors wants it."""
+    """The header's `__metadata__`: strings all, as safetensors wants it. What a newer release adds is not read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format_version: Literal["1"]
     slide_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -55,11 +59,12 @@ def to_bytes(embedding: SlideEmbedding) -> bytes:
     _Metadata.model_validate(metadata)
     _check_tensors(embedding.tensors)
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in embedding.tensors.items()}
-    return safetensors_numpy.save(tensors, metadata)
+    header, data = _split(safetensors_numpy.save(tensors, metadata))
+    return safetensors_numpy.save(tensors, {**metadata, _DIGEST: _digest(header, data)})
 
 
 def from_bytes(data: bytes) -> SlideEmbedding:
-    """The embedding in a file's bytes; raises StoredFileDamaged when it is cut, foreign or of another version."""
+    """The embedding in a file's bytes; raises StoredFileDamaged for one changed, cut, foreign or of another version."""
     try:
         metadata = _metadata(data)
         tensors = safetensors_numpy.load(data)
@@ -76,12 +81,33 @@ def from_bytes(data: bytes) -> SlideEmbedding:
     )
 
 
-def _metadata(data: bytes) -> _Metadata:
+def _metadata(content: bytes) -> _Metadata:
     """safetensors' own `load` drops the metadata, so the header is read here."""
-    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-    if end > len(data):
+    header, data = _split(content)
+    stated = header["__metadata__"].get(_DIGEST)
+    if stated is not None and stated != _digest(header, data):
+        raise ValueError("the file is not the one that was written")
+    return _Metadata.model_validate(header["__metadata__"])
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The parsed header, and the bytes of the tensors behind it."""
+    end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
+    if end > len(content):
         raise ValueError("the header is longer than the file")
-    return _Metadata.model_validate(json.loads(data[_LENGTH_BYTES:end])["__metadata__"])
+    header = json.loads(content[_LENGTH_BYTES:end])
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
+        raise ValueError("the header has no metadata")
+    return header, memoryview(content)[end:]
+
+
+def _digest(header: Mapping[str, Any], data: memoryview) -> str:
+    """Of all but itself: names, types, shapes, places, metadata, numbers; not of how the header is spelt."""
+    metadata = {name: value for name, value in header["__metadata__"].items() if name != _DIGEST}
+    covered = json.dumps({**header, "__metadata__": metadata}, sort_keys=True)
+    digest = hashlib.sha256(covered.encode())
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def _check_tensors(tensors: Mapping[str, NDArray[np.generic]]) -> None:

@@ -3,7 +3,7 @@
 A part is a safetensors file named `<first tile>-<count>.safetensors`:
 
     features  float32 [count, D], the tiles `first … first + count - 1` in the plan's order
-    metadata  format_version, plan (SHA-256 of the tile plan), first, count
+    metadata  format_version, plan (SHA-256 of the tile plan), first, count, sha256 (of the features)
 
 Nothing in it is PHI: no name, no label, no pixels. Two workers that encode the same slide write the same numbers, so
 parts may overlap and be written twice. Whatever does not fit the plan is ignored.
@@ -85,7 +85,8 @@ def part_name(first: int, count: int) -> str:
 
 def part_bytes(digest: str, first: int, rows: NDArray[np.float32]) -> bytes:
     """The file with the features `rows` [n, D] of the tiles from `first` on, of the plan with that digest."""
-    return safetensors_numpy.save({"features": rows}, _metadata(digest, first, len(rows)))
+    metadata = _metadata(digest, first, len(rows))
+    return safetensors_numpy.save({"features": rows}, {**metadata, "sha256": _sha256(rows)})
 
 
 def load_features(parts: FeatureParts, plan: TilePlan, features: NDArray[np.float32]) -> int:
@@ -171,13 +172,19 @@ def _rows(content: bytes | None, metadata: dict[str, str], width: int) -> NDArra
         return None
     try:
         end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-        if json.loads(content[_LENGTH_BYTES:end])["__metadata__"] != metadata:
+        stated = json.loads(content[_LENGTH_BYTES:end])["__metadata__"]
+        sha256 = stated.pop("sha256")
+        if stated != metadata:
             return None
         rows: NDArray[np.float32] = safetensors_numpy.load(content)["features"]
-    except (SafetensorError, ValueError, KeyError, TypeError):
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):
         return None
     is_sane = rows.dtype == np.float32 and rows.shape == (int(metadata["count"]), width)
-    return rows if is_sane and np.isfinite(rows).all() else None
+    return rows if is_sane and sha256 == _sha256(rows) and np.isfinite(rows).all() else None
+
+
+def _sha256(rows: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
 def _done(kept: bool) -> Future[bool]:

@@ -1,16 +1,17 @@
 """The turns of a conversation about one slide, kept in Redis under its tenant until unused for long enough."""
 
+import contextlib
 import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from server.errors import NotFound, QueueUnavailable, WrongConversation
+from server.errors import ConversationDamaged, NotFound, QueueUnavailable, WrongConversation
 from server.slides import now
 
 _ID_PATTERN = re.compile(r"conv_[A-Za-z0-9_-]{22}")
@@ -70,15 +71,29 @@ class Conversations:
 
         Raises:
             NotFound: this tenant has no such conversation, or it was forgotten.
+            ConversationDamaged: what is kept of it cannot be read.
         """
+        entries = await self._entries(tenant, conversation_id)
+        try:
+            head = _Head.model_validate_json(entries[0])
+            turns = tuple(Turn.model_validate_json(entry) for entry in entries[1:])
+        except ValidationError as error:
+            raise ConversationDamaged(
+                "What is kept of this conversation cannot be read; delete it, and ask without conversation_id."
+            ) from error
+        return Conversation(id=conversation_id, slide_id=head.slide_id, created_at=head.created_at, turns=turns)
+
+    async def _entries(self, tenant: str, conversation_id: str) -> list[Any]:
+        """The head and the turns as they are kept; at least one."""
         entries: list[Any] = []
         if _ID_PATTERN.fullmatch(conversation_id):
-            entries = await self._redis.lrange(_Keys(tenant).turns(conversation_id), 0, -1)
+            try:
+                entries = await self._redis.lrange(_Keys(tenant).turns(conversation_id), 0, -1)
+            except ResponseError:  # something else lies under the key
+                entries = [b""]
         if not entries:
             raise NotFound("There is no such conversation; ask without conversation_id to start one.")
-        head = _Head.model_validate_json(entries[0])
-        turns = tuple(Turn.model_validate_json(entry) for entry in entries[1:])
-        return Conversation(id=conversation_id, slide_id=head.slide_id, created_at=head.created_at, turns=turns)
+        return entries
 
     async def continue_or_start(self, tenant: str, slide_id: str, conversation_id: str | None) -> Conversation:
         """The conversation to ask in.
@@ -117,15 +132,16 @@ class Conversations:
                 raise QueueUnavailable("The answer could not be remembered; ask again shortly.") from error
 
     async def forget(self, tenant: str, conversation_id: str) -> None:
-        """Delete the conversation.
+        """Delete the conversation, readable or not.
 
         Raises:
             NotFound: there is none.
         """
-        conversation = await self.require(tenant, conversation_id)
+        entries = await self._entries(tenant, conversation_id)
         keys = _Keys(tenant)
         await self._redis.delete(keys.turns(conversation_id))
-        await self._redis.srem(keys.of_slide(conversation.slide_id), conversation_id)
+        with contextlib.suppress(ValidationError):  # else its slide's list names one that is gone, until it expires
+            await self._redis.srem(keys.of_slide(_Head.model_validate_json(entries[0]).slide_id), conversation_id)
 
     async def forget_slide(self, tenant: str, slide_id: str) -> None:
         """Delete every conversation about a slide that is being deleted."""

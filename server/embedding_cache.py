@@ -7,6 +7,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,6 +17,8 @@ from encoders.types import SlideEmbedding
 from server.metrics import Metrics
 from server.slide_store import SlideStore
 from server.slides import SlideRecord
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,14 @@ class EmbeddingCache:
         hot = await self._from_redis(record)
         if hot is not None:
             with suppress(StoredFileDamaged):  # the store has the truth
-                return CachedEmbedding(from_bytes(hot), hot)
+                return _checked(record, hot)
         content = await self._from_store_once(record)
         if content is None:
             return None
         try:
-            return CachedEmbedding(from_bytes(content), content)
+            return _checked(record, content)
         except StoredFileDamaged:
+            log.warning("embedding_damaged", slide=record.id[:12])
             await self._store.delete(record.paths.embedding(record.encoder_id))
             raise
 
@@ -111,6 +115,18 @@ class EmbeddingCache:
             await self._redis.set(_key(record), content, ex=self._ttl_s)
         except RedisError:  # full or away: the next read goes to the store again
             self._metrics.embedding_cache_write_errors.inc()
+
+
+def _checked(record: SlideRecord, content: bytes) -> CachedEmbedding:
+    """The embedding in a file's bytes, which lay in this record's place.
+
+    Raises:
+        StoredFileDamaged: it is none, is not what was written, or belongs to another slide or encoder.
+    """
+    embedding = from_bytes(content)
+    if (embedding.slide_id, embedding.encoder_id) != (record.id, record.encoder_id):
+        raise StoredFileDamaged("The stored embedding is another slide's or encoder's; encode the slide again.")
+    return CachedEmbedding(embedding, content)
 
 
 def _key(record: SlideRecord) -> str:

@@ -5,7 +5,7 @@ EyepieceError                     model_store.errors
 └── ServerError
     ├── RequestError              the caller's to mend
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
-    │   ├── SlideNotReady, SlideFailed, WrongConversation
+    │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow
     │   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
@@ -84,6 +84,12 @@ class BodyTooSlow(RequestError):
     """A request body, an upload above all, that came more slowly than the least rate."""
 
     code = "body_too_slow"
+
+
+class ConversationDamaged(RequestError):
+    """What is kept of the conversation is not what was written."""
+
+    code = "damaged_conversation"
 
 
 class QuestionTooLong(RequestError):
@@ -167,6 +173,7 @@ HTTP_STATUS: dict[str, int] = {
     "slide_not_ready": 409,
     "slide_failed": 409,
     "wrong_conversation": 409,
+    "damaged_conversation": 409,
     "question_too_long": 413,
     "body_too_large": 413,
     "body_too_slow": 408,

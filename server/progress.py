@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from server.errors import QueueUnavailable
 
+log = structlog.get_logger(__name__)
 # Old progress is of no use to anyone; the last entries of a slide always fit.
 _KEPT_EVENTS = 500
 # Redis' own bound is 20 digits, some of which do not fit its 64 bits; times in ms have 13.
@@ -79,7 +81,9 @@ class ProgressLog:
                 yield None
             for entry_id, fields in entries:
                 after = entry_id.decode()
-                yield _event(entry_id, fields)
+                event = _event(entry_id, fields)
+                # None for an entry that cannot be read: if it was the outcome, the caller finds that in the record.
+                yield event
 
 
 def valid_event_id(text: str | None) -> str:
@@ -87,8 +91,16 @@ def valid_event_id(text: str | None) -> str:
     return text if text and _EVENT_ID.fullmatch(text) else "0-0"
 
 
-def _event(entry_id: bytes, fields: dict[bytes, bytes]) -> Event:
-    return Event(fields[b"name"].decode(), orjson.loads(fields[b"data"]), entry_id.decode())
+def _event(entry_id: bytes, fields: dict[bytes, bytes]) -> Event | None:
+    """The event of a stream's entry, None when it is none of ours."""
+    try:
+        data = orjson.loads(fields[b"data"])
+        if isinstance(data, dict):
+            return Event(fields[b"name"].decode(), data, entry_id.decode())
+    except (KeyError, ValueError):
+        pass
+    log.warning("event_unreadable")
+    return None
 
 
 def _key(tenant: str, slide_id: str) -> str:

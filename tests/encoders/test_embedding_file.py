@@ -68,7 +68,7 @@ def test_other_files_are_damaged(data: bytes) -> None:
         {"tile_count": "many"},
         {"mpp_source": "guessed"},
         {"created_at": "yesterday"},
-        {"surprise": "1"},
+        {"sha256": "0" * 64},
     ],
 )
 def test_wrong_metadata_is_damaged(changed: dict[str, str]) -> None:
@@ -110,4 +110,29 @@ def test_the_header_holds_nothing_but_the_contract() -> None:
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
 
     assert set(header) == {"__metadata__", "slide_tokens", "region_mask"}
-    assert set(header["__metadata__"]) == set(METADATA)
+    assert set(header["__metadata__"]) == {*METADATA, "sha256"}
+
+
+def test_no_flipped_bit_gets_through() -> None:
+    data = to_bytes(EMBEDDING)
+    header_end = 8 + int.from_bytes(data[:8], "little")
+    written = from_bytes(data)
+
+    # Every byte of the header, where a digit of `tile_count` is as good as another, and some of the numbers.
+    for position in [*range(header_end), *range(header_end, len(data), 97)]:
+        flipped = bytearray(data)
+        flipped[position] ^= 1
+        try:
+            read = from_bytes(bytes(flipped))
+        except StoredFileDamaged:
+            continue
+        # A space behind the header, or the name `sha256` itself: what counts is untouched.
+        assert replace(read, tensors={}) == replace(written, tensors={})
+        assert all(np.array_equal(read.tensors[name], tensor) for name, tensor in written.tensors.items())
+
+
+def test_a_file_from_before_there_was_a_digest_and_one_of_a_newer_release_are_read() -> None:
+    for more in ({}, {"surprise": "1"}):
+        assert np.array_equal(
+            from_bytes(save({"slide_tokens": TOKENS}, METADATA | more)).tensors["slide_tokens"], TOKENS
+        )

@@ -1,6 +1,7 @@
 """Features kept in parts: what is believed when they come back, and when which rows are written."""
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable
 
@@ -103,8 +104,14 @@ def test_parts_of_another_plan_are_not_believed(
 
 def labelled(plan: TilePlan, rows: NDArray[np.generic], name: str = "features", **changed: str) -> bytes:
     """A part of tiles 4 … 9, with a fault."""
+    rows = np.ascontiguousarray(rows)
     labels = {"format_version": "1", "plan": plan_digest(plan), "first": "4", "count": "6"}
-    return save({name: np.ascontiguousarray(rows)}, labels | changed)
+    labels["sha256"] = hashlib.sha256(rows.data).hexdigest()
+    return save({name: rows}, labels | changed)
+
+
+def with_a_flipped_bit(part: bytes) -> bytes:
+    return part[:-1] + bytes([part[-1] ^ 1])
 
 
 def with_nan(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -123,6 +130,8 @@ DAMAGES: dict[str, Damage] = {
     "a row less": lambda plan, rows: labelled(plan, rows[1:]),
     "a column less": lambda plan, rows: labelled(plan, rows[:, 1:]),
     "another dtype": lambda plan, rows: labelled(plan, rows.astype(np.float64)),
+    "no digest": lambda plan, rows: labelled(plan, rows).replace(b'"sha256"', b'"sha257"'),
+    "a flipped bit": lambda plan, rows: with_a_flipped_bit(labelled(plan, rows)),
     "not finite": lambda plan, rows: labelled(plan, with_nan(rows)),
     "cut": lambda plan, rows: labelled(plan, rows)[:-1],
     "longer than a file": lambda plan, rows: b"\xff" * 40,

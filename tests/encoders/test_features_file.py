@@ -77,6 +77,19 @@ def test_a_cut_file_is_damaged(tmp_path: Path, features: TileFeatures, keep: int
         read_features(path)
 
 
+def test_a_flipped_bit_of_a_number_is_an_error_for_whoever_reads_it(tmp_path: Path, features: TileFeatures) -> None:
+    path = tmp_path / "f.h5"
+    write_features(path, features)
+    content = bytearray(path.read_bytes())
+    content[content.index(features.features.tobytes())] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(StoredFileDamaged):
+        read_features(path)
+    with h5py.File(path) as file, pytest.raises(OSError, match="filter returned failure"):
+        file["features"][()]  # as TRIDENT and CLAM read it
+
+
 def test_a_missing_file_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(StoredFileDamaged):
         read_features(tmp_path / "none.h5")

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from server.conversations import Conversation, Conversations
-from server.errors import NotFound, QueueUnavailable, WrongConversation
+from server.errors import ConversationDamaged, NotFound, QueueUnavailable, WrongConversation
 from server.redis_client import connect_redis
 from server.settings import Settings
 
@@ -114,6 +114,21 @@ async def test_forgetting_a_slide_forgets_its_conversations_only(conversations: 
             await conversations.require("a", conversation.id)
     assert (await conversations.require("a", other.id)).turns
     assert (await conversations.require("b", theirs.id)).turns
+
+
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_damaged_conversation_is_said_to_be_and_can_be_forgotten(
+    conversations: Conversations, redis: Redis, place: int
+) -> None:
+    conversation = await asked(conversations)
+    await redis.lset(f"eyepiece:{{a}}:conversation:{conversation.id}", place, '{"question": ')
+
+    with pytest.raises(ConversationDamaged):
+        await conversations.continue_or_start("a", SLIDE, conversation.id)
+
+    await conversations.forget("a", conversation.id)
+    with pytest.raises(NotFound):
+        await conversations.require("a", conversation.id)
 
 
 async def test_conversations_forget_themselves(conversations: Conversations, redis: Redis) -> None:

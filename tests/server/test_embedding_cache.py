@@ -180,7 +180,14 @@ async def test_forgetting_leaves_other_slides_and_tenants(
     assert len(await redis.keys("*")) == len(others)
 
 
-@pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:-5], lambda content: b"x" * 100])
+def with_a_flipped_bit(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: b"", lambda content: content[:-5], lambda content: b"x" * 100, with_a_flipped_bit],
+)
 async def test_a_damaged_hot_copy_is_replaced_by_the_stored_one(
     cache: EmbeddingCache, record: SlideRecord, content: bytes, redis: Redis, damage: Callable[[bytes], bytes]
 ) -> None:
@@ -195,10 +202,24 @@ async def test_a_damaged_hot_copy_is_replaced_by_the_stored_one(
     assert await redis.get(key) == content
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda content: content[:-5],
+        with_a_flipped_bit,
+        lambda content: to_bytes(sample_embedding("1" * 64, ENCODER)),
+        lambda content: to_bytes(sample_embedding("0" * 64, "f" * 16)),
+    ],
+    ids=["cut", "a flipped bit", "another slide's", "another encoder's"],
+)
 async def test_a_damaged_stored_file_makes_room_for_a_new_one(
-    cache: EmbeddingCache, record: SlideRecord, store: CountingStore, content: bytes
+    cache: EmbeddingCache,
+    record: SlideRecord,
+    store: CountingStore,
+    content: bytes,
+    stored: Callable[[bytes], bytes],
 ) -> None:
-    await store.put(record.paths.embedding(ENCODER), content[:-5])
+    await store.put(record.paths.embedding(ENCODER), stored(content))
 
     with pytest.raises(StoredFileDamaged):
         await cache.find(record)

@@ -126,3 +126,19 @@ async def test_redis_away_is_told_in_our_words(settings_without_redis: Settings)
     with pytest.raises(QueueUnavailable):
         await follow(ProgressLog(redis, 60), 1)
     await redis.aclose()
+
+
+@pytest.mark.parametrize("fields", [{"name": "ready"}, {"data": "{}"}, {"name": "ready", "data": "{"}, {"x": "[]"}])
+async def test_an_event_that_cannot_be_read_does_not_take_the_others_down(
+    progress: ProgressLog, redis: Redis, fields: dict[str, str]
+) -> None:
+    await redis.xadd(f"eyepiece:{{{TENANT}}}:events:{SLIDE}", fields)  # type: ignore[arg-type]
+    assert await progress.last(TENANT, SLIDE) is None
+    await progress.append(TENANT, SLIDE, Event("ready", {}))
+
+    async with aclosing(progress.follow(TENANT, SLIDE, "0-0")) as following:  # type: ignore[type-var]
+        seen = [await anext(following), await anext(following)]
+
+    assert seen[0] is None  # the caller looks at the record
+    assert seen[1] is not None
+    assert seen[1].name == "ready"
