@@ -84,6 +84,6 @@ class EncodeCancelled(EyepieceError):
 
 
 class StoredFileDamaged(EyepieceError):
-    """A stored embedding or features file is cut, foreign, or of another format version."""
+    """A stored embedding or features file is changed, cut, foreign, another slide's, or of another format version."""
 
     code = "internal_error"
