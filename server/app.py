@@ -30,7 +30,7 @@ from server.reconciler import Reconciler
 from server.redis_client import connect_redis
 from server.request_bodies import BodyBounds, BodyLimit
 from server.request_log import RequestLog
-from server.routes import chat, health, questions, slides
+from server.routes import chat, health, questions, slides, usage
 from server.served_model import open_served_model
 from server.settings import Settings
 from server.slide_inputs import AskedSlides, SlideInputs
@@ -40,6 +40,7 @@ from server.slides import SlideCatalogue
 from server.slots import TenantSlots
 from server.thumbnails import Thumbnails
 from server.tracing import TraceRequests, configure_tracing
+from server.usage import Usage
 
 # Bearer keys have no browser session to protect, and the interactive docs need inline scripts: no CSP is set here.
 # FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; `server.tracing`'s do not.
@@ -87,7 +88,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
     )
     app.state.parts = build_parts(settings, model)
     app.state.readiness = Readiness(app.state.parts)
-    for module in (slides, questions, chat, health):
+    for module in (slides, questions, chat, usage, health):
         app.include_router(module.router)
     add_error_responses(app)
     app.add_middleware(
@@ -137,6 +138,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         asked_slides=AskedSlides(embeddings, inputs),
         metrics=metrics,
         drain=Drain(),
+        usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
         question_slots=TenantSlots(settings.max_concurrent_questions, "questions"),
         upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from encoders.errors import UnsupportedFormat
 from encoders.precomputed.features_kind import features_kind
 from server.errors import InvalidRequest, NotFound
+from server.flow import admit_upload
 from server.parts import Parts
 from server.slide_source import SourceFile
 from server.slides import SlideRecord
 from server.upload import ReceivedSlide, receive_slide
-from server.upload_files import UploadLimits
 
 
 async def attach_features(
-    record: SlideRecord, body: AsyncIterator[bytes], content_type: str, parts: Parts
+    record: SlideRecord, body: AsyncIterator[bytes], content_type: str, announced_bytes: int, parts: Parts
 ) -> SlideRecord:
     """Receive a features file and make the record name it; the same file again changes nothing but a failure.
 
@@ -26,12 +26,12 @@ async def attach_features(
     """
     if not record.has_pixels:
         raise InvalidRequest("This slide was uploaded as features; upload other features as a slide of their own.")
-    await parts.jobs.require_room(record.tenant)
-    limits = UploadLimits(parts.settings.max_upload_bytes, parts.settings.disk_reserve_bytes)
+    limits = await admit_upload(record.tenant, announced_bytes, parts)
     received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
     try:
         file = _features_file(received)
-        await parts.store.publish_file(file.path, record.paths.given_features(file.sha256))
+        async with parts.usage.room_for(record.tenant, file.size_bytes) as room:
+            room.is_used = await parts.store.publish_file(file.path, record.paths.given_features(file.sha256))
     finally:
         await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
 

@@ -7,7 +7,8 @@ EyepieceError                     model_store.errors
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow
-    │   └── Overloaded            come back after `retry_after_s`
+    │   ├── QuotaExceeded         what the operator grants the tenant is used up
+│   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
         ├── Draining              this process is leaving
         ├── StorageFull, StorageUnavailable, QueueUnavailable
@@ -110,6 +111,12 @@ class UploadTooLarge(RequestError):
     code = "slide_too_large"
 
 
+class QuotaExceeded(RequestError):
+    """More than the operator grants this tenant: bytes stored, or encodings a day."""
+
+    code = "quota_exceeded"
+
+
 class Overloaded(RequestError):
     """A bounded queue is full."""
 
@@ -177,6 +184,7 @@ HTTP_STATUS: dict[str, int] = {
     "question_too_long": 413,
     "body_too_large": 413,
     "body_too_slow": 408,
+    "quota_exceeded": 403,
     "overloaded": 429,
     "unsupported_format": 415,
     "unreadable_slide": 422,

@@ -49,10 +49,11 @@ class PreparedSlide:
     created: bool
 
 
-async def prepare_slide(tenant: str, body: AsyncIterator[bytes], content_type: str, parts: Parts) -> PreparedSlide:
+async def prepare_slide(
+    tenant: str, body: AsyncIterator[bytes], content_type: str, announced_bytes: int, parts: Parts
+) -> PreparedSlide:
     """Receive a slide, refuse what is none, keep it, and queue its encode."""
-    await parts.jobs.require_room(tenant)
-    limits = UploadLimits(parts.settings.max_upload_bytes, parts.settings.disk_reserve_bytes)
+    limits = await admit_upload(tenant, announced_bytes, parts)
     received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
     try:
         record = await parts.slides.find(tenant, received.slide_id)
@@ -63,8 +64,20 @@ async def prepare_slide(tenant: str, body: AsyncIterator[bytes], content_type: s
         await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
     if created:
         with contextlib.suppress(Overloaded):  # it filled up meanwhile: the slide is kept, the reconciler queues it
-            await enqueue(record, parts)
+            await _enqueue_anew(record, parts)
     return PreparedSlide(await show_slide(record, parts), created)
+
+
+async def admit_upload(tenant: str, announced_bytes: int, parts: Parts) -> UploadLimits:
+    """Refuse an upload before its first byte when it could not be kept or encoded; else what it may take.
+
+    Raises:
+        Overloaded, QuotaExceeded, QueueUnavailable.
+    """
+    await parts.jobs.require_room(tenant)
+    await parts.usage.require_encoding(tenant)
+    left = await parts.usage.require_room(tenant, announced_bytes)
+    return UploadLimits(parts.settings.max_upload_bytes, parts.settings.disk_reserve_bytes, left)
 
 
 async def answer_question(tenant: str, slide_id: str, question: Question, parts: Parts) -> OpenAnswer:
@@ -110,7 +123,7 @@ async def encode_again(before: SlideRecord, record: SlideRecord, parts: Parts) -
         await remove_parts(parts.store, before.paths, before.encoder_id)
     if await slide_status(record, parts) != "ready":
         await parts.progress.forget(record.tenant, record.id)
-        await enqueue(record, parts)
+        await _enqueue_anew(record, parts)
     return await show_slide(record, parts)
 
 
@@ -121,7 +134,9 @@ async def delete_slide(record: SlideRecord, parts: Parts) -> None:
     async with parts.slides.lock(record.tenant, record.id):
         await parts.store.delete(record.paths.record)
         await parts.jobs.cancel(record)
+        size_bytes = await parts.store.stored_bytes(record.paths.folder)
         await parts.store.delete_folder(record.paths.folder)
+        await parts.usage.give_room_back(record.tenant, size_bytes)
         await forget_slide(record.tenant, record.id, parts)
 
 
@@ -139,6 +154,13 @@ async def enqueue(record: SlideRecord, parts: Parts) -> bool:
     if queued:
         parts.metrics.encode_jobs.inc()
     return queued
+
+
+async def _enqueue_anew(record: SlideRecord, parts: Parts) -> None:
+    """Queue an encode that the tenant asked for; one that waits and is only made urgent counts no second time."""
+    waits = await parts.jobs.find(record) is not None
+    if await enqueue(record, parts) and not waits:
+        await parts.usage.count_encoding(record.tenant)
 
 
 async def require_embedding(record: SlideRecord, parts: Parts) -> SlideInput:
@@ -184,9 +206,12 @@ async def _remember(opened: OpenAnswer, answer: str, parts: Parts) -> None:
 
 async def _keep(tenant: str, received: ReceivedSlide, parts: Parts) -> SlideRecord:
     record = await _look_inside(tenant, received, parts)
-    async with parts.slides.lock(tenant, received.slide_id):  # the reconciler removes folders without a record
+    async with (
+        parts.slides.lock(tenant, received.slide_id),  # the reconciler removes folders without a record
+        parts.usage.room_for(tenant, received.size_bytes) as room,
+    ):
         await publish_source(parts.store, record.paths, received.files)
-        await parts.slides.create(record)
+        room.is_used = await parts.slides.create(record)
     return await parts.slides.require(tenant, received.slide_id)
 
 

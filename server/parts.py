@@ -22,6 +22,7 @@ from server.slide_store import SlideStore
 from server.slides import SlideCatalogue
 from server.slots import TenantSlots
 from server.thumbnails import Thumbnails
+from server.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Parts:
     asked_slides: AskedSlides
     metrics: Metrics
     drain: Drain
+    usage: Usage
     question_slots: TenantSlots
     upload_slots: TenantSlots
     follower_slots: TenantSlots

@@ -5,6 +5,7 @@ as it may be is turned into a failure, so that a poisonous slide does not come b
 """
 
 import asyncio
+import time
 
 import structlog
 from redis.exceptions import RedisError
@@ -20,6 +21,8 @@ from server.stored_parts import remove_parts, remove_parts_of_others
 
 log = structlog.get_logger(__name__)
 _LOCK_KEY = "eyepiece:reconciler"
+# What tenants have stored is counted again so often; encodes have added to it.
+_RECOUNT_EVERY_S = 600.0
 GAVE_UP = SlideError(
     code="unreadable_slide",
     detail="Encoding this slide stopped its worker every time it was tried; check the file, then encode it again.",
@@ -36,6 +39,7 @@ class Reconciler:
         # Looked through for parts that nobody will ask for, with the encoder whose parts were left.
         self._tidied: set[tuple[str, str, str, str | None]] = set()
         self._orphans: set[tuple[str, str]] = set()
+        self._recount_at = 0.0
 
     async def run(self) -> None:
         """Round after round until cancelled; a dependency that is away costs one round."""
@@ -58,12 +62,17 @@ class Reconciler:
     async def round(self) -> int:
         """Look at every slide of every tenant; how many were acted upon."""
         acted = 0
+        recounts = time.monotonic() >= self._recount_at
+        if recounts:
+            self._recount_at = time.monotonic() + _RECOUNT_EVERY_S
         await asyncio.to_thread(self._parts.store.remove_abandoned)
         for tenant in await self._parts.slides.tenants():
             if not TENANT_PATTERN.fullmatch(tenant):
                 continue  # a folder that is none of ours
             for slide_id in await self._parts.slides.ids(tenant):
                 acted += await self._look_at_alone(tenant, slide_id)
+            if recounts:
+                await self._parts.usage.recount(tenant)
         return acted
 
     async def _look_at_alone(self, tenant: str, slide_id: str) -> bool:

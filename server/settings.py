@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.quota import Quota
+
 
 class Settings(BaseSettings):
     """Frozen: a changed environment needs a new process, so no two parts can disagree."""
@@ -87,6 +89,18 @@ class Settings(BaseSettings):
     max_queued_jobs: int = Field(10_000, description="Encode jobs waiting, all tenants together.")
     max_queued_jobs_per_tenant: int = Field(2_000, description="Encode jobs waiting of one tenant.")
 
+    quota_stored_bytes: Annotated[int, Field(ge=0)] = Field(
+        0, description="What a tenant may store, features and embeddings included; 0 = no limit."
+    )
+    quota_encodings_per_day: Annotated[int, Field(ge=0)] = Field(
+        0, description="Encodings that a tenant may ask for in a day (UTC); 0 = no limit."
+    )
+    tenant_quotas: dict[str, Quota] = Field(
+        {},
+        description="Tenants with quotas of their own, as JSON: "
+        '{"lab-a": {"stored_bytes": 2000000000000, "encodings_per_day": 0}}.',
+    )
+
     embedding_ttl_s: int = Field(7 * 86_400, description="A cached embedding lives so long after its last use.")
     conversation_ttl_s: int = Field(30 * 86_400, description="A conversation lives so long after its last turn.")
     event_ttl_s: int = Field(86_400, description="Progress events can be resumed for so long.")
@@ -123,6 +137,11 @@ class Settings(BaseSettings):
     def names_llm(self) -> bool:
         """Whether somebody said which vLLM; if not, `eyepiece up` starts one."""
         return "llm_url" in self.model_fields_set and bool(self.llm_url)
+
+    @property
+    def quota(self) -> Quota:
+        """What a tenant may that has no quota of its own."""
+        return Quota(stored_bytes=self.quota_stored_bytes, encodings_per_day=self.quota_encodings_per_day)
 
     @property
     def installed_models_dir(self) -> Path:

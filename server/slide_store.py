@@ -193,6 +193,11 @@ class SlideStore:
             _remove_remains(self.local_root / prefix)
         return count
 
+    async def stored_bytes(self, prefix: str) -> int:
+        """The size of all objects under `prefix`."""
+        with _translated():
+            return sum([int(entry["size"]) async for batch in obstore.list(self._objects, prefix) for entry in batch])
+
     async def delete(self, key: str) -> bool:
         """Delete one object; False when there was none."""
         if not await self.exists(key):

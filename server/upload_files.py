@@ -9,17 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.errors import UploadTooLarge
+from server.errors import QuotaExceeded, UploadTooLarge
 from server.metrics import Metrics
 from server.slide_source import SourceFile
 
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """Sizes in bytes; uploads stop before the disk has less than `disk_reserve_bytes` left."""
+    """Sizes in bytes; uploads stop before the disk has less than `disk_reserve_bytes` left, and when more has come
+    than is left of the tenant's quota."""
 
     max_upload_bytes: int
     disk_reserve_bytes: int
+    quota_left_bytes: int | None = None
 
 
 class UploadRoom:
@@ -32,11 +34,17 @@ class UploadRoom:
         self._size_bytes = 0
 
     def take(self, size_bytes: int) -> None:
-        """Counts bytes that have come; raises UploadTooLarge."""
+        """Counts bytes that have come; raises UploadTooLarge or QuotaExceeded."""
         self._size_bytes += size_bytes
         if self._size_bytes > self._limits.max_upload_bytes:
             limit_gib = self._limits.max_upload_bytes / 2**30
             raise UploadTooLarge(f"The slide is larger than the limit of {limit_gib:g} GiB.")
+        left = self._limits.quota_left_bytes
+        if left is not None and self._size_bytes > left:
+            raise QuotaExceeded(
+                "The slide is larger than what is left of your tenant's quota; delete slides, or ask the operator for "
+                "more."
+            )
 
     def check_disk(self) -> None:
         """Raises OSError (ENOSPC) when the reserve would be touched."""

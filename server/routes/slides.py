@@ -71,7 +71,7 @@ async def upload_slide(request: Request, tenant: Tenant, parts: WithParts) -> Re
     with parts.upload_slots.one(tenant):
         content_type = request.headers.get("content-type", "")
         try:
-            prepared = await prepare_slide(tenant, request.stream(), content_type, parts)
+            prepared = await prepare_slide(tenant, request.stream(), content_type, _announced_bytes(request), parts)
         except Exception:
             parts.metrics.uploads.labels("refused").inc()
             raise
@@ -110,6 +110,7 @@ async def encode_slide(slide_id: str, wish: EncodeRequest, tenant: Tenant, parts
     record = await parts.slides.require(tenant, slide_id)
     _refuse_unknown_encoder(wish, record, parts)
     _refuse_pixel_wishes(wish, record)
+    await parts.usage.require_encoding(tenant)
     changed = await parts.slides.update(record, lambda stored: _as_wished(stored, wish, parts))
     if changed is None:
         raise NotFound("The slide was deleted meanwhile.")
@@ -172,7 +173,7 @@ async def put_features(slide_id: str, request: Request, tenant: Tenant, parts: W
     record = await parts.slides.require(tenant, slide_id)
     with parts.upload_slots.one(tenant):
         content_type = request.headers.get("content-type", "")
-        changed = await attach_features(record, request.stream(), content_type, parts)
+        changed = await attach_features(record, request.stream(), content_type, _announced_bytes(request), parts)
     slide = await encode_again(record, changed, parts)
     return _slide_response(slide, 200 if slide.status == "ready" else 202)
 
@@ -182,6 +183,12 @@ def is_upload(method: str, path: str) -> bool:
     if method == "POST":
         return path == router.prefix
     return method == "PUT" and path.startswith(f"{router.prefix}/") and path.endswith("/features")
+
+
+def _announced_bytes(request: Request) -> int:
+    """The body's size as the client gives it; 0 when it does not."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 20 else 0
 
 
 def _slide_response(slide: Slide, status: int) -> JSONResponse:

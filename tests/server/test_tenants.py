@@ -16,7 +16,7 @@ from server.progress import Event
 
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 # Routes that name no object of a tenant; each has a test of its own below.
-WITHOUT_OBJECT = {("GET", "/v1/slides"), ("POST", "/v1/slides"), ("GET", "/v1/models")}
+WITHOUT_OBJECT = {("GET", "/v1/slides"), ("POST", "/v1/slides"), ("GET", "/v1/models"), ("GET", "/v1/usage")}
 UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
 
 
