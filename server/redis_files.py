@@ -24,7 +24,7 @@ _HEADER = re.compile(rb"^(REDIS|VALKEY)(\d{3,4})")
 _WRITER = re.compile(rb"\xfa.(redis|valkey)-ver.(\d+)\.(\d+)\.(\d+)", re.DOTALL)
 
 Kind = Literal["redis", "valkey"]
-# The latest format of a snapshot that a release is known to read; read from rdb.h and rdb.c of each. Valkey's own
+# The latest format of a snapshot that a release is known to read (RDB_VERSION in its rdb.h). Valkey's own
 # numbers begin at 80, and Valkey refuses Redis' from 12 on.
 _READS: dict[Kind, tuple[tuple[tuple[int, int], int], ...]] = {
     "redis": (((7, 4), 12), ((7, 2), 11), ((7, 0), 10), ((5, 0), 9)),

@@ -2,9 +2,9 @@
 
     Component → start → (ready? restart with back-off) … → SIGTERM → grace → SIGKILL of its process group
 
-Each child leads a session of its own, so that Ctrl-C reaches only the supervisor, writes to its own log file,
-and gets `death_signal` when the supervisor is killed (Linux). Use it from the main thread only: that signal
-is sent when the *thread* that started the child ends, and Python delivers signals to the main thread.
+Each child leads a session of its own, so that Ctrl-C reaches only the supervisor, prints into its own log file
+(`server.component_log`), and gets `death_signal` when the supervisor is killed (Linux). Use it from the main thread
+only: that signal is sent when the *thread* that started the child ends, and Python delivers signals to the main thread.
 """
 
 import ctypes
@@ -19,13 +19,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Literal, Self
 
+from server.component_log import ComponentLog
 from server.process_groups import end_group, signal_group
 
 POLL_S = 0.05
 PROBE_EVERY_S = 0.25
 # What a component leaves behind when it dies gets so long to tidy up; a vLLM engine takes a second or two, or for ever.
 LEFTOVERS_S = 5.0
-LOG_ROTATE_BYTES = 16 * 2**20
 LOG_TAIL_LINES = 12
 LOG_TAIL_BYTES = 16 * 1024
 REFUSED_EXIT_CODE = 2  # bad arguments or surroundings: starting again cannot help
@@ -73,6 +73,19 @@ class Change:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class RunningComponent:
+    """A component as it is now; `pid` is None while none of its processes runs."""
+
+    name: str
+    state: State
+    pid: int | None
+    started_at_epoch_s: float
+    restarts: int
+    log: Path
+    detail: str
+
+
 class ComponentError(Exception):
     """A component cannot be brought up; the text ends with the last lines of its log."""
 
@@ -82,15 +95,28 @@ class _Child:
 
     def __init__(self, component: Component) -> None:
         self.component = component
+        self.log = ComponentLog(component.log)
         self.process: subprocess.Popen[bytes] | None = None
+        self.state: State = "starting"
+        self.detail = ""
+        self.starts = 0
         self.exits_in_a_row = 0
         self.was_ever_ready = False
         self.is_ready = False
         self.started_at = 0.0
+        self.started_at_epoch_s = 0.0
         self.start_again_at: float | None = None
         # Until when what the last process has left behind may go on; None when nothing is left of it.
         self.leftovers_until: float | None = None
         self.next_probe_at = 0.0
+
+    def seen(self) -> RunningComponent:
+        """It as others may see it."""
+        runs = self.process is not None and self.process.returncode is None
+        pid = self.process.pid if self.process is not None and runs else None
+        restarts = max(0, self.starts - 1)
+        name, log = self.component.name, self.component.log
+        return RunningComponent(name, self.state, pid, self.started_at_epoch_s, restarts, log, self.detail)
 
 
 class Supervisor:
@@ -151,6 +177,14 @@ class Supervisor:
             self._tick()
             time.sleep(POLL_S)
 
+    def components(self) -> list[RunningComponent]:
+        """What is supervised now, in the order of the starts."""
+        return [child.seen() for child in self._children]
+
+    def _note(self, child: _Child, state: State, detail: str = "") -> None:
+        child.state, child.detail = state, detail
+        self._report(Change(child.component.name, state, detail))
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals_received += 1
 
@@ -167,26 +201,31 @@ class Supervisor:
 
     def _spawn(self, child: _Child) -> None:
         component = child.component
-        rotate(component.log)
-        with open(component.log, "ab", opener=_private) as log:
+        pipe = child.log.open_pipe()
+        try:
             child.process = subprocess.Popen(
                 component.command,
                 env=dict(component.environment),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=pipe,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=die_with_parent(component.death_signal),
             )
+        finally:
+            os.close(pipe)
+        child.starts += 1
         child.started_at = time.monotonic()
+        child.started_at_epoch_s = time.time()
         child.start_again_at = None
         child.is_ready = False
-        self._report(Change(component.name, "starting"))
+        self._note(child, "starting")
 
     def _probe(self, child: _Child) -> None:
         if child.component.is_ready():
             child.is_ready = child.was_ever_ready = True
-            self._report(Change(child.component.name, "ready"))
+            child.log.catch_up()
+            self._note(child, "ready")
         child.next_probe_at = time.monotonic() + PROBE_EVERY_S
 
     def _after_exit(self, child: _Child, process: subprocess.Popen[bytes], now: float) -> None:
@@ -198,9 +237,10 @@ class Supervisor:
         child.is_ready = False
         delay_s = self._policy.delay_s(child.exits_in_a_row)
         child.start_again_at = now + delay_s
-        self._report(Change(child.component.name, "exited", f"{ended(process)}, again in {delay_s:g} s"))
+        child.log.catch_up()
+        self._note(child, "exited", f"{ended(process)}, again in {delay_s:g} s")
         if child.was_ever_ready and child.exits_in_a_row == self._policy.crash_loop_after:
-            self._report(Change(child.component.name, "crash loop", self._story(child, "keeps exiting")))
+            self._note(child, "crash loop", self._story(child, "keeps exiting"))
 
     def _give_up_if_hopeless(self, child: _Child) -> None:
         process = child.process
@@ -221,7 +261,8 @@ class Supervisor:
                 _clear(child)
             elif child.process is not None and child.start_again_at is None:
                 self._stop(child, child.process)
-                self._report(Change(child.component.name, "stopped"))
+                child.log.catch_up()
+                self._note(child, "stopped")
         self._children.clear()
 
     def _stop(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
@@ -257,12 +298,6 @@ def ended(process: subprocess.Popen[bytes]) -> str:
     return f"exit code {code}"
 
 
-def rotate(log: Path) -> None:
-    """Keeps one older file beside `log`, so that a log is at most about twice LOG_ROTATE_BYTES."""
-    if log.exists() and log.stat().st_size > LOG_ROTATE_BYTES:
-        log.replace(log.with_name(log.name + ".1"))
-
-
 def last_lines(log: Path) -> str:
     """The end of a log file, indented."""
     if not log.exists():
@@ -271,10 +306,6 @@ def last_lines(log: Path) -> str:
         file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     return "\n".join("    " + line for line in lines[-LOG_TAIL_LINES:])
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _is_clear(child: _Child, now: float) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from server.supervise import Change, Component, ComponentError, RestartPolicy, Supervisor, last_lines, rotate
+from server.supervise import Change, Component, ComponentError, RestartPolicy, RunningComponent, Supervisor, last_lines
 
 QUICK = RestartPolicy(first_delay_s=0.01, longest_delay_s=0.03, crash_loop_after=3)
 SAY_PID = "import os; print(os.getpid(), flush=True)\n"
@@ -302,12 +302,25 @@ def test_a_log_is_private_and_its_tail_is_its_last_lines(tmp_path: Path) -> None
     assert last_lines(tmp_path / "never-written.log") == ""
 
 
-def test_a_large_log_makes_room_for_a_new_one(tmp_path: Path) -> None:
-    log = tmp_path / "api.log"
-    with log.open("wb") as file:
-        file.truncate(17 * 2**20)
+def test_what_is_supervised_can_be_seen(tmp_path: Path) -> None:
+    victim = component(tmp_path, "victim", SAY_PID + BECOME_READY + FOREVER)
+    seen: list[RunningComponent] = []
 
-    rotate(log)
+    def look(change: Change) -> None:
+        seen.extend(supervisor.components())
+        if change.state == "ready" and changes.story.count("victim ready") == 1:
+            os.kill(int(victim.log.read_text()), signal.SIGKILL)
+        elif change.state == "ready":
+            stop_ourselves()
 
-    assert not log.exists()
-    assert (tmp_path / "api.log.1").exists()
+    changes = Changes(look)
+    before_s = time.time()
+    with Supervisor(changes, QUICK) as supervisor:
+        supervisor.start(victim)
+        supervisor.run()
+
+    assert [it.state for it in seen] == ["starting", "ready", "exited", "starting", "ready", "stopped"]
+    assert [it.restarts for it in seen] == [0, 0, 0, 1, 1, 1]
+    assert [it.pid is None for it in seen] == [False, False, True, False, False, True]
+    assert before_s <= seen[0].started_at_epoch_s < seen[-1].started_at_epoch_s <= time.time()
+    assert seen[2].detail == "killed by SIGKILL, again in 0.01 s"
