@@ -21,6 +21,7 @@ from server.errors import (
     SlideLost,
 )
 from server.slide_inputs import SlideInput, SlideInputs
+from server.to_the_end import stop, to_the_end
 from server.tracing import trace_headers
 
 PLACEHOLDER = "<image>"
@@ -131,7 +132,7 @@ class LanguageModel:
             response, stack = await self._send(body, headers)
             if response.status_code not in _ANOTHER_MAY_ANSWER:
                 break
-            await stack.aclose()
+            await to_the_end(stack.aclose())
             await asyncio.sleep(wait_s)
         else:
             response, stack = await self._send(body, headers)
@@ -148,9 +149,25 @@ class LanguageModel:
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
 
     async def _send_once(self, body: bytes, headers: dict[str, str]) -> tuple[httpx.Response, AsyncExitStack]:
-        async with AsyncExitStack() as stack:
-            request = self._client.stream("POST", "/v1/chat/completions", content=body, headers=headers)
-            return await stack.enter_async_context(request), stack.pop_all()
+        on_its_way = asyncio.Event()
+
+        async def note(step: str, _: dict[str, Any]) -> None:
+            if step == "http11.send_request_headers.started":
+                on_its_way.set()
+
+        extensions = {"trace": note}
+        request = self._client.build_request(
+            "POST", "/v1/chat/completions", content=body, headers=headers, extensions=extensions
+        )
+        sending = asyncio.ensure_future(self._client.send(request, stream=True))
+        try:
+            response = await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await to_the_end(_take_back(sending, on_its_way))
+            raise
+        stack = AsyncExitStack()
+        stack.push_async_callback(response.aclose)
+        return response, stack
 
     def _body(self, tenant: str, messages: list[Message], sampling: Sampling) -> bytes:
         body: dict[str, Any] = {
@@ -178,8 +195,8 @@ class Answer:
         self._slide_tokens = slide_tokens
 
     async def close(self) -> None:
-        """Drop the connection; vLLM aborts the request if it still runs."""
-        await self._stack.aclose()
+        """Drop the connection, also while being cancelled; vLLM aborts the request if it still runs."""
+        await to_the_end(self._stack.aclose())
 
     async def pieces(self) -> AsyncGenerator[Token | Finished, None]:
         """Tokens as they come, then one `Finished`.
@@ -190,15 +207,16 @@ class Answer:
         """
         usage: Usage | None = None
         reason, begun = "stop", False
-        async for chunk in self._chunks():
-            usage = self._checked_usage(chunk) or usage
-            for choice in chunk.choices:
-                reason = choice.finish_reason or reason
-                # A tokenizer that writes words with their space begins with one; LLaVA strips it too (run_llava.py).
-                text = (choice.delta.content or "") if begun else (choice.delta.content or "").lstrip()
-                if text:
-                    begun = True
-                    yield Token(text)
+        async with aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                usage = self._checked_usage(chunk) or usage
+                for choice in chunk.choices:
+                    reason = choice.finish_reason or reason
+                    # A tokenizer that writes words with their space begins with one; LLaVA strips it (run_llava.py).
+                    text = (choice.delta.content or "") if begun else (choice.delta.content or "").lstrip()
+                    if text:
+                        begun = True
+                        yield Token(text)
         if usage is None:
             raise SlideLost("vLLM did not report its slide tokens; start it with --enable-prompt-tokens-details.")
         yield Finished(reason, usage)
@@ -211,7 +229,7 @@ class Answer:
                         continue
                     payload = line[5:].strip()
                     if payload == b"[DONE]":
-                        await _read_on(lines)
+                        await to_the_end(_read_on(lines))
                         return
                     yield read_chunk(payload)
         except httpx.HTTPError as error:
@@ -281,15 +299,26 @@ async def _read_on(lines: AsyncGenerator[bytes, None]) -> None:
                 pass
 
 
+async def _take_back(sending: "asyncio.Task[httpx.Response]", on_its_way: asyncio.Event) -> None:
+    """End a request whose asker is gone. Not while httpcore (1.0.9) connects: it would keep the new connection, open
+    and never to be used, for ever; connecting is bounded by its own timeout."""
+    noticing = asyncio.ensure_future(on_its_way.wait())
+    await asyncio.wait({sending, noticing}, timeout=_TIMEOUT.connect, return_when=asyncio.FIRST_COMPLETED)
+    await stop(sending)
+    await stop(noticing)
+    if not sending.cancelled() and sending.exception() is None:
+        await sending.result().aclose()
+
+
 async def _accepted(response: httpx.Response, stack: AsyncExitStack) -> httpx.Response:
     """The response when vLLM has accepted the request; closes it when not."""
     try:
         await _raise_for_refusal(response)
     except httpx.HTTPError as error:
-        await stack.aclose()
+        await to_the_end(stack.aclose())
         raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
     except BaseException:
-        await stack.aclose()
+        await to_the_end(stack.aclose())
         raise
     return response
 

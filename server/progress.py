@@ -5,7 +5,7 @@ event's id, so `Last-Event-ID` goes straight back to Redis.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,7 @@ class ProgressLog:
         entries: Any = await self._redis.xrevrange(_key(tenant, slide_id), count=1)
         return _event(*entries[0]) if entries else None
 
-    async def follow(self, tenant: str, slide_id: str, after: str) -> AsyncIterator[Event | None]:
+    async def follow(self, tenant: str, slide_id: str, after: str) -> AsyncGenerator[Event | None, None]:
         """Events behind the id `after`; None every few seconds without one, so that the caller can look around.
 
         Raises:

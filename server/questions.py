@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,10 +109,11 @@ async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> As
     outcome = "cancelled"
     metrics.questions_running.inc()
     try:
-        async for piece in answer.pieces():
-            if watch.time_to_first_token_ms is None:
-                _note_first_token(watch, metrics)
-            yield piece
+        async with aclosing(answer.pieces()) as pieces:
+            async for piece in pieces:
+                if watch.time_to_first_token_ms is None:
+                    _note_first_token(watch, metrics)
+                yield piece
         outcome = "answered"
         metrics.answer_s.observe(watch.elapsed_ms() / 1000)
     except EyepieceError as error:

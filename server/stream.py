@@ -5,7 +5,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, TypeVar
 
-import anyio
 import orjson
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from model_store.errors import EyepieceError
 from server.errors import Draining, openai_error
 from server.progress import Event
+from server.to_the_end import stop, to_the_end
 
 T = TypeVar("T")
 
@@ -38,8 +38,7 @@ class EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._resources.aclose()
+            await to_the_end(self._resources.aclose())
 
 
 def sse_response(
@@ -82,13 +81,14 @@ async def unless_disconnected(request: Request, work: Awaitable[T], cut: "asynci
     try:
         waited_for: set[asyncio.Future[Any]] = {task, gone, cut}
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-        if cut.done() and not task.done():
-            raise _cut_short()
-        return task.result() if task.done() else None
     finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await stop(task)
+        await stop(gone)
+    if not task.cancelled():  # also when it was done at the last moment: what it has opened must be closed
+        return task.result()
+    if cut.done():
+        raise _cut_short()
+    return None
 
 
 def _cut_short() -> Draining:
@@ -137,9 +137,8 @@ async def _with_keepalive(
                 return
     finally:
         if upcoming is not None:
-            upcoming.cancel()
-            await asyncio.gather(upcoming, return_exceptions=True)
-        await items.aclose()
+            await stop(upcoming)
+        await to_the_end(items.aclose())
 
 
 async def _next(items: AsyncGenerator[T, None]) -> T:

@@ -53,18 +53,15 @@ async def complete_chat(chat: ChatRequest, request: Request, tenant: Tenant, par
     refuse_unsupported(chat, parts.manifest.name)
     completion = Completion(parts.manifest.name, parts.manifest.notice)
     watch = Stopwatch()
-    resources = AsyncExitStack()
-    try:
+    async with AsyncExitStack() as resources:
         resources.enter_context(parts.question_slots.one(tenant))
-        answer = await _open(chat, tenant, watch, parts)
+        answer = await unless_disconnected(request, _open(chat, tenant, watch, parts), parts.drain.cut)
+        if answer is None:
+            return Response(status_code=CLIENT_CLOSED)
         resources.push_async_callback(answer.close)
-    except BaseException:
-        await resources.aclose()
-        raise
-    if chat.stream:
-        chunks = chat_chunks(answer, completion, chat.wants_usage, watch, parts.metrics)
-        return openai_response(_errors_as_chunks(chunks), parts.drain.cut, resources)
-    async with resources:
+        if chat.stream:
+            chunks = chat_chunks(answer, completion, chat.wants_usage, watch, parts.metrics)
+            return openai_response(_errors_as_chunks(chunks), parts.drain.cut, resources.pop_all())
         work = chat_completion(answer, completion, watch, parts.metrics)
         whole = await unless_disconnected(request, work, parts.drain.cut)
     return Response(status_code=CLIENT_CLOSED) if whole is None else JSONResponse(whole)

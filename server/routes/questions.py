@@ -1,6 +1,7 @@
 """/v1/slides/{id}/questions and /v1/conversations: ask, follow up, forget."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -9,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.access import Tenant
 from server.conversations import Conversation
 from server.flow import answer_question, stream_answer
-from server.parts import Parts, WithParts
+from server.parts import WithParts
 from server.progress import Event
-from server.questions import OpenAnswer, Question, SamplingWishes
+from server.questions import Question, SamplingWishes
 from server.request_log import CLIENT_CLOSED
 from server.routes.keyed_route import KeyedRoute
 from server.stream import errors_as_events, sse_response, unless_disconnected
@@ -75,21 +76,20 @@ class AnswerDone(BaseModel):
 )
 async def ask(slide_id: str, body: AskRequest, request: Request, tenant: Tenant, parts: WithParts) -> Response:
     """Ask about a slide: server-sent events, or one JSON object with `stream: false`."""
-    resources = AsyncExitStack()
-    try:
+    async with AsyncExitStack() as resources:
         resources.enter_context(parts.question_slots.one(tenant))
-        opened = await answer_question(tenant, slide_id, body.as_question(), parts)
+        opening = answer_question(tenant, slide_id, body.as_question(), parts)
+        opened = await unless_disconnected(request, opening, parts.drain.cut)
+        if opened is None:
+            return Response(status_code=CLIENT_CLOSED)
         resources.push_async_callback(opened.answer.close)
-    except BaseException:
-        await resources.aclose()
-        raise
-    headers = {TURNS_LEFT_OUT: str(opened.turns_left_out)} if opened.turns_left_out else {}
-    if body.stream:
-        streamed = sse_response(errors_as_events(stream_answer(opened, parts)), parts.drain.cut, resources)
-        streamed.headers.update(headers)
-        return streamed
-    async with resources:
-        done = await unless_disconnected(request, _last_event(opened, parts), parts.drain.cut)
+        headers = {TURNS_LEFT_OUT: str(opened.turns_left_out)} if opened.turns_left_out else {}
+        events = stream_answer(opened, parts)
+        if body.stream:
+            streamed = sse_response(errors_as_events(events), parts.drain.cut, resources.pop_all())
+            streamed.headers.update(headers)
+            return streamed
+        done = await unless_disconnected(request, _last(events), parts.drain.cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
 
 
@@ -105,6 +105,6 @@ async def forget_conversation(conversation_id: str, tenant: Tenant, parts: WithP
     await parts.conversations.forget(tenant, conversation_id)
 
 
-async def _last_event(opened: OpenAnswer, parts: Parts) -> Event:
-    events = [event async for event in stream_answer(opened, parts)]
-    return events[-1]
+async def _last(events: AsyncGenerator[Event, None]) -> Event:
+    async with aclosing(events):
+        return [event async for event in events][-1]

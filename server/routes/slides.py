@@ -1,7 +1,7 @@
 """/v1/slides: upload, look, encode again, follow, delete, and what can be downloaded of a slide."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -218,18 +218,19 @@ def _as_wished(stored: SlideRecord, wish: EncodeRequest, parts: Parts) -> SlideR
 
 async def _events(record: SlideRecord, after: str, parts: Parts) -> AsyncGenerator[Event, None]:
     """Remembered and new events; the outcome is taken from the record when the events were lost with Redis."""
-    async for event in parts.progress.follow(record.tenant, record.id, after):
-        if event is not None:
-            yield event
-            if event.is_last:
+    async with aclosing(parts.progress.follow(record.tenant, record.id, after)) as followed:
+        async for event in followed:
+            if event is not None:
+                yield event
+                if event.is_last:
+                    return
+                continue
+            if parts.drain.begun:  # the client follows on from its last id at another server
                 return
-            continue
-        if parts.drain.begun:  # the client follows on from its last id at another server
-            return
-        outcome = await _outcome(record, parts)
-        if outcome is not None:
-            yield outcome
-            return
+            outcome = await _outcome(record, parts)
+            if outcome is not None:
+                yield outcome
+                return
 
 
 async def _outcome(record: SlideRecord, parts: Parts) -> Event | None:

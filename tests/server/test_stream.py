@@ -1,18 +1,15 @@
 """Clients that hang up: over real connections to a real uvicorn, because only there do they hang up."""
 
 import asyncio
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from contextlib import AsyncExitStack, suppress
 
-import httpx
 import pytest
-import uvicorn
 from api_parts import stored_slide, until
 from fakes import FakeVllm
 from fastapi import FastAPI
 from redis.asyncio import Redis
+from served_app import request_of, served
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
@@ -23,36 +20,10 @@ from server.progress import Event
 from server.slides import SlideRecord
 from server.stream import errors_as_events, sse_response
 
-CHAT = "/v1/chat/completions"
-
-
-@asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client with a real connection to the app."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        port = listener.getsockname()[1]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        await serving
-
 
 @pytest.fixture
 async def ready(parts: Parts) -> SlideRecord:
     return await stored_slide(parts, ready=True)
-
-
-def request_of(kind: str, slide: str, stream: bool) -> tuple[str, dict[str, Any]]:
-    if kind == "question":
-        return f"/v1/slides/{slide}/questions", {"question": "Why?", "stream": stream}
-    part = {"type": "slide", "slide": {"id": slide}}
-    content = [part, {"type": "text", "text": "Why?"}]
-    return CHAT, {"model": "demo", "stream": stream, "messages": [{"role": "user", "content": content}]}
 
 
 def running(parts: Parts) -> float:

@@ -1,0 +1,37 @@
+"""Ending things whole: what closes a connection is not to be cancelled half-way.
+
+A task that is cancelled tidies up in its `finally`, and may be cancelled there again: Starlette's cancel scope repeats
+it at every await until the task has ended. A connection whose closing was broken off is neither open nor closed: its
+pool holds it for ever, and what runs at its other end runs on.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Awaitable[T]) -> T:
+    """The result of `work`, which goes on whatever happens to its caller; a cancellation is raised behind it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
+
+
+async def stop(task: "asyncio.Future[Any]") -> None:
+    """Cancel a task once and wait until it has tidied up; how it ended is nobody's business."""
+    task.cancel()
+    await to_the_end(asyncio.wait([task]))
+    if not task.cancelled():
+        task.exception()  # or asyncio would complain that nobody has looked at it
