@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from server.command_options import AsJson, DataDir, Host, Key, Model, Port, Url, default_url, settings_from
+from server.command_options import AsJson, DataDir, Host, Key, Model, Port, StatusUrl, Url, default_url, settings_from
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
 from server.model_commands import models_app
 
@@ -58,6 +58,16 @@ def doctor(
     from server.commands.doctor import doctor
 
     raise typer.Exit(doctor(settings_from(host=host, port=port, data_dir=data_dir, model=model), as_json))
+
+
+@app.command()
+def status(data_dir: DataDir = None, url: StatusUrl = "", key: Key = "", as_json: AsJson = False) -> None:
+    """Show what runs: processes, ports, queue, models, disk; exit code 0 when all is well, 3 when nothing runs."""
+    from server.commands.status import status_here, status_of
+
+    if url and data_dir is None:
+        raise typer.Exit(status_of(url, key, as_json))
+    raise typer.Exit(status_here(settings_from(data_dir=data_dir), as_json))
 
 
 @app.command()

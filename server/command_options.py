@@ -29,6 +29,12 @@ Url = Annotated[
         show_default="EYEPIECE_HOST and EYEPIECE_PORT, or http://127.0.0.1:8000",
     ),
 ]
+StatusUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="EYEPIECE_URL", help="A server elsewhere; --data-dir wins over it.", show_default="the one of DATA_DIR"
+    ),
+]
 Key = Annotated[
     str,
     typer.Option(

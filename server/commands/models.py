@@ -103,6 +103,11 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def installed_names(models_dir: Path) -> list[str]:
+    """The folders of installed models, whole or damaged."""
+    return sorted(_folders(models_dir))
+
+
 def _folders(models_dir: Path) -> list[str]:
     if not models_dir.is_dir():
         return []

@@ -26,6 +26,7 @@ from server.private_files import keep_secret
 from server.redis_server import NoServer, answers, choose_server, free_loopback_port, prepare_redis
 from server.settings import Settings
 from server.supervise import Change, Component, ComponentError, Supervisor
+from server.up_state import UpStateFile
 
 # A 7B model on a GPU loads, compiles and captures for minutes; a component that dies is noticed at once.
 READY_TIMEOUT_S = 1800.0
@@ -119,12 +120,24 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
     plan.logs.mkdir(mode=0o700, exist_ok=True)
     crash_loops = CrashLoopFile(plan.crash_loop_file)
     printer = _Printer()
+    facts = {"url": url_of(settings.host, settings.port), "model": settings.model, "logs": str(plan.logs)}
+    state_file = UpStateFile(settings.data_dir, facts)
+    is_ready = False
 
     def report(change: Change) -> None:
         printer(change)
-        crash_loops(change)
+        try:
+            crash_loops(change)
+        except OSError as error:  # a full disk ends no process that runs
+            print(f"         {plan.crash_loop_file} cannot be written: {error.strerror}", flush=True)
+        note_state()
 
-    with Supervisor(report) as supervisor:
+    def note_state() -> None:
+        state = "stopping" if supervisor.stop_requested else "running" if is_ready else "starting"
+        state_file.write(supervisor.components(), plan.addresses, state=state, secrets=plan.secret_files)
+
+    with state_file, Supervisor(report) as supervisor:
+        note_state()
         if not settings.names_redis:
             supervisor.start(plan.redis())
             try:
@@ -138,6 +151,8 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
             supervisor.start(component)
         if supervisor.wait_until_ready([it.name for it in components], READY_TIMEOUT_S):
             print(f"Eyepiece is ready at {url_of(settings.host, settings.port)}; Ctrl-C stops it.", flush=True)
+            is_ready = True
+            note_state()
             _notify(options.notify_fd)
             supervisor.run()
 
@@ -161,11 +176,16 @@ def _notify(descriptor: int | None) -> None:
 
 @dataclass
 class Plan:
-    """The components for these settings; `environment` grows by what each tells the later ones."""
+    """The components for these settings; `environment` grows by what each tells the later ones.
+
+    `addresses` has where each listens, `secret_files` where its password or key lies, both by its name.
+    """
 
     settings: Settings
     logs: Path
     environment: dict[str, str] = field(default_factory=dict)
+    addresses: dict[str, str] = field(default_factory=dict)
+    secret_files: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -199,6 +219,8 @@ class Plan:
             raise CommandError(str(error), ExitCode.USAGE) from error
         launch = prepare_redis(program, folder, port=self.settings.redis_port)
         self.environment["EYEPIECE_REDIS_URL"] = launch.url
+        self.addresses["redis"] = launch.url.rpartition("@")[2].partition("/")[0]
+        self.secret_files["redis"] = str(folder / "password")
         quiet = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TZ")}
         return self._component("redis", launch.command, quiet, lambda: answers(launch.url))
 
@@ -209,6 +231,7 @@ class Plan:
         port = self.settings.llm_port or free_loopback_port()
         self.environment["EYEPIECE_LLM_URL"] = url_of("127.0.0.1", port)
         self.environment["EYEPIECE_LLM_API_KEY"] = self._llm_key()
+        self.addresses["vllm"] = f"127.0.0.1:{port}"
         command = _eyepiece("llm", "--host", "127.0.0.1", "--port", str(port))
         is_ready = http_probe("127.0.0.1", port, "/health")
         component = self._component("vllm", command, self.environment, is_ready, SHUTDOWN_TIMEOUT_S)
@@ -225,10 +248,12 @@ class Plan:
         if said := self.settings.llm_api_key.get_secret_value():
             return said
         self.llm_key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.secret_files["vllm"] = str(self.llm_key_file)
         return keep_secret(self.llm_key_file)
 
     def _encoder_worker(self, name: str, port: int) -> Component:
         environment = {**self.environment, "EYEPIECE_WORKER_PORT": str(port)}
+        self.addresses[name] = url_of(self.settings.worker_host, port).removeprefix("http://")
         is_ready = http_probe(self.settings.worker_host, port, "/readyz")
         grace_s = float(self.settings.shutdown_grace_s)
         return self._component(name, _eyepiece("worker"), environment, is_ready, grace_s)
@@ -236,6 +261,7 @@ class Plan:
     def api(self) -> Component:
         """The API; ready when everything behind it is."""
         is_ready = http_probe(self.settings.host, self.settings.port, "/readyz")
+        self.addresses["api"] = url_of(self.settings.host, self.settings.port).removeprefix("http://")
         grace_s = self.settings.drain_notice_s + self.settings.shutdown_grace_s
         return self._component("api", _eyepiece("api"), self.environment, is_ready, grace_s)
 
