@@ -1,0 +1,103 @@
+"""Stands in for vLLM: answers slowly, word by word, stops when its client is gone, and counts what it works on.
+
+python -m attacks.stand_in_vllm <port>
+"""
+
+import asyncio
+import base64
+import io
+import json
+import sys
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+# As long as a busy GPU takes: whoever hangs up meets an answer half way.
+BEFORE_FIRST_S, BETWEEN_TOKENS_S = 0.3, 0.2
+_TOKENS = 20
+_LIMIT_BYTES = 2**24
+_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+class StandInVllm:
+    """`running` requests are being answered now."""
+
+    def __init__(self) -> None:
+        self.running = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, one request."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = _content_length(head)
+            if head.startswith(b"POST"):
+                await self._unless_gone(reader, writer, json.loads(await reader.readexactly(length)))
+            else:
+                writer.write(_whole(f"vllm:num_requests_running {self.running}\n".encode()))
+            await writer.drain()
+        writer.close()
+
+    async def _unless_gone(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: Any) -> None:
+        """Answers until the client hangs up."""
+        self.running += 1
+        answer, gone = asyncio.ensure_future(_answer(writer, body)), asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.running -= 1
+            for task in (answer, gone):
+                task.cancel()
+            await asyncio.gather(answer, gone, return_exceptions=True)
+
+
+async def _answer(writer: asyncio.StreamWriter, body: dict[str, Any]) -> None:
+    count = min(int(body.get("max_tokens") or _TOKENS), _TOKENS)
+    writer.write(_STREAM)
+    await writer.drain()
+    await asyncio.sleep(BEFORE_FIRST_S)
+    for _ in range(count):
+        writer.write(_event(_chunk({"content": " word"})))
+        await writer.drain()
+        await asyncio.sleep(BETWEEN_TOKENS_S)
+    slide_tokens = _slide_tokens(body)
+    details = {"cached_tokens": 0, "multimodal_tokens": {"image": slide_tokens} if slide_tokens else {}}
+    usage = {"prompt_tokens": 64 + slide_tokens, "completion_tokens": count, "prompt_tokens_details": details}
+    writer.write(_event({**_chunk(finish="stop")}) + _event({**_chunk(), "choices": [], "usage": usage}))
+    writer.write(b"data: [DONE]\n\n")
+    await writer.drain()
+
+
+def _slide_tokens(body: dict[str, Any]) -> int:
+    contents = [it["content"] for it in body["messages"] if isinstance(it["content"], list)]
+    tensors = [part["image_embeds"] for content in contents for part in content if part["type"] == "image_embeds"]
+    return sum(len(np.load(io.BytesIO(base64.b64decode(it)), allow_pickle=False)) for it in tensors)
+
+
+def _content_length(head: bytes) -> int:
+    found = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return int(found[0].split(b":")[1]) if found else 0
+
+
+def _whole(content: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content)
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()
+
+
+def _chunk(delta: dict[str, str] | None = None, finish: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta or {}, "logprobs": None, "finish_reason": finish}
+    return {"id": "chat", "object": "chat.completion.chunk", "created": 0, "model": "stand-in", "choices": [choice]}
+
+
+async def main(port: int) -> None:
+    """Until it is killed."""
+    serve = StandInVllm().serve
+    async with await asyncio.start_server(serve, "127.0.0.1", port, limit=_LIMIT_BYTES, backlog=512) as server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
