@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | fuzz | chaos | replicas | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ WORK := data/training
 BIN := .venv/bin
 DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos replicas charts clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas charts clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -24,6 +24,8 @@ help:
 	@echo '              read slides damaged in ways that the suite has not seen'
 	@echo 'make chaos [JOBS=60] [KILLS=30] [SEED=1] [STAND_IN=1]'
 	@echo '              kill processes at random while slides are encoded, then count; a quarter of an hour'
+	@echo 'make attack [STAND_IN=1] [ONLY="hang_ups floods"] [SHARE=0.1] [JSON=out.json]'
+	@echo '              attack a server started for it, on loopback only; half an hour'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
 	@echo 'make charts   render the Helm chart and hold it against Kubernetes schemas; installs 100 MB for it'
 	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
@@ -86,6 +88,9 @@ fuzz: server-environment
 
 chaos: environments
 	cd tests && ../$(BIN)/python -m chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(STAND_IN)),--stand-in)
+
+attack: environments
+	$(BIN)/python -m attacks $(if $(filter-out 0,$(STAND_IN)),--stand-in) $(if $(ONLY),--only $(ONLY)) $(if $(SHARE),--share $(SHARE)) $(if $(JSON),--json $(JSON))
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py

@@ -1,6 +1,7 @@
 """Slides and features whose own text names the file that holds the pixels: each as small as its reader takes it."""
 
 import io
+import secrets
 import struct
 from pathlib import Path
 
@@ -24,20 +25,25 @@ def vms(image: str, *, macro: str = "", map_file: str = "", optimisation: str = 
     """Hamamatsu's index of one JPEG."""
     lines = ["[Virtual Microscope Specimen]", "NoLayers=1", "NoJpegColumns=1", "NoJpegRows=1", f"ImageFile={image}"]
     lines += [f"MapFile={map_file or image}", f"OptimisationFile={optimisation}", "SourceLens=20"]
-    lines += ["PhysicalWidth=200000", "PhysicalHeight=200000"]
-    return "\n".join([*lines, f"MacroImage={macro or image}", ""]).encode()
+    lines += ["PhysicalWidth=100000", "PhysicalHeight=100000"]
+    return "\n".join([*lines, f"MacroImage={macro or image}", _nonce()]).encode()
 
 
 def vmu(image: str) -> bytes:
     """Hamamatsu's index of uncompressed pixels."""
     lines = ["[Uncompressed Virtual Microscope Specimen]", "NoLayers=1", "BitsPerPixel=36", "PixelOrder=RGB"]
-    return "\n".join([*lines, f"ImageFile={image}", f"MapFile={image}", ""]).encode()
+    return "\n".join([*lines, f"ImageFile={image}", f"MapFile={image}", _nonce()]).encode()
 
 
 def ngr(side_px: int = 64) -> bytes:
     """Hamamatsu's uncompressed pixels."""
     head = b"GN" + bytes(2) + struct.pack("<iii", side_px, side_px, side_px)
     return head.ljust(24, b"\0") + struct.pack("<i", 32) + bytes(4) + b"\xff\x07" * (3 * side_px * side_px)
+
+
+def _nonce() -> str:
+    """A slide that was sent before is not looked at again."""
+    return f"Nonce={secrets.token_hex(8)}\n"
 
 
 def whole_vms() -> list[FormFile]:

@@ -21,10 +21,11 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: cl
 
 
 class StandInVllm:
-    """`running` requests are being answered now."""
+    """`running` requests are being answered now; `idle` is set while there are none."""
 
     def __init__(self) -> None:
         self.running = 0
+        self.idle = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, one request."""
@@ -41,6 +42,7 @@ class StandInVllm:
     async def _unless_gone(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: Any) -> None:
         """Answers until the client hangs up."""
         self.running += 1
+        self.idle.clear()
         answer, gone = asyncio.ensure_future(_answer(writer, body)), asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -49,6 +51,8 @@ class StandInVllm:
             for task in (answer, gone):
                 task.cancel()
             await asyncio.gather(answer, gone, return_exceptions=True)
+            if self.running == 0:
+                self.idle.set()
 
 
 async def _answer(writer: asyncio.StreamWriter, body: dict[str, Any]) -> None:

@@ -152,7 +152,7 @@ class Target:
             state = str((await self.get(f"/v1/slides/{slide_id}", key)).json.get("status", ""))
             if state in ("ready", "failed"):
                 break
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
         return state
 
 
