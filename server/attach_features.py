@@ -30,8 +30,11 @@ async def attach_features(
     received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
     try:
         file = _features_file(received)
+        key = record.paths.given_features(file.sha256)
         async with parts.usage.room_for(record.tenant, file.size_bytes) as room:
-            room.is_used = await parts.store.publish_file(file.path, record.paths.given_features(file.sha256))
+            room.is_used = not await parts.store.exists(key)
+            # Replaced: these bytes were just hashed, those that are there may have been damaged since.
+            await parts.store.publish_file(file.path, key, replace=True)
     finally:
         await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
 

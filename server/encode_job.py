@@ -32,7 +32,7 @@ from server.progress import Event, ProgressLog
 from server.settings import Settings
 from server.slide_source import local_source
 from server.slide_store import SlideStore
-from server.slides import SlideCatalogue, SlideRecord, recorded
+from server.slides import SlideCatalogue, SlideRecord, UnreadableRecord, recorded
 from server.slides import SlideError as Failure
 from server.stored_parts import StoredParts, remove_parts
 from server.tracing import past_span, span
@@ -71,9 +71,12 @@ class EncodeJob:
         Raises:
             EyepieceError: something that may pass; SAQ tries again.
         """
-        record = await self.slides.find(tenant, slide_id)
-        if record is None or record.generation != generation:
+        record = await self.slides.look(tenant, slide_id)
+        if isinstance(record, UnreadableRecord):  # the reconciler queues it when a release that can reads it
             context["job"].ttl = -1  # SAQ's word for: keep nothing of it
+            return self._ended(record.error.code)
+        if record is None or record.generation != generation:
+            context["job"].ttl = -1
             return self._ended("deleted")
         if record.encoder_id != encoder_id:
             # A roll-out: this worker serves another model than whoever queued the job. The reconciler queues it anew.

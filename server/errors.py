@@ -87,6 +87,18 @@ class BodyTooSlow(RequestError):
     code = "body_too_slow"
 
 
+class RecordUnreadable(RequestError):
+    """The slide's stored record is not what was written; a new upload of the slide replaces it."""
+
+    code = "damaged_record"
+
+
+class RecordNewer(RecordUnreadable):
+    """A newer release wrote the slide's record, with a meaning that this one does not know."""
+
+    code = "newer_record"
+
+
 class ConversationDamaged(RequestError):
     """What is kept of the conversation is not what was written."""
 
@@ -181,6 +193,8 @@ HTTP_STATUS: dict[str, int] = {
     "slide_failed": 409,
     "wrong_conversation": 409,
     "damaged_conversation": 409,
+    "damaged_record": 409,
+    "newer_record": 409,
     "question_too_long": 413,
     "body_too_large": 413,
     "body_too_slow": 408,

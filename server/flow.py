@@ -13,10 +13,12 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import structlog
+
 from encoders.errors import StoredFileDamaged
 from encoders.precomputed.features_kind import features_kind
 from server.ask import Answer, Token
-from server.errors import Overloaded, SlideFailed, SlideNotReady
+from server.errors import NotFound, Overloaded, SlideFailed, SlideNotReady
 from server.fit_conversation import open_what_fits, turns_beyond_budget
 from server.parts import Parts
 from server.progress import Event
@@ -31,13 +33,22 @@ from server.questions import (
     timed_pieces,
 )
 from server.slide_inputs import SlideInput
-from server.slide_source import find_entry, publish_source
-from server.slides import FEATURES_VENDOR, Slide, SlideRecord, Status, describe
+from server.slide_source import find_entry, publish_source, source_is_whole
+from server.slides import (
+    FEATURES_VENDOR,
+    Slide,
+    SlideRecord,
+    Status,
+    UnreadableRecord,
+    describe,
+    describe_unreadable,
+)
 from server.stored_parts import remove_parts
 from server.tracing import span
 from server.upload import ReceivedSlide, display_name, receive_slide
 from server.upload_files import UploadLimits
 
+log = structlog.get_logger(__name__)
 _NOT_READY_RETRY_S = 5
 
 
@@ -56,16 +67,38 @@ async def prepare_slide(
     limits = await admit_upload(tenant, announced_bytes, parts)
     received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
     try:
-        record = await parts.slides.find(tenant, received.slide_id)
-        created = record is None
-        if record is None:
-            record = await _keep(tenant, received, parts)
+        known = await parts.slides.look(tenant, received.slide_id)
+        if isinstance(known, SlideRecord):
+            return await _mended(known, received, parts)
+        if known is not None and not known.replaceable:
+            return PreparedSlide(describe_unreadable(known), created=False)
+        record = await _keep(tenant, received, parts)
     finally:
         await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
-    if created:
-        with contextlib.suppress(Overloaded):  # it filled up meanwhile: the slide is kept, the reconciler queues it
-            await _enqueue_anew(record, parts)
-    return PreparedSlide(await show_slide(record, parts), created)
+    with contextlib.suppress(Overloaded):  # it filled up meanwhile: the slide is kept, the reconciler queues it
+        await _enqueue_anew(record, parts)
+    return PreparedSlide(await show_slide(record, parts), created=True)
+
+
+async def _mended(record: SlideRecord, received: ReceivedSlide, parts: Parts) -> PreparedSlide:
+    """A slide that is known: nothing happens, unless its stored source is gone or is not what was uploaded.
+
+    Its bytes are compared when it failed, for that may be why; else the sizes have to do, or every upload would read
+    them.
+    """
+    by_digest = record.error is not None
+    if await source_is_whole(parts.store, record.paths, received.files, by_digest=by_digest):
+        return PreparedSlide(await show_slide(record, parts), created=False)
+    async with parts.slides.lock(record.tenant, record.id):
+        await publish_source(parts.store, record.paths, received.files, replace=True)
+    log.info("source_mended", slide=record.id[:12])
+    changed = await parts.slides.update(record, lambda stored: stored.model_copy(update={"error": None}))
+    if changed is None:
+        await parts.slides.remove_orphan(record.tenant, record.id)
+        raise NotFound("The slide was deleted meanwhile.")
+    with contextlib.suppress(Overloaded):  # as above
+        return PreparedSlide(await encode_again(record, changed, parts), created=True)
+    return PreparedSlide(await show_slide(changed, parts), created=True)
 
 
 async def admit_upload(tenant: str, announced_bytes: int, parts: Parts) -> UploadLimits:
@@ -127,13 +160,14 @@ async def encode_again(before: SlideRecord, record: SlideRecord, parts: Parts) -
     return await show_slide(record, parts)
 
 
-async def delete_slide(record: SlideRecord, parts: Parts) -> None:
+async def delete_slide(record: SlideRecord | UnreadableRecord, parts: Parts) -> None:
     """Remove source, features, embeddings, cache, job, events and conversations. The record goes first: from
     then on the slide does not exist, and a worker that still runs publishes nothing. The lock keeps an upload of the
     same slide out, and asks Redis before anything is gone."""
     async with parts.slides.lock(record.tenant, record.id):
         await parts.store.delete(record.paths.record)
-        await parts.jobs.cancel(record)
+        if isinstance(record, SlideRecord):  # else nobody knows its job's name; it ends when it finds no record
+            await parts.jobs.cancel(record)
         size_bytes = await parts.store.stored_bytes(record.paths.folder)
         await parts.store.delete_folder(record.paths.folder)
         await parts.usage.give_room_back(record.tenant, size_bytes)
@@ -183,8 +217,10 @@ async def require_embedding(record: SlideRecord, parts: Parts) -> SlideInput:
     )
 
 
-async def show_slide(record: SlideRecord, parts: Parts) -> Slide:
+async def show_slide(record: SlideRecord | UnreadableRecord, parts: Parts) -> Slide:
     """The Slide of the HTTP contract."""
+    if isinstance(record, UnreadableRecord):
+        return describe_unreadable(record)
     return describe(record, await slide_status(record, parts))
 
 
@@ -210,7 +246,7 @@ async def _keep(tenant: str, received: ReceivedSlide, parts: Parts) -> SlideReco
         parts.slides.lock(tenant, received.slide_id),  # the reconciler removes folders without a record
         parts.usage.room_for(tenant, received.size_bytes) as room,
     ):
-        await publish_source(parts.store, record.paths, received.files)
+        await publish_source(parts.store, record.paths, received.files, replace=True)
         room.is_used = await parts.slides.create(record)
     return await parts.slides.require(tenant, received.slide_id)
 

@@ -81,7 +81,11 @@ class Reconciler:
             return await self._look_at(tenant, slide_id)
         except EyepieceError as error:
             log.warning("reconcile_failed", slide=slide_id[:12], code=error.code)
-            return False
+        except RedisError:
+            raise
+        except Exception as error:
+            log.error("reconcile_failed", slide=slide_id[:12], exc_info=error)
+        return False
 
     async def _look_at(self, tenant: str, slide_id: str) -> bool:
         record = await self._parts.slides.find(tenant, slide_id)

@@ -82,14 +82,42 @@ async def find_entry(tenant: str, files: Sequence[SourceFile], folder: Path, ins
     raise refusal
 
 
-async def publish_source(store: SlideStore, paths: SlidePaths, files: Sequence[SourceFile]) -> None:
+async def publish_source(
+    store: SlideStore, paths: SlidePaths, files: Sequence[SourceFile], *, replace: bool = False
+) -> None:
     """Move staged files to the store; the manifest comes last, so that it never names what is not there."""
+    for key, file in _places(paths, files):
+        await store.publish_file(file.path, key, replace=replace)
+    if len(files) > 1:
+        await store.put(paths.source_manifest, manifest_text(files).encode())
+
+
+async def source_is_whole(
+    store: SlideStore, paths: SlidePaths, files: Sequence[SourceFile], *, by_digest: bool
+) -> bool:
+    """Whether the store has what these files, just received, say: by size, or byte for byte by their digests."""
+    if len(files) > 1 and await store.get(paths.source_manifest) != manifest_text(files).encode():
+        return False
+    for key, file in _places(paths, files):
+        if await store.size_bytes(key) != file.size_bytes:
+            return False
+        if by_digest and await _sha256(store, key) != file.sha256:
+            return False
+    return True
+
+
+async def _sha256(store: SlideStore, key: str) -> str:
+    digest = hashlib.sha256()
+    async for chunk in store.stream(key):
+        await asyncio.to_thread(digest.update, chunk)
+    return digest.hexdigest()
+
+
+def _places(paths: SlidePaths, files: Sequence[SourceFile]) -> list[tuple[str, SourceFile]]:
+    """Where each file belongs in the store."""
     if len(files) == 1:
-        await store.publish_file(files[0].path, paths.source)
-        return
-    for file in files:
-        await store.publish_file(file.path, paths.source_file(file.sha256))
-    await store.put(paths.source_manifest, manifest_text(files).encode())
+        return [(paths.source, files[0])]
+    return [(paths.source_file(file.sha256), file) for file in files]
 
 
 @asynccontextmanager

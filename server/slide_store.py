@@ -17,6 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -165,13 +166,14 @@ class SlideStore:
                 return False
             return True
 
-    async def publish_file(self, path: Path, key: str) -> bool:
-        """Move a staged file to `key` unless the object exists; the staged file is gone afterwards."""
+    async def publish_file(self, path: Path, key: str, *, replace: bool = False) -> bool:
+        """Move a staged file to `key`, unless the object exists and shall not be replaced; the staged file is gone
+        afterwards."""
         try:
             with _translated():
                 if self.local_root is not None:
-                    return _link(path, _inside(self.local_root, key))
-                if await self.exists(key):
+                    return _link(path, _inside(self.local_root, key), replace)
+                if not replace and await self.exists(key):
                     return False
                 # Not create-if-absent: parts cannot be (S3 caps a single PUT at 5 GB), and the key names
                 # the content, so the loser of a race writes the same bytes.
@@ -220,6 +222,23 @@ class SlideStore:
         with _translated():
             listing = await obstore.list_with_delimiter_async(self._objects, prefix)
         return sorted(str(entry["path"]).rsplit("/", 1)[-1] for entry in listing["objects"])
+
+    async def size_bytes(self, key: str) -> int | None:
+        """The object's size, None when there is none."""
+        with _translated():
+            try:
+                return int((await obstore.head_async(self._objects, key))["size"])
+            except FileNotFoundError:
+                return None
+
+    async def changed_at(self, key: str) -> datetime | None:
+        """When the object was written, in UTC; None when there is none."""
+        with _translated():
+            try:
+                written: datetime = (await obstore.head_async(self._objects, key))["last_modified"]
+            except FileNotFoundError:
+                return None
+            return written.astimezone(UTC)
 
     async def stream(self, key: str) -> AsyncIterator[bytes]:
         """The object's bytes in pieces of about a megabyte."""
@@ -291,9 +310,12 @@ def _newest_change(entry: Path) -> float:
         return time.time()
 
 
-def _link(path: Path, target: Path) -> bool:
+def _link(path: Path, target: Path, replace: bool) -> bool:
     """Hard link, then the old name goes: atomic, and it fails where a rename would overwrite."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if replace:
+        os.replace(path, target)
+        return True
     try:
         os.link(path, target)
     except FileExistsError:

@@ -2,6 +2,10 @@
 
 The record (`slide.json`) holds what only the upload knew and what the last encode found out. Whether a slide is
 ready is never stored: it is ready when its embedding is there, so the two cannot disagree.
+
+A record that cannot be read, or that a newer release wrote, stands alone (docs/decisions/0017): it is listed with what
+is known, can be deleted, and a damaged one is replaced by the next upload of the slide. Fields that a newer release
+adds are kept when a record is rewritten; one that gives a field another meaning writes a higher `format_version`.
 """
 
 import asyncio
@@ -10,16 +14,16 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import orjson
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 
 import encoders.types
-from encoders.errors import StoredFileDamaged
 from encoders.types import MppSource, SlideFacts
-from server.errors import NotFound
+from server.errors import NotFound, RecordNewer, RecordUnreadable
 from server.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
 
 Status = Literal["queued", "encoding", "ready", "failed"]
@@ -28,6 +32,7 @@ Priority = Literal["routine", "urgent"]
 EncoderIds = Callable[[float | None, str | None], str]
 # The `vendor` of a slide that was uploaded as precomputed features.
 FEATURES_VENDOR = "features"
+_FORMAT_VERSION = 1
 # A lock whose holder died is free after so long; a living holder renews it, however slow its store is.
 _LOCK_S = 15.0
 
@@ -54,8 +59,10 @@ class SlideRecord(BaseModel):
     """`slide.json`. `generation` tells two uploads of the same content apart, with a delete in between;
     `features_sha256` names attached features that are encoded instead of the pixels."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
+    # Absent in the file while it is 1, so that releases from before there was one read it too.
+    format_version: int = _FORMAT_VERSION
     id: str
     tenant: str
     generation: str
@@ -100,6 +107,24 @@ class SlideRecord(BaseModel):
         )
 
 
+@dataclass(frozen=True)
+class UnreadableRecord:
+    """A slide whose record cannot be used, with what is known of it; `replaceable` when no release can use it."""
+
+    tenant: str
+    id: str
+    filename: str
+    size_bytes: int
+    created_at: datetime
+    error: SlideError
+    replaceable: bool
+
+    @property
+    def paths(self) -> SlidePaths:
+        """Where its objects are."""
+        return SlidePaths(self.tenant, self.id)
+
+
 class Slide(BaseModel):
     """The Slide of the HTTP contract. Sizes in bytes, width and height in level-0 pixels, mpp in µm/px."""
 
@@ -132,8 +157,29 @@ def recorded(warnings: Iterable[encoders.types.SlideWarning]) -> tuple[SlideWarn
 
 def describe(record: SlideRecord, status: Status) -> Slide:
     """The public view of a record."""
-    shown = record.model_dump(exclude={"tenant", "generation", "mpp_override", "features_sha256", "priority", "entry"})
+    shown = record.model_dump(include=set(Slide.model_fields))
     return Slide(**shown, status=status, mpp_source=_mpp_source(record))
+
+
+def describe_unreadable(record: UnreadableRecord) -> Slide:
+    """The public view of a slide whose record cannot be used: failed, with what is known."""
+    return Slide(
+        id=record.id,
+        status="failed",
+        filename=record.filename,
+        size_bytes=record.size_bytes,
+        created_at=record.created_at,
+        error=record.error,
+        vendor=None,
+        width=None,
+        height=None,
+        mpp=None,
+        mpp_source=None,
+        objective_power=None,
+        tile_count=None,
+        encoder_id=None,
+        warnings=[],
+    )
 
 
 def _mpp_source(record: SlideRecord) -> MppSource | None:
@@ -144,11 +190,21 @@ def _mpp_source(record: SlideRecord) -> MppSource | None:
     return "property" if record.mpp_override is None else "override"
 
 
+class _Salvage(BaseModel):
+    """What a record that cannot be used may still say."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    filename: Annotated[str, Field(max_length=255)] | None = None
+    size_bytes: Annotated[int, Field(ge=0)] | None = None
+    created_at: AwareDatetime | None = None
+
+
 @dataclass(frozen=True)
 class RecordPage:
     """Some of a tenant's records in order of id; `next_cursor` is None at the end."""
 
-    records: list[SlideRecord]
+    records: list[SlideRecord | UnreadableRecord]
     next_cursor: str | None
 
 
@@ -187,31 +243,63 @@ class SlideCatalogue:
         """The record with attached features, or with None from its pixels again, under the encoder id for that."""
         return self._under_served_encoder(record.model_copy(update={"features_sha256": features_sha256}))
 
+    async def look(self, tenant: str, slide_id: str) -> SlideRecord | UnreadableRecord | None:
+        """What there is of the slide's record; None when this tenant has no such slide."""
+        if not SLIDE_ID_PATTERN.fullmatch(slide_id):
+            return None
+        paths = SlidePaths(tenant, slide_id)
+        content = await self._store.get(paths.record)
+        if content is None:
+            return None
+        try:
+            return self._under_served_encoder(_parsed(content, paths))
+        except RecordUnreadable as error:
+            return await self._salvaged(content, paths, error)
+
     async def find(self, tenant: str, slide_id: str) -> SlideRecord | None:
         """The record, or None when this tenant has no such slide.
 
         Raises:
-            StoredFileDamaged: what is stored is no record.
+            RecordUnreadable: it is damaged, or a newer release wrote it.
         """
         if not SLIDE_ID_PATTERN.fullmatch(slide_id):
             return None
-        content = await self._store.get(SlidePaths(tenant, slide_id).record)
-        return None if content is None else self._under_served_encoder(_parsed(content))
+        paths = SlidePaths(tenant, slide_id)
+        content = await self._store.get(paths.record)
+        return None if content is None else self._under_served_encoder(_parsed(content, paths))
 
     async def require(self, tenant: str, slide_id: str) -> SlideRecord:
         """The record.
 
         Raises:
             NotFound: this tenant has no such slide.
+            RecordUnreadable: as `find`.
         """
         record = await self.find(tenant, slide_id)
         if record is None:
-            raise NotFound("There is no slide with this id; upload it to POST /v1/slides first.")
+            raise _no_such_slide()
+        return record
+
+    async def require_readable_or_not(self, tenant: str, slide_id: str) -> SlideRecord | UnreadableRecord:
+        """What there is of the record, for whoever shows or deletes the slide.
+
+        Raises:
+            NotFound: this tenant has no such slide.
+        """
+        record = await self.look(tenant, slide_id)
+        if record is None:
+            raise _no_such_slide()
         return record
 
     async def create(self, record: SlideRecord) -> bool:
-        """Store a new record; False when the slide was there already."""
-        return await self._store.create(record.paths.record, record.model_dump_json().encode())
+        """Store a new record, also in place of a damaged one; False when the slide was there already."""
+        if await self._store.create(record.paths.record, _content(record)):
+            return True
+        stored = await self.look(record.tenant, record.id)
+        if not isinstance(stored, UnreadableRecord) or not stored.replaceable:
+            return False
+        await self._store.put(record.paths.record, _content(record))
+        return True
 
     @asynccontextmanager
     async def lock(self, tenant: str, slide_id: str) -> AsyncIterator[None]:
@@ -232,7 +320,7 @@ class SlideCatalogue:
                 return None
             changed = change(stored)
             if changed != stored:
-                await self._store.put(changed.paths.record, changed.model_dump_json().encode())
+                await self._store.put(changed.paths.record, _content(changed))
             return changed
 
     async def remove_orphan(self, tenant: str, slide_id: str) -> bool:
@@ -246,9 +334,9 @@ class SlideCatalogue:
     async def page(self, tenant: str, *, after: str, limit: int) -> RecordPage:
         """Up to `limit` records with ids above `after`."""
         ids = [name for name in await self.ids(tenant) if name > after]
-        records: list[SlideRecord] = []
+        records: list[SlideRecord | UnreadableRecord] = []
         for seen, slide_id in enumerate(ids, 1):
-            record = await self.find(tenant, slide_id)
+            record = await self.look(tenant, slide_id)
             if record is not None:  # else its upload or its deletion is under way
                 records.append(record)
             if len(records) == limit:
@@ -268,16 +356,67 @@ class SlideCatalogue:
             return record
         return record.model_copy(update={"encoder_id": served, "error": None, "tile_count": None})
 
+    async def _salvaged(self, content: bytes, paths: SlidePaths, error: RecordUnreadable) -> UnreadableRecord:
+        """What a record says that is this slide's; else what the store knows of its objects."""
+        said = _fields(content)
+        if (said.get("tenant", paths.tenant), said.get("id", paths.slide_id)) != (paths.tenant, paths.slide_id):
+            said = {}  # another tenant's file name can be PHI
+        try:
+            known = _Salvage.model_validate(said)
+        except ValidationError:
+            known = _Salvage()
+        source = f"{paths.folder}/source"
+        return UnreadableRecord(
+            tenant=paths.tenant,
+            id=paths.slide_id,
+            filename=known.filename or "slide",
+            size_bytes=await self._store.stored_bytes(source) if known.size_bytes is None else known.size_bytes,
+            created_at=known.created_at or await self._store.changed_at(paths.record) or now(),
+            error=SlideError(code=error.code, detail=error.detail),
+            replaceable=not isinstance(error, RecordNewer),
+        )
+
     async def tenants(self) -> list[str]:
         """Every tenant that has a slide."""
         return await self._store.folders("tenants")
 
 
-def _parsed(content: bytes) -> SlideRecord:
+def _content(record: SlideRecord) -> bytes:
+    is_first = record.format_version == _FORMAT_VERSION == 1
+    return record.model_dump_json(exclude={"format_version"} if is_first else None).encode()
+
+
+def _parsed(content: bytes, paths: SlidePaths) -> SlideRecord:
+    version = _fields(content).get("format_version", _FORMAT_VERSION)
+    if isinstance(version, int) and version > _FORMAT_VERSION:
+        raise RecordNewer(
+            "A newer release of Eyepiece wrote this slide's record; run that one, or delete the slide and upload it "
+            "again."
+        )
     try:
-        return SlideRecord.model_validate_json(content)
+        record = SlideRecord.model_validate_json(content)
     except ValidationError as error:
-        raise StoredFileDamaged("The stored record of this slide cannot be read; the operator must mend it.") from error
+        raise _damaged("cannot be read") from error
+    if (record.tenant, record.id) != (paths.tenant, paths.slide_id):
+        raise _damaged("is another slide's")
+    return record
+
+
+def _fields(content: bytes) -> dict[str, Any]:
+    """The JSON object in a record's bytes, empty when there is none."""
+    try:
+        found = orjson.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _damaged(what: str) -> RecordUnreadable:
+    return RecordUnreadable(f"The stored record of this slide {what}; upload the slide again, or delete it.")
+
+
+def _no_such_slide() -> NotFound:
+    return NotFound("There is no slide with this id; upload it to POST /v1/slides first.")
 
 
 async def _renew(lock: Lock) -> None:

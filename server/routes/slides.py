@@ -95,13 +95,13 @@ async def list_slides(
 @router.get("/{slide_id}")
 async def get_slide(slide_id: str, tenant: Tenant, parts: WithParts) -> Slide:
     """One slide."""
-    return await show_slide(await parts.slides.require(tenant, slide_id), parts)
+    return await show_slide(await parts.slides.require_readable_or_not(tenant, slide_id), parts)
 
 
 @router.delete("/{slide_id}", status_code=204)
 async def remove_slide(slide_id: str, tenant: Tenant, parts: WithParts) -> None:
     """Remove the slide's source, features, embeddings, cache entries and conversations; stop its encode."""
-    await delete_slide(await parts.slides.require(tenant, slide_id), parts)
+    await delete_slide(await parts.slides.require_readable_or_not(tenant, slide_id), parts)
 
 
 @router.post("/{slide_id}/encode", status_code=202, response_model=Slide)

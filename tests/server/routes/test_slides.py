@@ -132,16 +132,6 @@ async def test_features_before_they_are_there_are_not_found(client: httpx.AsyncC
     assert problem_of(await client.get(f"/v1/slides/{record.id}/features"), 404) == "not_found"
 
 
-async def test_a_damaged_record_is_our_fault(client: httpx.AsyncClient, parts: Parts) -> None:
-    record = await stored_slide(parts)
-    await parts.store.put(record.paths.record, b'{"filename": "Doe^Jane"}')
-
-    answer = await client.get(f"/v1/slides/{record.id}")
-
-    assert problem_of(answer, 500) == "internal_error"
-    assert "Doe" not in answer.text
-
-
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "HEAD", "DELETE", "TRACE"])
 async def test_another_method_is_told_which_there_are(client: httpx.AsyncClient, method: str) -> None:
     answer = await client.request(method, "/v1/slides")
