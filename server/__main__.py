@@ -215,7 +215,9 @@ def eval_demo(
 @keys_app.command("create")
 def keys_create(
     tenant: Annotated[str, typer.Option(help="Lower-case letters, digits, hyphens.")],
-    expires_days: Annotated[int | None, typer.Option(min=1, help="The key ends after so many days.")] = None,
+    expires_days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="The key ends after so many days.")
+    ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,8 +1,12 @@
-"""Files that only their owner reads: secrets, and notes of `eyepiece up` to itself."""
+"""Files and folders that only their owner reads: secrets, keys, the data folder, notes of `eyepiece up` to itself."""
 
 import os
 import secrets
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def keep_secret(path: Path) -> str:
@@ -19,3 +23,26 @@ def write_private(path: Path, text: str) -> None:
     with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
         file.write(text)
     draft.replace(path)
+
+
+def open_to_others(folder: Path) -> list[Path]:
+    """The folder itself and what lies directly in it, where group or others have any right; links are left out."""
+    return [path for path in _with_content(folder) if path.lstat().st_mode & _OTHERS]
+
+
+def close_to_others(folder: Path) -> int:
+    """Take every right from group and others, of the folder and of what lies directly in it; of how many.
+
+    Raises:
+        PermissionError: they are another user's.
+    """
+    found = open_to_others(folder)
+    for path in found:
+        path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHERS)
+    return len(found)
+
+
+def _with_content(folder: Path) -> Iterator[Path]:
+    if folder.is_dir() and not folder.is_symlink():
+        yield folder
+        yield from (path for path in folder.iterdir() if not path.is_symlink())

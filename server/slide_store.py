@@ -109,7 +109,7 @@ class SlideStore:
     """Objects by key. A local folder is read in place; a remote store goes through `scratch_dir`."""
 
     def __init__(self, url: str, scratch_dir: Path) -> None:
-        self.local_root = _local_root(url)
+        self.local_root = local_root(url)
         # Inside a local store, so that publishing is a link and never a copy across file systems.
         self.staging_dir = (self.local_root or scratch_dir.resolve()) / "staging"
         self.staging_dir.mkdir(parents=True, exist_ok=True)
@@ -286,7 +286,8 @@ def open_store(settings: Settings) -> SlideStore:
     return SlideStore(settings.store_url or str(settings.data_dir / "store"), settings.data_dir / "scratch")
 
 
-def _local_root(url: str) -> Path | None:
+def local_root(url: str) -> Path | None:
+    """The folder of a local store; None for a bucket."""
     if "://" not in url:
         return Path(url).resolve()
     if url.startswith("file://"):

@@ -17,7 +17,7 @@ from model_store.errors import ModelError
 from model_store.installed import open_model, verify_digests
 from model_store.packaged_models import packaged_models
 from server.addresses import bind
-from server.commands.data_folder import folder_problem, holder_of
+from server.commands.data_folder import folder_problem, holder_of, private_folders
 from server.commands.environments import (
     INSTALL_LIBNUMA,
     MAKE_ENVIRONMENTS,
@@ -28,6 +28,7 @@ from server.commands.environments import (
     read_vllm_environment,
     vllm_python,
 )
+from server.private_files import open_to_others
 from server.redis_server import NoServer, answers, choose_server
 from server.settings import Settings
 
@@ -195,6 +196,21 @@ def check_model(settings: Settings) -> Finding:
     return Finding("model", "ok", f"{settings.model}, every digest is right")
 
 
+def check_private(settings: Settings) -> Finding:
+    """Nobody but its user can read slides, conversations and keys."""
+    folders = private_folders(settings)
+    open_ones = [path for folder in folders for path in open_to_others(folder)]
+    if not open_ones:
+        return Finding("private files", "ok", "for this user only, or not there yet")
+    places = " and ".join(str(folder) for folder in folders if any(folder in (it, it.parent) for it in open_ones))
+    return Finding(
+        "private files",
+        "warn",
+        f"other users have rights on {len(open_ones)} files or folders in {places}",
+        f"`eyepiece up` takes them away when it starts; or run `chmod -R go= {places.replace(' and ', ' ')}`.",
+    )
+
+
 def all_checks(settings: Settings) -> list[Callable[[], Finding]]:
     """What `doctor` runs, in the order of the report."""
     return [
@@ -206,6 +222,7 @@ def all_checks(settings: Settings) -> list[Callable[[], Finding]]:
         check_compiled_mean,
         lambda: check_port(settings.host, settings.port),
         lambda: check_data_folder(settings.data_dir),
+        lambda: check_private(settings),
         lambda: check_disk(settings.data_dir),
         check_memory,
         lambda: check_redis(settings),

@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from server.auth import KEYS_FOLDER
 from server.commands.outcome import CommandError, ExitCode
+from server.private_files import close_to_others
+from server.settings import Settings
+from server.slide_store import local_root
 
 LOCK_FILE = "up.lock"
 
@@ -43,6 +47,31 @@ def locked_data_folder(data_dir: Path) -> Iterator[Path]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield data_dir
+
+
+def private_folders(settings: Settings) -> list[Path]:
+    """The folders whose content is for their owner only: the data folder, and the keys of a slide store on disk."""
+    root = local_root(settings.store_url or str(settings.data_dir / "store"))
+    return [settings.data_dir] if root is None else [settings.data_dir, root / KEYS_FOLDER]
+
+
+def close_to_other_users(settings: Settings) -> str | None:
+    """Closes what was made by hand, unpacked, or written by an older release; a sentence when anything was open.
+
+    Raises:
+        CommandError: it is another user's to close.
+    """
+    try:
+        closed = sum(close_to_others(folder) for folder in private_folders(settings))
+    except PermissionError as error:
+        raise CommandError(
+            f"{settings.data_dir} or the keys in the slide store can be read by other users, and this one may not "
+            "change that: run `chmod -R go= FOLDER` as their owner, or choose another folder with --data-dir.",
+            ExitCode.USAGE,
+        ) from error
+    if not closed:
+        return None
+    return f"Other users could read {closed} of what lies in {settings.data_dir}, or keys: now only this one can."
 
 
 def holder_of(data_dir: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from server.auth import list_keys
+from server.auth import any_key
 from server.commands.checks import Finding, check_port
 from server.commands.outcome import CommandError, ExitCode
 from server.settings import Settings
@@ -15,7 +15,7 @@ def refuse_open_address(settings: Settings) -> None:
     Raises:
         CommandError: the address can be reached from elsewhere and there is no key.
     """
-    if settings.listens_on_loopback or asyncio.run(list_keys(open_store(settings))):
+    if settings.listens_on_loopback or asyncio.run(any_key(open_store(settings))):
         return
     raise CommandError(
         f"{settings.host} can be reached from other machines and no API key exists: make one with "

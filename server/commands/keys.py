@@ -3,7 +3,7 @@
 import asyncio
 from datetime import datetime, timedelta
 
-from server.auth import StoredKey, create_key, list_keys, revoke_key
+from server.auth import DIGEST_SHOWN, StoredKey, create_key, damaged_keys, list_keys, revoke_key
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json
 from server.settings import Settings
@@ -23,12 +23,16 @@ def create(settings: Settings, tenant: str, expires_days: int | None, as_json: b
 
 def show(settings: Settings, as_json: bool) -> None:
     """One line for each key, without the key itself."""
-    stored = asyncio.run(list_keys(open_store(settings)))
+    store = open_store(settings)
+    stored, damaged = asyncio.run(list_keys(store)), asyncio.run(damaged_keys(store))
     if as_json:
-        print_json({"keys": [_public(it) for it in stored]})
+        print_json({"keys": [_public(it) for it in stored], "damaged": [digest[:DIGEST_SHOWN] for digest in damaged]})
         return
     for it in stored:
         print(f"{it.key.prefix}…  {it.key.tenant:<20} since {it.key.created_at:%Y-%m-%d}, {_validity(it)}")
+    for digest in damaged:
+        name = digest[:DIGEST_SHOWN]
+        print(f"{name}…  cannot be read and opens nothing: `eyepiece keys revoke {name}` removes it.")
 
 
 def revoke(settings: Settings, prefix: str) -> None:

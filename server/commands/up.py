@@ -16,7 +16,7 @@ from pathlib import Path
 from model_store.packaged_models import open_or_install
 from server.addresses import local_host, url_of
 from server.commands.checks import check_disk, check_memory, check_port
-from server.commands.data_folder import locked_data_folder
+from server.commands.data_folder import close_to_other_users, locked_data_folder
 from server.commands.environments import vllm_python
 from server.commands.exposure import refuse_failed, refuse_open_address
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
@@ -57,6 +57,8 @@ def up(settings: Settings, options: UpOptions) -> None:
     refuse_failed(check_disk(settings.data_dir))
     refuse_failed(check_memory())
     with locked_data_folder(settings.data_dir):
+        if warning := close_to_other_users(settings):
+            sys.stderr.write(f"{warning}\n")
         require_vllm_unless_elsewhere(settings)
         open_or_install(settings.installed_models_dir, settings.model)
         try:

@@ -1,14 +1,17 @@
 """Keys: shown once, stored as a digest, expired, revoked, remembered for a few seconds."""
 
 import asyncio
+import hashlib
+import stat
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from api_parts import until
 
-from server.auth import KeyRing, create_key, list_keys, revoke_key
+from server.auth import KeyRing, any_key, create_key, damaged_keys, list_keys, revoke_key
 from server.errors import InvalidRequest, StorageUnavailable, Unauthorized
+from server.private_files import open_to_others
 from server.slide_store import SlideStore
 from server.slides import now
 
@@ -113,3 +116,46 @@ async def test_a_key_is_remembered_while_the_store_is_away(store: SlideStore) ->
     assert await keys.tenant_of(secret) == "a"
     with pytest.raises((Unauthorized, StorageUnavailable)):
         await KeyRing(store).tenant_of(secret)
+
+
+DAMAGED_KEYS = {
+    "empty": b"",
+    "cut": b'{"tenant": "a", "pref',
+    "a list": b"[]",
+    "a tenant that is a path": b'{"tenant": "../a", "prefix": "eyp_abcdef", "created_at": "2026-11-28T12:00:00Z"}',
+    "no time zone": b'{"tenant": "a", "prefix": "eyp_abcdef", "created_at": "2026-11-28T12:00:00"}',
+    # A newer release may limit what a key opens: what is not understood is not granted.
+    "a newer release's": b'{"tenant": "a", "prefix": "eyp_abcdef", "created_at": "2026-11-28T12:00:00Z", "scope": []}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_KEYS)
+async def test_a_damaged_key_opens_nothing_and_closes_nothing_else(store: SlideStore, damage: str) -> None:
+    good, bad = await create_key(store, "a"), await create_key(store, "a")
+    digest = hashlib.sha256(bad.encode()).hexdigest()
+    await store.put(f"keys/{digest}.json", DAMAGED_KEYS[damage])
+    keys = KeyRing(store)
+
+    with pytest.raises(Unauthorized):
+        await keys.tenant_of(bad)
+    assert await keys.tenant_of(good) == "a"
+    assert [stored.key.prefix for stored in await list_keys(store)] == [good[:10]]
+    assert await damaged_keys(store) == [digest]
+    assert await revoke_key(store, good) == 1
+    assert await any_key(store)
+
+    assert await revoke_key(store, digest[:11]) == 0
+    assert await revoke_key(store, digest[:12]) == 1
+    assert not await any_key(store)
+
+
+async def test_key_files_are_for_their_owner_only(store: SlideStore) -> None:
+    folder = store.local_root / "keys" if store.local_root else Path()
+    await store.put("keys/old.json", b"{}")
+    (folder / "old.json").chmod(0o644)
+
+    await create_key(store, "a")
+
+    assert open_to_others(folder) == []
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}

@@ -171,6 +171,14 @@ def test_keys_are_made_shown_and_revoked(tmp_path: Path) -> None:
     assert_refused(eyepiece("keys", "revoke", key[:10], *folder), "No key begins like that")
 
 
+def test_a_key_cannot_outlive_the_calendar(tmp_path: Path) -> None:
+    for days in ("36501", "9999999999"):
+        ran = eyepiece("keys", "create", "--tenant", "a", "--expires-days", days, "--data-dir", str(tmp_path))
+
+        assert (ran.returncode, "Traceback" in ran.stderr) == (2, False)
+        assert "36500" in ran.stderr
+
+
 def test_a_tenant_name_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
     ran = eyepiece("keys", "create", "--tenant", "../other", "--data-dir", str(tmp_path))
 

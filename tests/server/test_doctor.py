@@ -11,7 +11,7 @@ import pytest
 from encoders.tiling.slide_readers import area_mean
 from server.commands import checks
 from server.commands.checks import Finding
-from server.commands.data_folder import locked_data_folder
+from server.commands.data_folder import close_to_other_users, locked_data_folder
 from server.commands.doctor import any_failed, doctor
 from server.commands.outcome import ExitCode
 from server.redis_server import free_loopback_port
@@ -191,3 +191,23 @@ def test_the_report_for_scripts(tmp_path: Path, taken_port: int, capsys: pytest.
 
 def test_warnings_are_not_failures() -> None:
     assert not any_failed([Finding("gpu", "warn", "unused"), Finding("port", "ok", "free")])
+
+
+def test_files_that_others_can_read_are_found_and_closed(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", store_url=str(tmp_path / "store"))
+    assert checks.check_private(settings).state == "ok"
+    keys = tmp_path / "store" / "keys"
+    keys.mkdir(parents=True)
+    (keys / "1.json").write_text("{}")
+    settings.data_dir.mkdir()
+    for path, mode in ((settings.data_dir, 0o750), (keys, 0o700), (keys / "1.json", 0o644)):
+        path.chmod(mode)
+
+    found = checks.check_private(settings)
+    assert found.state == "warn"
+    assert str(settings.data_dir) in found.seen
+    assert str(keys) in found.seen
+
+    assert close_to_other_users(settings) is not None
+    assert close_to_other_users(settings) is None
+    assert checks.check_private(settings).state == "ok"
