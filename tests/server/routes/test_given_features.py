@@ -215,8 +215,8 @@ async def test_features_for_a_slide_that_is_deleted_meanwhile_leave_nothing(
     record = await stored_slide(parts)
     publish = parts.store.publish_file
 
-    async def publish_and_lose(path: Path, key: str) -> bool:
-        published = await publish(path, key)
+    async def publish_and_lose(path: Path, key: str, *, replace: bool) -> bool:
+        published = await publish(path, key, replace=replace)
         await parts.store.delete(record.paths.record)
         return published
 
