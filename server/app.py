@@ -10,12 +10,14 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
 from server.ask import LanguageModel, language_model_client
 from server.auth import KeyRing
 from server.body_rate import BodyRate
+from server.connections import ConnectionLimits, allow_descriptors, bounded_protocol
 from server.conversations import Conversations
 from server.drain import Drain, DrainGate, DrainingServer
 from server.embedding_cache import EmbeddingCache
@@ -64,6 +66,13 @@ def serve(settings: Settings) -> None:
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-api", settings.traces_url)
     app = build_app(settings, open_served_model(settings))
+    parts: Parts = app.state.parts
+    allow_descriptors(settings.max_connections)
+    server_of(app, parts.drain, settings).run()
+
+
+def server_of(app: ASGIApp, drain: Drain, settings: Settings) -> DrainingServer:
+    """The HTTP server around an app; not running yet."""
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -71,10 +80,19 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
+        ws="none",
+        http=bounded_protocol(
+            ConnectionLimits(
+                settings.max_connections,
+                settings.max_connections_per_address,
+                settings.head_timeout_s,
+                settings.write_timeout_s,
+            )
+        ),
         timeout_graceful_shutdown=_AFTER_DRAIN_S,
     )
-    parts: Parts = app.state.parts
-    DrainingServer(config, parts.drain, settings.drain_notice_s, settings.shutdown_grace_s).run()
+    return DrainingServer(config, drain, settings.drain_notice_s, settings.shutdown_grace_s)
 
 
 def build_app(settings: Settings, model: InstalledModel) -> FastAPI:

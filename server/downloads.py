@@ -8,6 +8,9 @@ from starlette.types import Receive, Scope, Send
 
 from server.slots import TenantSlots
 
+# What waits for a slow reader: as much as this in the connection's buffer, and a piece on its way.
+PIECE_BYTES = 64 * 1024
+
 
 class Download(StreamingResponse):
     """Streams `content`; raises Overloaded at once when the tenant may have no more downloads."""

@@ -7,6 +7,7 @@ the grace is told so (`draining`) before the connection closes. A second signal 
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,12 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.connections import BoundedProtocol
 from server.errors import Draining
 
 log = structlog.get_logger(__name__)
 # For the last words of what was cut to reach their clients.
 _LAST_WORDS_S = 0.5
 _RETRY_AFTER_S = 2
+# Half a second.
+_TICKS_BETWEEN_LOOKS = 5
 # Asked by those who must learn that we are leaving.
 _ALWAYS_ANSWERED = frozenset({"/livez", "/readyz", "/metrics"})
 
@@ -126,6 +130,10 @@ class DrainingServer(uvicorn.Server):
         """uvicorn's look around, ten times a second; True ends the server."""
         if self._asked_by is not None and self._leaving is None:
             self._leaving = asyncio.create_task(self._leave(self._asked_by))
+        if counter % _TICKS_BETWEEN_LOOKS == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.end_if_overdue(time.monotonic())
         return await super().on_tick(counter)
 
     async def _leave(self, sig: int) -> None:

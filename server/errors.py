@@ -6,11 +6,12 @@ EyepieceError                     model_store.errors
     ├── RequestError              the caller's to mend
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
-    │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow
+    │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
     │   ├── QuotaExceeded         what the operator grants the tenant is used up
-│   └── Overloaded            come back after `retry_after_s`
+    │   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
         ├── Draining              this process is leaving
+        ├── TooManyConnections
         ├── StorageFull, StorageUnavailable, QueueUnavailable
         └── LanguageModelUnavailable, LanguageModelFailed, SlideLost
 
@@ -117,6 +118,24 @@ class BodyTooLarge(RequestError):
     code = "body_too_large"
 
 
+class MalformedRequest(RequestError):
+    """Not HTTP, or more of it at once than is answered."""
+
+    code = "malformed_request"
+
+
+class HeadTooLarge(RequestError):
+    """A request's address and headers beyond their limit."""
+
+    code = "head_too_large"
+
+
+class HeadTooSlow(RequestError):
+    """A request that began and did not come in time."""
+
+    code = "head_too_slow"
+
+
 class UploadTooLarge(RequestError):
     """A slide file beyond the configured size."""
 
@@ -145,6 +164,12 @@ class Draining(DependencyError):
     """This process is about to end and takes nothing new; another one will answer."""
 
     code = "draining"
+
+
+class TooManyConnections(DependencyError):
+    """All connections are in use."""
+
+    code = "too_many_connections"
 
 
 class StorageFull(DependencyError):
@@ -199,6 +224,9 @@ HTTP_STATUS: dict[str, int] = {
     "body_too_large": 413,
     "body_too_slow": 408,
     "quota_exceeded": 403,
+    "malformed_request": 400,
+    "head_too_large": 431,
+    "head_too_slow": 408,
     "overloaded": 429,
     "unsupported_format": 415,
     "unreadable_slide": 422,
@@ -209,6 +237,7 @@ HTTP_STATUS: dict[str, int] = {
     "unusable_features": 422,
     "cancelled": 409,
     "draining": 503,
+    "too_many_connections": 503,
     "storage_full": 507,
     "storage_unavailable": 503,
     "queue_unavailable": 503,

@@ -85,6 +85,18 @@ class Settings(BaseSettings):
     )
     max_concurrent_uploads: int = Field(16, description="More at once are answered `overloaded`.")
     max_concurrent_followers: int = Field(256, description="Event streams at once; each holds a Redis connection.")
+    max_connections: Annotated[int, Field(ge=1)] = Field(
+        1024, description="Connections of clients at once; beyond it only /livez, /readyz and /metrics are answered."
+    )
+    max_connections_per_address: Annotated[int, Field(ge=0)] = Field(
+        0, description="The same from one address; 0 = no limit, for behind a proxy all come from one."
+    )
+    head_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="A request's address and headers must have come after so long."
+    )
+    write_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="A connection ends when nothing of an answer was read for so long."
+    )
     max_concurrent_downloads: int = Field(64, description="Downloads of features at once.")
     max_queued_jobs: int = Field(10_000, description="Encode jobs waiting, all tenants together.")
     max_queued_jobs_per_tenant: int = Field(2_000, description="Encode jobs waiting of one tenant.")

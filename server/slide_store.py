@@ -240,11 +240,11 @@ class SlideStore:
                 return None
             return written.astimezone(UTC)
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
-        """The object's bytes in pieces of about a megabyte."""
+    async def stream(self, key: str, piece_bytes: int = 2**20) -> AsyncIterator[bytes]:
+        """The object's bytes in pieces of about `piece_bytes`."""
         with _translated():
             result = await obstore.get_async(self._objects, key)
-            async for chunk in result.stream(min_chunk_size=2**20):
+            async for chunk in result.stream(min_chunk_size=piece_bytes):
                 yield bytes(chunk)
 
     @asynccontextmanager

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.access import Tenant
 from server.attach_features import attach_features
-from server.downloads import Download
+from server.downloads import PIECE_BYTES, Download
 from server.errors import InvalidRequest, NotFound
 from server.flow import delete_slide, encode_again, prepare_slide, show_slide, slide_status
 from server.parts import Parts, WithParts
@@ -161,7 +161,7 @@ async def get_features(slide_id: str, tenant: Tenant, parts: WithParts) -> Strea
             raise NotFound("This slide was given as slide features; it has no tile features.")
         raise NotFound("This slide has no features yet; follow its events until it is ready.")
     headers = {"Content-Disposition": f'attachment; filename="{record.id}.h5"'}
-    content = parts.store.stream(key)
+    content = parts.store.stream(key, PIECE_BYTES)
     return Download(content, parts.download_slots, tenant, media_type="application/x-hdf5", headers=headers)
 
 
