@@ -24,6 +24,7 @@ from server.commands.outcome import CommandError, ExitCode
 from server.component_states import CrashLoopFile
 from server.private_files import keep_secret
 from server.redis_server import NoServer, answers, choose_server, free_loopback_port, prepare_redis
+from server.service_notice import tell_systemd
 from server.settings import Settings
 from server.supervise import Change, Component, ComponentError, Supervisor
 from server.up_state import UpStateFile
@@ -156,7 +157,9 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
             is_ready = True
             note_state()
             _notify(options.notify_fd)
+            tell_systemd("READY=1")
             supervisor.run()
+            tell_systemd("STOPPING=1")
 
 
 def redis_story(error: ComponentError, data_dir: Path) -> str:
@@ -192,7 +195,7 @@ class Plan:
     def __post_init__(self) -> None:
         settings = self.settings
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},  # it is for `up` alone
             "PYTHONSAFEPATH": "1",  # a folder `server` in the working directory must not be imported
             "EYEPIECE_DATA_DIR": str(settings.data_dir.resolve()),
             "EYEPIECE_HOST": settings.host,

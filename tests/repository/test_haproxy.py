@@ -22,6 +22,7 @@ from stand_in_server import StandIn, close_listener, stand_in
 from server.redis_server import free_loopback_port
 
 COMPOSE_SERVERS = RULES.parent / "servers-compose.cfg"
+ONE_MACHINE = RULES.parent / "servers-one-machine.cfg"
 SLIDES = [f"slide-{number}" for number in range(60)]
 pytestmark = needs_haproxy
 
@@ -82,6 +83,25 @@ def balanced(tmp_path: Path) -> Iterator[Balanced]:
 
 def test_composes_configuration_is_valid_and_nothing_in_it_is_ignored() -> None:
     assert check_configuration(RULES, COMPOSE_SERVERS) == ""
+
+
+def test_two_vllms_of_one_machine_share_its_slides(tmp_path: Path) -> None:
+    assert check_configuration(RULES, ONE_MACHINE) == ""
+    with stand_in("api1") as api, stand_in("vllm1") as first, stand_in("vllm2") as second:
+        text = ONE_MACHINE.read_text()
+        for written, server in (("8000", api), ("8111", first), ("8112", second)):
+            assert text.count(f" 127.0.0.1:{written}\n") == 1
+            text = text.replace(f" 127.0.0.1:{written}\n", f" 127.0.0.1:{server.port}\n")
+        servers = tmp_path / "servers.cfg"
+        servers.write_text(text)
+        with running_haproxy(tmp_path, servers) as haproxy:
+            for name in ("vllm1", "vllm2"):
+                haproxy.wait_for("llm", name, "UP")
+            url = f"{haproxy.llm_url}/v1/chat/completions"
+            asked = [{slide: httpx.post(url, headers={"X-Slide-Id": slide}).text for slide in SLIDES} for _ in range(2)]
+
+    assert asked[0] == asked[1]
+    assert set(asked[0].values()) == {"vllm1", "vllm2"}
 
 
 def test_options_of_the_listener_can_be_given(tmp_path: Path) -> None:

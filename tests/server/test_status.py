@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -67,6 +68,10 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         "EYEPIECE_LLM_PORT": str(ports["vllm"]),
         "EYEPIECE_WORKER_PORT": str(ports["worker-1"]),
     }
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(folder / "notify"))
+    systemd.settimeout(PATIENCE_S)
+    environment["NOTIFY_SOCKET"] = str(folder / "notify")
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "up_with_stand_ins", "up", "--host", host, "--port", str(ports["api"])]
     with (folder / "up.log").open("wb") as output, open(reading, "rb") as notifications:
@@ -81,10 +86,13 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         os.close(writing)
         try:
             assert notifications.read() == b"ready\n", (folder / "up.log").read_text()
+            assert systemd.recv(100) == b"READY=1"
             yield Up(process, folder / "data", host, ports)
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
+    assert systemd.recv(100) == b"STOPPING=1"
+    systemd.close()
     assert not (folder / "data" / STATE_FILE).exists(), "the note goes with the server"
     shown = (folder / "up.log").read_text()
     assert f"Eyepiece is ready at http://{f'[{host}]' if ':' in host else host}:{ports['api']};" in shown
