@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -168,7 +169,7 @@ def _encode_features(features: TileFeatures, encoders: Encoders, caller: Caller)
     with _turn(encoders.slide_turn, caller.cancelled):
         caller.on_progress("encode_slide", 0, 1)
         with told_as_ours():
-            tokens = encoders.slide.encode(features)
+            tokens = encoders.slide.encode(features, partial(_stop_if, caller.cancelled))
     caller.on_progress("encode_slide", 1, 1)
     return tokens
 
@@ -179,13 +180,15 @@ def _encode_given(
     """From tile features on, or nothing but a conversion; the µm/px of the slide's pixels does not matter."""
     manifest = encoders.model.manifest
     caller.on_progress("encode_slide", 0, 1)
-    given = read_given_features(slide.path, manifest, limits)
+    given = read_given_features(slide.path, manifest, limits, ask=partial(_stop_if, caller.cancelled))
     _stop_if(caller.cancelled)
     if isinstance(given, GivenTiles):
         write_given_features(features_path, given)
         side = given.statements.side_px_level0
-        with _turn(encoders.slide_turn, caller.cancelled):
-            tokens = encoders.slide.encode_rows(given.features, given.coords, manifest.tiling.tile_px, side)
+        with _turn(encoders.slide_turn, caller.cancelled), told_as_ours():
+            tokens = encoders.slide.encode_rows(
+                given.features, given.coords, manifest.tiling.tile_px, side, partial(_stop_if, caller.cancelled)
+            )
         tile_count = len(given.coords)
     else:
         tokens, tile_count = given.tokens.astype(np.float16), 0

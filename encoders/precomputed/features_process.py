@@ -4,7 +4,7 @@ It knows neither h5py nor torch. Nothing that comes back is believed before it i
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,21 @@ from model_store.manifest import Manifest
 FEATURES_COMMAND = (sys.executable, "-P", "-m", "encoders.precomputed.features_child")
 
 
+def _go_on() -> None:
+    """For a caller that never stops."""
+
+
 def read_given_features(
-    path: Path, manifest: Manifest, limits: ReaderLimits, *, command: Sequence[str] = FEATURES_COMMAND
+    path: Path,
+    manifest: Manifest,
+    limits: ReaderLimits,
+    *,
+    ask: Callable[[], None] = _go_on,
+    command: Sequence[str] = FEATURES_COMMAND,
 ) -> GivenFeatures:
     """The features in a file, checked against the served model: tiles in raster order, or slide tokens.
+
+    `ask` is called before every batch of rows, and stops the reading by raising.
 
     Raises UnusableFeatures, UnreadableSlide or UnsupportedFormat for the file's faults, ReaderDied for the child's.
     """
@@ -40,10 +51,10 @@ def read_given_features(
         coords = process.coords()
         check_shape(process.opened.rows, process.opened.columns, manifest, has_coords=coords is not None)
         if coords is None:
-            return GivenSlideTokens(slide_tokens(process.rows(), manifest))
+            return GivenSlideTokens(slide_tokens(process.rows(ask), manifest))
         check_tiles(coords, process.opened.statements, manifest)
         order = raster_order(coords)
-        return GivenTiles(process.rows()[order], coords[order], process.opened.statements)
+        return GivenTiles(process.rows(ask)[order], coords[order], process.opened.statements)
 
 
 class FeaturesProcess(FileProcess):
@@ -58,13 +69,14 @@ class FeaturesProcess(FileProcess):
             return None
         return np.frombuffer(self._coords, dtype="<i8").reshape(-1, 2).astype(np.int64)
 
-    def rows(self) -> NDArray[np.float32]:
-        """All rows in the file's order: float32 [rows, columns], finite."""
+    def rows(self, ask: Callable[[], None] = _go_on) -> NDArray[np.float32]:
+        """All rows in the file's order: float32 [rows, columns], finite; `ask` is called before every batch."""
         rows, columns = self.opened.rows, self.opened.columns
         batch_rows = batch_rows_for(columns)
         features = np.empty((rows, columns), dtype=np.float32)
         self._channel.send(RowsRequest(batch_rows=batch_rows))
         for first in range(0, rows, batch_rows):
+            ask()
             features[first : first + batch_rows] = self._batch(first, min(batch_rows, rows - first), columns)
         return features
 

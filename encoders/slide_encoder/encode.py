@@ -1,5 +1,7 @@
 """Step 5: the features of a slide's tiles to its embedding: LongNet, then the output that the manifest names."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,10 @@ from model_store.errors import ModelError
 from model_store.manifest import SlideEncoderSpec
 
 
+def _go_on() -> None:
+    """For a caller that never stops."""
+
+
 class SlideEncoder:
     """One slide encoder on one device; one slide per call, as the published model requires."""
 
@@ -23,13 +29,15 @@ class SlideEncoder:
         self._device = device
         self._model = _build(spec, weights, device)
 
-    def encode(self, features: TileFeatures) -> NDArray[np.float16]:
+    def encode(self, features: TileFeatures, ask: Callable[[], None] = _go_on) -> NDArray[np.float16]:
         """Features [N, D] in raster order → slide tokens fp16 [slide_tokens, embed_dim], not padded.
+
+        Half a million tiles take minutes on a CPU: `ask` is called all along, and stops it by raising.
 
         Raises SlideTooLarge for a tile outside the position grid, ModelError for a result that is not finite.
         """
         plan = features.plan
-        return self.encode_rows(features.features, plan.coords, plan.tile_px, plan.tile_px_level0)
+        return self.encode_rows(features.features, plan.coords, plan.tile_px, plan.tile_px_level0, ask)
 
     @torch.inference_mode()
     def encode_rows(
@@ -38,14 +46,16 @@ class SlideEncoder:
         coords: NDArray[np.int64],
         tile_px: int,
         tile_px_level0: float | None,
+        ask: Callable[[], None] = _go_on,
     ) -> NDArray[np.float16]:
         """The same without a plan; `tile_px_level0` may be None where the manifest's grid does not need it."""
-        states = self._model(
-            torch.from_numpy(features).to(self._device),
-            torch.from_numpy(coords).to(self._device),
-            keep=keep_for(self._spec.output),
-            tile_size=self._grid_px(tile_px, tile_px_level0),
-        )
+        with _asked_all_along(self._model, ask):
+            states = self._model(
+                torch.from_numpy(features).to(self._device),
+                torch.from_numpy(coords).to(self._device),
+                keep=keep_for(self._spec.output),
+                tile_size=self._grid_px(tile_px, tile_px_level0),
+            )
         tokens = output_rows(self._spec.output, states, self._model.norm, self._spec.slide_tokens)
         half = tokens.to(torch.float16).cpu().numpy()
         if not np.isfinite(half).all():
@@ -58,6 +68,21 @@ class SlideEncoder:
             return tile_px
         assert tile_px_level0 is not None, "features without it are refused for such a model"
         return stride_px_level0(tile_px_level0)
+
+
+@contextmanager
+def _asked_all_along(model: LongNetViT, ask: Callable[[], None]) -> Iterator[None]:
+    """Calls `ask` before every step of the model: a projection or a norm of two thousand tokens, a layer."""
+
+    def asks(*_: object) -> None:
+        ask()
+
+    handles = [module.register_forward_pre_hook(asks) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def empty_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:

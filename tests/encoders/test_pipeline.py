@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,12 +121,19 @@ def test_a_damaged_slide_leaves_no_features_behind(job: Job, shared_slides: Path
     assert not job.features_path.exists()
 
 
-@pytest.mark.parametrize("stage", ["tile", "encode_tiles", "encode_slide"])
+def test_cancelling_stops_within_the_slide_encoder(job: Job, sample_slide: Path) -> None:
+    job.cancel_after = ("encode_slide", 0)
+
+    with pytest.raises(EncodeCancelled):
+        job.run(sample_slide)
+
+    assert ("encode_slide", 0, 1) in job.progress
+    assert ("encode_slide", 1, 1) not in job.progress
+
+
+@pytest.mark.parametrize("stage", ["tile", "encode_tiles"])
 def test_cancelling_stops_before_the_next_batch(job: Job, sample_slide: Path, stage: Stage) -> None:
     job.cancel_after = (stage, 0)
-    if stage == "encode_slide":  # too late: this stage is one step
-        assert job.run(sample_slide).tile_count > 0
-        return
 
     with pytest.raises(EncodeCancelled):
         job.run(sample_slide)
@@ -170,7 +177,7 @@ class CountingBatcher:
 class DyingSlideEncoder:
     """Its process is killed, as far as anybody can tell who is left."""
 
-    def encode(self, features: TileFeatures) -> NDArray[np.float16]:
+    def encode(self, features: TileFeatures, ask: Callable[[], None]) -> NDArray[np.float16]:
         raise KeyboardInterrupt
 
 
@@ -287,10 +294,10 @@ class WatchedSlideEncoder:
         self._encoder = encoder
         self._inside = threading.Semaphore(1)
 
-    def encode(self, features: TileFeatures) -> NDArray[np.float16]:
+    def encode(self, features: TileFeatures, ask: Callable[[], None]) -> NDArray[np.float16]:
         assert self._inside.acquire(blocking=False), "one slide at a time"
         try:
-            return self._encoder.encode(features)
+            return self._encoder.encode(features, ask)
         finally:
             self._inside.release()
 

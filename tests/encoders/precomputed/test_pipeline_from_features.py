@@ -1,5 +1,6 @@
 """From a features file to an embedding: the same numbers as from the pixels that made it."""
 
+import threading
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ from features_files import COORDS, TRIDENT_ATTRIBUTES, tile_features, write_hdf5
 from encoders.caller import Caller
 from encoders.embedding_file import from_bytes, to_bytes
 from encoders.encoder_id import encoder_id
+from encoders.errors import EncodeCancelled
 from encoders.features_file import StoredFacts, read_facts, read_features
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -94,3 +96,39 @@ def test_slide_features_become_the_embedding_without_a_features_file(tmp_path: P
     assert embedding.tile_count == 0
     assert from_bytes(to_bytes(embedding)).mpp_source == "features"
     assert not (tmp_path / "out.h5").exists()
+
+
+class CancelledAtLook(threading.Event):
+    """Set from the look of that number on; counts looks."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.looks, self._number = 0, number
+
+    def is_set(self) -> bool:
+        self.looks += 1
+        return self.looks >= self._number
+
+
+def test_an_encode_from_features_stops_wherever_it_is_cancelled(tmp_path: Path, encoders: Encoders) -> None:
+    path = write_hdf5(tmp_path / "a.h5", **TRIDENT_ATTRIBUTES)
+
+    def encode_until(look: int) -> CancelledAtLook:
+        cancelled = CancelledAtLook(look)
+        encode_slide(
+            SlideFile(SLIDE_ID, path, "1" * 64),
+            encoders,
+            mpp_override=None,
+            limits=ReaderLimits(),
+            features_path=tmp_path / "out.h5",
+            caller=Caller(cancelled=cancelled),
+        )
+        return cancelled
+
+    looks = encode_until(10**9).looks
+    assert looks > 20  # in every layer several, not only between the stages
+
+    for look in (1, 2, looks // 2, looks):
+        with pytest.raises(EncodeCancelled):
+            encode_until(look)
+    assert encode_until(10**9).looks == looks  # nothing of a stopped run is left in the model
