@@ -5,23 +5,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.precomputed.features_kind import FeaturesKind, features_kind
+from encoders.sandbox.confine import confine_process
+from encoders.sandbox.layers import ALL_LAYERS, Layer
+from encoders.sandbox.shown_files import shown_files
 from encoders.tiling.isolation.child_pipes import ChildPipes
-from encoders.tiling.isolation.limit_process import limit_process
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.isolation.reader_protocol import Open
 
 
-def main() -> None:
-    """Answers the parent on standard input and output until either end closes."""
+def main(layers: frozenset[Layer] = ALL_LAYERS) -> None:
+    """Answers the parent on standard input and output until either end closes; tries no more than `layers`."""
     pipes = ChildPipes.take_standard_streams()
     request = Open.model_validate_json(pipes.next_request())
     path = Path(os.fsdecode(request.path))
     kind = features_kind(path)
-    degraded = limit_process(_limits_beside_libraries(request.limits, kind), request.parent_pid)
+    limits = _limits_beside_libraries(request.limits, kind)
+    confined = confine_process(shown_files(path, None), limits, request.parent_pid, layers)
     # Not at the top of the file: foreign code is to be initialised under the limits too.
     from encoders.precomputed.answer_for_features import serve
 
-    serve(pipes, path, kind, request.limits, degraded)
+    serve(pipes, confined.files.entry, kind, request.limits, confined.degraded)
 
 
 def _limits_beside_libraries(limits: ReaderLimits, kind: FeaturesKind | None) -> ReaderLimits:

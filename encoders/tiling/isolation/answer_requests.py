@@ -1,13 +1,13 @@
 """The child's work: one open slide, and an answer to each request. Runs under the limits of limit_process."""
 
-import os
 from collections.abc import Iterator
 from functools import singledispatchmethod
-from pathlib import Path
 
 import cv2
 
 from encoders.errors import SlideError, SlideTooLarge
+from encoders.sandbox.confine import Confined
+from encoders.sandbox.index_names import require_names_inside
 from encoders.tiling.isolation.child_pipes import ChildPipes
 from encoders.tiling.isolation.child_slots import ChildSlots
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -20,7 +20,6 @@ from encoders.tiling.isolation.reader_protocol import (
     LevelShape,
     LevelsRequest,
     Message,
-    Open,
     Opened,
     Planned,
     PlanRequest,
@@ -42,16 +41,18 @@ Answer = tuple[Message, memoryview]
 _NO_BODY = memoryview(b"")
 
 
-def serve(pipes: ChildPipes, request: Open, degraded: list[str]) -> None:
+def serve(pipes: ChildPipes, confined: Confined, limits: ReaderLimits) -> None:
     """Opens the slide, then answers until the parent closes its end. A SlideError is an answer too."""
     cv2.setNumThreads(1)
     try:
-        chosen = open_reader(Path(os.fsdecode(request.path)), request.limits)
+        if not confined.sees_only_its_files:
+            require_names_inside(confined.files, is_confined=confined.opens_only_its_files)
+        chosen = open_reader(confined.files.entry, limits)
     except (SlideError, MemoryError) as error:
         pipes.reply(_failed(error), _NO_BODY)
         return
-    pipes.reply(opened(chosen, degraded), _NO_BODY)
-    session = Session(chosen.reader, request.limits, pipes)
+    pipes.reply(opened(chosen, confined.degraded), _NO_BODY)
+    session = Session(chosen.reader, limits, pipes)
     while True:
         try:
             for message, body in session.answer(REQUEST.validate_json(pipes.next_request())):

@@ -18,8 +18,20 @@ from encoders.tiling.isolation.reader_protocol import Open
 class FileProcess(ABC):
     """A context manager: entering starts the child and opens the file, leaving kills and reaps."""
 
-    def __init__(self, path: Path, limits: ReaderLimits, command: Sequence[str], replies: TypeAdapter[Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        limits: ReaderLimits,
+        command: Sequence[str],
+        replies: TypeAdapter[Any],
+        folder: Path | None = None,
+    ) -> None:
+        """The child sees `path` alone, or all that is in `folder`, from which it then reads as many files as it likes.
+
+        `path` lies below `folder`, which holds nothing but the slide's own files, or links to them.
+        """
         self._path = path.absolute()
+        self._folder = None if folder is None else folder.absolute()
         self._limits = limits
         self._command = command
         self._replies = replies
@@ -52,5 +64,6 @@ class FileProcess(ABC):
         return ()
 
     def _ask_to_open(self, expected: type[ReplyT], *, max_body_bytes: int = 0) -> tuple[ReplyT, bytearray]:
-        request = Open(path=os.fsencode(self._path), limits=self._limits, parent_pid=os.getpid())
+        folder = None if self._folder is None else os.fsencode(self._folder)
+        request = Open(path=os.fsencode(self._path), folder=folder, limits=self._limits, parent_pid=os.getpid())
         return self._channel.ask(request, expected, max_body_bytes=max_body_bytes)

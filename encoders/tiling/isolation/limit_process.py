@@ -6,6 +6,7 @@ import resource
 import signal
 from collections.abc import Callable
 
+from encoders.sandbox.kernel_calls import call
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 
 # <linux/prctl.h>, <linux/sched.h>, <linux/capability.h>
@@ -14,6 +15,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _CAPABILITY_VERSION_3 = 0x20080522
+NETWORK_LEFT = "The reader is not cut off from the network."
 # MIRAX and DICOM slides are many files; libraries and pipes take about 20.
 _OPEN_FILES = 512
 
@@ -37,7 +39,7 @@ def limit_process(limits: ReaderLimits, parent_pid: int) -> list[str]:
     # Order: a change of credentials, as in a new user namespace, clears the parent-death signal.
     privileges: dict[str, Callable[[], bool]] = {
         "The reader may gain privileges.": _no_new_privileges,
-        "The reader is not cut off from the network.": _leave_network,
+        NETWORK_LEFT: _leave_network,
         "The reader keeps its capabilities.": _drop_capabilities,
         "The reader outlives a killed parent until its next answer.": _die_with_parent,
     }
@@ -57,31 +59,23 @@ def _set(which: int, most: int) -> bool:
     return True
 
 
-def _call(function: str, *arguments: object) -> bool:
-    try:
-        found = getattr(ctypes.CDLL(None), function)
-    except AttributeError:
-        return False
-    return bool(found(*arguments) == 0)
-
-
 def _no_new_privileges() -> bool:
-    return _call(
+    return call(
         "prctl", _PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)
     )
 
 
 def _leave_network() -> bool:
     # With a user namespace it needs no privilege; containers that forbid those may still allow it to root.
-    return _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET) or _call("unshare", _CLONE_NEWNET)
+    return call("unshare", _CLONE_NEWUSER | _CLONE_NEWNET) or call("unshare", _CLONE_NEWNET)
 
 
 def _drop_capabilities() -> bool:
     # A new user namespace hands out all of them within it.
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()
-    return _call("capset", header, none)
+    return call("capset", header, none)
 
 
 def _die_with_parent() -> bool:
-    return _call("prctl", _PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+    return call("prctl", _PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))

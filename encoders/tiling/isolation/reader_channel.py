@@ -137,7 +137,7 @@ def _start_child(command: Sequence[str], inherited: Sequence[int]) -> "subproces
         stderr=subprocess.DEVNULL,  # parsers print file names, which can be PHI
         bufsize=0,
         cwd="/",
-        env=_child_environment(),
+        env=child_environment(),
         start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
         pass_fds=inherited,
     )
@@ -146,7 +146,7 @@ def _start_child(command: Sequence[str], inherited: Sequence[int]) -> "subproces
     return child
 
 
-def _child_environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Nothing of ours, above all no secret; single-threaded numerics and two arenas keep the address space small."""
     environment = {
         "LC_ALL": "C.UTF-8",

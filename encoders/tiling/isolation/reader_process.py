@@ -51,8 +51,16 @@ class ReaderProcess(FileProcess):
     The thread that enters must outlive the reader, because Linux ties the child's life to it.
     """
 
-    def __init__(self, path: Path, limits: ReaderLimits, *, command: Sequence[str] = READER_COMMAND) -> None:
-        super().__init__(path, limits, command, REPLY)
+    def __init__(
+        self,
+        path: Path,
+        limits: ReaderLimits,
+        *,
+        folder: Path | None = None,
+        command: Sequence[str] = READER_COMMAND,
+    ) -> None:
+        """Without `folder` the slide is the one file; with it, all that is in that folder (see FileProcess)."""
+        super().__init__(path, limits, command, REPLY, folder)
         self._plan: TilePlan | None = None
 
     @property

@@ -30,7 +30,7 @@ from encoders.types import SlideWarning, WarningCode
 from model_store.manifest import TilingSpec
 
 LENGTHS = struct.Struct(">II")
-# The largest header is `Open` with a path (4 KiB on Linux).
+# The largest header is `Open` with two paths (4 KiB each on Linux, a third more as base64).
 MAX_HEADER_BYTES = 16_384
 MAX_THUMBNAIL_PX = 4_096
 # The overlay's legend has words; narrower ones would be cut.
@@ -58,10 +58,14 @@ class Message(BaseModel):
 
 
 class Open(Message):
-    """The first request; `path` never travels as a command-line argument, which every user could list."""
+    """The first request; paths never travel as command-line arguments, which every user could list.
+
+    `folder` holds the slide's files and no others; None for a slide of one file, whose neighbours are not its own.
+    """
 
     ask: Literal["open"] = "open"
     path: bytes
+    folder: bytes | None = None
     limits: ReaderLimits
     parent_pid: int
 

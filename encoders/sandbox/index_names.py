@@ -1,0 +1,90 @@
+"""Names that a slide's index file gives to others: checked before OpenSlide follows them.
+
+For processes without a root of their own. Formats of OpenSlide 4.0.1 that look beside the file they are given:
+
+    MIRAX       <name>/Slidedat.ini: INDEXFILE, FILE_0 …
+    Hamamatsu   .vms, .vmu: ImageFile, ImageFile(x,y), MapFile, MacroImage, OptimisationFile
+    DICOM       every file in the folder; those of the same series are read
+    Trestle     <name>.Full
+    Sakura      <name>-journal, <name>-wal (SQLite's)
+
+All others (Aperio, Argos, Huron, Leica, NDPI, Philips, Ventana, Zeiss, generic TIFF) read the one file.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from encoders.errors import UnreadableSlide
+from encoders.sandbox.shown_files import ShownFiles
+
+# OpenSlide reads no Slidedat.ini that is larger, and no .vms or .vmu beyond _HEAD_BYTES.
+_MAX_INDEX_BYTES = 2**20
+_HEAD_BYTES = 65_536
+_HAMAMATSU = re.compile(rb"\[[^\]\n]*Virtual Microscope Specimen[^\]\n]*\]")
+_KEYS = re.compile(rb"INDEXFILE|FILE_|File|Image")
+_DICOM_MAGIC, _DICOM_MAGIC_AT = b"DICM", 128
+
+
+def require_names_inside(files: ShownFiles, *, is_confined: bool) -> None:
+    """Raises UnreadableSlide when the slide's index names what is not a plain name in the index's own folder.
+
+    With `is_confined` the kernel refuses to open what is not the slide's, and this only makes sure that a name which
+    leads away is answered alike whether its file exists or not. Without, the slide must also be alone in its folder,
+    and name nothing that it has not brought along.
+    """
+    for index in _indexes(files):
+        folder = PurePosixPath(index).parent
+        for name in _names(files.places[index]):
+            is_plain = b"/" not in name and b"\x00" not in name and name not in (b".", b"..")
+            is_ours = is_confined or str(folder / name.decode(errors="surrogateescape")) in files.places
+            if not (is_plain and is_ours):
+                raise _refusal()
+    if not is_confined and not _is_alone(files):
+        raise _refusal()
+
+
+def _indexes(files: ShownFiles) -> Iterator[str]:
+    entry = files.entry_name
+    if entry not in files.places:
+        return
+    slidedat = f"{entry.removesuffix('.mrxs')}/Slidedat.ini"
+    if slidedat in files.places:
+        yield slidedat
+    if _HAMAMATSU.search(_head(files.places[entry])):
+        yield entry
+
+
+def _names(index: Path) -> Iterator[bytes]:
+    with index.open("rb") as file:
+        lines = file.read(_MAX_INDEX_BYTES).split(b"\n")
+    for line in lines:
+        key, _, value = line.strip().partition(b"=")
+        # GLib's strings end at a zero byte: what follows one in a key does not count, in a value nothing honest does.
+        if not key.startswith(b"#") and _KEYS.search(key) and value.strip():
+            yield value.strip()
+
+
+def _is_alone(files: ShownFiles) -> bool:
+    """Whether no file lies where OpenSlide would look for more of this slide, but those that are the slide's."""
+    entry, folder = files.entry, files.entry.parent
+    if files.entry_name not in files.places:
+        return True  # there is nothing to open
+    if _head(entry)[_DICOM_MAGIC_AT:].startswith(_DICOM_MAGIC):
+        beside = {path for path in folder.iterdir()}
+    else:
+        beside = {entry.with_suffix(".Full"), *(Path(f"{entry}{end}") for end in ("-journal", "-wal", "-shm"))}
+        beside = {path for path in beside if path.is_symlink() or path.exists()}
+    base = files.folder or folder
+    return all(str(path.relative_to(base)) in files.places or path.is_dir() for path in beside)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _refusal() -> UnreadableSlide:
+    return UnreadableSlide(
+        "The slide refers to files that are not part of it; upload all files that the scanner wrote, together."
+    )

@@ -1,0 +1,50 @@
+"""Which layers this machine grants to the processes that parse slides: found out by one of them, with no slide at all.
+
+It also loads the parsers, which proves that they find their libraries in there.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from encoders.sandbox.confine import confine_process
+from encoders.sandbox.layers import ALL_LAYERS, Layer
+from encoders.sandbox.shown_files import ShownFiles
+from encoders.tiling.isolation.reader_channel import child_environment
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+
+PROBE_COMMAND = (sys.executable, "-P", "-m", "encoders.sandbox.probe")
+_PATIENCE_S = 60.0
+
+
+def layers_in_force(command: Sequence[str] = PROBE_COMMAND) -> frozenset[Layer] | None:
+    """What a reader of slides would have now; None when it does not even start. Takes as long as one starts."""
+    try:
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE_S,
+            cwd="/",
+            env=child_environment(),
+            check=True,
+        )
+        said = set(json.loads(result.stdout))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return frozenset(layer for layer in ALL_LAYERS if layer in said)
+
+
+def main(layers: frozenset[Layer] = ALL_LAYERS) -> None:
+    """Prints the layers as JSON; tries no more than `layers`."""
+    confined = confine_process(ShownFiles(Path("/none"), None, {}), ReaderLimits(), os.getppid(), layers)
+    import encoders.tiling.isolation.answer_requests  # noqa: F401
+
+    print(json.dumps(sorted(confined.layers)))
+
+
+if __name__ == "__main__":
+    main()
