@@ -104,7 +104,7 @@ def encode_slide(
     """
     if features_kind(slide.path) is not None:
         return _encode_given(slide, encoders, limits, features_path, caller)
-    with ReaderProcess(slide.path, limits) as reader:
+    with ReaderProcess(slide.path, limits, folder=slide.folder) as reader:
         caller.on_opened(reader.kind, reader.reason)
         plan = _plan_tiles(reader, encoders, mpp_override, caller.on_progress)
         caller.on_warnings(plan.warnings)

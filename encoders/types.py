@@ -40,11 +40,13 @@ class SlideFile:
     """A slide on local disk; `slide_id` is the lower-case hex SHA-256 of its bytes.
 
     With `features_sha256`, `path` is a file of that digest with precomputed features to use instead of its pixels.
+    A slide of several files lies in `folder`, which holds no others; `path` is the one of them to open.
     """
 
     slide_id: str
     path: Path
     features_sha256: str | None = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)

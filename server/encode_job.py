@@ -9,8 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from server.jobs import TRACE
 from server.metrics import WorkerMetrics
 from server.progress import Event, ProgressLog
 from server.settings import Settings
-from server.slide_source import local_source
+from server.slide_source import LocalSource, local_source
 from server.slide_store import SlideStore
 from server.slides import SlideCatalogue, SlideRecord, UnreadableRecord, recorded
 from server.slides import SlideError as Failure
@@ -114,13 +113,17 @@ class EncodeJob:
         await self._publish(record, embedding)
         return "ready"
 
-    def _source(self, record: SlideRecord) -> AbstractAsyncContextManager[Path]:
+    @contextlib.asynccontextmanager
+    async def _source(self, record: SlideRecord) -> AsyncIterator[LocalSource]:
         """What to encode, on local disk: attached features, else what was uploaded."""
-        if record.features_sha256 is not None:
-            return self.store.local_file(record.paths.given_features(record.features_sha256))
-        return local_source(self.store, record.paths, record.entry)
+        if record.features_sha256 is None:
+            async with local_source(self.store, record.paths, record.entry) as source:
+                yield source
+        else:
+            async with self.store.local_file(record.paths.given_features(record.features_sha256)) as path:
+                yield LocalSource(path)
 
-    async def _in_thread(self, record: SlideRecord, source: Path) -> SlideEmbedding:
+    async def _in_thread(self, record: SlideRecord, source: LocalSource) -> SlideEmbedding:
         """Run the encode beside the event loop, so that the heartbeat goes on; cancelling stops it at a batch."""
         features_path = self.store.new_staging_path()
         loop = asyncio.get_running_loop()
@@ -136,7 +139,7 @@ class EncodeJob:
             asyncio.run_coroutine_threadsafe(noted, loop).result()
 
         caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings)
-        slide = SlideFile(record.id, source, record.features_sha256)
+        slide = SlideFile(record.id, source.path, record.features_sha256, source.folder)
         work = asyncio.create_task(asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, caller))
         try:
             embedding = await asyncio.shield(work)

@@ -43,6 +43,7 @@ ALLOWED_FIELDS = frozenset(
         "reader",
         "reason",
         "key",  # the beginning of a digest
+        "layers",
     }
 )
 

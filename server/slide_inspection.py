@@ -6,11 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
+from encoders.sandbox.probe import is_confined, layers_in_force
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import SlideFacts
 from server.settings import Settings
 from server.turns import TenantTurns
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 # A look is a second or two of one core, or two minutes in a hostile file; more at once only make each other slower. One
@@ -31,6 +35,17 @@ def reader_limits(settings: Settings) -> ReaderLimits:
     )
 
 
+async def log_sandbox() -> None:
+    """Says in the log of a process that starts which layers keep a slide's parser to its own files (SECURITY.md)."""
+    layers = await asyncio.to_thread(layers_in_force)
+    if layers is None:
+        log.error("slide_reader_does_not_start")
+    elif is_confined(layers):
+        log.info("slide_sandbox", layers=sorted(layers))
+    else:
+        log.warning("slide_sandbox_incomplete", layers=sorted(layers))
+
+
 class SlideInspector:
     """Facts and thumbnails; raises the errors of `encoders.errors`."""
 
@@ -40,17 +55,20 @@ class SlideInspector:
         self._turns = TenantTurns(_LOOKS_AT_ONCE, _LOOKS_PER_TENANT, settings.max_concurrent_uploads, "looks")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="look")
 
-    async def facts(self, tenant: str, path: Path) -> SlideFacts:
-        """What the file says of itself, when it is the tenant's turn; raises SlideError when it is not a slide."""
-        async with self._turns.one(tenant):
-            return await self._run(lambda: _facts(path, self._limits))
+    async def facts(self, tenant: str, path: Path, folder: Path | None = None) -> SlideFacts:
+        """What the file says of itself, when it is the tenant's turn; raises SlideError when it is not a slide.
 
-    async def thumbnail_png(self, path: Path, max_px: int) -> bytes:
+        `folder` as in ReaderProcess.
+        """
+        async with self._turns.one(tenant):
+            return await self._run(lambda: _facts(path, folder, self._limits))
+
+    async def thumbnail_png(self, path: Path, max_px: int, folder: Path | None = None) -> bytes:
         """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image.
 
         `server.thumbnails` says whose turn it is.
         """
-        return await self._run(lambda: _thumbnail_png(path, self._limits, max_px))
+        return await self._run(lambda: _thumbnail_png(path, folder, self._limits, max_px))
 
     async def _run(self, look: Callable[[], T]) -> T:
         """Waits for the thread even when cancelled: its reader runs, and counts, until it ends."""
@@ -62,11 +80,11 @@ class SlideInspector:
             raise
 
 
-def _facts(path: Path, limits: ReaderLimits) -> SlideFacts:
-    with ReaderProcess(path, limits) as reader:
+def _facts(path: Path, folder: Path | None, limits: ReaderLimits) -> SlideFacts:
+    with ReaderProcess(path, limits, folder=folder) as reader:
         return reader.facts()
 
 
-def _thumbnail_png(path: Path, limits: ReaderLimits, max_px: int) -> bytes:
-    with ReaderProcess(path, limits) as reader:
+def _thumbnail_png(path: Path, folder: Path | None, limits: ReaderLimits, max_px: int) -> bytes:
+    with ReaderProcess(path, limits, folder=folder) as reader:
         return reader.thumbnail_png(max_px)

@@ -23,7 +23,7 @@ from server.slide_inspection import SlideInspector
 from server.slide_store import SlidePaths, SlideStore
 
 # Index files that name the others; any other slide is opened by whichever of its files OpenSlide takes.
-_INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
+INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
 # Each costs the start of a reader. Of a DICOM series any file opens the whole; MIRAX and Hamamatsu have one index.
 _MAX_CANDIDATES = 4
 
@@ -36,6 +36,14 @@ class SourceFile:
     relative_path: str
     size_bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A slide on local disk: the path to open, and the folder that holds its files alone, None for a slide of one."""
+
+    path: Path
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ async def find_entry(tenant: str, files: Sequence[SourceFile], folder: Path, ins
     with arranged({file.relative_path: file.path for file in files}, folder) as root:
         for relative_path in candidates:
             try:
-                return Entry(relative_path, await inspector.facts(tenant, root / relative_path))
+                return Entry(relative_path, await inspector.facts(tenant, root / relative_path, root))
             except SlideError as error:
                 refusal = error
     raise refusal
@@ -121,15 +129,15 @@ def _places(paths: SlidePaths, files: Sequence[SourceFile]) -> list[tuple[str, S
 
 
 @asynccontextmanager
-async def local_source(store: SlideStore, paths: SlidePaths, entry: str | None) -> AsyncIterator[Path]:
-    """The path to open, on local disk, for as long as the block runs.
+async def local_source(store: SlideStore, paths: SlidePaths, entry: str | None) -> AsyncIterator[LocalSource]:
+    """What to open, on local disk, for as long as the block runs.
 
     Raises:
         FileNotFoundError: the slide was deleted.
     """
     if entry is None:
         async with store.local_file(paths.source) as path:
-            yield path
+            yield LocalSource(path)
         return
     manifest = await store.get(paths.source_manifest)
     if manifest is None:
@@ -139,7 +147,7 @@ async def local_source(store: SlideStore, paths: SlidePaths, entry: str | None) 
     try:
         places = {path: await store.bring(paths.source_file(sha256), folder) for path, sha256 in _parsed(manifest)}
         with arranged(places, folder) as root:
-            yield root / entry
+            yield LocalSource(root / entry, root)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
@@ -163,7 +171,7 @@ def _candidates(files: Sequence[SourceFile]) -> list[str]:
     the slide's finest level."""
 
     def promise(file: SourceFile) -> tuple[bool, int, str]:
-        return not file.relative_path.lower().endswith(_INDEX_SUFFIXES), -file.size_bytes, file.relative_path
+        return not file.relative_path.lower().endswith(INDEX_SUFFIXES), -file.size_bytes, file.relative_path
 
     possible = (file for file in sorted(files, key=promise) if may_be_slide(file.path, file.relative_path))
     return [file.relative_path for file in islice(possible, _MAX_CANDIDATES)]

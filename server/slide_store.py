@@ -8,6 +8,7 @@
 Every object appears whole or not at all. File names never reach a path: they can be PHI.
 """
 
+import asyncio
 import errno
 import os
 import re
@@ -260,12 +261,14 @@ class SlideStore:
                 raise FileNotFoundError(errno.ENOENT, "no such object")
             yield path
             return
-        staged = self.new_staging_path()
+        folder = self.new_staging_path()  # of its own: a parser may look for more of the slide beside it
+        folder.mkdir()
         try:
+            staged = folder / "slide"
             await self._download(key, staged)
             yield staged
         finally:
-            staged.unlink(missing_ok=True)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def bring(self, key: str, folder: Path) -> Path:
         """A readable path of the object: in place, or a copy in `folder` that the caller removes with it."""

@@ -42,8 +42,8 @@ class Thumbnails:
         async with self._turns.one(record.tenant):
             if (known := self._find(key)) is not None:  # made for another request while this one waited
                 return known
-            async with local_source(self._store, record.paths, record.entry) as path:
-                png = await self._inspector.thumbnail_png(path, max_px)
+            async with local_source(self._store, record.paths, record.entry) as source:
+                png = await self._inspector.thumbnail_png(source.path, max_px, source.folder)
         self._keep(key, png)
         return png
 

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from encoders.sandbox.probe import describe_layers, is_confined, layers_in_force
 from model_store.errors import ModelError
 from model_store.installed import open_model, verify_digests
 from model_store.packaged_models import packaged_models
@@ -113,6 +114,17 @@ def check_openslide() -> Finding:
         return Finding("openslide", "ok", seen)
     remedy = f"Slides could take over the reader process (CVE-2026-48977): {MAKE_ENVIRONMENTS}."
     return Finding("openslide", "fail", seen, remedy)
+
+
+def check_sandbox() -> Finding:
+    """A process that parses a slide sees that slide and nothing else; the probe loads the parsers in there, too."""
+    layers = layers_in_force()
+    if layers is None:
+        remedy = f"No slide can be read: {MAKE_ENVIRONMENTS}, and keep Python and its packages out of the data folder."
+        return Finding("slide sandbox", "fail", "the process that parses slides does not start", remedy)
+    seen = describe_layers(layers)
+    remedy = "SECURITY.md says what each layer keeps out; Linux 5.13 or newer has Landlock, without any privilege."
+    return Finding("slide sandbox", "ok" if is_confined(layers) else "warn", seen, remedy)
 
 
 def check_compiled_mean() -> Finding:
@@ -219,6 +231,7 @@ def all_checks(settings: Settings) -> list[Callable[[], Finding]]:
         check_vllm_environment,
         check_gpu,
         check_openslide,
+        check_sandbox,
         check_compiled_mean,
         lambda: check_port(settings.host, settings.port),
         lambda: check_data_folder(settings.data_dir),

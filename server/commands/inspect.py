@@ -4,7 +4,9 @@ The slide is parsed in a reader process, as everywhere. The report is one docume
 """
 
 import os
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,12 @@ from server.commands.terminal import print_json
 from server.commands.upload import require_file
 from server.settings import Settings
 from server.slide_inspection import reader_limits
+from server.slide_source import INDEX_SUFFIXES, LocalSource, arranged
 
 OVERLAY_PX = 2_048
+# Formats of several files: the reader is shown what lies beside such a file. Any other slide is one file.
+_SUFFIXES_OF_SEVERAL = (*INDEX_SUFFIXES, ".dcm", ".dicom")
+_MOST_FILES_BESIDE = 5_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,10 @@ def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, mode
     """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
     tiling = model.manifest.tiling
     try:
-        with ReaderProcess(wish.path, reader_limits(settings)) as reader:
+        with (
+            _with_its_files(wish.path) as slide,
+            ReaderProcess(slide.path, reader_limits(settings), folder=slide.folder) as reader,
+        ):
             report |= _facts(reader, wish)
             report["levels"] = [_level(level, report["mpp"]) for level in reader.levels()]
             seen = reader.inspect(tiling, wish.mpp, OVERLAY_PX if wish.overlay else None)
@@ -79,6 +88,25 @@ def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, mode
         return
     encoding = encode_rate(model, settings.device) if wish.measure_encoder else EncodeRate(None, None, "not asked for")
     report["estimate"] = _estimate(len(plan.coords), rate, encoding)
+
+
+@contextmanager
+def _with_its_files(path: Path) -> Iterator[LocalSource]:
+    """A slide as the server would get it if all of its files were uploaded."""
+    if not path.name.lower().endswith(_SUFFIXES_OF_SEVERAL):
+        yield LocalSource(path)
+        return
+    own = path.absolute()
+    beside = [*own.parent.iterdir(), *own.with_suffix("").glob("*")]
+    places = {str(file.relative_to(own.parent)): file for file in beside if file.is_file()}
+    if len(places) > _MOST_FILES_BESIDE:
+        raise CommandError(
+            f"{own.parent} holds more than {_MOST_FILES_BESIDE} files; move the slide's own files to a folder of "
+            "their own.",
+            ExitCode.USAGE,
+        )
+    with tempfile.TemporaryDirectory(prefix="eyepiece-inspect-") as folder, arranged(places, Path(folder)) as root:
+        yield LocalSource(root / own.name, root)
 
 
 def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:
