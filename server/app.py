@@ -36,7 +36,7 @@ from server.routes import chat, health, questions, slides, usage
 from server.served_model import open_served_model
 from server.settings import Settings
 from server.slide_inputs import AskedSlides, SlideInputs
-from server.slide_inspection import SlideInspector
+from server.slide_inspection import SlideInspector, log_sandbox
 from server.slide_store import open_store
 from server.slides import SlideCatalogue
 from server.slots import TenantSlots
@@ -170,6 +170,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     background = [
         asyncio.create_task(app.state.readiness.run()),
         asyncio.create_task(Reconciler(parts).run()),
+        asyncio.create_task(log_sandbox()),
     ]
     yield
     for task in background:

@@ -37,7 +37,7 @@ from server.progress import ProgressLog
 from server.redis_client import connect_redis
 from server.served_model import open_served_model
 from server.settings import Settings
-from server.slide_inspection import reader_limits
+from server.slide_inspection import log_sandbox, reader_limits
 from server.slide_store import SlideStore, open_store
 from server.slides import SlideCatalogue
 from server.tracing import configure_tracing
@@ -83,6 +83,7 @@ async def _work(
     store = open_store(settings)
     store.remove_abandoned()
     encode_job = _encode_job(settings, store, encoders, metrics, redis, leave)
+    await log_sandbox()
     async with own_staging(store), _announced(redis, health):
         await encode_worker(jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides).start()
     await redis.aclose()

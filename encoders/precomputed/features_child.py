@@ -30,12 +30,14 @@ def main(layers: frozenset[Layer] = ALL_LAYERS) -> None:
 def _limits_beside_libraries(limits: ReaderLimits, kind: FeaturesKind | None) -> ReaderLimits:
     """A CUDA build of torch maps more address space than a reader is given: the file's share is counted from there.
 
-    torch itself is the worker's own; it has seen no byte of the file yet.
+    torch itself is the worker's own; it has seen no byte of the file yet. Before it converts 16-bit floats for the
+    first time it wants to know the processor, from /proc, which is not there later.
     """
     if kind != "torch":
         return limits
-    import torch  # noqa: F401
+    import torch
 
+    torch.zeros((16, 16), dtype=torch.float16).to(torch.float32)
     return replace(limits, memory_bytes=limits.memory_bytes + _mapped_bytes())
 
 

@@ -49,7 +49,8 @@ def confine_process(
         granted.add("own_root")
         files = _moved(files)
     degraded = limit_process(limits, parent_pid)
-    if "landlock" in layers and restrict_files(_rules(needed, files)):
+    rules = readable([Path("/")]) if "own_root" in granted else _rules(needed, files)
+    if "landlock" in layers and restrict_files(rules):
         granted.add("landlock")
     if "call_filter" in layers and filter_calls():
         granted.add("call_filter")

@@ -22,7 +22,8 @@ from encoders.sandbox.shown_files import ShownFiles
 _MAX_INDEX_BYTES = 2**20
 _HEAD_BYTES = 65_536
 _HAMAMATSU = re.compile(rb"\[[^\]\n]*Virtual Microscope Specimen[^\]\n]*\]")
-_KEYS = re.compile(rb"INDEXFILE|FILE_|File|Image")
+_MIRAX_KEYS = re.compile(rb"INDEXFILE|FILE_\d")
+_HAMAMATSU_KEYS = re.compile(rb"ImageFile|MapFile|MacroImage|OptimisationFile")
 _DICOM_MAGIC, _DICOM_MAGIC_AT = b"DICM", 128
 
 
@@ -33,9 +34,9 @@ def require_names_inside(files: ShownFiles, *, is_confined: bool) -> None:
     leads away is answered alike whether its file exists or not. Without, the slide must also be alone in its folder,
     and name nothing that it has not brought along.
     """
-    for index in _indexes(files):
+    for index, keys in _indexes(files):
         folder = PurePosixPath(index).parent
-        for name in _names(files.places[index]):
+        for name in _names(files.places[index], keys):
             is_plain = b"/" not in name and b"\x00" not in name and name not in (b".", b"..")
             is_ours = is_confined or str(folder / name.decode(errors="surrogateescape")) in files.places
             if not (is_plain and is_ours):
@@ -44,24 +45,24 @@ def require_names_inside(files: ShownFiles, *, is_confined: bool) -> None:
         raise _refusal()
 
 
-def _indexes(files: ShownFiles) -> Iterator[str]:
+def _indexes(files: ShownFiles) -> Iterator[tuple[str, re.Pattern[bytes]]]:
     entry = files.entry_name
     if entry not in files.places:
         return
     slidedat = f"{entry.removesuffix('.mrxs')}/Slidedat.ini"
     if slidedat in files.places:
-        yield slidedat
+        yield slidedat, _MIRAX_KEYS
     if _HAMAMATSU.search(_head(files.places[entry])):
-        yield entry
+        yield entry, _HAMAMATSU_KEYS
 
 
-def _names(index: Path) -> Iterator[bytes]:
+def _names(index: Path, keys: re.Pattern[bytes]) -> Iterator[bytes]:
     with index.open("rb") as file:
         lines = file.read(_MAX_INDEX_BYTES).split(b"\n")
     for line in lines:
         key, _, value = line.strip().partition(b"=")
         # GLib's strings end at a zero byte: what follows one in a key does not count, in a value nothing honest does.
-        if not key.startswith(b"#") and _KEYS.search(key) and value.strip():
+        if not key.startswith(b"#") and keys.search(key) and value.strip():
             yield value.strip()
 
 

@@ -32,9 +32,10 @@ LIMITS = ReaderLimits(deadline_s=60)
 
 
 def encode_outcome(path: Path, tiling: TilingSpec, mpp: float | None = None) -> int | type[Exception]:
-    """How many tiles came, or the error that stood in their way."""
+    """How many tiles came, or the error that stood in their way; a folder of DICOM files is one slide."""
+    folder = path.parent if path.parent.name.endswith("_dicom") else None
     try:
-        with ReaderProcess(path, LIMITS) as reader:
+        with ReaderProcess(path, LIMITS, folder=folder) as reader:
             reader.plan(tiling, mpp)
             return sum(len(batch.pixels) for batch in reader.tiles(32))
     except SlideError as error:
