@@ -30,13 +30,13 @@ class HeldLooks:
         self.release = threading.Event()
         self._lock = threading.Lock()
 
-    def facts(self, path: Path, _: object) -> SlideFacts:
+    def facts(self, path: Path, *_: object) -> SlideFacts:
         self._look(path)
         if b"garbage" in path.read_bytes():
             raise UnreadableSlide("It is garbage.")
         return FACTS
 
-    def thumbnail_png(self, path: Path, _: object, max_px: int) -> bytes:
+    def thumbnail_png(self, path: Path, *_: object) -> bytes:
         self._look(path)
         return b"x" * max_px
 
