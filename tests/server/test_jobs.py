@@ -148,12 +148,31 @@ async def test_urgent_jobs_go_first_but_leave_routine_ones_a_turn(jobs: EncodeJo
     for number in range(2 * URGENT_IN_A_ROW):
         await jobs.enqueue(record_of(f"u{number}", "flood", "urgent"))
     for name in ("r1", "r2", "r3"):
-        await jobs.enqueue(record_of(name, "modest"))
+        await jobs.enqueue(record_of(name, "flood"))
 
-    taken = [name.split()[0] for name in await order(jobs, 2 * URGENT_IN_A_ROW + 3)]
+    taken = [name.split()[1][0] for name in await order(jobs, 2 * URGENT_IN_A_ROW + 3)]
 
-    turn = ["flood"] * URGENT_IN_A_ROW + ["modest"]
-    assert taken == [*turn, *turn, "modest"]
+    turn = ["u"] * URGENT_IN_A_ROW + ["r"]
+    assert taken == [*turn, *turn, "r"]
+
+
+async def test_one_tenants_urgent_jobs_take_turns_with_anothers_routine_ones(
+    jobs: EncodeJobs, record_of: RecordOf
+) -> None:
+    for number in range(5):
+        await jobs.enqueue(record_of(f"u{number}", "flood", "urgent"))
+    for name, tenant in (("r1", "b"), ("r2", "b"), ("r3", "c")):
+        await jobs.enqueue(record_of(name, tenant))
+
+    assert await order(jobs, 7) == ["flood u0", "b r1", "flood u1", "c r3", "flood u2", "b r2", "flood u3"]
+
+
+async def test_urgent_jobs_of_several_tenants_come_before_routine_ones(jobs: EncodeJobs, record_of: RecordOf) -> None:
+    await jobs.enqueue(record_of("r", "c"))
+    for tenant in ("a", "b"):
+        await jobs.enqueue(record_of("u", tenant, "urgent"))
+
+    assert await order(jobs, 3) == ["a u", "b u", "c r"]
 
 
 async def test_urgent_jobs_of_an_idle_time_are_not_held_against_the_next(jobs: EncodeJobs, record_of: RecordOf) -> None:
