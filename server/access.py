@@ -5,10 +5,13 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from server.auth import DEFAULT_TENANT
+from server.auth import DEFAULT_TENANT, KEY_BEGIN
 from server.errors import Unauthorized
 from server.parts import Parts
 from server.settings import LOOPBACK_HOSTS
+
+_PROXY_HEADERS = frozenset({b"forwarded", b"x-real-ip", b"via"})
+_PROXY_PREFIX = b"x-forwarded-"
 
 
 async def tenant_of(request: Request, parts: Parts) -> str:
@@ -18,33 +21,40 @@ async def tenant_of(request: Request, parts: Parts) -> str:
         Unauthorized: no key where one is needed, or one that is not valid.
     """
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and secret.strip():
-        return await _tenant_of_key(secret.strip(), request, parts)
-    if _may_be_keyless(request, parts):
+    secret = secret.strip() if scheme.lower() == "bearer" else ""
+    if secret.startswith(KEY_BEGIN):
+        return await parts.keys.tenant_of(secret)
+    # OpenAI clients insist on sending a key; where none is needed, any that is not one of ours is as good as none.
+    reason = await _why_a_key_is_needed(request, parts)
+    if reason is None:
         return DEFAULT_TENANT
+    if secret:
+        return await parts.keys.tenant_of(secret)
     raise Unauthorized(
-        "Send an API key as `Authorization: Bearer …`; the operator makes one with eyepiece keys create."
+        f"{reason}Send an API key as `Authorization: Bearer …`; the operator makes one with eyepiece keys create."
     )
 
 
-async def _tenant_of_key(secret: str, request: Request, parts: Parts) -> str:
-    try:
-        return await parts.keys.tenant_of(secret)
-    except Unauthorized:
-        # OpenAI clients insist on sending a key; where none is needed, any that is not one of ours is as good as none.
-        if not secret.startswith("eyp_") and _may_be_keyless(request, parts):
-            return DEFAULT_TENANT
-        raise
+async def _why_a_key_is_needed(request: Request, parts: Parts) -> str | None:
+    """None when this request may come without one: from this machine itself, before there is any key.
 
-
-def _may_be_keyless(request: Request, parts: Parts) -> bool:
-    """On loopback only, and not for a foreign web page: a name that was rebound, or a form posted from elsewhere."""
+    Not from a foreign web page, a name that was rebound or a form posted from elsewhere. A proxy on this machine makes
+    the whole network look like this machine; some say so, and who made a key wants it to be asked for.
+    """
     settings = parts.settings
     if settings.require_key or not settings.listens_on_loopback:
-        return False
+        return ""
     origin = request.headers.get("origin")
     named_hosts = [_host(f"//{request.headers.get('host', '')}"), _host(origin) if origin else "localhost"]
-    return all(name in LOOPBACK_HOSTS for name in named_hosts)
+    if not all(name in LOOPBACK_HOSTS for name in named_hosts):
+        return ""
+    if settings.keep_keyless:
+        return None
+    if any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIX) for name, _ in request.scope["headers"]):
+        return "A proxy passed this request on, and then a key is needed. "
+    if await parts.keys.any_exists():
+        return "API keys exist here, and then one is needed. "
+    return None
 
 
 def _host(url: str) -> str:

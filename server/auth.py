@@ -23,6 +23,7 @@ from server.slide_store import TENANT_PATTERN, SlideStore, require_tenant_name
 from server.slides import now
 
 DEFAULT_TENANT = "default"
+KEY_BEGIN = "eyp_"
 _KEY_PATTERN = re.compile(r"eyp_[A-Za-z0-9_-]{43}")
 KEYS_FOLDER = "keys"
 # A revoked key is refused everywhere after at most this long.
@@ -135,7 +136,16 @@ class KeyRing:
 
     def __init__(self, store: SlideStore) -> None:
         self._store = store
+        self._any_exists = False
+        self._any_known_until = 0.0
         self._remembered: dict[str, tuple[float, ApiKey]] = {}
+
+    async def any_exists(self) -> bool:
+        """Whether there is any key, as of a few seconds ago."""
+        if self._any_known_until <= time.monotonic():
+            self._any_exists = await any_key(self._store)
+            self._any_known_until = time.monotonic() + _REMEMBERED_S
+        return self._any_exists
 
     async def tenant_of(self, secret: str) -> str:
         """The tenant of a key.

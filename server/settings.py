@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=1, le=65535, description="Port the API listens on.")
     require_key: bool = Field(False, description="Ask for an API key on a loopback address too.")
+    keep_keyless: bool = Field(
+        False, description="On loopback, take requests without a key even when a key exists or a proxy passed them on."
+    )
     data_dir: Path = Field(Path("data"), description="All local state: store, models, Redis, logs, staging.")
     store_url: str = Field(
         "", description="Where slides and embeddings live: s3://…, gs://…, az://…; empty = DATA_DIR/store."

@@ -17,7 +17,7 @@ from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.metrics import Metrics
 from server.slide_source import SourceFile, slide_id_of
 from server.upload_files import BehindWriter, UploadLimits, UploadRoom
-from server.upload_form import MAX_FILENAME_CHARS, SlideForm
+from server.upload_form import MAX_FILENAME_BYTES, SlideForm
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,4 @@ async def _pump(body: AsyncIterator[bytes], form: SlideForm) -> None:
 def display_name(path: str) -> str:
     """The last part of a file's name, printable, or `slide`; it is shown, never used as a path."""
     printable = "".join(character for character in path.rsplit("/", 1)[-1] if character.isprintable())
-    return printable[:MAX_FILENAME_CHARS] or "slide"
+    return printable.encode()[:MAX_FILENAME_BYTES].decode(errors="ignore") or "slide"

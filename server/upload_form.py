@@ -15,19 +15,21 @@ _ASK_FOR_FILE = "Send the slide as multipart/form-data with one field named `fil
 # Big enough that the disk does not wait for the next one, small enough for many uploads at once, each of which holds
 # two: 1 MiB gave 0.65–0.76 of the disk's speed, 4 MiB 0.80–0.96 (loadtests/big_upload.py).
 _WRITE_BYTES = 4 * 2**20
-MAX_FILENAME_CHARS = 255
+# What file systems take, in UTF-8.
+MAX_FILENAME_BYTES = 255
 # A file name may be absurdly long; it is shortened, not refused. What is longer still is no file name.
 _MAX_HEADER_BYTES = 64 * 1024
 # RFC 2046 allows 70; the parser, 256.
 _MAX_BOUNDARY_BYTES = 256
 _MAX_FILES = 5_000
 _MAX_OPEN_FILES = 16
-# Fields beside the file mean nothing here; they are skipped, but not for ever.
-_MAX_SKIPPED_BYTES = 2**20
+# Boundaries, headers of parts, and what stands before the first and behind the last: in all, and more with every file.
+_MAX_OTHER_BYTES = 2**20
+_OTHER_BYTES_OF_A_FILE = 2048
 
 
 class SlideForm:
-    """A multipart form in which only `file` counts; other fields are skipped. Raises FormParserError."""
+    """A multipart form of nothing but `file`. Raises FormParserError."""
 
     def __init__(self, content_type: str, room: UploadRoom) -> None:
         self._room = room
@@ -38,7 +40,7 @@ class SlideForm:
         self._received: list[StagedFile] = []
         self._current: StagedFile | None = None
         self._complete = False
-        self._skipped_bytes = self._pending_bytes = 0
+        self._raw_bytes = self._content_bytes = self._pending_bytes = 0
         self._parser = MultipartParser(
             _boundary(content_type),
             {
@@ -62,6 +64,10 @@ class SlideForm:
     def feed(self, chunk: bytes) -> None:
         """The body's next bytes; raises InvalidRequest or UploadTooLarge too."""
         self._parser.write(chunk)
+        self._raw_bytes += len(chunk)
+        allowed_bytes = _MAX_OTHER_BYTES + _OTHER_BYTES_OF_A_FILE * len(self._received)
+        if self._raw_bytes - self._content_bytes > allowed_bytes:
+            raise InvalidRequest("The form holds too much that is no file; send the slide as the field `file` alone.")
 
     def take(self) -> Batch:
         """What is pending of every file."""
@@ -95,8 +101,9 @@ class SlideForm:
 
     def _begin_content(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        if options.get(b"name") != _FIELD.encode():
-            return
+        field = options.get(b"name", b"").decode("utf-8", errors="replace")
+        if field != _FIELD:
+            raise InvalidRequest(f"The form has no field {field[:40]!r}; send the slide as the one field named `file`.")
         if len(self._received) >= _MAX_FILES:
             raise InvalidRequest(f"A slide of more than {_MAX_FILES} files is not accepted.")
         name = options.get(b"filename", b"").decode("utf-8", errors="replace").replace("\\", "/")
@@ -107,11 +114,8 @@ class SlideForm:
     def _content(self, data: bytes, start: int, end: int) -> None:
         if self._current is not None:
             self._current.add(data[start:end])
+            self._content_bytes += end - start
             self._pending_bytes += end - start
-            return
-        self._skipped_bytes += end - start
-        if self._skipped_bytes > _MAX_SKIPPED_BYTES:
-            raise InvalidRequest("Send the slide as the one field `file`; the other fields are too large.")
 
     def _end_part(self) -> None:
         if self._current is not None:
@@ -130,8 +134,10 @@ def _require_one_tree(paths: Sequence[str]) -> None:
     """
     for path in paths:
         steps = path.split("/")
-        if not path.isprintable() or len(path) > MAX_FILENAME_CHARS or any(step in ("", ".", "..") for step in steps):
+        if not path.isprintable() or len(path) > MAX_FILENAME_BYTES or any(step in ("", ".", "..") for step in steps):
             raise InvalidRequest("The files of a slide need plain relative paths as file names.")
+        if any(len(step.encode()) > MAX_FILENAME_BYTES for step in steps):
+            raise InvalidRequest(f"A file name is longer than {MAX_FILENAME_BYTES} bytes in UTF-8; shorten it.")
     folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
     if len(set(paths)) < len(paths) or folders & set(paths):
         raise InvalidRequest("Two files of the slide have the same name.")

@@ -24,6 +24,14 @@ def refuse_open_address(settings: Settings) -> None:
     )
 
 
+def describe_access(settings: Settings) -> str:
+    """Whether clients need a key, as a clause."""
+    may_be_keyless = settings.listens_on_loopback and not settings.require_key
+    if may_be_keyless and (settings.keep_keyless or not asyncio.run(any_key(open_store(settings)))):
+        return "this machine needs no key"
+    return "clients need an API key"
+
+
 def refuse_taken_port(settings: Settings) -> None:
     """Nothing else listens where the API shall.
 

@@ -18,7 +18,7 @@ from server.addresses import local_host, url_of
 from server.commands.checks import check_disk, check_memory, check_port
 from server.commands.data_folder import close_to_other_users, locked_data_folder
 from server.commands.environments import vllm_python
-from server.commands.exposure import refuse_failed, refuse_open_address
+from server.commands.exposure import describe_access, refuse_failed, refuse_open_address
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
 from server.commands.outcome import CommandError, ExitCode
 from server.component_states import CrashLoopFile
@@ -153,7 +153,10 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
         for component in components:
             supervisor.start(component)
         if supervisor.wait_until_ready([it.name for it in components], READY_TIMEOUT_S):
-            print(f"Eyepiece is ready at {url_of(settings.host, settings.port)}; Ctrl-C stops it.", flush=True)
+            access = describe_access(settings)
+            print(
+                f"Eyepiece is ready at {url_of(settings.host, settings.port)}; {access}; Ctrl-C stops it.", flush=True
+            )
             is_ready = True
             note_state()
             _notify(options.notify_fd)

@@ -1,5 +1,6 @@
 """Who may come without a key: this machine, by its own name, and no web page from elsewhere."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -7,6 +8,9 @@ from api_parts import client_of
 from fastapi import FastAPI
 
 from server.auth import create_key
+from server.commands.exposure import describe_access
+from server.settings import Settings
+from server.slide_store import open_store
 
 WHO = "/v1/models"
 
@@ -55,6 +59,44 @@ async def test_elsewhere_a_key_is_needed(make_app: Callable[..., FastAPI], chang
 async def test_the_placeholder_key_of_an_openai_client_is_as_good_as_none(app: FastAPI) -> None:
     assert await status_of(app, "EMPTY") == 200
     assert await status_of(app, "EMPTY", origin="https://evil.example") == 401
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "x-forwarded-anything"])
+async def test_what_a_proxy_passed_on_needs_a_key(make_app: Callable[..., FastAPI], header: str) -> None:
+    app = make_app()
+    async with client_of(app, **{header: "127.0.0.1"}) as client:
+        refused = await client.get(WHO)
+    assert refused.status_code == 401
+    assert refused.json()["detail"].startswith("A proxy passed this request on, and then a key is needed. Send ")
+    assert await status_of(app, "EMPTY", **{header: "x"}) == 401
+    assert await status_of(make_app(keep_keyless=True), **{header: "x"}) == 200
+
+
+async def test_once_a_key_exists_one_is_needed(make_app: Callable[..., FastAPI]) -> None:
+    app = make_app()
+    secret = await create_key(app.state.parts.store, "a")
+
+    async with client_of(app) as client:
+        refused = await client.get(WHO)
+    assert refused.status_code == 401
+    assert refused.json()["detail"].startswith("API keys exist here, and then one is needed. Send ")
+    assert await status_of(app, "EMPTY") == 401
+    assert await status_of(app, secret) == 200
+    open_app = make_app(keep_keyless=True)
+    assert await status_of(open_app) == 200
+    assert await status_of(open_app, origin="https://evil.example") == 401
+
+
+@pytest.mark.parametrize(
+    ("changes", "keyless"),
+    [({}, True), ({"require_key": True}, False), ({"host": "192.0.2.1"}, False), ({"keep_keyless": True}, True)],
+)
+def test_up_says_whether_a_key_is_needed(settings: Settings, changes: dict[str, object], keyless: bool) -> None:
+    changed = settings.model_copy(update=changes)
+    assert describe_access(changed) == ("this machine needs no key" if keyless else "clients need an API key")
+    asyncio.run(create_key(open_store(settings), "a"))
+    still = keyless and "keep_keyless" in changes
+    assert describe_access(changed) == ("this machine needs no key" if still else "clients need an API key")
 
 
 async def test_a_key_of_ours_that_is_not_valid_is_never_ignored(app: FastAPI) -> None:

@@ -105,12 +105,14 @@ async def test_a_body_cut_off_anywhere_is_refused_and_leaves_nothing(tmp_path: P
         assert_nothing_is_staged(tmp_path)
 
 
-async def test_fields_beside_the_file_are_skipped(tmp_path: Path) -> None:
-    note = part(b"a note", name="note", filename=None)
+@pytest.mark.parametrize("first", [True, False])
+async def test_another_field_is_refused_by_its_name(tmp_path: Path, first: bool) -> None:
+    note = part(b"0.5", name="mpp", filename=None)
 
-    received = await receive(form(note, part(CONTENT), note), tmp_path)
+    with pytest.raises(InvalidRequest, match="no field 'mpp'"):
+        await receive(form(*((note, part(CONTENT)) if first else (part(CONTENT), note))), tmp_path)
 
-    assert received.files[0].path.read_bytes() == CONTENT
+    assert_nothing_is_staged(tmp_path)
 
 
 async def test_another_field_with_a_file_is_not_the_slide(tmp_path: Path) -> None:
@@ -120,11 +122,40 @@ async def test_another_field_with_a_file_is_not_the_slide(tmp_path: Path) -> Non
     assert_nothing_is_staged(tmp_path)
 
 
-async def test_fields_beside_the_file_cannot_go_on_for_ever(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="other fields"):
-        await receive(form(part(bytes(2**21), name="note"), part(CONTENT)), tmp_path)
+OTHER_BYTES = {
+    "preamble": lambda: b"x" * 2**21 + b"\r\n" + form(part(CONTENT)),
+    "epilogue": lambda: form(part(CONTENT)) + b"x" * 2**21,
+    "headers": lambda: form(part(CONTENT).replace(b"\r\n\r\n", b"\r\nX: y" * 400_000 + b"\r\n\r\n", 1)),
+}
 
+
+@pytest.mark.parametrize("where", OTHER_BYTES)
+async def test_what_is_no_file_cannot_go_on_for_ever(tmp_path: Path, where: str) -> None:
+    body = OTHER_BYTES[where]()
+    taken = 0
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal taken
+        for start in range(0, len(body), 2**16):
+            taken += 2**16
+            yield body[start : start + 2**16]
+
+    with pytest.raises(InvalidRequest):
+        await receive(counted(), tmp_path)
+
+    assert taken < 2**20 + 2**18
     assert_nothing_is_staged(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["ä" * 128, "series/" + "\U0001f52c" * 64])
+async def test_names_too_long_for_a_disk_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="255 bytes"):
+        await receive(form(part(CONTENT), part(b"x", filename=name.encode())), tmp_path)
+
+
+def test_a_long_name_is_cut_between_characters() -> None:
+    assert display_name("ä" * 300) == "ä" * 127
+    assert display_name("\U0001f52c" * 255) == "\U0001f52c" * 63
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 4096])
