@@ -44,6 +44,11 @@ class Chunk(_Part):
     usage: ReportedUsage | None = None
     error: object = None
 
+    @property
+    def has_progress(self) -> bool:
+        """Whether the engine has made something; vLLM's first chunk, with the role alone, comes without it."""
+        return self.usage is not None or any(choice.delta.content or choice.finish_reason for choice in self.choices)
+
 
 def read_chunk(payload: bytes) -> Chunk:
     """The chunk in a `data:` line.

@@ -5,7 +5,8 @@ many slide tokens as it was sent. It knows HTTP and vLLM's wire format, not conv
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,16 @@ class LanguageModel:
         self._model = model
         self._inputs = inputs
         self._retry_waits_s = retry_waits_s
+        self._token_at = 0.0
+        # Why questions are refused without being sent; set by who watches the engine.
+        self.refusal: str | None = None
+
+    def silent_for_s(self) -> float:
+        """Seconds since something of any answer came."""
+        return time.monotonic() - self._token_at
+
+    def _note_token(self) -> None:
+        self._token_at = time.monotonic()
 
     async def healthy(self) -> bool:
         """Whether the server answers its health check."""
@@ -114,8 +125,11 @@ class LanguageModel:
         """Close the connection pool."""
         await self._client.aclose()
 
-    async def open(self, tenant: str, messages: list[Message], sampling: Sampling) -> "Answer":
-        """Send the request; returns when vLLM has accepted it. The caller closes the answer.
+    async def open(
+        self, tenant: str, messages: list[Message], sampling: Sampling, *, is_probe: bool = False
+    ) -> "Answer":
+        """Send the request; returns when vLLM has accepted it. The caller closes the answer. A probe is sent also while
+        questions are refused.
 
         Sent again, a few times within seconds, when a replica refuses it before it has answered anything.
 
@@ -123,6 +137,8 @@ class LanguageModel:
             QuestionTooLong: it does not fit the model's context.
             LanguageModelUnavailable, LanguageModelFailed: vLLM is away, or refuses.
         """
+        if self.refusal is not None and not is_probe:
+            raise LanguageModelUnavailable(self.refusal)
         slide = next((message.slide for message in messages if message.slide is not None), None)
         body = self._body(tenant, messages, sampling)
         headers = {"Content-Type": "application/json", **trace_headers()}
@@ -136,7 +152,8 @@ class LanguageModel:
             await asyncio.sleep(wait_s)
         else:
             response, stack = await self._send(body, headers)
-        return Answer(await _accepted(response, stack), stack, slide.slide_tokens if slide else 0)
+        slide_tokens = slide.slide_tokens if slide else 0
+        return Answer(await _accepted(response, stack), stack, slide_tokens, self._note_token)
 
     async def _send(self, body: bytes, headers: dict[str, str]) -> tuple[httpx.Response, AsyncExitStack]:
         """The response's head; closing the stack ends the request."""
@@ -189,10 +206,14 @@ class LanguageModel:
 class Answer:
     """The reply to one request, read once. Closing it early makes vLLM stop generating."""
 
-    def __init__(self, response: httpx.Response, stack: AsyncExitStack, slide_tokens: int) -> None:
+    def __init__(
+        self, response: httpx.Response, stack: AsyncExitStack, slide_tokens: int, on_piece: Callable[[], None]
+    ) -> None:
+        """`on_piece` is called whenever something of the answer came."""
         self._response = response
         self._stack = stack
         self._slide_tokens = slide_tokens
+        self._on_piece = on_piece
 
     async def close(self) -> None:
         """Drop the connection, also while being cancelled; vLLM aborts the request if it still runs."""
@@ -209,6 +230,8 @@ class Answer:
         reason, begun = "stop", False
         async with aclosing(self._chunks()) as chunks:
             async for chunk in chunks:
+                if chunk.has_progress:
+                    self._on_piece()
                 usage = self._checked_usage(chunk) or usage
                 for choice in chunk.choices:
                     reason = choice.finish_reason or reason

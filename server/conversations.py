@@ -109,8 +109,8 @@ class Conversations:
             raise WrongConversation("This conversation is about another slide; start a new one.")
         return conversation
 
-    async def add_turn(self, tenant: str, conversation: Conversation, question: str, answer: str) -> None:
-        """Remember a finished turn; a conversation that was forgotten while it was answered stays forgotten.
+    async def add_turn(self, tenant: str, conversation: Conversation, question: str, answer: str) -> bool:
+        """Remember a finished turn; False, and nothing is stored, when the conversation was forgotten meanwhile.
 
         Raises:
             QueueUnavailable: Redis does not answer.
@@ -120,16 +120,18 @@ class Conversations:
         turn = Turn(question=question, answer=answer, created_at=now())
         head = _Head(slide_id=conversation.slide_id, created_at=conversation.created_at)
         async with self._redis.pipeline(transaction=True) as pipe:
-            if not conversation.turns:
+            starts = not conversation.turns
+            if starts:
                 pipe.rpush(key, head.model_dump_json())
                 pipe.sadd(keys.of_slide(conversation.slide_id), conversation.id)
             pipe.rpushx(key, turn.model_dump_json())
             pipe.expire(key, self._ttl_s)
             pipe.expire(keys.of_slide(conversation.slide_id), self._ttl_s)
             try:
-                await pipe.execute()
+                results = await pipe.execute()
             except RedisError as error:
                 raise QueueUnavailable("The answer could not be remembered; ask again shortly.") from error
+        return bool(results[2 if starts else 0])  # the length after rpushx, 0 where there is no list
 
     async def forget(self, tenant: str, conversation_id: str) -> None:
         """Delete the conversation, readable or not.

@@ -14,9 +14,11 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
+from redis.exceptions import RedisError
 
 from encoders.errors import StoredFileDamaged
 from encoders.precomputed.features_kind import features_kind
+from model_store.errors import EyepieceError
 from server.ask import Answer, Token
 from server.errors import NotFound, Overloaded, SlideFailed, SlideNotReady
 from server.fit_conversation import open_what_fits, turns_beyond_budget
@@ -50,6 +52,8 @@ from server.upload_files import UploadLimits
 
 log = structlog.get_logger(__name__)
 _NOT_READY_RETRY_S = 5
+# A Redis that is stopped does not refuse, it is silent.
+_REMEMBER_WITHIN_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,8 @@ async def stream_answer(opened: OpenAnswer, parts: Parts) -> AsyncGenerator[Even
                 text += piece.text
                 yield Event("token", {"text": piece.text})
                 continue
-            await _remember(opened, text, parts)
-            yield Event("done", done_data(opened, text, piece.usage, parts.manifest))
+            remembered = await _remember(opened, text, parts)
+            yield Event("done", done_data(opened, text, piece.usage, parts.manifest, remembered=remembered))
 
 
 async def encode_again(before: SlideRecord, record: SlideRecord, parts: Parts) -> Slide:
@@ -233,11 +237,18 @@ async def slide_status(record: SlideRecord, parts: Parts) -> Status:
     return "encoding" if await parts.jobs.is_running(record) else "queued"
 
 
-async def _remember(opened: OpenAnswer, answer: str, parts: Parts) -> None:
-    """Keep the turn, unless the slide was deleted while it was answered."""
+async def _remember(opened: OpenAnswer, answer: str, parts: Parts) -> bool:
+    """Keep the turn, unless the slide was deleted while it was answered; whether it is kept. An answer is worth more
+    than its being remembered: whatever fails here is said beside it."""
     record = opened.record
-    if await parts.slides.find(record.tenant, record.id) is not None:
-        await parts.conversations.add_turn(record.tenant, opened.conversation, opened.question, answer)
+    try:
+        async with asyncio.timeout(_REMEMBER_WITHIN_S):
+            if await parts.slides.find(record.tenant, record.id) is None:
+                return False
+            return await parts.conversations.add_turn(record.tenant, opened.conversation, opened.question, answer)
+    except (EyepieceError, RedisError, TimeoutError) as error:
+        log.warning("answer_not_remembered", error=type(error).__name__)
+        return False
 
 
 async def _keep(tenant: str, received: ReceivedSlide, parts: Parts) -> SlideRecord:

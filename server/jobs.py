@@ -20,6 +20,7 @@ from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
 from server.slides import Priority, SlideRecord
 from server.tracing import trace_headers
+from server.write_probe import OK, write_state
 
 ENCODE = "encode_slide"
 # The key in a job's `meta` under which the trace of whoever queued it goes on.
@@ -182,10 +183,12 @@ class EncodeJobs:
 
         Raises:
             Overloaded: too many jobs wait.
-            QueueUnavailable: Redis does not answer.
+            QueueUnavailable: Redis does not answer, or takes no writes.
         """
         try:
             await self._require_room(tenant)
+            if await write_state(self._redis) != OK:
+                raise QueueUnavailable("The job queue takes nothing new now; the operator must look at Redis.")
         except RedisError as error:
             raise QueueUnavailable("The job queue does not answer; try again shortly.") from error
 

@@ -138,11 +138,16 @@ def _note_first_token(watch: Stopwatch, metrics: Metrics) -> None:
     mark("first token")
 
 
-def done_data(opened: OpenAnswer, text: str, usage: Usage, manifest: Manifest) -> dict[str, Any]:
-    """The data of the `done` event, and the whole body with `stream: false`."""
+def done_data(opened: OpenAnswer, text: str, usage: Usage, manifest: Manifest, *, remembered: bool) -> dict[str, Any]:
+    """The data of the `done` event, and the whole body with `stream: false`.
+
+    Without `remembered` there is no id of a conversation that was to begin with this turn.
+    """
+    goes_on = remembered or opened.conversation.turns
     return {
         "answer": text,
-        "conversation_id": opened.conversation.id,
+        "conversation_id": opened.conversation.id if goes_on else None,
+        "remembered": remembered,
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
             "slide_tokens": usage.slide_tokens,

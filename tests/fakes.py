@@ -78,6 +78,7 @@ class FakeVllm:
         self.words = words or ("No ", "tumour.")
         self.script: Callable[[httpx.Request], httpx.Response] | None = None
         self.hold_before: int | None = None
+        self.is_healthy = True
         self.requests: list[httpx.Request] = []
         self.streams: list[ScriptedStream] = []
 
@@ -102,7 +103,7 @@ class FakeVllm:
     def handle(self, request: httpx.Request) -> httpx.Response:
         """The transport's handler."""
         if request.url.path == "/health":
-            return httpx.Response(200)
+            return httpx.Response(200 if self.is_healthy else 503)
         self.requests.append(request)
         if self.script is not None:
             return self.script(request)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-_HEALTH = ("/readyz", "/health", "/tokenize")
+_HEALTH = ("/readyz", "/readyz?for=slides", "/health", "/tokenize")
 
 
 class StandIn(ThreadingHTTPServer):
-    """Answers with its name; healthy, and taking work, until told otherwise.
+    """Answers with its name; healthy, taking work and, as an API, doing everything until told otherwise.
 
     GET /stream sends `first`, waits until `go_on` is set, then sends `last`. GET /wait sends nothing and notes in
     `saw_hang_up` when the client goes. GET /break closes the connection after the request was read.
@@ -24,9 +24,11 @@ class StandIn(ThreadingHTTPServer):
         self.name = name
         self.healthy = True
         self.takes_work = True
+        self.does_everything = True
         self.go_on = threading.Event()
         self.saw_hang_up = threading.Event()
         self.paths: list[str] = []
+        self.checks: list[str] = []
 
     @property
     def port(self) -> int:
@@ -41,7 +43,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path in _HEALTH:
             well = self.server.takes_work if self.path == "/tokenize" else self.server.healthy
+            if self.path == "/readyz":
+                well = well and self.server.does_everything
             self._answer(200 if well else 503)
+            self.server.checks.append(self.path)
             return
         self.server.paths.append(self.path)
         match self.path:

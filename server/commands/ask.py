@@ -36,7 +36,10 @@ def ask(client: ApiClient, question: Question, as_json: bool) -> None:
         return
     done = stream_answer(client, question)
     print(answer_footer(done))
-    print(f'Go on with: eyepiece ask {question.slide_id} "…" --conversation {done["conversation_id"]}')
+    if not done.get("remembered", True):
+        print("The server could not store this turn; a follow-up will not know of it.")
+    if done["conversation_id"]:
+        print(f'Go on with: eyepiece ask {question.slide_id} "…" --conversation {done["conversation_id"]}')
 
 
 def stream_answer(client: ApiClient, question: Question, end: str = "\n") -> dict[str, Any]:

@@ -61,7 +61,12 @@ class AnswerDone(BaseModel):
     """Data of the event `done`, and the body with `stream: false`."""
 
     answer: str
-    conversation_id: str
+    conversation_id: str | None = Field(
+        description="Ask on with it; null when the conversation was to begin with this turn and is not remembered."
+    )
+    remembered: bool = Field(
+        description="False: the answer is whole, but a follow-up will not know of it, because it could not be stored."
+    )
     usage: UsageCounts
     timing: AnswerTiming
     model: str

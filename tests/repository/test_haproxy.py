@@ -196,6 +196,16 @@ def test_readiness_of_the_whole_is_that_of_any_api(balanced: Balanced) -> None:
     assert refused.json()["status"] == 503
 
 
+def test_an_api_that_can_only_do_some_things_is_asked_and_says_itself_what_it_cannot(balanced: Balanced) -> None:
+    for api in balanced.apis:
+        api.does_everything = False  # as without the language model
+    checks_seen = [len(api.checks) for api in balanced.apis]
+    wait_until(lambda: all(len(api.checks) > seen + 3 for api, seen in zip(balanced.apis, checks_seen, strict=True)))
+
+    assert {balanced.get("/v1/slides").text for _ in range(6)} == {"api1", "api2"}
+    assert balanced.get("/readyz").status_code == 200
+
+
 def test_numbers_and_vllms_other_routes_are_not_passed_on(balanced: Balanced) -> None:
     for path in ("/metrics", "/metrics/"):
         assert balanced.get(path).status_code == 404
