@@ -32,7 +32,8 @@ from server.reconciler import Reconciler
 from server.redis_client import connect_redis
 from server.request_bodies import BodyBounds, BodyLimit
 from server.request_log import RequestLog
-from server.routes import chat, health, questions, slides, usage
+from server.response_headers import SafeHeaders
+from server.routes import chat, document, health, questions, slides, usage
 from server.served_model import open_served_model
 from server.settings import Settings
 from server.slide_inputs import AskedSlides, SlideInputs
@@ -44,7 +45,6 @@ from server.thumbnails import Thumbnails
 from server.tracing import TraceRequests, configure_tracing
 from server.usage import Usage
 
-# Bearer keys have no browser session to protect, and the interactive docs need inline scripts: no CSP is set here.
 # FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; `server.tracing`'s do not.
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
@@ -103,10 +103,12 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=_lifespan,
         telemetry=_NO_TELEMETRY,
+        openapi_url=None,  # server.routes.document: behind the key, and nothing of it from elsewhere
+        redirect_slashes=False,  # it would redirect to whatever the Host header says
     )
     app.state.parts = build_parts(settings, model)
     app.state.readiness = Readiness(app.state.parts)
-    for module in (slides, questions, chat, usage, health):
+    for module in (slides, questions, chat, usage, health, document):
         app.include_router(module.router)
     add_error_responses(app)
     app.add_middleware(
@@ -117,6 +119,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
     app.add_middleware(BodyRate, bytes_per_s=settings.min_body_bytes_per_s, window_s=settings.body_window_s)
     app.add_middleware(DrainGate, drain=app.state.parts.drain, refusal=error_response)
     app.add_middleware(TraceRequests)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(RequestLog, metrics=app.state.parts.metrics)
     return app
 

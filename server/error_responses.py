@@ -6,6 +6,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from model_store.errors import EyepieceError
 from server.errors import (
@@ -24,6 +26,8 @@ from server.errors import (
     utf8_text,
 )
 from server.request_log import REQUEST_ID_HEADER, request_id_of
+from server.response_headers import SAFE_HEADERS
+from server.routes import chat, document, health, questions, slides, usage
 from server.routes.chat import CHAT_PATH
 
 log = structlog.get_logger(__name__)
@@ -66,8 +70,17 @@ async def _framework(request: Request, error: Exception) -> JSONResponse:
     response = error_response(
         request, _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest(utf8_text(str(error.detail))))
     )
-    response.headers.update(error.headers or {})  # `Allow` of a 405
+    response.headers.update(error.headers or {})
+    if error.status_code == 405:  # the framework names the methods of the first route only
+        response.headers["Allow"] = ", ".join(sorted(_methods_at(request.scope)))
     return response
+
+
+def _methods_at(scope: Scope) -> set[str]:
+    """Every method that the address takes."""
+    routes = [route for module in (slides, questions, chat, usage, health, document) for route in module.router.routes]
+    at_address = [route for route in routes if route.matches(dict(scope))[0] is not Match.NONE]
+    return {method for route in at_address if isinstance(route, Route) for method in route.methods or ()}
 
 
 _FRAMEWORK_ERRORS: dict[int, EyepieceError] = {
@@ -89,7 +102,8 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     request_id = request_id_of(request.scope)
     log.error("unexpected_error", exc_info=error, route=_route(request), method=request.method, request_id=request_id)
     response = error_response(request, EyepieceError("This is a bug in Eyepiece; the operator finds it in the log."))
-    response.headers[REQUEST_ID_HEADER] = request_id  # this handler stands outside RequestLog
+    response.headers[REQUEST_ID_HEADER] = request_id  # this handler stands outside all middleware
+    response.headers.update(SAFE_HEADERS)
     return response
 
 

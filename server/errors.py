@@ -7,6 +7,7 @@ EyepieceError                     model_store.errors
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
+    │   ├── RangeNotSatisfiable
     │   ├── QuotaExceeded         what the operator grants the tenant is used up
     │   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
@@ -124,6 +125,16 @@ class MalformedRequest(RequestError):
     code = "malformed_request"
 
 
+class RangeNotSatisfiable(RequestError):
+    """A range of a file that has `size_bytes`, from beyond its end."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, detail: str, size_bytes: int = 0) -> None:
+        super().__init__(detail)
+        self.size_bytes = size_bytes
+
+
 class HeadTooLarge(RequestError):
     """A request's address and headers beyond their limit."""
 
@@ -224,6 +235,7 @@ HTTP_STATUS: dict[str, int] = {
     "body_too_large": 413,
     "body_too_slow": 408,
     "quota_exceeded": 403,
+    "range_not_satisfiable": 416,
     "malformed_request": 400,
     "head_too_large": 431,
     "head_too_slow": 408,
@@ -276,6 +288,8 @@ def openai_error(error: EyepieceError) -> dict[str, Any]:
 def response_headers(error: EyepieceError) -> dict[str, str]:
     """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing."""
     headers: dict[str, str] = {}
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size_bytes}"
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     retry_after_s = getattr(error, "retry_after_s", None)

@@ -10,6 +10,7 @@ Every object appears whole or not at all. File names never reach a path: they ca
 
 import asyncio
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -104,6 +105,14 @@ class SlidePaths:
 def slides_folder(tenant: str) -> str:
     """The prefix of all slides of a tenant."""
     return f"tenants/{require_tenant_name(tenant)}/slides"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """`version` changes whenever the object is written anew."""
+
+    size_bytes: int
+    version: str
 
 
 class SlideStore:
@@ -232,6 +241,16 @@ class SlideStore:
             except FileNotFoundError:
                 return None
 
+    async def describe(self, key: str) -> StoredObject | None:
+        """Size and version, None when there is no such object."""
+        with _translated():
+            try:
+                found = await obstore.head_async(self._objects, key)
+            except FileNotFoundError:
+                return None
+            version = found.get("e_tag") or f"{found['last_modified'].timestamp()}-{found['size']}"
+            return StoredObject(int(found["size"]), hashlib.sha256(str(version).encode()).hexdigest()[:32])
+
     async def changed_at(self, key: str) -> datetime | None:
         """When the object was written, in UTC; None when there is none."""
         with _translated():
@@ -241,10 +260,12 @@ class SlideStore:
                 return None
             return written.astimezone(UTC)
 
-    async def stream(self, key: str, piece_bytes: int = 2**20) -> AsyncIterator[bytes]:
-        """The object's bytes in pieces of about `piece_bytes`."""
+    async def stream(
+        self, key: str, piece_bytes: int = 2**20, span: tuple[int, int] | None = None
+    ) -> AsyncIterator[bytes]:
+        """The object's bytes in pieces of about `piece_bytes`; `span` is (first, behind the last) of them."""
         with _translated():
-            result = await obstore.get_async(self._objects, key)
+            result = await obstore.get_async(self._objects, key, options={"range": span} if span else None)
             async for chunk in result.stream(min_chunk_size=piece_bytes):
                 yield bytes(chunk)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.access import Tenant
 from server.attach_features import attach_features
-from server.downloads import PIECE_BYTES, Download
+from server.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces
 from server.errors import InvalidRequest, NotFound
 from server.flow import delete_slide, encode_again, prepare_slide, show_slide, slide_status
 from server.parts import Parts, WithParts
@@ -21,6 +21,8 @@ from server.stream import errors_as_events, sse_response
 
 router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
 _ACCEPTED = {"Retry-After": "5"}
+_HDF5 = "application/x-hdf5"
+_UNCHANGED: dict[str, Any] = {"description": "The client has this version (`If-None-Match`)"}
 _UPLOAD_BODY = {
     "requestBody": {
         "required": True,
@@ -132,37 +134,72 @@ async def follow_slide(
     return sse_response(events, parts.drain.cut, resources)
 
 
-@router.get("/{slide_id}/thumbnail")
+@router.head("/{slide_id}/thumbnail", response_class=Response, responses={304: _UNCHANGED})
+@router.get(
+    "/{slide_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/png": {}}}, 304: _UNCHANGED}
+)
 async def get_thumbnail(
     slide_id: str,
+    request: Request,
     tenant: Tenant,
     parts: WithParts,
     max_px: Annotated[int, Query(ge=16, le=2048)] = 512,
 ) -> Response:
-    """A PNG of the tissue; never the label or the macro image."""
+    """A PNG of the tissue; never the label or the macro image. HEAD does not draw it, so it does not say its size."""
     record = await parts.slides.require(tenant, slide_id)
     if not record.has_pixels:
         raise NotFound("This slide was uploaded as features; there is no picture of it.")
+    etag = f'"{record.id}-{max_px}"'
+    headers = {"Cache-Control": "private, max-age=86400, immutable", "ETag": etag}
+    if has_version(request, etag):
+        return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        head = Response(media_type="image/png", headers=headers)
+        del head.headers["Content-Length"]
+        return head
     try:
         png = await parts.thumbnails.png(record, max_px)
     except FileNotFoundError as error:
         raise NotFound("The slide was deleted meanwhile.") from error
-    headers = {"Cache-Control": "private, max-age=86400, immutable", "ETag": f'"{record.id}-{max_px}"'}
-    return Response(png, media_type="image/png", headers=headers)
+    headers["Content-Length"] = str(len(png))
+    return Download(in_pieces(png), parts.download_slots, tenant, media_type="image/png", headers=headers)
 
 
-@router.get("/{slide_id}/features", response_class=StreamingResponse)
-async def get_features(slide_id: str, tenant: Tenant, parts: WithParts) -> StreamingResponse:
+@router.head("/{slide_id}/features", response_class=Response, responses={304: _UNCHANGED})
+@router.get(
+    "/{slide_id}/features",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {_HDF5: {}}},
+        206: {"content": {_HDF5: {}}, "description": "The bytes of `Range`, one range of them"},
+        304: _UNCHANGED,
+        416: {"description": "`Range` begins behind the end"},
+    },
+)
+async def get_features(slide_id: str, request: Request, tenant: Tenant, parts: WithParts) -> Response:
     """The HDF5 file of tile features and level-0 coordinates, as TRIDENT and CLAM read it."""
     record = await parts.slides.require(tenant, slide_id)
     key = record.paths.features(record.encoder_id)
-    if not await parts.store.exists(key):
+    stored = await parts.store.describe(key)
+    if stored is None:
         if await parts.embeddings.exists(record):
             raise NotFound("This slide was given as slide features; it has no tile features.")
         raise NotFound("This slide has no features yet; follow its events until it is ready.")
-    headers = {"Content-Disposition": f'attachment; filename="{record.id}.h5"'}
-    content = parts.store.stream(key, PIECE_BYTES)
-    return Download(content, parts.download_slots, tenant, media_type="application/x-hdf5", headers=headers)
+    etag = f'"{stored.version}"'
+    headers = {"Cache-Control": "private, no-cache", "ETag": etag, "Accept-Ranges": "bytes"}
+    if has_version(request, etag):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Disposition"] = f'attachment; filename="{record.id}.h5"'
+    if request.method == "HEAD":
+        return Response(media_type=_HDF5, headers=headers | {"Content-Length": str(stored.size_bytes)})
+    span = asked_span(request, etag, stored.size_bytes)
+    begin, end = span or (0, stored.size_bytes)
+    headers["Content-Length"] = str(end - begin)
+    if span:
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{stored.size_bytes}"
+    content = parts.store.stream(key, PIECE_BYTES, span)
+    status = 206 if span else 200
+    return Download(content, parts.download_slots, tenant, media_type=_HDF5, headers=headers, status_code=status)
 
 
 @router.put("/{slide_id}/features", response_model=Slide, responses={202: {"model": Slide}}, openapi_extra=_UPLOAD_BODY)

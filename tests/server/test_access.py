@@ -118,7 +118,15 @@ async def test_a_refusal_says_how_to_sign_in(make_app: Callable[..., FastAPI]) -
     assert refused.json()["code"] == "unauthorized"
 
 
-@pytest.mark.parametrize("path", ["/livez", "/metrics", "/openapi.json"])
-async def test_health_and_the_document_need_no_key(make_app: Callable[..., FastAPI], path: str) -> None:
+@pytest.mark.parametrize("path", ["/livez", "/metrics"])
+async def test_health_needs_no_key(make_app: Callable[..., FastAPI], path: str) -> None:
     async with client_of(make_app(require_key=True, host="0.0.0.0")) as client:
+        assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
+async def test_the_document_needs_a_key_where_anything_does(make_app: Callable[..., FastAPI], path: str) -> None:
+    async with client_of(make_app(host="0.0.0.0")) as client:
+        assert (await client.get(path)).status_code == 401
+    async with client_of(make_app()) as client:
         assert (await client.get(path)).status_code == 200
