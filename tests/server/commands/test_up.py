@@ -92,6 +92,7 @@ OTHERWISE: dict[str, str] = {
     "tile_dtype": "bfloat16",
     "tile_reduction": "dct",
     "log_level": "debug",
+    "tenant_quotas": '{"ward": {"stored_bytes": 7}}',
 }
 
 
