@@ -20,6 +20,7 @@ from types import FrameType, TracebackType
 from typing import Literal, Self
 
 from server.component_log import ComponentLog
+from server.liveness import Liveness
 from server.process_groups import end_group, signal_group
 
 POLL_S = 0.05
@@ -31,7 +32,7 @@ LOG_TAIL_BYTES = 16 * 1024
 REFUSED_EXIT_CODE = 2  # bad arguments or surroundings: starting again cannot help
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-State = Literal["starting", "ready", "exited", "crash loop", "stopped"]
+State = Literal["starting", "ready", "hung", "exited", "crash loop", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Component:
     is_ready: Callable[[], bool]
     stop_grace_s: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
+    liveness: Liveness | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ class Supervisor:
                 self._after_exit(child, child.process, now)
             elif not child.is_ready and now >= child.next_probe_at:
                 self._probe(child)
+            elif child.is_ready and child.process is not None and _is_hung(child):
+                self._end_hung(child, child.process)
 
     def _spawn(self, child: _Child) -> None:
         component = child.component
@@ -226,7 +230,16 @@ class Supervisor:
             child.is_ready = child.was_ever_ready = True
             child.log.catch_up()
             self._note(child, "ready")
+            if child.component.liveness is not None:
+                child.component.liveness.begin()
         child.next_probe_at = time.monotonic() + PROBE_EVERY_S
+
+    def _end_hung(self, child: _Child, process: subprocess.Popen[bytes]) -> None:
+        """A stopped process hears no SIGTERM; what is left then goes on as after any other exit."""
+        child.is_ready = False
+        self._note(child, "hung", "it is there and does not answer; it is killed")
+        end_group(process.pid)
+        process.wait()
 
     def _after_exit(self, child: _Child, process: subprocess.Popen[bytes], now: float) -> None:
         if signal_group(process.pid, signal.SIGTERM):
@@ -235,6 +248,8 @@ class Supervisor:
             child.exits_in_a_row = 0
         child.exits_in_a_row += 1
         child.is_ready = False
+        if child.component.liveness is not None:
+            child.component.liveness.pause()
         delay_s = self._policy.delay_s(child.exits_in_a_row)
         child.start_again_at = now + delay_s
         child.log.catch_up()
@@ -257,6 +272,8 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         for child in reversed(self._children):
+            if child.component.liveness is not None:
+                child.component.liveness.end()
             if child.leftovers_until is not None:
                 _clear(child)
             elif child.process is not None and child.start_again_at is None:
@@ -306,6 +323,10 @@ def last_lines(log: Path) -> str:
         file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
     return "\n".join("    " + line for line in lines[-LOG_TAIL_LINES:])
+
+
+def _is_hung(child: _Child) -> bool:
+    return child.component.liveness is not None and child.component.liveness.hung
 
 
 def _is_clear(child: _Child, now: float) -> bool:

@@ -22,6 +22,7 @@ from server.commands.exposure import describe_access, refuse_failed, refuse_open
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
 from server.commands.outcome import CommandError, ExitCode
 from server.component_states import CrashLoopFile
+from server.liveness import Liveness, makes_tokens
 from server.private_files import keep_secret
 from server.redis_server import NoServer, answers, choose_server, free_loopback_port, prepare_redis
 from server.service_notice import tell_systemd
@@ -34,6 +35,12 @@ READY_TIMEOUT_S = 1800.0
 REDIS_READY_TIMEOUT_S = 120.0  # a large append-only file is read first
 PROBE_TIMEOUT_S = 1.0
 KILL_MARGIN_S = 10.0
+# Of a second each, two seconds apart: a process that has not answered for a minute is taken for hung.
+QUIET_PROBES = 20
+# One token behind whatever vLLM has to do; three minutes without any are longer than a full queue keeps it.
+TOKEN_TIMEOUT_S = 60.0
+TOKEN_EVERY_S = 10.0
+QUIET_TOKENS = 3
 _ADVICE_TO_CUT = re.compile(r"[:.;]?\s*(make a backup.*)?[^:.;]*(redis|valkey)-check-(aof|rdb).*")
 
 
@@ -230,7 +237,8 @@ class Plan:
         self.addresses["redis"] = launch.url.rpartition("@")[2].partition("/")[0]
         self.secret_files["redis"] = str(folder / "password")
         quiet = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TZ")}
-        return self._component("redis", launch.command, quiet, lambda: answers(launch.url))
+        component = self._component("redis", launch.command, quiet, lambda: answers(launch.url))
+        return replace(component, liveness=Liveness(component.is_ready, QUIET_PROBES))
 
     def llm(self) -> list[Component]:
         """vLLM on a loopback port, unless EYEPIECE_LLM_URL names one."""
@@ -243,8 +251,10 @@ class Plan:
         command = _eyepiece("llm", "--host", "127.0.0.1", "--port", str(port))
         is_ready = http_probe("127.0.0.1", port, "/health")
         component = self._component("vllm", command, self.environment, is_ready, SHUTDOWN_TIMEOUT_S)
+        makes_one = makes_tokens("127.0.0.1", port, self.environment["EYEPIECE_LLM_API_KEY"], TOKEN_TIMEOUT_S)
+        liveness = Liveness(makes_one, QUIET_TOKENS, every_s=TOKEN_EVERY_S)
         # SIGKILL would leave vLLM's engine process behind (seen with 0.32.0); on SIGTERM it takes it along.
-        return [replace(component, death_signal=signal.SIGTERM)]
+        return [replace(component, death_signal=signal.SIGTERM, liveness=liveness)]
 
     def encoder_workers(self, count: int) -> list[Component]:
         """`count` workers; each says at a port of its own when it is warm."""
@@ -264,14 +274,18 @@ class Plan:
         self.addresses[name] = url_of(self.settings.worker_host, port).removeprefix("http://")
         is_ready = http_probe(self.settings.worker_host, port, "/readyz")
         grace_s = float(self.settings.shutdown_grace_s)
-        return self._component(name, _eyepiece("worker"), environment, is_ready, grace_s)
+        component = self._component(name, _eyepiece("worker"), environment, is_ready, grace_s)
+        is_alive = http_probe(self.settings.worker_host, port, "/livez")
+        return replace(component, liveness=Liveness(is_alive, QUIET_PROBES))
 
     def api(self) -> Component:
         """The API; ready when everything behind it is."""
         is_ready = http_probe(self.settings.host, self.settings.port, "/readyz")
         self.addresses["api"] = url_of(self.settings.host, self.settings.port).removeprefix("http://")
         grace_s = self.settings.drain_notice_s + self.settings.shutdown_grace_s
-        return self._component("api", _eyepiece("api"), self.environment, is_ready, grace_s)
+        component = self._component("api", _eyepiece("api"), self.environment, is_ready, grace_s)
+        is_alive = http_probe(self.settings.host, self.settings.port, "/livez")
+        return replace(component, liveness=Liveness(is_alive, QUIET_PROBES))
 
     def _component(
         self,
