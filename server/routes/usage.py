@@ -4,9 +4,10 @@ from fastapi import APIRouter
 
 from server.access import Tenant
 from server.parts import WithParts
+from server.routes.keyed_route import KeyedRoute
 from server.usage import UsageReport
 
-router = APIRouter(prefix="/v1", tags=["usage"])
+router = APIRouter(prefix="/v1", tags=["usage"], route_class=KeyedRoute)
 
 
 @router.get("/usage")
