@@ -20,6 +20,7 @@ def picture(rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
 def jpeg(rgb: tuple[int, int, int]) -> bytes:
     """A JPEG of that colour, with restart markers as Hamamatsu's scanners write them."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_RST_INTERVAL, 8]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(".jpg", picture(rgb)[..., ::-1], options)[1].tobytes()
 
 
