@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from encoders.sandbox.layers import ALL_LAYERS
 from encoders.tiling.slide_readers import area_mean
 from server.commands import checks
 from server.commands.checks import Finding
@@ -211,3 +212,14 @@ def test_files_that_others_can_read_are_found_and_closed(tmp_path: Path) -> None
     assert close_to_other_users(settings) is not None
     assert close_to_other_users(settings) is None
     assert checks.check_private(settings).state == "ok"
+
+
+def test_the_doctor_says_which_layers_keep_a_slides_parser_to_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
+    for layers in (ALL_LAYERS, frozenset({"landlock"}), frozenset({"call_filter"}), None):
+        monkeypatch.setattr(checks, "layers_in_force", lambda layers=layers: layers)
+        states.append((checks.check_sandbox().state, checks.check_sandbox().seen))
+
+    assert [state for state, _ in states] == ["ok", "warn", "warn", "fail"]
+    assert states[0][1] == "a root of its own, Landlock, a call filter in force"
+    assert "not granted here: a root of its own, a call filter" in states[1][1]
