@@ -9,6 +9,7 @@ SlideError                 final: the same bytes fail again, so a job is not ret
 ├── SlideTooLarge          beyond the configured limits
 └── UnusableFeatures       precomputed features that are not what the served model needs
 ReaderDied                 the child process crashed or overran its deadline: may pass, so it is retried
+EncoderOverflowed          a ModelError: an encoder's numbers left the range of its dtype
 DeviceLost                 the GPU has failed: this process can encode nothing more
 EncodeCancelled            the caller asked to stop
 StoredFileDamaged          an embedding or features file is not what its format says; made again by encoding
@@ -16,7 +17,7 @@ StoredFileDamaged          an embedding or features file is not what its format 
 
 from typing import ClassVar
 
-from model_store.errors import EyepieceError
+from model_store.errors import EyepieceError, ModelError
 
 
 class SlideError(EyepieceError):
@@ -75,6 +76,10 @@ class ReaderDied(EyepieceError):
 
 class DeviceLost(EyepieceError):
     """The device, or the thread that owns it, has failed. Says nothing about the slide; the process has to end."""
+
+
+class EncoderOverflowed(ModelError):
+    """The result of an encoder is not finite: its dtype is too narrow, or it was given what no model makes."""
 
 
 class EncodeCancelled(EyepieceError):

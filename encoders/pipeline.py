@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from encoders.caller import Caller, OnProgress
 from encoders.device_errors import told_as_ours
 from encoders.encoder_id import encoder_id
-from encoders.errors import EncodeCancelled
+from encoders.errors import EncodeCancelled, EncoderOverflowed, UnusableFeatures
 from encoders.feature_parts import PartWriter, load_features
 from encoders.features_file import write_features, write_given_features
 from encoders.precomputed.features_kind import features_kind
@@ -185,10 +185,17 @@ def _encode_given(
     if isinstance(given, GivenTiles):
         write_given_features(features_path, given)
         side = given.statements.side_px_level0
-        with _turn(encoders.slide_turn, caller.cancelled), told_as_ours():
-            tokens = encoders.slide.encode_rows(
-                given.features, given.coords, manifest.tiling.tile_px, side, partial(_stop_if, caller.cancelled)
-            )
+        try:
+            with _turn(encoders.slide_turn, caller.cancelled), told_as_ours():
+                tokens = encoders.slide.encode_rows(
+                    given.features, given.coords, manifest.tiling.tile_px, side, partial(_stop_if, caller.cancelled)
+                )
+        except EncoderOverflowed as error:
+            largest = np.abs(given.features).max()
+            raise UnusableFeatures(
+                f"The slide encoder overflows on these features, whose largest value is {largest:.1e}. Send the "
+                "features of the served model's own tile encoder, or the slide itself."
+            ) from error
         tile_count = len(given.coords)
     else:
         tokens, tile_count = given.tokens.astype(np.float16), 0

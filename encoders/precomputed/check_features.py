@@ -12,6 +12,7 @@ from model_store.manifest import Manifest
 _MAGNIFICATION_MPP = 10.0
 # As much as a slide may be coarser than the target.
 _SCALE_TOLERATED = 0.10
+_LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool) -> None:
@@ -37,6 +38,18 @@ def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool
         )
 
 
+def check_range(features: NDArray[np.float32]) -> None:
+    """Raises UnusableFeatures for tile features [N, D], in the file's order, beyond the range of 16-bit floats: no tile
+    encoder makes such numbers, and a slide encoder overflows on them or is blinded by them."""
+    largest = np.maximum(features.max(axis=1), -features.min(axis=1))
+    beyond = np.flatnonzero(largest > _LARGEST_HALF)
+    if len(beyond):
+        raise UnusableFeatures(
+            f"{len(beyond)} rows of the features, the first is {beyond[0]}, hold values up to {largest.max():.1e}; no "
+            f"tile encoder's are beyond {_LARGEST_HALF:g}. Extract them again, or send the slide itself."
+        )
+
+
 def slide_tokens(values: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     """Slide tokens without the projector's zero padding: [slide_tokens, embed_dim]."""
     own = manifest.slide_encoder.embed_dim
@@ -46,8 +59,12 @@ def slide_tokens(values: NDArray[np.float32], manifest: Manifest) -> NDArray[np.
             f"model's are {own} wide. Send those."
         )
     tokens = values[:, :own]
-    if np.abs(tokens).max() > np.finfo(np.float16).max:
-        raise UnusableFeatures("The slide features hold values beyond the range of 16-bit floats.")
+    beyond = np.flatnonzero(np.abs(tokens).max(axis=1) > _LARGEST_HALF)
+    if len(beyond):
+        raise UnusableFeatures(
+            f"{len(beyond)} rows of the slide features, the first is {beyond[0]}, hold values beyond the range of "
+            "16-bit floats. Extract them again, or send the slide itself."
+        )
     return tokens
 
 

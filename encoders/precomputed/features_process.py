@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import UnusableFeatures
-from encoders.precomputed.check_features import check_shape, check_tiles, raster_order, slide_tokens
+from encoders.precomputed.check_features import check_range, check_shape, check_tiles, raster_order, slide_tokens
 from encoders.precomputed.features_protocol import (
     FEATURES_REPLY,
     FeaturesOpened,
@@ -53,8 +53,9 @@ def read_given_features(
         if coords is None:
             return GivenSlideTokens(slide_tokens(process.rows(ask), manifest))
         check_tiles(coords, process.opened.statements, manifest)
-        order = raster_order(coords)
-        return GivenTiles(process.rows(ask)[order], coords[order], process.opened.statements)
+        order, features = raster_order(coords), process.rows(ask)
+        check_range(features)
+        return GivenTiles(features[order], coords[order], process.opened.statements)
 
 
 class FeaturesProcess(FileProcess):

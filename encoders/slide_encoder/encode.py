@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from encoders.errors import EncoderOverflowed
 from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.slide_encoder.longnet import LongNetViT
 from encoders.slide_encoder.outputs import keep_for, output_rows
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.types import TileFeatures
-from model_store.errors import ModelError
 from model_store.manifest import SlideEncoderSpec
 
 
@@ -34,7 +34,7 @@ class SlideEncoder:
 
         Half a million tiles take minutes on a CPU: `ask` is called all along, and stops it by raising.
 
-        Raises SlideTooLarge for a tile outside the position grid, ModelError for a result that is not finite.
+        Raises SlideTooLarge for a tile outside the position grid, EncoderOverflowed for a result that is not finite.
         """
         plan = features.plan
         return self.encode_rows(features.features, plan.coords, plan.tile_px, plan.tile_px_level0, ask)
@@ -59,7 +59,9 @@ class SlideEncoder:
         tokens = output_rows(self._spec.output, states, self._model.norm, self._spec.slide_tokens)
         half = tokens.to(torch.float16).cpu().numpy()
         if not np.isfinite(half).all():
-            raise ModelError(f"The slide encoder overflowed in {self._spec.dtype}; use another dtype in its manifest.")
+            raise EncoderOverflowed(
+                f"The slide encoder overflowed in {self._spec.dtype}; use another dtype in its manifest."
+            )
         return np.asarray(half)
 
     def _grid_px(self, tile_px: int, tile_px_level0: float | None) -> int:

@@ -12,7 +12,7 @@ from features_files import COORDS, TRIDENT_ATTRIBUTES, tile_features, write_hdf5
 from encoders.caller import Caller
 from encoders.embedding_file import from_bytes, to_bytes
 from encoders.encoder_id import encoder_id
-from encoders.errors import EncodeCancelled
+from encoders.errors import EncodeCancelled, EncoderOverflowed, UnusableFeatures
 from encoders.features_file import StoredFacts, read_facts, read_features
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -96,6 +96,18 @@ def test_slide_features_become_the_embedding_without_a_features_file(tmp_path: P
     assert embedding.tile_count == 0
     assert from_bytes(to_bytes(embedding)).mpp_source == "features"
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_features_that_the_slide_encoder_overflows_on_are_blamed_and_not_the_manifest(
+    tmp_path: Path, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(*_: object) -> None:
+        raise EncoderOverflowed("use another dtype in its manifest")
+
+    monkeypatch.setattr(encoders.slide, "encode_rows", overflow)
+
+    with pytest.raises(UnusableFeatures, match="overflows on these features, whose largest value is"):
+        encode(write_hdf5(tmp_path / "a.h5", **TRIDENT_ATTRIBUTES), encoders, tmp_path / "out.h5")
 
 
 class CancelledAtLook(threading.Event):

@@ -31,6 +31,13 @@ def like_published(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={"slide_encoder": spec})
 
 
+def one_row_of(value: float) -> np.ndarray:
+    """Tile features whose row 2 holds a number that float32 takes and no encoder makes."""
+    features = tile_features().copy()
+    features[2, 5] = value
+    return features
+
+
 def read(path: Path, manifest: Manifest = UNTRAINED, limits: ReaderLimits = LIMITS) -> GivenFeatures:
     return read_given_features(path, manifest, limits)
 
@@ -174,6 +181,8 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path: Path, content: Any,
         ({"features": tile_features(3)}, "one row of level-0"),
         ({"features": tile_features().astype(np.int32)}, "floating-point"),
         ({"features": np.full((4, WIDTH), np.inf)}, "NaN or infinite"),
+        ({"features": one_row_of(1e38)}, "1 rows of the features, the first is 2, hold values up to 1.0e+38"),
+        ({"features": one_row_of(-70_000.0)}, "hold values up to 7.0e"),
         ({"features": np.full((4, WIDTH), 1e300)}, "NaN or infinite"),
         ({"coords": None}, "no coordinates"),
         ({"coords": COORDS - 256}, "none negative"),
