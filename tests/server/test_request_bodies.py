@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.request_bodies import ValueCount
+from server.routes import chat as chat_routes
+from server.routes import document, questions, slides, usage
+from server.routes.keyed_route import KeyedRoute
 
 CHAT = "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}
@@ -161,6 +164,11 @@ def test_every_route_with_a_body_asks_for_the_key_first(app: FastAPI) -> None:
         if "requestBody" in operation
     }
     assert with_body == {(method, path) for method, path, _ in KEYED_BODIES}
+
+
+def test_every_route_of_a_tenant_asks_for_the_key_first() -> None:
+    for module in (slides, questions, chat_routes, usage, document):
+        assert all(isinstance(route, KeyedRoute) for route in module.router.routes)
 
 
 async def test_an_unknown_query_parameter_is_named(client: httpx.AsyncClient) -> None:
