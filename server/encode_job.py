@@ -105,6 +105,10 @@ class EncodeJob:
         try:
             async with self._source(record) as source:
                 embedding = await self._in_thread(record, source)
+        except FileNotFoundError as error:
+            if await self.slides.find(record.tenant, record.id) is not None and not await self._has_source(record):
+                raise UnreadableSlide("The stored file of this slide is gone; upload the slide again.") from error
+            raise
         except asyncio.CancelledError:
             await self._leave_nothing_of_a_deleted_slide(record)
             raise
@@ -112,6 +116,12 @@ class EncodeJob:
             beating.cancel()
         await self._publish(record, embedding)
         return "ready"
+
+    async def _has_source(self, record: SlideRecord) -> bool:
+        """Whether what is to be encoded is there; of a slide of several files, the list of them."""
+        if record.features_sha256 is not None:
+            return await self.store.exists(record.paths.given_features(record.features_sha256))
+        return await self.store.exists(record.paths.source if record.entry is None else record.paths.source_manifest)
 
     @contextlib.asynccontextmanager
     async def _source(self, record: SlideRecord) -> AsyncIterator[LocalSource]:

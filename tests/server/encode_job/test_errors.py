@@ -50,6 +50,17 @@ async def test_a_fault_of_the_slide_fails_it_at_once(job: EncodeJob, jobs: Encod
     assert staged_files(job) == []
 
 
+async def test_a_slide_whose_source_is_gone_says_so(job: EncodeJob, jobs: EncodeJobs) -> None:
+    record = await uploaded(job)
+    await job.store.delete(record.paths.source)
+
+    assert await deliver(job, jobs, record) == "unreadable_slide"
+
+    failed = (await job.slides.require(TENANT, SLIDE)).error
+    assert failed is not None
+    assert failed.detail == "The stored file of this slide is gone; upload the slide again."
+
+
 @pytest.mark.parametrize(
     ("error", "code", "advice"),
     [
