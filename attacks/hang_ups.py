@@ -83,7 +83,7 @@ def _forms(server: OwnServer, slide: str) -> list[Form]:
 
 async def _many(server: OwnServer, form: Form, slide: str, count: int) -> Finding:
     api = server.process("api")
-    before = api.num_fds()
+    before, sockets_before = api.num_fds(), close_wait(api)
     drawn = random.Random(1)
     waits = iter([drawn.random() for _ in range(count)])
     refused = 0
@@ -95,9 +95,10 @@ async def _many(server: OwnServer, form: Form, slide: str, count: int) -> Findin
 
     await asyncio.gather(*(client() for _ in range(_AT_ONCE)))
     await asyncio.sleep(_GONE_AFTER_S)
-    sockets, running, more = close_wait(api), server.running_in_llm(), api.num_fds() - before
+    sockets = close_wait(api) - sockets_before
+    running, more = server.running_in_llm(), api.num_fds() - before
     answer = await server.target.ask(slide, server.attacker, timeout_s=_ANSWER_WITHIN_S)
-    held = sockets == 0 and running == 0 and more <= _DESCRIPTORS and answer.status == 200
+    held = sockets <= 0 and running == 0 and more <= _DESCRIPTORS and answer.status == 200
     seen = f"{sockets} in CLOSE-WAIT, {running} running, {more:+d} descriptors, then {answer.status or 'no answer'}"
     seen += f" ({refused} of {count} were refused)" if refused else ""
     return Finding(f"{count} hang-ups: {form.name}", seen, "0, 0, ≤ +24 after 2 s, then 200", held)

@@ -22,6 +22,7 @@ TENANTS = ("attacker", "other")
 _STOP_WITHIN_S = 120.0
 # Faults heal within seconds, in the same order as with the settings of a cluster.
 _SETTINGS = {"EYEPIECE_JOB_SWEEP_S": "1", "EYEPIECE_RECONCILE_EVERY_S": "5", "OMP_NUM_THREADS": "1"}
+_VLLM = "vllm.entrypoints.openai.api_server"
 _RUNNING = "vllm:num_requests_running"
 
 
@@ -59,7 +60,9 @@ class OwnServer:
 
     def llm_process(self) -> psutil.Process:
         """vLLM, or what stands in for it."""
-        return psutil.Process(self.stand_in.process.pid) if self.stand_in else self.process("llm")
+        if self.stand_in is not None:
+            return psutil.Process(self.stand_in.process.pid)
+        return next(it for it in self.up.children() if _VLLM in it.cmdline())
 
     def running_in_llm(self) -> int:
         """Requests that vLLM works on now."""
