@@ -111,10 +111,14 @@ class Target:
         began = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s), self.connection() as wire:
-                with suppress(ConnectionError):  # refused before it was read to its end
-                    await wire.write(request_head(method, path, key=key, headers=headers, body=body))
-                    await wire.write(body)
-                status, found, content = await wire.reply(has_body=method != "HEAD")
+                # Read from the beginning: a server that has had enough replies, and resets what still comes.
+                replied = asyncio.ensure_future(wire.reply(has_body=method != "HEAD"))
+                try:
+                    with suppress(ConnectionError):
+                        await wire.write(request_head(method, path, key=key, headers=headers, body=body) + body)
+                    status, found, content = await replied
+                finally:
+                    replied.cancel()
         except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
             return Reply(0, {}, b"", time.monotonic() - began)
         return Reply(status, found, content, time.monotonic() - began)
