@@ -17,6 +17,8 @@ from attacks.target import request_head
 
 _SEEN_WITHIN_S = 10.0
 _REFUSED_WITHIN_S = 20.0
+# A stop may be taken for a replica that is replaced until it has been seen twice.
+_KNOWN_AFTER_S = 12.0
 _BACK_WITHIN_S = 300.0
 
 
@@ -36,13 +38,14 @@ async def attack(server: OwnServer, share: float) -> AsyncIterator[Finding]:
 
 async def _llm(server: OwnServer, slide: str, how: str, hurt: Callable[[psutil.Process], None]) -> list[Finding]:
     """Uploads and encodes go on without the language model; questions are refused, and soon."""
-    process = server.llm_process()
+    process, began = server.llm_process(), time.monotonic()
     hurt(process)
     try:
         told = await _unready(server)
         upload = await server.target.upload_one("a.h5", features_file(), server.attacker, timeout_s=30)
         state = await server.target.wait_until_encoded(str(upload.json.get("id")), server.attacker, 60)
         listed = await server.target.get("/v1/slides", server.attacker, timeout_s=10)
+        await asyncio.sleep(max(0.0, _KNOWN_AFTER_S - (time.monotonic() - began)))
         asked = await server.target.ask(slide, server.attacker, timeout_s=_REFUSED_WITHIN_S)
     finally:
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
