@@ -9,7 +9,7 @@ from attacks.own_server import OwnServer
 from attacks.sample_slides import features_file
 
 _CLIENTS, _STEPS = 8, 12
-_EXPECTED = (0, 200, 202, 204, 404, 409, 413, 429, 503)
+_EXPECTED = (0, 200, 202, 204, 404, 409, 413, 422, 429, 503)
 _QUIET_WITHIN_S = 60.0
 
 
