@@ -1,25 +1,70 @@
-"""The policy on µm/px: what a slide may claim and a caller may override. Never guessed."""
+"""The policy on µm/px: what a slide may claim and a caller may override. Never guessed; what contradicts it is said."""
+
+import re
+from dataclasses import dataclass
 
 from encoders.errors import MissingMpp
-from encoders.types import SlideFacts
+from encoders.types import SlideFacts, SlideWarning
 
 # µm/px that a scanner's level 0 can have; 0.05 is below the optical limit, 4 is a 2.5× objective.
 FINEST_MPP = 0.05
 COARSEST_MPP = 4.0
 # A lone low level of a pyramid (DICOM) states tens of µm/px and means it. Generic TIFF derives µm/px from the
-# resolution tags, where 72 dpi of a picture editor becomes 352.8.
+# resolution tags, where 72 dpi of a picture editor becomes 352.8, and inches taken for centimetres or a slipped point
+# become 0.05: finer than 0.1 no tag is believed.
 COARSEST_LONE_LEVEL_MPP = 100.0
+FINEST_TAG_MPP = 0.1
 # Relative difference of mpp-x and mpp-y; scanners have square pixels.
 ANISOTROPY = 0.05
+# µm/px times the objective's power is 10 on common scanners, 9 to 10 on nearly all. MIRAX and Zeiss cameras with
+# adapters have 4.4 and more. An export at half the size keeps the power: 20.
+_USUAL_PRODUCT = (6.5, 16.0)
+_POSSIBLE_PRODUCT = (2.5, 40.0)
+_VENDORS_WITH_ADAPTERS = ("mirax", "zeiss")
+_ADAPTED_PRODUCT = 4.0
+# Two statements about the same pixels that differ by more than rounding does.
+_SAME_MPP = 0.10
+
+_NUMBER = r"([0-9]{1,4}(?:\.[0-9]{1,12})?)"
+_DESCRIBED_MPP = re.compile(rf"(?:\bMPP\s*=\s*|\bPhysicalSizeX=\"){_NUMBER}", re.ASCII)
+_DESCRIBED_POWER = re.compile(rf"(?:\bAppMag\s*=\s*|\bNominalMagnification=\"){_NUMBER}", re.ASCII)
+# Microns are what OME means where it names no unit.
+_OTHER_UNIT = re.compile(r"\bPhysicalSizeXUnit=\"(?!µm|um|micron)", re.ASCII)
+_DESCRIPTION_CHARS = 20_000
 
 
-def credible_mpp(vendor: str, mpp_x: float | None, mpp_y: float | None) -> float | None:
-    """The mean of the two when both are there, about equal and possible; None = missing."""
-    if mpp_x is None or mpp_y is None:
-        return None
+@dataclass(frozen=True)
+class StatedResolution:
+    """What a file says in its several places: µm/px that its format goes by, the objective, TIFF's tags, a text."""
+
+    vendor: str
+    mpp_x: float | None
+    mpp_y: float | None
+    objective_power: float | None = None
+    tag_mpp: float | None = None
+    description: str = ""
+
+
+def judge_resolution(said: StatedResolution) -> tuple[float | None, tuple[SlideWarning, ...]]:
+    """The µm/px to go by, None = missing, and what is doubtful about it."""
+    if said.mpp_x is None or said.mpp_y is None:
+        return None, ()
+    mpp = credible_mpp(said.vendor, said.mpp_x, said.mpp_y)
+    if mpp is None:
+        return None, (_not_believed(said, "which no scanner of this format has"),)
+    power = said.objective_power or _found(_DESCRIBED_POWER, said.description)
+    if power and not _POSSIBLE_PRODUCT[0] <= mpp * power <= _POSSIBLE_PRODUCT[1]:
+        return None, (_not_believed(said, f"which cannot be with its objective of {power:g}×"),)
+    return mpp, _contradictions(said, mpp, power)
+
+
+def credible_mpp(vendor: str, mpp_x: float, mpp_y: float) -> float | None:
+    """The mean of the two when they are about equal and possible."""
     mpp = (mpp_x + mpp_y) / 2
-    coarsest = COARSEST_MPP if vendor == "generic-tiff" else COARSEST_LONE_LEVEL_MPP
-    if not FINEST_MPP <= mpp <= coarsest or abs(mpp_x - mpp_y) >= ANISOTROPY * mpp:
+    finest, coarsest = FINEST_MPP, COARSEST_LONE_LEVEL_MPP
+    if vendor == "generic-tiff":
+        finest, coarsest = FINEST_TAG_MPP, COARSEST_MPP
+    if not finest <= mpp <= coarsest or abs(mpp_x - mpp_y) >= ANISOTROPY * mpp:
         return None
     return mpp
 
@@ -30,7 +75,10 @@ def effective_mpp(facts: SlideFacts, mpp_override: float | None) -> float:
         require_possible(mpp_override)
     mpp = facts.mpp if mpp_override is None else mpp_override
     if mpp is None:
-        raise MissingMpp("The slide states no resolution, or an absurd one; give `mpp` (µm/px) to encode it.")
+        found = [it.detail for it in facts.warnings if it.code == "mpp_not_believed"]
+        raise MissingMpp(
+            " ".join([*(found or ["The slide states no resolution."]), "Give `mpp` (µm/px) to encode it."])
+        )
     return mpp
 
 
@@ -38,3 +86,35 @@ def require_possible(mpp_override: float) -> None:
     """Raises MissingMpp when no scanner has such a level 0."""
     if not FINEST_MPP <= mpp_override <= COARSEST_MPP:
         raise MissingMpp(f"`mpp` must lie between {FINEST_MPP:g} and {COARSEST_MPP:g} µm/px.")
+
+
+def _not_believed(said: StatedResolution, why: str) -> SlideWarning:
+    sizes = f"{said.mpp_x:.4g}" if said.mpp_x == said.mpp_y else f"{said.mpp_x:.4g} × {said.mpp_y:.4g}"
+    return SlideWarning("mpp_not_believed", f"The file states {sizes} µm/px, {why}: taken as not stated.")
+
+
+def _contradictions(said: StatedResolution, mpp: float, power: float | None) -> tuple[SlideWarning, ...]:
+    found = []
+    lowest = _ADAPTED_PRODUCT if said.vendor in _VENDORS_WITH_ADAPTERS else _USUAL_PRODUCT[0]
+    if power and not lowest <= mpp * power <= _USUAL_PRODUCT[1]:
+        found.append(f"an objective of {power:g}×, which usually gives {10 / power:.2g}")
+    if said.tag_mpp and COARSEST_MPP >= said.tag_mpp >= FINEST_MPP and _differ(said.tag_mpp, mpp):
+        found.append(f"TIFF resolution tags of {said.tag_mpp:.4g}")
+    described = None if _OTHER_UNIT.search(said.description) else _found(_DESCRIBED_MPP, said.description)
+    if described and _differ(described, mpp):
+        found.append(f"a description with {described:.4g}")
+    if not found:
+        return ()
+    detail = (
+        f"The slide is read at {mpp:.4g} µm/px, but the file has {', and '.join(found)}. If that is right, give `mpp`."
+    )
+    return (SlideWarning("mpp_contradicted", detail),)
+
+
+def _differ(one: float, other: float) -> bool:
+    return abs(one - other) > _SAME_MPP * min(one, other)
+
+
+def _found(pattern: re.Pattern[str], description: str) -> float | None:
+    match = pattern.search(description[:_DESCRIPTION_CHARS])
+    return float(match[1]) if match else None

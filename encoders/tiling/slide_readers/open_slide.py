@@ -15,7 +15,7 @@ from openslide import lowlevel
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.isolation.reader_limits import ReaderLimits
-from encoders.tiling.resolution import credible_mpp
+from encoders.tiling.resolution import StatedResolution, judge_resolution
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import Level, cut_off, damaged
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
@@ -138,16 +138,27 @@ def _tile_size(handle: lowlevel._OpenSlide, level: int, vendor: str) -> tuple[in
 
 def _facts(handle: lowlevel._OpenSlide, level0: Level) -> SlideFacts:
     vendor = lowlevel.get_property_value(handle, openslide.PROPERTY_NAME_VENDOR) or "unknown"
-    mpp_x = _number(handle, openslide.PROPERTY_NAME_MPP_X)
-    mpp_y = _number(handle, openslide.PROPERTY_NAME_MPP_Y)
     power = _number(handle, openslide.PROPERTY_NAME_OBJECTIVE_POWER)
-    return SlideFacts(
-        vendor=vendor,
-        width=level0.width,
-        height=level0.height,
-        mpp=credible_mpp(vendor, mpp_x, mpp_y),
-        objective_power=power if power is not None and 0 < power <= MAX_OBJECTIVE_POWER else None,
+    power = power if power is not None and 0 < power <= MAX_OBJECTIVE_POWER else None
+    said = StatedResolution(
+        vendor,
+        _number(handle, openslide.PROPERTY_NAME_MPP_X),
+        _number(handle, openslide.PROPERTY_NAME_MPP_Y),
+        power,
+        _tag_mpp(handle),
+        lowlevel.get_property_value(handle, "tiff.ImageDescription") or "",
     )
+    mpp, warnings = judge_resolution(said)
+    return SlideFacts(vendor, level0.width, level0.height, mpp, power, warnings)
+
+
+def _tag_mpp(handle: lowlevel._OpenSlide) -> float | None:
+    """µm/px by TIFF's resolution tags, whatever the format goes by."""
+    um = {"centimeter": 10_000.0, "inch": 25_400.0}.get(
+        lowlevel.get_property_value(handle, "tiff.ResolutionUnit") or ""
+    )
+    per_unit = _number(handle, "tiff.XResolution")
+    return um / per_unit if um and per_unit and per_unit > 0 else None
 
 
 def _number(handle: lowlevel._OpenSlide, name: str) -> float | None:
