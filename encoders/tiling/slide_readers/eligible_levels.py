@@ -10,9 +10,8 @@ from encoders.errors import UnreadableSlide
 from encoders.tiling.slide_readers.jpeg_tiles import RGB, YCBCR, JpegTiles, UndecodableTile
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
-from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_images
+from encoders.tiling.slide_readers.tiff_levels import TiledImage
 
-_VENDORS = ("aperio", "generic-tiff")
 _JPEG = 7
 _MAX_TILE_PX = 2_048
 # The self-check decodes about this many pixels of tissue per level twice: some 10 ms, mostly OpenSlide's.
@@ -28,15 +27,12 @@ class FastLevel:
     downsample: int
 
 
-def match_levels(file: int, oracle: OpenSlideReader) -> tuple[TiledImage, ...]:
+def match_levels(oracle: OpenSlideReader) -> tuple[TiledImage, ...]:
     """The file's tiled image behind each of OpenSlide's levels, found by its size and its tiles' size.
 
     Raises NotEligible when the slide is none of the two vendors', its directory cannot be read, or it is ambiguous.
     """
-    if oracle.facts.vendor not in _VENDORS:
-        raise NotEligible("other_vendor")
-    images = read_tiled_images(file)
-    return tuple(_only_match(images, oracle, level) for level in range(len(oracle.levels)))
+    return tuple(_only_match(oracle.tiled_images, oracle, level) for level in range(len(oracle.levels)))
 
 
 def _only_match(images: tuple[TiledImage, ...], oracle: OpenSlideReader, level: int) -> TiledImage:
@@ -55,7 +51,7 @@ def fast_level(file: int, images: tuple[TiledImage, ...], oracle: OpenSlideReade
     if any(not finer.byte_counts.all() for finer in images[: level + 1]):
         raise NotEligible("missing_tiles")
     downsample = oracle.painted_downsamples[level]
-    if not downsample.is_integer():
+    if not downsample.is_integer() or downsample != oracle.levels[level].downsample:
         raise NotEligible("other_downsample")
     fast = FastLevel(image, JpegTiles(file, image), int(downsample))
     for column, row in _sampled_tiles(image):

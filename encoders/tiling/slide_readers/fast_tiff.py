@@ -50,7 +50,7 @@ class FastTiffReader:
         except OSError:
             raise NotEligible("unreadable_directory") from None
         weakref.finalize(self, os.close, file)
-        self._images = match_levels(file, oracle)
+        self._images = match_levels(oracle)
         level0 = fast_level(file, self._images, oracle, 0)
         others = [self._level_or_reason(file, level) for level in range(1, len(self.levels))]
         self._fast = [level0, *others]

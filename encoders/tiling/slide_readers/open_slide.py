@@ -4,8 +4,12 @@ Runs in the reader process only. Coordinates are level-0 pixels, x to the right,
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from ctypes import POINTER, c_uint32
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,24 +20,33 @@ from openslide import lowlevel
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.resolution import StatedResolution, judge_resolution
+from encoders.tiling.slide_readers.believed_levels import FoundLevel, JudgedLevels, ReadLevel, judge_levels
+from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import Level, cut_off, damaged
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
-from encoders.types import SlideFacts
+from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_images
+from encoders.types import SlideFacts, SlideWarning
 
 MAX_OBJECTIVE_POWER = 400.0
+# What OpenSlide reads by TIFF's own tags alone.
+PLAIN_TIFF = ("aperio", "generic-tiff")
 # OpenSlide decodes whole tiles and keeps none beyond its 32 MB cache: a slide in one tile of 16,000² px takes 2 GB per
 # thread, once for every region. Scanners write tiles of up to 1,024 px in TIFF.
 MAX_TIFF_TILE_PX = 4_096**2
 # NDPI and DICOM may hold a small level in a single tile.
 MAX_TILE_PX = 4 * MAX_TIFF_TILE_PX
+# Of a pixel: what lies so near to a whole position is painted with a hundredth of its neighbour.
+_EXACT = 0.01
+_MAX_SKIPPED_PX = 64
 
 
 class OpenSlideReader(ReducesByArea):
     """SlideReader over OpenSlide, without PIL: raw premultiplied BGRA composited on white.
 
-    `tile_sizes` is (width, height) per level, or None where OpenSlide does not know it; `painted_downsamples` is what
-    OpenSlide divides positions by, the mean ratio of the sides, where `levels` may have the whole number meant.
+    `levels` are those that are believed (`believed_levels`); what was left out is a warning in `facts`. `tile_sizes` is
+    (width, height) per level, or None where OpenSlide does not know it; `painted_downsamples` is what OpenSlide divides
+    positions by, the mean ratio of the sides, where `levels` has the scale that is meant. Positions are converted.
     """
 
     def __init__(self, path: Path, limits: ReaderLimits) -> None:
@@ -41,13 +54,22 @@ class OpenSlideReader(ReducesByArea):
         self._path = path
         self._handle = _open(path)
         try:
-            self.levels = _levels(self._handle, limits)
-            self.facts = _facts(self._handle, self.levels[0])
-            count = len(self.levels)
-            self.tile_sizes = tuple(_tile_size(self._handle, level, self.facts.vendor) for level in range(count))
-            self.painted_downsamples = tuple(lowlevel.get_level_downsample(self._handle, i) for i in range(count))
+            sizes = _level_sizes(self._handle, limits)
+            facts = _facts(self._handle, sizes[0])
+            found = [
+                FoundLevel(number, size, _tile_size(self._handle, number, facts.vendor))
+                for number, size in enumerate(sizes)
+            ]
+            painted = [lowlevel.get_level_downsample(self._handle, level.number) for level in found]
         except openslide.OpenSlideError:
             raise _unopenable() from None
+        self._vendor = facts.vendor
+        judged = self._judge(found, painted)
+        self.facts = replace(facts, warnings=(*facts.warnings, *_refused(judged.refused)))
+        self.levels = tuple(Level(*it.found.size, it.downsample) for it in judged.believed)
+        self.tile_sizes = tuple(it.found.tile for it in judged.believed)
+        self.painted_downsamples = tuple(painted[it.found.number] for it in judged.believed)
+        self._numbers = tuple(it.found.number for it in judged.believed)
 
     def read_region(
         self, x: int, y: int, level: int, width: int, height: int, out: NDArray[np.uint8] | None = None
@@ -55,27 +77,101 @@ class OpenSlideReader(ReducesByArea):
         """See SlideReader."""
         if out is None:
             out = np.empty((height, width, 3), dtype=np.uint8)
+        where = self._where(x, y, level)
         try:
-            _paint(self._handle, x, y, level, out)
+            _paint(self._handle, where, out)
         except openslide.OpenSlideError:
-            self._read_again(x, y, level, out)
+            self._read_again(where, out, (x, y, self.levels[level].downsample))
         return out
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
         """OpenSlide does not tell."""
         return None
 
-    def _read_again(self, x: int, y: int, level: int, out: NDArray[np.uint8]) -> None:
+    @cached_property
+    def tiled_images(self) -> tuple[TiledImage, ...]:
+        """The file's own directory; raises NotEligible where it is none that OpenSlide reads as plain TIFF or cannot be
+        read, and UnreadableSlide when a tile lies beyond the file."""
+        if self._vendor not in PLAIN_TIFF:
+            raise NotEligible("other_vendor")
+        with self._path.open("rb") as file:
+            return read_tiled_images(file.fileno())
+
+    def _judge(self, found: list[FoundLevel], painted: Sequence[float]) -> JudgedLevels:
+        read: ReadLevel | None = partial(self._read_own_pixels, painted)
+        try:
+            if self._vendor in PLAIN_TIFF:
+                _ = self.tiled_images
+        except NotEligible:  # OpenSlide might allocate what such a directory claims, or abort, for no more than a look
+            read = None
+        return judge_levels(found, read)
+
+    def _where(self, x: int, y: int, level: int) -> "_Where":
+        """Level-0 (x, y) as OpenSlide has to be asked for it."""
+        meant, painted, number = self.levels[level].downsample, self.painted_downsamples[level], self._numbers[level]
+        if meant == painted:
+            return _Where(number, x, y)
+        (column, x_rest), (row, y_rest) = divmod(x, meant), divmod(y, meant)
+        if x_rest or y_rest:  # between two pixels of the level: the nearest position that can be asked for
+            return _Where(number, round(x / meant * painted), round(y / meant * painted))
+        return _at_own_pixel(number, painted, int(column), int(row))
+
+    def _read_own_pixels(
+        self, painted: Sequence[float], number: int, left: int, top: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A `ReadLevel`; raises UnreadableSlide."""
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        where = _at_own_pixel(number, painted[number], left, top)
+        try:
+            return out, _paint(self._handle, where, out)
+        except openslide.OpenSlideError:
+            self._handle = _open(self._path)
+            raise _unopenable() from None
+
+    def _read_again(self, where: "_Where", out: NDArray[np.uint8], place: tuple[int, int, float]) -> None:
         """After an error a handle is dead for every later read, so the fault may be another thread's tile."""
         fresh = _open(self._path)
         try:
-            _paint(fresh, x, y, level, out)
+            _paint(fresh, where, out)
         except openslide.OpenSlideError:
-            side = self.levels[level].downsample
+            x, y, side = place
             height, width = out.shape[:2]
             raise damaged(self.facts, x, y, math.ceil(width * side), math.ceil(height * side)) from None
         # The dead handle is closed when the last thread that reads through it lets go of it.
         self._handle = fresh
+
+
+class _Where(NamedTuple):
+    """What OpenSlide is asked for: level-0 (x, y) by its own downsample, and the pixels before the wanted ones."""
+
+    number: int
+    x: int
+    y: int
+    skipped_columns: int = 0
+    skipped_rows: int = 0
+
+
+def _at_own_pixel(number: int, painted: float, left: int, top: int) -> _Where:
+    """Where OpenSlide finds the pixel (left, top) of a level, though it divides by `painted` and takes whole positions.
+
+    Where that would fall between two pixels, painting begins a few pixels earlier, at one that it hits.
+    """
+    (x, skipped_columns), (y, skipped_rows) = _hit(left, painted), _hit(top, painted)
+    return _Where(number, x, y, skipped_columns, skipped_rows)
+
+
+@lru_cache(maxsize=65_536)
+def _hit(pixel: int, painted: float) -> tuple[int, int]:
+    """The level-0 position, and how many pixels before `pixel` it lies: the first that is as good as exact."""
+
+    def miss(skipped: int) -> float:
+        position = (pixel - skipped) * painted
+        return abs(round(position) - position)
+
+    skipped = next((it for it in range(_MAX_SKIPPED_PX) if miss(it) <= _EXACT * painted), None)
+    if skipped is None:
+        skipped = min(range(_MAX_SKIPPED_PX), key=miss)
+    return round((pixel - skipped) * painted), skipped
 
 
 def _open(path: Path) -> lowlevel._OpenSlide:
@@ -97,7 +193,7 @@ def _unopenable() -> UnreadableSlide:
     return UnreadableSlide("The slide cannot be opened: it is damaged, or compressed in a way that is not supported.")
 
 
-def _levels(handle: lowlevel._OpenSlide, limits: ReaderLimits) -> tuple[Level, ...]:
+def _level_sizes(handle: lowlevel._OpenSlide, limits: ReaderLimits) -> list[tuple[int, int]]:
     count = lowlevel.get_level_count(handle)
     if count > limits.max_levels:
         raise SlideTooLarge(f"The slide has {count} levels; at most {limits.max_levels} are read.")
@@ -108,26 +204,23 @@ def _levels(handle: lowlevel._OpenSlide, limits: ReaderLimits) -> tuple[Level, .
         raise SlideTooLarge(
             f"The slide is {sizes[0][0]} × {sizes[0][1]} px; at most {limits.max_dimension_px} px a side are read."
         )
-    return tuple(Level(width, height, _downsample(sizes[0], (width, height))) for width, height in sizes)
+    return sizes
 
 
-def _downsample(full: tuple[int, int], level: tuple[int, int]) -> float:
-    """Level-0 pixels per pixel: a whole number if that gives these sizes but for a cut pixel, else the mean ratio.
-
-    OpenSlide reports 2.0003 for 2967 → 1483; with that, tiles of a level would lie a fraction of a pixel apart.
-    """
-    ratio = (full[0] / level[0] + full[1] / level[1]) / 2
-    whole = max(1, round(ratio))
-    if all(abs(side / whole - reduced) < 1 for side, reduced in zip(full, level, strict=True)):
-        return float(whole)
-    return ratio
+def _refused(levels: Sequence[FoundLevel]) -> Iterator[SlideWarning]:
+    for level in levels:
+        detail = (
+            f"A level of {level.size[0]} × {level.size[1]} px does not show what the full-size picture shows, at any "
+            "scale that its size allows; it is not used."
+        )
+        yield SlideWarning("level_not_believed", detail)
 
 
 def _tile_size(handle: lowlevel._OpenSlide, level: int, vendor: str) -> tuple[int, int] | None:
     width, height = (_number(handle, f"openslide.level[{level}].tile-{side}") for side in ("width", "height"))
     if width is None or height is None:
         return None
-    max_px = MAX_TIFF_TILE_PX if vendor in ("aperio", "generic-tiff") else MAX_TILE_PX
+    max_px = MAX_TIFF_TILE_PX if vendor in PLAIN_TIFF else MAX_TILE_PX
     if width * height > max_px:
         raise SlideTooLarge(
             f"The slide is stored in tiles of {width:.0f} × {height:.0f} px; at most {max_px} px a tile are "
@@ -136,7 +229,7 @@ def _tile_size(handle: lowlevel._OpenSlide, level: int, vendor: str) -> tuple[in
     return int(width), int(height)
 
 
-def _facts(handle: lowlevel._OpenSlide, level0: Level) -> SlideFacts:
+def _facts(handle: lowlevel._OpenSlide, size: tuple[int, int]) -> SlideFacts:
     vendor = lowlevel.get_property_value(handle, openslide.PROPERTY_NAME_VENDOR) or "unknown"
     power = _number(handle, openslide.PROPERTY_NAME_OBJECTIVE_POWER)
     power = power if power is not None and 0 < power <= MAX_OBJECTIVE_POWER else None
@@ -149,7 +242,7 @@ def _facts(handle: lowlevel._OpenSlide, level0: Level) -> SlideFacts:
         lowlevel.get_property_value(handle, "tiff.ImageDescription") or "",
     )
     mpp, warnings = judge_resolution(said)
-    return SlideFacts(vendor, level0.width, level0.height, mpp, power, warnings)
+    return SlideFacts(vendor, *size, mpp, power, warnings)
 
 
 def _tag_mpp(handle: lowlevel._OpenSlide) -> float | None:
@@ -170,12 +263,16 @@ def _number(handle: lowlevel._OpenSlide, name: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _paint(handle: lowlevel._OpenSlide, x: int, y: int, level: int, out: NDArray[np.uint8]) -> None:
-    height, width = out.shape[:2]
+def _paint(handle: lowlevel._OpenSlide, where: _Where, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fills `out`; alpha [height, width], 255 where the file has pixels."""
+    height, width = out.shape[0] + where.skipped_rows, out.shape[1] + where.skipped_columns
     bgra = np.empty((height, width, 4), dtype=np.uint8)
     # The public wrapper goes through PIL, which costs a quarter more and un-multiplies alpha.
-    lowlevel._read_region(handle, bgra.ctypes.data_as(POINTER(c_uint32)), x, y, level, width, height)
-    _on_white(bgra, out)
+    buffer = bgra.ctypes.data_as(POINTER(c_uint32))
+    lowlevel._read_region(handle, buffer, where.x, where.y, where.number, width, height)
+    wanted = bgra[where.skipped_rows :, where.skipped_columns :]
+    _on_white(wanted, out)
+    return wanted[..., 3]
 
 
 def _on_white(bgra: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
