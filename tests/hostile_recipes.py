@@ -108,7 +108,7 @@ def _offsets_and_counts() -> list[Recipe]:
         Recipe("an offset at the end", offset(2**32 - 1), bad),
         Recipe("an offset at the header", offset(0), bad),
         Recipe("an offset one byte late", all_offsets(lambda offsets: _set(offsets, 7, offsets[7] + 1)), bad),
-        Recipe("one tile for all", all_offsets(lambda offsets: [offsets[0]] * len(offsets)), "tiles"),
+        Recipe("one tile for all", all_offsets(lambda offsets: [offsets[0]] * len(offsets)), "no_tissue"),
         Recipe("a byte count of one", count(1), bad),
         Recipe("a huge byte count", count(2**32 - 1), bad),
         Recipe("a byte count over all that follows", count(20_000), "tiles"),

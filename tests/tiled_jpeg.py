@@ -36,6 +36,12 @@ def draw(width: int, height: int) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8)
 
 
+def draw_level(full: tuple[int, int], width: int, height: int) -> NDArray[np.uint8]:
+    """The picture of that full size, reduced: a level that shows something else is not believed."""
+    picture = draw(*full)
+    return picture if full == (width, height) else cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
 def write_slide(path: Path, recipe: Recipe) -> Path:
     """Writes the slide and returns its path."""
     tables = abbreviate(_encode(np.zeros((16, 16, 3), np.uint8), recipe))[0] if recipe.shared_tables else None
@@ -62,7 +68,7 @@ def write_slide(path: Path, recipe: Recipe) -> Path:
 def _tiles(width: int, height: int, recipe: Recipe) -> Iterator[bytes]:
     side = recipe.tile_px
     # What lies beyond the image is compressed too, and must never be seen.
-    pixels = np.pad(draw(width, height), ((0, side), (0, side), (0, 0)), constant_values=77)
+    pixels = np.pad(draw_level(recipe.sizes[0], width, height), ((0, side), (0, side), (0, 0)), constant_values=77)
     for y in range(0, height, side):
         for x in range(0, width, side):
             stream = _encode(np.ascontiguousarray(pixels[y : y + side, x : x + side]), recipe)

@@ -7,7 +7,7 @@ something, patches lie there; a level is believed when it looks like the finer o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -206,7 +206,12 @@ def _compare(
     if seen is None or shown is None or not shown.covered.all():
         return "nothing to see"
     wanted = cv2.resize(shown.luminance, (side, side), interpolation=cv2.INTER_AREA)
-    return _verdict(cv2.GaussianBlur(seen.luminance, (3, 3), 0), cv2.GaussianBlur(wanted, (3, 3), 0), side)
+    return _verdict(_smooth(seen.luminance), _smooth(wanted), side)
+
+
+def _smooth(luminance: NDArray[Any]) -> NDArray[np.float32]:
+    """Without the noise of compression."""
+    return np.asarray(cv2.GaussianBlur(luminance, (3, 3), 0), dtype=np.float32)
 
 
 def _verdict(seen: NDArray[np.float32], wanted: NDArray[np.float32], side: int) -> Verdict:

@@ -73,7 +73,7 @@ def test_a_tenth_coarser_is_enlarged_and_more_is_refused(tiling: TilingSpec) -> 
 
 
 def test_without_a_resolution_there_is_no_plan_unless_the_caller_gives_one(tiling: TilingSpec) -> None:
-    with pytest.raises(MissingMpp, match="give `mpp`"):
+    with pytest.raises(MissingMpp, match="Give `mpp`"):
         plan_of(StripedSlide(None), tiling)
 
     plan = plan_of(StripedSlide(None), tiling, override=0.25)

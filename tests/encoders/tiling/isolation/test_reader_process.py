@@ -51,7 +51,7 @@ def all_pixels(reader: ReaderProcess, batch_tiles: int, first_tile: int = 0) -> 
     [
         ("cmu-1-small-region.svs", None, 49),
         ("tcga-cr-7395-ts1.svs", None, MissingMpp),
-        ("tcga-cr-7395-ts1.svs", 0.5, 160),
+        ("tcga-cr-7395-ts1.svs", 0.5, 161),
         ("ospy_small.svs", None, NoTissue),
         ("ospy_boxes.tiff", None, MissingMpp),
         ("ospy_boxes.tiff", 0.25, NoTissue),

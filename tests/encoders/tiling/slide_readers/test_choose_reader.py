@@ -11,7 +11,7 @@ import pytest
 import tiff_draft as draft
 import tifffile
 from numpy.typing import NDArray
-from tiled_jpeg import APERIO, Recipe, draw, write_slide
+from tiled_jpeg import APERIO, Recipe, draw, draw_level, write_slide
 
 from encoders.errors import UnreadableSlide, UnsupportedFormat
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -26,7 +26,7 @@ Change = Callable[[draft.Directory], draft.Directory]
 
 
 def directory(width: int, height: int) -> draft.Directory:
-    pixels = draw(width, height)
+    pixels = draw_level((256, 256), width, height)
     corners = [(x, y) for y in range(0, height, TILE_PX) for x in range(0, width, TILE_PX)]
     tiles = [hostile_jpeg.encode(np.ascontiguousarray(pixels[y : y + TILE_PX, x : x + TILE_PX])) for x, y in corners]
     return draft.Directory(width, height, TILE_PX, tiles, description=APERIO)
