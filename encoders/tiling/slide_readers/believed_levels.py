@@ -178,8 +178,12 @@ def _downsample(
     for downsample in scales:
         if downsample < finer.downsample:
             continue
-        seen = [_compare(level, downsample, finer, place, patches) for place in places]
-        same, other = seen.count("same"), seen.count("other")
+        same = other = 0
+        for place in places:
+            verdict = _compare(level, downsample, finer, place, patches)
+            same, other = same + (verdict == "same"), other + (verdict == "other")
+            if other * _TOLERATED > len(places) - other:
+                break
         if same and other * _TOLERATED <= same:
             return downsample
         if not same and not other and undecided is None and is_cut_exactly(finer.found.size, level.size, downsample):

@@ -6,6 +6,9 @@ Size = tuple[int, int]
 
 # Levels of one tile could be any coarser one; no pyramid goes further.
 _COARSEST = 1_024
+# Each is compared with the picture, which costs some milliseconds.
+_TRIED = 16
+_POWERS_OF_THREE = (3, 9, 27, 81, 243)
 # Sizes of levels are cut or rounded, at each halving anew.
 _ROUNDED_PX = 2
 
@@ -47,7 +50,7 @@ def _padded(full: Size, level: Size, tile: Size) -> list[int]:
     first = max(2, math.floor(max(side / reduced for side, reduced, _ in sides)))
     last = min(_COARSEST, max(full) // 2)
     fitting = [d for d in range(first, last + 1) if all(_is_padded(*side, d) for side in sides)]
-    return sorted(fitting, key=lambda d: (d.bit_count() != 1, d))
+    return sorted(fitting, key=lambda d: (d.bit_count() != 1, d not in _POWERS_OF_THREE, d))[:_TRIED]
 
 
 def _is_padded(side: int, reduced: int, tile: int, downsample: int) -> bool:
