@@ -1,0 +1,54 @@
+"""Files of `../shared/cases` about scale and levels, where they are; tests that need no file draw the same kinds."""
+
+from pathlib import Path
+
+import pytest
+
+from encoders.errors import MissingMpp
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
+from model_store.manifest import TilingSpec
+
+LIMITS = ReaderLimits(deadline_s=60)
+
+
+@pytest.fixture
+def demo_tiling(tiling: TilingSpec) -> TilingSpec:
+    return tiling.model_copy(update={"tile_px": 224})
+
+
+@pytest.fixture
+def cases(shared_slides: Path) -> Path:
+    folder = shared_slides.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip("the folder of cases from the field (../shared/cases) is not here")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "downsamples", "codes"),
+    [
+        ("reference.tif", [1, 4, 16], set()),
+        ("padded_levels_512.tif", [1, 2, 4, 8, 16], set()),
+        # Its objective of 20× does not go with 0.25 µm/px.
+        ("padded_levels_dicom_fine/l0.dcm", [1, 2, 4, 8], {"mpp_contradicted"}),
+        ("tiled_macro_as_level.svs", [1, 4], {"level_not_believed"}),
+        ("low_levels_blank.tif", [1], {"level_not_believed"}),
+    ],
+)
+def test_scale_and_levels_are_right(
+    cases: Path, demo_tiling: TilingSpec, name: str, downsamples: list[float], codes: set[str]
+) -> None:
+    with ReaderProcess(cases / name, LIMITS) as reader:
+        assert [level.downsample for level in reader.levels()] == downsamples
+        plan = reader.plan(demo_tiling, None)
+
+    assert 94 <= len(plan.coords) <= 102
+    assert {it.code for it in plan.warnings} == codes
+
+
+def test_a_resolution_that_no_scanner_has_is_missing(cases: Path, demo_tiling: TilingSpec) -> None:
+    with (
+        ReaderProcess(cases / "ten_times_too_fine.tif", LIMITS) as reader,
+        pytest.raises(MissingMpp, match=r"states 0\.05 µm/px"),
+    ):
+        reader.plan(demo_tiling, None)

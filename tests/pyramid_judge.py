@@ -1,0 +1,109 @@
+"""What became of a drawn pyramid: right, refused with a reason, or silently wrong. In this process, for speed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from drawn_pyramids import Case, Drawn, draw, write
+from numpy.typing import NDArray
+
+from encoders.errors import SlideError
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.plan_slide import make_plan
+from encoders.tiling.read_tiles import read_tile
+from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.types import TilePlan
+from model_store.manifest import TilingSpec
+
+TILING = TilingSpec(
+    target_mpp=0.5, tile_px=64, min_tissue_fraction=0.1, order="raster", tissue_rule="otsu-guarded-v1", reduction="area"
+)
+LIMITS = ReaderLimits()
+# Mean difference of a tile from what was drawn, in grey levels.
+MOST_DIFFERENT = 2.0
+# Of a tile's area: what the overview, 16 pixels a tile, cannot be wrong about.
+_SURELY_TISSUE, _SURELY_GLASS = 0.5, 0.0
+_PATCH_PX, _PATCHES = 48, 4
+
+Outcome = Literal["right", "refused", "wrong"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`word` says which refusal or what is wrong."""
+
+    case: Case
+    outcome: Outcome
+    word: str = ""
+    warnings: int = 0
+
+
+def judge(case: Case, folder: Path) -> Judgement:
+    """Draws and writes the slide, reads it as a worker does, and compares with the drawing."""
+    drawn = draw(case)
+    folder.mkdir()
+    path = write(case, drawn, folder)
+    try:
+        reader = open_reader(path, LIMITS).reader
+        plan = make_plan(reader, TILING, None, LIMITS)
+        tiles = [(int(x), int(y), read_tile(reader, plan, int(x), int(y))) for x, y in plan.coords]
+    except SlideError as error:
+        return Judgement(case, "refused", f"{error.code}: {error.detail}")
+    wrong = _wrong_tile(drawn, plan, tiles) or _wrong_plan(drawn, plan) or _wrong_level(drawn, reader)
+    return Judgement(case, "wrong" if wrong else "right", wrong, len(plan.warnings))
+
+
+def _wrong_tile(drawn: Drawn, plan: TilePlan, tiles: list[tuple[int, int, NDArray[np.uint8]]]) -> str:
+    for x, y, pixels in tiles:
+        different = _difference(pixels, drawn.at(x, y, plan.tile_px_level0, plan.tile_px))
+        if different > MOST_DIFFERENT:
+            return f"the tile at ({x}, {y}) differs by {different:.1f}"
+    if plan.mpp != drawn.case.mpp:
+        return f"planned at {plan.mpp} µm/px"
+    return ""
+
+
+def _wrong_plan(drawn: Drawn, plan: TilePlan) -> str:
+    """Every tile that is half tissue is there, none of glass alone; what was not scanned does not count."""
+    planned = {(int(x), int(y)) for x, y in plan.coords}
+    side = round(plan.tile_px_level0)
+    for y in range(0, drawn.case.height - side + 1, side):
+        for x in range(0, drawn.case.width - side + 1, side):
+            here = np.s_[y : y + side, x : x + side]
+            if not drawn.scanned[here].all():
+                continue
+            share = float(drawn.tissue[here].mean())
+            if share >= _SURELY_TISSUE and (x, y) not in planned:
+                return f"the tile at ({x}, {y}) with {share:.0%} tissue is not planned"
+            around = drawn.tissue[max(0, y - side) : y + 2 * side, max(0, x - side) : x + 2 * side]
+            if around.mean() <= _SURELY_GLASS and (x, y) in planned:
+                return f"the tile at ({x}, {y}) of glass is planned"
+    return ""
+
+
+def _wrong_level(drawn: Drawn, reader: SlideReader) -> str:
+    """A few patches of every level that is offered, against the drawing at the scale that is claimed."""
+    rng = np.random.default_rng(drawn.case.seed)
+    for index, level in enumerate(reader.levels):
+        covered = level.downsample * _PATCH_PX
+        columns, rows = (
+            max(1, int((side - covered) / level.downsample)) for side in (drawn.case.width, drawn.case.height)
+        )
+        for _ in range(_PATCHES):
+            x, y = (int(int(rng.integers(most)) * level.downsample) for most in (columns, rows))
+            if level.downsample != int(level.downsample) and (x or y):
+                continue  # between pixels; the tiles that are read of such a level are looked at above
+            here = np.s_[y : y + round(covered), x : x + round(covered)]
+            if not drawn.scanned[here].all() or drawn.scanned[here].size < covered**2:
+                continue
+            pixels = reader.read_region(x, y, index, _PATCH_PX, _PATCH_PX)
+            different = _difference(pixels, drawn.at(x, y, covered, _PATCH_PX))
+            if different > MOST_DIFFERENT:
+                return f"level {index} at 1/{level.downsample:g} differs by {different:.1f} at ({x}, {y})"
+    return ""
+
+
+def _difference(pixels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    return float(np.abs(pixels.astype(np.int16) - truth).mean())
