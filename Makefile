@@ -22,7 +22,7 @@ help:
 	@echo 'make test     install, lint, types, all tests'
 	@echo 'make check    lint, types, the tests that start no vLLM'
 	@echo 'make fuzz [SEED=1] [MINUTES=10] [SLIDE=a.svs]'
-	@echo '              read slides damaged in ways that the suite has not seen'
+	@echo '              read slides drawn or damaged in ways that the suite has not seen'
 	@echo 'make chaos [JOBS=60] [KILLS=30] [SEED=1] [STAND_IN=1]'
 	@echo '              kill processes at random while slides are encoded, then count; a quarter of an hour'
 	@echo 'make attack [STAND_IN=1] [ONLY="hang_ups floods"] [SHARE=0.1] [JSON=out.json]'
@@ -91,6 +91,7 @@ check: server-environment lint
 	$(PYTEST) -m 'not vllm'
 
 fuzz: server-environment
+	$(BIN)/python tests/judge_pyramids.py $(if $(SEED),--seed $(SEED))
 	$(BIN)/python tests/fuzz_longer.py $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SLIDE),--slide $(SLIDE))
 
 chaos: environments

@@ -38,7 +38,8 @@ def cases(shared_slides: Path) -> Path:
 def test_scale_and_levels_are_right(
     cases: Path, demo_tiling: TilingSpec, name: str, downsamples: list[float], codes: set[str]
 ) -> None:
-    with ReaderProcess(cases / name, LIMITS) as reader:
+    path = cases / name
+    with ReaderProcess(path, LIMITS, folder=path.parent if path.suffix == ".dcm" else None) as reader:
         assert [level.downsample for level in reader.levels()] == downsamples
         plan = reader.plan(demo_tiling, None)
 

@@ -1,0 +1,36 @@
+"""`make fuzz` of whole slides: drawn pyramids beyond those of the suite. The exit code is 1 when one is silently wrong.
+
+A finding is named by its seed, which is all that a case depends on.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from drawn_pyramids import cases, is_held
+from pyramid_judge import judge
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Judges so many cases from a seed on."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=500)
+    wish = parser.parse_args(arguments)
+    outcomes: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        # Beyond the suite's, which are the first ones.
+        for case in cases(is_held, wish.count, wish.seed * 100_000):
+            found = judge(case, Path(folder) / str(case.seed))
+            outcomes[found.outcome] += 1
+            if found.outcome == "wrong" or (found.outcome == "refused" and case.fault == "none"):
+                print(f"{found.outcome}: {found.word}: {case}")
+    print(f"drawn pyramids: {dict(outcomes)}")
+    return int(outcomes["wrong"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
