@@ -9,6 +9,7 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 import pytest
+from tiled_jpeg import Recipe, write_slide
 
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from model_store.packaged_models import PACKAGED
@@ -83,6 +84,16 @@ def test_another_resolution_is_said_to_be_the_callers(
     assert (report["plan"]["read_px"], report["plan"]["scale"]) == (448, 2.0)
     assert report["estimate"]["encode_s"] is None
     assert report["estimate"]["note"] == "not asked for"
+
+
+def test_what_is_doubtful_is_reported(tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    described = Recipe(description="Aperio drawn\r\n|AppMag = 40|MPP = 0.5")
+    path = write_slide(tmp_path / "doubtful.svs", described)
+
+    report, _ = report_of(settings, InspectWish(path, measure_encoder=False), capsys)
+
+    assert [it["code"] for it in report["warnings"]] == ["mpp_contradicted"]
+    assert ("doubt", report["warnings"][0]["detail"]) in [(name, str(value)) for name, value in report_lines(report)]
 
 
 def test_the_overlay_is_drawn(slide: Path, settings: Settings, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from api_parts import client_of, problem_of, upload
 from fastapi import FastAPI
 from pydantic import SecretStr
+from tiled_jpeg import Recipe, write_slide
 
 from server.parts import Parts
 from server.redis_server import free_loopback_port
@@ -47,6 +49,17 @@ async def test_an_upload_is_accepted_and_queued(client: httpx.AsyncClient, parts
     assert slide["created_at"].endswith("Z")
     assert (await parts.jobs.depth("routine")).queued == 1
     assert list(parts.store.staging_dir.iterdir()) == []
+
+
+async def test_what_is_doubtful_about_a_file_is_said_at_once(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "slide.svs", Recipe(description="Aperio drawn\r\n|AppMag = 40|MPP = 0.5"))
+
+    slide = (await upload(client, path.read_bytes())).json()
+
+    assert (slide["mpp"], slide["mpp_source"]) == (0.5, "property")
+    (doubt,) = slide["warnings"]
+    assert doubt["code"] == "mpp_contradicted"
+    assert "objective of 40×" in doubt["detail"]
 
 
 async def test_the_same_content_again_is_the_same_slide(
