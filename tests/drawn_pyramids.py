@@ -6,6 +6,7 @@ MIRAX.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ def _left_out(case: Case) -> list[tuple[int, int]]:
     return [(row, column) for row in range(rows) for column in range(columns) if rng.random() < 0.2]
 
 
-def _tiles(case: Case, picture: Picture, *, is_level0: bool) -> Iterator[bytes | Picture | None]:
+def _tiles(case: Case, picture: Picture, *, is_level0: bool) -> Iterator[bytes]:
     side = case.tile_px
     missing = set(_left_out(case)) if case.sparse and is_level0 else set()
     height, width = picture.shape[:2]
@@ -197,9 +198,9 @@ def _tiles(case: Case, picture: Picture, *, is_level0: bool) -> Iterator[bytes |
     for index, (row, column) in enumerate(np.ndindex(full.shape[0] // side, full.shape[1] // side)):
         tile = np.ascontiguousarray(full[row * side : (row + 1) * side, column * side : (column + 1) * side])
         if (row, column) in missing:
-            yield None
+            yield b""
         elif case.compression == "deflate":
-            yield tile
+            yield zlib.compress(tile.tobytes())
         else:
             yield _jpeg(case, tile, is_odd=index % 7 == odd % 7)
 
@@ -251,7 +252,7 @@ def _write_dicom(case: Case, levels: list[Picture], folder: Path) -> Path:
             picture.shape[1],
             picture.shape[0],
             case.mpp * downsample,
-            [bytes(it) for it in _tiles(case, picture, is_level0=index == 0) if isinstance(it, bytes)],
+            list(_tiles(case, picture, is_level0=index == 0)),
         )
         for index, (picture, downsample) in enumerate(zip(levels, case.downsamples, strict=True))
     ]
