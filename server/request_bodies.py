@@ -124,8 +124,8 @@ class _Body:
         self._send = send
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        # int() refuses what has thousands of digits; so many are beyond any limit anyway.
-        self.announced_bytes = int(length[:18]) if length.isdigit() else 0
+        # int() refuses what has thousands of digits; so many are beyond any limit anyway, unless they are zeros.
+        self.announced_bytes = int(length.lstrip(b"0")[:18] or b"0") if length.isdigit() else 0
         self.received_bytes = 0
         self.is_complete = not self.announced_bytes and b"transfer-encoding" not in headers
 

@@ -109,6 +109,16 @@ async def test_an_announced_size_is_refused_without_reading(make_app: Callable[.
     assert body.taken == 0
 
 
+@pytest.mark.parametrize("length", ["9" * 5_000, "0" * 5_000 + "99999999"])
+async def test_an_announced_size_may_have_thousands_of_digits(client: httpx.AsyncClient, length: str) -> None:
+    body = CountedBody(chat(b"["), b" ")
+
+    response = await client.post(CHAT, content=body, headers=JSON | {"Content-Length": length})
+
+    assert response.status_code == 413
+    assert body.taken == 0
+
+
 async def test_all_bodies_together_are_bounded(make_app: Callable[..., FastAPI]) -> None:
     app = make_app(max_body_bytes=2**20, max_concurrent_questions=1)
     held = asyncio.Event()
