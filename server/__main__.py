@@ -12,6 +12,7 @@ import typer
 
 from server.command_options import AsJson, DataDir, Host, Key, Model, Port, StatusUrl, Url, default_url, settings_from
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
+from server.commands.terminal import accept_any_text, argument_text
 from server.model_commands import models_app
 
 app = typer.Typer(
@@ -171,7 +172,7 @@ def ask(
     from server.commands.ask import Question, ask
 
     with ApiClient(url or default_url(), key) as client:
-        ask(client, Question(slide_id, question, conversation), as_json)
+        ask(client, Question(argument_text(slide_id), argument_text(question), conversation), as_json)
 
 
 @app.command()
@@ -247,6 +248,7 @@ def keys_revoke(
 
 def main() -> None:
     """The console script: errors that have a sentence end as that sentence and their exit code."""
+    accept_any_text()
     code = _run()
     sys.stdout.flush()
     if "obstore" in sys.modules:

@@ -1,4 +1,4 @@
-"""Errors on the wire: whatever was raised becomes problem+json, or the OpenAI envelope on the chat route."""
+"""Errors on the wire: whatever was raised becomes problem+json, or the OpenAI envelope on its routes."""
 
 import structlog
 from fastapi import FastAPI, Request
@@ -28,7 +28,7 @@ from server.errors import (
 from server.request_log import REQUEST_ID_HEADER, request_id_of
 from server.response_headers import SAFE_HEADERS
 from server.routes import chat, document, health, questions, slides, usage
-from server.routes.chat import CHAT_PATH
+from server.routes.chat import speaks_openai
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ def add_error_responses(app: FastAPI) -> None:
 def error_response(request: Request, error: EyepieceError) -> JSONResponse:
     """The response for an error on this request's route."""
     status, headers = http_status(error), response_headers(error)
-    if request.scope["path"] == CHAT_PATH:  # request.url would parse the Host header, which may be anything
+    if speaks_openai(request.scope["path"]):  # request.url would parse the Host header, which may be anything
         return JSONResponse(openai_error(error), status, headers)
     return JSONResponse(problem(error), status, headers, media_type=PROBLEM_JSON)
 

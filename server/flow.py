@@ -225,7 +225,20 @@ async def show_slide(record: SlideRecord | UnreadableRecord, parts: Parts) -> Sl
     """The Slide of the HTTP contract."""
     if isinstance(record, UnreadableRecord):
         return describe_unreadable(record)
-    return describe(record, await slide_status(record, parts))
+    status = await slide_status(record, parts)
+    if status == "ready" and record.tile_count is None:
+        with contextlib.suppress(StoredFileDamaged):
+            return describe(await _with_tile_count(record, parts), status)
+        status = await slide_status(record, parts)  # the cache has deleted it
+    return describe(record, status)
+
+
+async def _with_tile_count(record: SlideRecord, parts: Parts) -> SlideRecord:
+    """A slide is ready as soon as its embedding is there: before the worker has written it down, and when a model or
+    µm/px is chosen again that it was encoded with before. None stays None where slide tokens were given."""
+    cached = await parts.embeddings.find(record)
+    tile_count = cached.embedding.tile_count if cached else 0
+    return record.model_copy(update={"tile_count": tile_count or None})
 
 
 async def slide_status(record: SlideRecord, parts: Parts) -> Status:

@@ -105,7 +105,8 @@ def conversation_messages(
 
 
 async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> AsyncGenerator[Token | Finished, None]:
-    """The pieces of an answer, measured; leaving early closes the request to vLLM."""
+    """The pieces of an answer, measured; leaving early closes the request to vLLM, leaving after `Finished` is not
+    early."""
     outcome = "cancelled"
     metrics.questions_running.inc()
     try:
@@ -113,9 +114,10 @@ async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> As
             async for piece in pieces:
                 if watch.time_to_first_token_ms is None:
                     _note_first_token(watch, metrics)
+                if isinstance(piece, Finished):
+                    outcome = "answered"
+                    metrics.answer_s.observe(watch.elapsed_ms() / 1000)
                 yield piece
-        outcome = "answered"
-        metrics.answer_s.observe(watch.elapsed_ms() / 1000)
     except EyepieceError as error:
         outcome = error.code
         if isinstance(error, SlideLost):

@@ -4,6 +4,7 @@ Knows nothing of the server's code, only of its contract, so it works against an
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from server.commands.outcome import CommandError, ExitCode
 
 # Connecting is quick or hopeless; an answer may wait for its turn in vLLM, and comments keep streams alive.
 TIMEOUT = httpx.Timeout(120.0, connect=5.0)
+# A CR at the very end of what has come may be half of a CRLF.
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 MAX_RECONNECTS = 5
 RECONNECT_WAIT_S = 1.0
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -67,7 +70,8 @@ class ApiClient:
         """Sends the file in constant memory; `on_bytes` gets the bytes sent so far. Returns the Slide."""
         with path.open("rb") as file, _translated_errors(self.base_url):
             counted = _CountedFile(file, on_bytes)
-            files = {"file": (path.name, counted, "application/octet-stream")}
+            name = path.name.encode(errors="replace").decode()  # it may hold bytes that are not UTF-8
+            files = {"file": (name, counted, "application/octet-stream")}
             response = self._http.post("/v1/slides", files=files)  # type: ignore[arg-type]  # needs read only
         return _json_or_raise(response)
 
@@ -132,7 +136,7 @@ class ApiClient:
             if response.is_error:
                 response.read()
                 _json_or_raise(response)
-            yield from parse_events(response.iter_lines())
+            yield from parse_events(event_stream_lines(response.iter_bytes()))
 
 
 class _CountedFile:
@@ -156,6 +160,18 @@ class _CountedFile:
         return self._file.seek(offset, whence)
 
 
+def event_stream_lines(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Lines of a text/event-stream, which end at CR, LF or both and nowhere else: answers may hold U+2028 or U+0085,
+    where `str.splitlines`, and httpx with it, would cut them."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = _LINE_END.split(rest + piece)
+        for line in lines:
+            yield line.decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace").removesuffix("\r")
+
+
 def parse_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
     """Events of a text/event-stream; comments and events without data are passed over."""
     name, data, event_id = "message", list[str](), None
@@ -164,7 +180,7 @@ def parse_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
         value = value.removeprefix(" ")
         if not line:
             if data:
-                yield ServerEvent(name, json.loads("\n".join(data)), event_id)
+                yield ServerEvent(name, _json("\n".join(data)), event_id)
             name, data, event_id = "message", [], None
         elif field == "event":
             name = value
@@ -172,6 +188,16 @@ def parse_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
             data.append(value)
         elif field == "id":
             event_id = value
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise CommandError("The server's stream of events cannot be read; is it an Eyepiece?", ExitCode.FAILED)
+    return content
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from model_store.errors import EyepieceError
+from model_store.manifest import Manifest
 from server.access import Tenant
 from server.ask import Answer
 from server.chat import (
@@ -19,7 +20,7 @@ from server.chat import (
     refuse_unsupported,
     slide_id_of,
 )
-from server.errors import openai_error
+from server.errors import NotFound, openai_error
 from server.flow import require_embedding
 from server.parts import Parts, WithParts
 from server.questions import Stopwatch, sampling
@@ -29,13 +30,30 @@ from server.stream import openai_response, unless_disconnected
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
 CHAT_PATH = "/v1/chat/completions"
+_MODELS_PATH = "/v1/models"
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether clients of OpenAI's API ask there, who understand its envelope of errors only."""
+    return path in (CHAT_PATH, _MODELS_PATH) or path.startswith(f"{_MODELS_PATH}/")
 
 
 @router.get("/models")
 async def list_models(_: Tenant, parts: WithParts) -> dict[str, Any]:
     """The one model that this server answers with."""
-    manifest = parts.manifest
-    model = {
+    return {"object": "list", "data": [_model(parts.manifest)]}
+
+
+@router.get("/models/{model:path}")
+async def get_model(model: str, _: Tenant, parts: WithParts) -> dict[str, Any]:
+    """The model of this name, when it is the one that this server answers with."""
+    if model != parts.manifest.name:
+        raise NotFound(f"This server answers with the model {parts.manifest.name} alone; see GET /v1/models.")
+    return _model(parts.manifest)
+
+
+def _model(manifest: Manifest) -> dict[str, Any]:
+    return {
         "id": manifest.name,
         "object": "model",
         "created": 0,
@@ -44,12 +62,15 @@ async def list_models(_: Tenant, parts: WithParts) -> dict[str, Any]:
         "licence": manifest.licence,
         "notice": manifest.notice,
     }
-    return {"object": "list", "data": [model]}
 
 
 @router.post("/chat/completions")
 async def complete_chat(chat: ChatRequest, request: Request, tenant: Tenant, parts: WithParts) -> Response:
-    """OpenAI-compatible chat about one slide, streaming or not; nothing is remembered between requests."""
+    """OpenAI-compatible chat about one slide, streaming or not; nothing is remembered between requests.
+
+    The slide is a content part `{"type": "slide", "slide": {"id": "…"}}` of a user's message, or, for clients that only
+    know images, an `image_url` of `slide:<id>` or `https://slides.invalid/<id>`, which is never fetched. Options that
+    are not implemented are taken at the value that changes nothing, and refused by name at any other."""
     refuse_unsupported(chat, parts.manifest.name)
     completion = Completion(parts.manifest.name, parts.manifest.notice)
     watch = Stopwatch()

@@ -15,6 +15,9 @@ INPUT = SlideInput("", "uuid", 1, "route")
 NATIVE = {"type": "slide", "slide": {"id": SLIDE}}
 AS_IMAGE = {"type": "image_url", "image_url": {"url": f"slide:{SLIDE}"}}
 
+# What passes where a client lets http(s) and data: addresses through alone.
+AS_ADDRESS = {"type": "image_url", "image_url": {"url": f"https://slides.invalid/{SLIDE}"}}
+
 
 def text(words: str) -> dict[str, str]:
     return {"type": "text", "text": words}
@@ -29,8 +32,8 @@ def question(*parts: dict[str, Any], **options: Any) -> ChatRequest:
     return chat(("user", [*parts, text("Why?")]), **options)
 
 
-@pytest.mark.parametrize("part", [NATIVE, AS_IMAGE])
-def test_a_slide_is_named_in_either_spelling(part: dict[str, Any]) -> None:
+@pytest.mark.parametrize("part", [NATIVE, AS_IMAGE, AS_ADDRESS])
+def test_a_slide_is_named_in_any_spelling(part: dict[str, Any]) -> None:
     assert slide_id_of(question(part)) == SLIDE
 
 
@@ -43,8 +46,20 @@ def test_a_slide_may_be_named_more_than_once_and_anywhere() -> None:
 def test_a_chat_without_slide_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="names no slide"):
         slide_id_of(chat(("user", "Why?")))
-    with pytest.raises(InvalidRequest, match="names no slide"):
-        slide_id_of(question({"type": "slide"}, {"type": "image_url"}))
+
+
+@pytest.mark.parametrize("part", [{"type": "slide"}, {"type": "image_url"}, {"type": "image_url", "image_url": None}])
+def test_a_part_that_names_nothing_is_refused(part: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="needs the field"):
+        refuse_unsupported(question(NATIVE, part), "demo")
+
+
+@pytest.mark.parametrize("kind", ["input_audio", "file", "input_image", "refusal", "video_url", "x" * 10**5])
+def test_a_part_of_another_type_is_refused_by_its_name(kind: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{kind[:40]}.*not supported") as caught:
+        refuse_unsupported(question(NATIVE, {"type": kind}), "demo")
+
+    assert len(caught.value.detail) < 200
 
 
 def test_a_chat_about_two_slides_is_refused() -> None:
@@ -62,6 +77,9 @@ def test_a_chat_about_two_slides_is_refused() -> None:
         "http://[",
         "http://[::1",
         "//host/path",
+        "http://slides.invalid/" + SLIDE,
+        "https://slides.invalid@example.com/" + SLIDE,
+        "https://slides.invalid.example.com/" + SLIDE,
         SLIDE,
         "",
         " slide:" + SLIDE,
@@ -93,6 +111,10 @@ def test_turns_become_messages_with_the_slide_before_the_first() -> None:
         ([("assistant", "So.")], "take turns"),
         ([("tool", "x")], "take turns"),
         ([("user", "One?"), ("assistant", "So.")], "last message"),
+        ([("system", ""), ("system", ""), ("user", "Why?")], "take turns"),
+        ([("system", "")], "last message"),
+        ([("assistant", "")], "last message"),
+        ([("user", "One?"), ("assistant", ""), ("assistant", "")], "last message"),
         ([("user", "")], "no text"),
         ([("user", None)], "no text"),
         ([("user", [])], "no text"),
@@ -106,6 +128,26 @@ def test_a_chat_that_is_no_conversation_is_refused(spoken: list[tuple[str, Any]]
         chat_messages(chat(*spoken), INPUT, 100)
 
 
+def test_turns_that_say_nothing_are_left_out_or_kept_empty() -> None:
+    said = [("user", [NATIVE, text("One?")]), ("assistant", None), ("user", "Two?")]
+    expected = [("user", "One?"), ("assistant", ""), ("user", "Two?")]
+
+    for spoken in (said, [("system", " "), *said], [("developer", None), *said, ("assistant", "")]):
+        messages = chat_messages(chat(*spoken), INPUT, 100)
+        assert [(message.role, message.text) for message in messages] == expected
+        assert messages[0].slide is INPUT
+
+
+@pytest.mark.parametrize("field", [{"tool_calls": [{"id": "1"}]}, {"function_call": {"name": "f"}}, {"audio": {}}])
+def test_a_turn_that_says_more_than_its_text_is_refused_by_the_name(field: dict[str, Any]) -> None:
+    spoken = chat(("user", [NATIVE, text("Why?")]))
+    (message,) = spoken.messages
+    message = type(message).model_validate({"role": "assistant", "content": "", **field})
+
+    with pytest.raises(InvalidRequest, match=next(iter(field))):
+        refuse_unsupported(spoken.model_copy(update={"messages": [*spoken.messages, message]}), "demo")
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -114,6 +156,15 @@ def test_a_chat_that_is_no_conversation_is_refused(spoken: list[tuple[str, Any]]
         {"response_format": {"type": "json_object"}},
         {"frequency_penalty": 1.0},
         {"logit_bias": {"5": 1}},
+        {"presence_penalty": -0.5},
+        {"presence_penalty": False},
+        {"tools": {}},
+        {"tool_choice": "required"},
+        {"modalities": ["audio"]},
+        {"reasoning_effort": "high"},
+        {"top_k": 5},
+        {"repetition_penalty": 1.1},
+        {"web_search_options": {}},
         {"n": 2},
         {"n": 0},
         {"mm_processor_kwargs": {}},
@@ -126,9 +177,25 @@ def test_an_option_that_would_be_ignored_is_refused(options: dict[str, Any]) -> 
         refuse_unsupported(question(NATIVE, **options), "demo")
 
     assert len(caught.value.detail) < 500
+    name = next(iter(options))
+    assert name[:40] in caught.value.detail
 
 
-@pytest.mark.parametrize("options", [{"user": "me"}, {"metadata": {"a": "b"}}, {"store": False}, {"tools": None}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"user": "me"},
+        {"metadata": {"a": "b"}},
+        {"store": False},
+        {"tools": None},
+        {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True},
+        {"functions": [], "function_call": "none"},
+        {"presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "repetition_penalty": 1.0},
+        {"n": None, "stream": None, "stop": None, "seed": None, "max_tokens": None, "stream_options": None},
+        {"logprobs": False, "top_logprobs": 0, "response_format": {"type": "text"}, "modalities": ["text"]},
+        {"top_k": -1, "min_p": 0.0, "ignore_eos": False, "prediction": None},
+    ],
+)
 def test_what_means_nothing_here_is_ignored(options: dict[str, Any]) -> None:
     refuse_unsupported(question(NATIVE, **options), "demo")
 
@@ -151,7 +218,6 @@ def test_what_means_nothing_here_is_ignored(options: dict[str, Any]) -> None:
         {"stream": "perhaps"},
         {"messages": []},
         {"messages": [{"role": "user", "content": "x"}] * 201},
-        {"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]},
     ],
 )
 def test_a_value_out_of_range_is_refused(options: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.commands.api_client import ApiClient, parse_events
+from server.commands.api_client import ApiClient, event_stream_lines, parse_events
 from server.commands.outcome import CommandError, ExitCode
 from server.redis_server import free_loopback_port
 
@@ -34,6 +34,33 @@ def test_events_are_parsed_and_comments_passed_over() -> None:
 
     assert (first.name, first.data, first.id) == ("progress", {"done": 1, "total": 2}, "1-0")
     assert (second.name, second.data, second.id) == ("message", {}, None)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("piece_bytes", [1, 2, 3, 10_000])
+def test_lines_end_where_event_streams_end_them_and_nowhere_else(end: bytes, piece_bytes: int) -> None:
+    said = "one\u2028two\u2029three\x85four\x0bfive\x0csix\x1cseven"
+    text = end.join([b"event: token", f'data: {{"text": "{said}"}}'.encode(), b"", b"data: {}", b"", b""])
+    pieces = [text[at : at + piece_bytes] for at in range(0, len(text), piece_bytes)]
+
+    lines = list(event_stream_lines(pieces))
+
+    assert lines[:4] == ["event: token", f'data: {{"text": "{said}"}}', "", "data: {}"]
+
+
+def test_the_stream_of_another_server_is_a_sentence() -> None:
+    for data in ("data: [1]", "data: {"):
+        with pytest.raises(CommandError, match="cannot be read"):
+            list(parse_events([data, ""]))
+
+
+def test_an_answer_with_a_line_separator_arrives_whole() -> None:
+    said = 'event: token\ndata: {"text": "one\u2028two\x85three"}\n\n'
+    client = client_of(lambda _: httpx.Response(200, content=said.encode()))
+
+    (event,) = client.answer_events("slide", {})
+
+    assert event.data == {"text": "one\u2028two\x85three"}
 
 
 def test_an_event_that_was_cut_off_is_none() -> None:

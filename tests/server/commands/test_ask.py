@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from server.commands.api_client import ApiClient
 from server.commands.ask import Question, ask
 from server.commands.outcome import CommandError, ExitCode
 
+HANDED = Path(__file__).parents[4] / "shared/cases/answer_stream_u2028.txt"
 DONE: dict[str, Any] = {
     "answer": "Gland forming.",
     "conversation_id": "conv_1",
@@ -87,3 +89,12 @@ def test_for_scripts_it_asks_without_streaming_and_prints_one_document(capsys: p
 
     assert asked == [{"question": "What?", "conversation_id": "conv_1", "stream": False}]
     assert json.loads(capsys.readouterr().out) == DONE
+
+
+@pytest.mark.skipif(not HANDED.is_file(), reason="the stream from the field is not here")
+def test_the_stream_from_the_field_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    client = client_of(lambda _: httpx.Response(200, content=HANDED.read_bytes()))
+
+    ask(client, Question("a" * 64, "What?"), as_json=False)
+
+    assert capsys.readouterr().out.startswith("one\u2028two\n")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from server.parts import Parts
 from server.slides import SlideRecord
 
 PATH = "/v1/chat/completions"
+HANDED = Path(__file__).parents[4] / "shared/cases/openai_neutral_options.jsonl"
 
 
 @pytest.fixture
@@ -173,3 +175,32 @@ async def test_the_wrong_method_and_a_missing_key_have_it_too(client: httpx.Asyn
 
 async def test_a_host_that_is_no_name_is_refused_in_it_too(client: httpx.AsyncClient) -> None:
     assert error_of(await client.post(PATH, json={}, headers={"Host": "["}), 401)["code"] == "unauthorized"
+
+
+async def test_an_answer_in_one_piece_counts_as_answered(
+    client: httpx.AsyncClient, parts: Parts, ready: SlideRecord
+) -> None:
+    assert (await complete(client, ready.id)).status_code == 200
+    assert (await complete(client, ready.id, stream=True)).status_code == 200
+
+    assert parts.metrics.questions.labels("answered")._value.get() == 2
+    assert parts.metrics.questions.labels("cancelled")._value.get() == 0
+
+
+async def test_openais_own_client_asks_for_one_model(openai_client: openai.AsyncOpenAI) -> None:
+    model = await openai_client.models.retrieve("demo")
+
+    assert (model.id, model.object, model.owned_by) == ("demo", "model", "eyepiece")
+    for name in ("gpt-4", "org/name", "demo/"):
+        with pytest.raises(openai.NotFoundError, match="the model demo alone"):
+            await openai_client.models.retrieve(name)
+
+
+@pytest.mark.skipif(not HANDED.is_file(), reason="the requests from the field are not here")
+async def test_requests_from_the_field_with_neutral_options_are_answered(
+    client: httpx.AsyncClient, ready: SlideRecord
+) -> None:
+    for line in HANDED.read_text().splitlines():
+        body = json.dumps(json.loads(line)["body"]).replace("SLIDE_ID", ready.id)
+        answer = await client.post(PATH, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 200, json.loads(line)["case"]

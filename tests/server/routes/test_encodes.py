@@ -6,10 +6,11 @@ from collections.abc import Callable
 import httpx
 import pytest
 from api_parts import client_of, encode_job, events_of, problem_of, running_worker, stored_slide, upload
-from fakes import FakeEncode
+from fakes import FakeEncode, sample_embedding
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from encoders.embedding_file import to_bytes
 from encoders.errors import NoTissue
 from server.parts import Parts
 from server.progress import Event
@@ -163,3 +164,21 @@ async def test_events_without_redis_end_with_an_error(make_app: Callable[..., Fa
         events = events_of(await client.get(f"/v1/slides/{record.id}/events"))
 
     assert [(name, data["code"]) for name, data in events] == [("error", "queue_unavailable")]
+
+
+async def test_a_ready_slide_says_how_many_tiles_it_has(client: httpx.AsyncClient, parts: Parts) -> None:
+    """Before the worker has written it down, and when a µm/px is chosen again that the slide was encoded with."""
+    record = await stored_slide(parts, ready=True)
+    tile_count = sample_embedding(record.id, record.encoder_id).tile_count
+
+    shown = (await client.get(f"/v1/slides/{record.id}")).json()
+
+    assert (shown["status"], shown["tile_count"]) == ("ready", tile_count)
+    assert [slide["tile_count"] for slide in (await client.get("/v1/slides")).json()["data"]] == [tile_count]
+    other = await client.post(f"/v1/slides/{record.id}/encode", json={"mpp": 0.25})
+    assert other.json()["tile_count"] is None
+    changed = await parts.slides.require("default", record.id)
+    again = sample_embedding(record.id, changed.encoder_id)
+    await parts.store.put(record.paths.embedding(changed.encoder_id), to_bytes(again))
+    back = await client.post(f"/v1/slides/{record.id}/encode", json={"mpp": 0.25})
+    assert (back.json()["status"], back.json()["tile_count"]) == ("ready", tile_count)
