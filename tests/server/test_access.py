@@ -12,7 +12,7 @@ from server.commands.exposure import describe_access
 from server.settings import Settings
 from server.slide_store import open_store
 
-WHO = "/v1/models"
+WHO = "/v1/slides"
 
 
 async def status_of(app: FastAPI, key: str | None = None, **headers: str) -> int:

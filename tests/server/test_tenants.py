@@ -16,7 +16,13 @@ from server.progress import Event
 
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 # Routes that name no object of a tenant; each has a test of its own below.
-WITHOUT_OBJECT = {("GET", "/v1/slides"), ("POST", "/v1/slides"), ("GET", "/v1/models"), ("GET", "/v1/usage")}
+WITHOUT_OBJECT = {
+    ("GET", "/v1/slides"),
+    ("POST", "/v1/slides"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{model}"),
+    ("GET", "/v1/usage"),
+}
 UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
 
 
@@ -35,7 +41,9 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("POST", "/v1/slides/{slide_id}/encode"): lambda ids: {},
     ("GET", "/v1/slides/{slide_id}/events"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
+    ("HEAD", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/features"): lambda ids: None,
+    ("HEAD", "/v1/slides/{slide_id}/features"): lambda ids: None,
     ("PUT", "/v1/slides/{slide_id}/features"): lambda ids: {},  # no form: refused, but only when the slide is one's own
     ("POST", "/v1/slides/{slide_id}/questions"): lambda ids: {
         "question": "Why?",
@@ -124,7 +132,7 @@ async def test_its_own_tenant_does_get_it(
 @pytest.mark.parametrize("operation", sorted(set(RULES) | WITHOUT_OBJECT), ids=" ".join)
 async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
-    path = template.format(slide_id=theirs.slide, conversation_id=theirs.conversation)
+    path = template.format(slide_id=theirs.slide, conversation_id=theirs.conversation, model="demo")
 
     async with client_of(guarded) as client:
         assert (await client.request(method, path, json={})).status_code == 401
