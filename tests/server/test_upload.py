@@ -413,7 +413,7 @@ async def test_the_file_stays_open_while_a_thread_writes_to_it(tmp_path: Path) -
         ("Größe \u202egnp.svs".encode(), "Größe gnp.svs"),
         (b"\xff\xfe.svs", "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}.svs"),
         (b"n" * 10_000, "n" * 255),
-        ("\N{MICROSCOPE}".encode() * 10_000, "\N{MICROSCOPE}" * 255),
+        ("\N{MICROSCOPE}".encode() * 10_000, "\N{MICROSCOPE}" * 63),
         (b'a\\"b.svs', 'a"b.svs'),
     ],
 )
