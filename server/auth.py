@@ -127,7 +127,7 @@ def _read(digest: str, content: bytes) -> ApiKey | None:
     try:
         return ApiKey.model_validate_json(content)
     except ValidationError:
-        log.warning("key_unreadable", key=digest[:DIGEST_SHOWN])
+        log.warning("key_unreadable", key_digest=digest[:DIGEST_SHOWN])
         return None
 
 

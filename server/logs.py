@@ -42,7 +42,7 @@ ALLOWED_FIELDS = frozenset(
         "priority",
         "reader",
         "reason",
-        "key",  # the beginning of a digest
+        "key_digest",  # its beginning
         "layers",
     }
 )

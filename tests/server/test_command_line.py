@@ -62,7 +62,7 @@ def test_the_commands_are_those_of_the_design() -> None:
     names = {path[0] for path in command_paths()}
 
     client = {"inspect", "upload", "ask", "make-slide", "eval-demo"}
-    assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models"} | client
+    assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models", "status"} | client
 
 
 def test_help_is_shown_without_loading_anything_heavy() -> None:

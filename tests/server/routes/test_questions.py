@@ -16,7 +16,7 @@ from server.parts import Parts
 from server.redis_server import free_loopback_port
 from server.slides import SlideError, SlideRecord
 
-DONE_FIELDS = {"answer", "conversation_id", "usage", "timing", "model", "encoder_id", "notice"}
+DONE_FIELDS = {"answer", "conversation_id", "usage", "timing", "model", "encoder_id", "notice", "remembered"}
 SURROGATE = b'{"question": "\\ud800"}'
 
 
@@ -259,8 +259,10 @@ async def test_without_redis_the_answer_comes_from_the_store_and_is_not_called_r
         events = events_of(await ask(client, record.id))
         whole = await ask(client, record.id, stream=False)
 
-    assert [name for name, _ in events] == ["token", "token", "error"]
-    assert events[-1][1]["code"] == code_of(whole, 503) == "queue_unavailable"
+    assert [name for name, _ in events] == ["token", "token", "done"]
+    for done in (events[-1][1], whole.json()):
+        assert done["answer"] == "No tumour."
+        assert (done["remembered"], done["conversation_id"]) == (False, None)
 
 
 async def test_a_slide_deleted_while_it_answers_leaves_no_turn(
