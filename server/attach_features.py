@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from encoders.errors import UnsupportedFormat
 from encoders.precomputed.features_kind import features_kind
+from encoders.types import SlideFacts
 from server.errors import InvalidRequest, NotFound
 from server.flow import admit_upload
 from server.parts import Parts
@@ -22,6 +23,7 @@ async def attach_features(
     Raises:
         InvalidRequest: more than one file, or a slide that is made of features itself.
         UnsupportedFormat: not a features file, by its first bytes.
+        UnusableFeatures: not the served model's, or not this slide's; the slide stays as it is.
         NotFound: the slide was deleted meanwhile.
     """
     if not record.has_pixels:
@@ -30,6 +32,7 @@ async def attach_features(
     received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
     try:
         file = _features_file(received)
+        await parts.inspector.check_features(record.tenant, file.path, parts.manifest, _facts_of(record))
         key = record.paths.given_features(file.sha256)
         async with parts.usage.room_for(record.tenant, file.size_bytes) as room:
             room.is_used = not await parts.store.exists(key)
@@ -46,6 +49,12 @@ async def attach_features(
         await parts.slides.remove_orphan(record.tenant, record.id)
         raise NotFound("The slide was deleted meanwhile.")
     return changed
+
+
+def _facts_of(record: SlideRecord) -> SlideFacts | None:
+    if record.vendor is None or record.width is None or record.height is None:
+        return None
+    return SlideFacts(record.vendor, record.width, record.height, record.mpp, record.objective_power)
 
 
 def _features_file(received: ReceivedSlide) -> SourceFile:

@@ -1,4 +1,4 @@
-"""Looks into slide files for the API, each time in a reader process: no slide is parsed in this one."""
+"""Looks into slide and features files for the API, each time in a reader process: no slide is parsed in this one."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,9 +8,11 @@ from typing import TypeVar
 
 import structlog
 
+from encoders.precomputed.features_process import check_features_of_slide
 from encoders.sandbox.probe import is_confined, layers_in_force
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import SlideFacts
+from model_store.manifest import Manifest
 from server.settings import Settings
 from server.turns import TenantTurns
 
@@ -62,6 +64,11 @@ class SlideInspector:
         """
         async with self._turns.one(tenant):
             return await self._run(lambda: _facts(path, folder, self._limits))
+
+    async def check_features(self, tenant: str, path: Path, manifest: Manifest, slide: SlideFacts | None) -> None:
+        """Raises the error of a features file that cannot be this slide's, when it is the tenant's turn."""
+        async with self._turns.one(tenant):
+            await self._run(lambda: check_features_of_slide(path, manifest, self._limits, slide))
 
     async def thumbnail_png(self, path: Path, max_px: int, folder: Path | None = None) -> bytes:
         """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image.

@@ -94,6 +94,10 @@ def _whole(coords: NDArray[np.generic], rows: int) -> NDArray[np.int64]:
     if coords.dtype.kind == "f":
         whole = np.isfinite(coords) & (coords == np.floor(coords)) & (np.abs(coords) <= _MAX_COORDINATE)
         if not whole.all():
+            if np.isfinite(coords).all() and coords.min() >= 0 and coords.max() <= 1:
+                raise UnusableFeatures(
+                    "`coords` lie between 0 and 1: they are shares of the slide's sides. Send whole level-0 pixels."
+                )
             raise UnusableFeatures("`coords` must be whole level-0 pixels.")
     return coords.astype("<i8")
 

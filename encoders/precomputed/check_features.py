@@ -4,12 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import UnusableFeatures
+from encoders.precomputed.check_geometry import MAGNIFICATION_MPP, check_geometry
 from encoders.precomputed.given_features import TileStatements
 from encoders.tiling.plan_tiles import stride_px_level0
 from model_store.manifest import Manifest
 
-# The field's magnifications: 40× is 0.25 µm/px, so mpp = 10 / magnification.
-_MAGNIFICATION_MPP = 10.0
 # As much as a slide may be coarser than the target.
 _SCALE_TOLERATED = 0.10
 _LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -69,20 +68,22 @@ def slide_tokens(values: NDArray[np.float32], manifest: Manifest) -> NDArray[np.
 
 
 def check_tiles(coords: NDArray[np.int64], said: TileStatements, manifest: Manifest) -> None:
-    """Raises UnusableFeatures when the file itself says that its tiles are not such as the model was made for."""
+    """Raises UnusableFeatures when the file itself says that its tiles are not such as the model was made for, or
+    contradicts itself."""
     if (coords < 0).any():
         raise UnusableFeatures("`coords` must be level-0 pixels from the slide's upper left corner, none negative.")
     if len(np.unique(coords, axis=0)) < len(coords):
         raise UnusableFeatures("Two rows of `coords` are the same tile; send every tile once.")
     _check_scale(said, manifest)
     _check_side(said, manifest)
+    check_geometry(coords, said, manifest.tiling)
 
 
 def _check_scale(said: TileStatements, manifest: Manifest) -> None:
     target = manifest.tiling.target_mpp
     given = said.target_mpp
     if given is None and said.target_magnification is not None:
-        given = _MAGNIFICATION_MPP / said.target_magnification
+        given = MAGNIFICATION_MPP / said.target_magnification
     if given is not None and abs(given / target - 1) > _SCALE_TOLERATED:
         raise UnusableFeatures(
             f"The features were made at {given:g} µm/px; the served model needs {target:g}. Extract them again, or "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from encoders.errors import UnusableFeatures
 from encoders.precomputed.check_features import check_range, check_shape, check_tiles, raster_order, slide_tokens
+from encoders.precomputed.check_geometry import check_against_slide
 from encoders.precomputed.features_protocol import (
     FEATURES_REPLY,
     FeaturesOpened,
@@ -23,6 +24,7 @@ from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens,
 from encoders.tiling.isolation.file_process import FileProcess
 from encoders.tiling.isolation.reader_channel import warn_of_refused_limits
 from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.types import SlideFacts
 from model_store.manifest import Manifest
 
 # -P: never import from the working directory.
@@ -56,6 +58,18 @@ def read_given_features(
         order, features = raster_order(coords), process.rows(ask)
         check_range(features)
         return GivenTiles(features[order], coords[order], process.opened.statements)
+
+
+def check_features_of_slide(path: Path, manifest: Manifest, limits: ReaderLimits, slide: SlideFacts | None) -> None:
+    """Raises as `read_given_features` when a file's shape, coordinates or statements cannot be used, or cannot be this
+    slide's, of which None is known. The rows are not read: that is for whoever encodes them."""
+    with FeaturesProcess(path, limits) as process:
+        coords, said = process.coords(), process.opened.statements
+        check_shape(process.opened.rows, process.opened.columns, manifest, has_coords=coords is not None)
+    if coords is not None:
+        check_tiles(coords, said, manifest)
+    if coords is not None and slide is not None:
+        check_against_slide(coords, said, slide, manifest.tiling)
 
 
 class FeaturesProcess(FileProcess):

@@ -100,7 +100,7 @@ async def test_features_have_no_pixels_to_go_back_to(
 async def test_attached_features_are_encoded_instead_of_the_pixels(
     client: httpx.AsyncClient, parts: Parts, features: bytes
 ) -> None:
-    record = await stored_slide(parts, ready=True, vendor="aperio", width=9, height=9)
+    record = await stored_slide(parts, ready=True, vendor="aperio", width=2048, height=1536)
 
     answer = await attach(client, record.id, features)
 
@@ -113,7 +113,7 @@ async def test_attached_features_are_encoded_instead_of_the_pixels(
 
     ready = (await client.get(f"/v1/slides/{record.id}")).json()
     assert encode.given == (hashlib.sha256(features).hexdigest(), features)
-    assert (ready["status"], ready["vendor"], ready["width"], ready["tile_count"]) == ("ready", "aperio", 9, 7)
+    assert (ready["status"], ready["vendor"], ready["width"], ready["tile_count"]) == ("ready", "aperio", 2048, 7)
     assert list(parts.store.staging_dir.iterdir()) == []
 
 
@@ -224,3 +224,14 @@ async def test_features_for_a_slide_that_is_deleted_meanwhile_leave_nothing(
 
     assert problem_of(await attach(client, record.id, features), 404) == "not_found"
     assert [path for path in (tmp_path / "store" / "tenants").rglob("*") if path.is_file()] == []
+
+
+async def test_features_of_another_slide_are_refused_and_the_slide_stays_ready(
+    client: httpx.AsyncClient, parts: Parts, features: bytes
+) -> None:
+    record = await stored_slide(parts, ready=True, vendor="aperio", width=2304, height=1920, mpp=0.5)
+
+    assert problem_of(await attach(client, record.id, features), 422) == "unusable_features"
+
+    assert (await client.get(f"/v1/slides/{record.id}")).json()["status"] == "ready"
+    assert await parts.store.stored_bytes(record.paths.folder) < len(features)
