@@ -1,32 +1,84 @@
 """From an open slide to its plan: resolution, tissue, tiles, the three questions in the order of what they cost."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from encoders.tiling.isolation.reader_limits import ReaderLimits
-from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
+from encoders.tiling.plan_tiles import AreaMask, TileScale, choose_scale, plan_tiles, tiles_on
+from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.resolution import effective_mpp
-from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.slide_readers.slide_reader import SlideReader, not_scanned
+from encoders.tiling.tissue.coverage import Coverage, find_coverage, find_flat
 from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.read_overview import Overview, read_overview
-from encoders.types import SlideWarning, TilePlan
+from encoders.tiling.tissue.scan_frame import Mask
+from encoders.types import SlideFacts, SlideWarning, TilePlan
 from model_store.manifest import TilingSpec
 
 # Pixels of the overview along a tile's side: enough to see whether a tenth of it is tissue (8-16 µm/px).
 _OVERVIEW_PX_PER_TILE = 16
 # The cheapest level that still shows that: a level at downsample 64 costs a hundredth of one at 4.
 _LEAST_PX_PER_TILE = 4
+# Where a file does not tell which of its tiles are there, so many planned ones are read before any is encoded.
+_TRIED_TILES = 12
+
+
+@dataclass(frozen=True)
+class FoundTissue:
+    """Where tissue lies: `shown` by the overview, bool [h, w], and `inside` of what was scanned."""
+
+    overview: Overview
+    coverage: Coverage
+    shown: Mask
+
+    @property
+    def inside(self) -> Mask:
+        """Tissue of which there are pixels."""
+        return self.shown if self.coverage.scanned is None else self.shown & self.coverage.scanned
+
+    @property
+    def mask(self) -> AreaMask:
+        """The same for planning."""
+        return AreaMask(self.inside, self.overview.px_level0)
 
 
 def make_plan(reader: SlideReader, tiling: TilingSpec, mpp_override: float | None, limits: ReaderLimits) -> TilePlan:
     """The tiles that are read and encoded; raises any SlideError but UnsupportedFormat."""
     warnings: list[SlideWarning] = []  # beside those in the facts: whoever doubts something on the way adds it here
     scale = choose_scale(reader.levels, effective_mpp(reader.facts, mpp_override), tiling)
-    overview = plan_overview(reader, scale.tile_px_level0, limits)
-    mask = TissueMask(find_tissue(overview.pixels), overview.px_level0)
-    plan = plan_tiles(reader.facts, scale, mask, tiling, mpp_override=mpp_override, max_tiles=limits.max_tiles)
+    found = look_for_tissue(reader, scale.tile_px_level0, scale.level, limits)
+    _check_nothing_is_lost(found, reader.facts, scale, tiling)
+    override, most, scanned = mpp_override, limits.max_tiles, found.coverage.tiles
+    plan = plan_tiles(reader.facts, scale, found.mask, tiling, mpp_override=override, max_tiles=most, scanned=scanned)
+    if reader.empty_tiles(plan.level) is None:
+        for tile in np.unique(np.linspace(0, len(plan.coords) - 1, _TRIED_TILES).astype(np.int64)):
+            read_tile(reader, plan, *plan.coords[tile].tolist())
     return replace(plan, warnings=(*plan.warnings, *warnings))
 
 
-def plan_overview(reader: SlideReader, tile_px_level0: float, limits: ReaderLimits) -> Overview:
-    """The picture in which tissue is looked for when tiles are so large."""
-    return read_overview(reader, tile_px_level0 / _OVERVIEW_PX_PER_TILE, tile_px_level0 / _LEAST_PX_PER_TILE, limits)
+def look_for_tissue(reader: SlideReader, tile_px_level0: float, level: int, limits: ReaderLimits) -> FoundTissue:
+    """Tissue for tiles so large, read from `level`; raises UnreadableSlide or SlideTooLarge."""
+    finest, coarsest = tile_px_level0 / _OVERVIEW_PX_PER_TILE, tile_px_level0 / _LEAST_PX_PER_TILE
+    overview = read_overview(reader, finest, coarsest, limits)
+    coverage = find_coverage(reader, level, overview)
+    return FoundTissue(overview, coverage, find_tissue(overview.pixels, coverage.scanned))
+
+
+def _check_nothing_is_lost(found: FoundTissue, facts: SlideFacts, scale: TileScale, tiling: TilingSpec) -> None:
+    """Raises UnreadableSlide naming where the overview shows tissue and the level that is read has no pixels."""
+    if found.coverage.scanned is None:
+        return
+    lost = found.shown & ~found.coverage.scanned & ~_without_texture(found.overview.pixels)
+    corners = tiles_on(AreaMask(lost, found.overview.px_level0), facts, scale, tiling)
+    if len(corners):
+        left, top = corners.min(axis=0).tolist()
+        right, bottom = (corners.max(axis=0) + scale.tile_px_level0).astype(int).tolist()
+        raise not_scanned(facts, left, top, right - left, bottom - top)
+
+
+def _without_texture(rgb: NDArray[np.uint8]) -> Mask:
+    """A colour chosen by software for what was not scanned, with its rim."""
+    return np.asarray(cv2.dilate(find_flat(rgb).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0, dtype=np.bool_)

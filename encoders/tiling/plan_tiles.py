@@ -22,6 +22,8 @@ from model_store.manifest import TilingSpec
 _SAME_SCALE = 0.01
 # A slide coarser than the target by more than this would be up-sampled: refused.
 _COARSER_TOLERATED = 0.10
+# Of a tile: whole ones are planned, but for the rounding of what was scanned to the mask's pixels.
+_LEAST_SCANNED = 0.97
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class TileScale:
 
 
 @dataclass(frozen=True)
-class TissueMask:
+class AreaMask:
     """Bool [h, w]; a pixel covers `px_level0` level-0 pixels a side, the first one from (0, 0)."""
 
-    tissue: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
     px_level0: float
 
 
@@ -59,27 +61,22 @@ def choose_scale(levels: Sequence[Level], mpp: float, tiling: TilingSpec) -> Til
 def plan_tiles(
     facts: SlideFacts,
     scale: TileScale,
-    mask: TissueMask,
+    mask: AreaMask,
     tiling: TilingSpec,
     *,
     mpp_override: float | None,
     max_tiles: int,
+    scanned: AreaMask | None = None,
 ) -> TilePlan:
     """Whole tiles inside the slide with at least `min_tissue_fraction` of tissue, in raster order.
 
-    Raises NoTissue when there is none, SlideTooLarge beyond `max_tiles`.
+    With `scanned`, whole tiles inside of that. Raises NoTissue when there is none, SlideTooLarge beyond `max_tiles`.
     """
-    stride = stride_px_level0(scale.tile_px_level0)
-    lefts = _whole_tiles(facts.width, scale.tile_px_level0, stride)
-    tops = _whole_tiles(facts.height, scale.tile_px_level0, stride)
-    if not len(lefts) or not len(tops):
-        raise NoTissue("The slide is smaller than one tile; there is nothing to encode.")
-    fraction = _tissue_fraction(mask, tops, lefts, scale.tile_px_level0)
-    rows, columns = np.nonzero((fraction > 0) & (fraction >= tiling.min_tissue_fraction))
-    if not len(rows):
+    coords = tiles_on(mask, facts, scale, tiling, scanned)
+    if not len(coords):
         raise NoTissue("No tissue was found on the slide, or less than one tile of it.")
-    if len(rows) > max_tiles:
-        raise SlideTooLarge(f"The slide has {len(rows)} tiles of tissue; at most {max_tiles} are encoded.")
+    if len(coords) > max_tiles:
+        raise SlideTooLarge(f"The slide has {len(coords)} tiles of tissue; at most {max_tiles} are encoded.")
     return TilePlan(
         width=facts.width,
         height=facts.height,
@@ -91,10 +88,27 @@ def plan_tiles(
         tile_px_level0=scale.tile_px_level0,
         level=scale.level,
         read_px=scale.read_px,
-        coords=np.stack([lefts[columns], tops[rows]], axis=1),
+        coords=coords,
         reduction=tiling.reduction,
         warnings=facts.warnings,
     )
+
+
+def tiles_on(
+    mask: AreaMask, facts: SlideFacts, scale: TileScale, tiling: TilingSpec, scanned: AreaMask | None = None
+) -> NDArray[np.int64]:
+    """The corners of whole tiles with enough of the mask, int64 [N, 2]; raises NoTissue when no tile fits the slide."""
+    stride = stride_px_level0(scale.tile_px_level0)
+    lefts = _whole_tiles(facts.width, scale.tile_px_level0, stride)
+    tops = _whole_tiles(facts.height, scale.tile_px_level0, stride)
+    if not len(lefts) or not len(tops):
+        raise NoTissue("The slide is smaller than one tile; there is nothing to encode.")
+    fraction = _fraction_inside(mask, tops, lefts, scale.tile_px_level0)
+    wanted = (fraction > 0) & (fraction >= tiling.min_tissue_fraction)
+    if scanned is not None:
+        wanted &= _fraction_inside(scanned, tops, lefts, scale.tile_px_level0) >= _LEAST_SCANNED
+    rows, columns = np.nonzero(wanted)
+    return np.stack([lefts[columns], tops[rows]], axis=1)
 
 
 def plan_at_target(tiling: TilingSpec, coords: NDArray[np.int64]) -> TilePlan:
@@ -126,12 +140,12 @@ def _whole_tiles(side: int, tile_px_level0: float, stride: int) -> NDArray[np.in
     return np.arange(max(0, count), dtype=np.int64) * stride
 
 
-def _tissue_fraction(
-    mask: TissueMask, tops: NDArray[np.int64], lefts: NDArray[np.int64], tile_px_level0: float
+def _fraction_inside(
+    mask: AreaMask, tops: NDArray[np.int64], lefts: NDArray[np.int64], tile_px_level0: float
 ) -> NDArray[np.float64]:
     """[rows, columns]: the exact share of each tile's area under the mask, mask pixels cut where a tile's edge cuts."""
     side = tile_px_level0 / mask.px_level0
-    by_row = _sums_between(mask.tissue.astype(np.float64), tops / mask.px_level0, side)
+    by_row = _sums_between(mask.inside.astype(np.float64), tops / mask.px_level0, side)
     by_tile = _sums_between(by_row.T, lefts / mask.px_level0, side).T
     return by_tile / side**2
 

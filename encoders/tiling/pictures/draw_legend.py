@@ -6,25 +6,38 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.tiling.pictures.overlay_style import PEN_RGB, STROKE_RGB, TILE_RGB, TISSUE_RGB, hatch
+from encoders.tiling.pictures.overlay_style import (
+    PEN_RGB,
+    STROKE_RGB,
+    TILE_RGB,
+    TISSUE_RGB,
+    UNSCANNED_DARK_RGB,
+    UNSCANNED_RGB,
+    hatch,
+)
 
 LEGEND_PX = 40
-# Of picture; the strip's words need this much.
-NARROWEST_PX = 620
-_INK = (40, 40, 40)
+# Of picture; the strip's words need this much. Where something was not scanned, the scale bar needs more.
+NARROWEST_PX, _NARROWEST_WITH_ALL_PX = 620, 770
+_Rgb = tuple[int, int, int]
+_INK: _Rgb = (40, 40, 40)
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 # A scale bar is at most this part of the strip.
 _LONGEST_BAR_SHARE = 0.2
 
 
-def draw_legend(width_px: int, tile_count: int, um_per_px: float | None) -> NDArray[np.uint8]:
-    """RGB uint8 [LEGEND_PX, width_px, 3]; without µm per pixel there is no scale bar."""
+def draw_legend(
+    width_px: int, tile_count: int, um_per_px: float | None, *, has_unscanned: bool = False
+) -> NDArray[np.uint8]:
+    """RGB uint8 [LEGEND_PX, width_px, 3]; without µm per pixel, or room, there is no scale bar."""
     strip = np.full((LEGEND_PX, width_px, 3), 255, dtype=np.uint8)
     strip[0] = _INK
     x = _entry(strip, 12, "tissue", TISSUE_RGB, 0.3)
     x = _entry(strip, x, f"tiles ({tile_count})", TILE_RGB, 0.0)
-    _pen_entry(strip, x)
-    if um_per_px is not None:
+    x = _hatched_entry(strip, x, "pen, or not H&E", PEN_RGB, (255, 255, 255), STROKE_RGB)
+    if has_unscanned:
+        _hatched_entry(strip, x, "not scanned", UNSCANNED_DARK_RGB, UNSCANNED_RGB, UNSCANNED_DARK_RGB)
+    if um_per_px is not None and not (has_unscanned and width_px < _NARROWEST_WITH_ALL_PX):
         _scale_bar(strip, um_per_px)
     return strip
 
@@ -35,7 +48,7 @@ def bar_um(longest_um: float) -> float:
     return power * max(step for step in (1, 2, 5) if step * power <= longest_um)
 
 
-def _entry(strip: NDArray[np.uint8], x: int, text: str, colour: tuple[int, int, int], opacity: float) -> int:
+def _entry(strip: NDArray[np.uint8], x: int, text: str, colour: _Rgb, opacity: float) -> int:
     """Draws a sample and its name; returns where the next one starts."""
     box = strip[12:29, x : x + 17]
     box[...] = (255 * (1 - opacity) + np.array(colour) * opacity).round()
@@ -43,11 +56,12 @@ def _entry(strip: NDArray[np.uint8], x: int, text: str, colour: tuple[int, int, 
     return _write(strip, x + 24, text) + 24
 
 
-def _pen_entry(strip: NDArray[np.uint8], x: int) -> None:
+def _hatched_entry(strip: NDArray[np.uint8], x: int, text: str, lines: _Rgb, between: _Rgb, stroke: _Rgb) -> int:
     box = strip[12:29, x : x + 17]
-    box[hatch(box.shape[:2])] = PEN_RGB
-    cv2.rectangle(strip, (x, 12), (x + 16, 28), STROKE_RGB, 1)
-    _write(strip, x + 24, "pen, or not H&E")
+    box[...] = between
+    box[hatch(box.shape[:2])] = lines
+    cv2.rectangle(strip, (x, 12), (x + 16, 28), stroke, 1)
+    return _write(strip, x + 24, text) + 24
 
 
 def _scale_bar(strip: NDArray[np.uint8], um_per_px: float) -> None:

@@ -47,7 +47,9 @@ def draw_plan(slide: Overview, drawn: PlanPicture) -> NDArray[np.uint8]:
     _outline_tiles(picture, drawn.coords / slide.px_level0, drawn.tile_px_level0 / slide.px_level0)
     _mark_pen(picture, pen)
     mpp = None if drawn.mpp is None else drawn.mpp * slide.px_level0
-    return np.vstack([_widened(picture), draw_legend(max(NARROWEST_PX, picture.shape[1]), len(drawn.coords), mpp)])
+    width = max(NARROWEST_PX, picture.shape[1])
+    legend = draw_legend(width, len(drawn.coords), mpp, has_unscanned=slide.covered is not None)
+    return np.vstack([_widened(picture, width), legend])
 
 
 def _at_picture(mask: Mask, mask_px_level0: float, slide: Overview) -> Mask:
@@ -93,6 +95,5 @@ def _contour(picture: NDArray[np.uint8], area: Mask, colour: tuple[int, int, int
     cv2.drawContours(picture, outlines, -1, colour, thickness)
 
 
-def _widened(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    missing = max(0, NARROWEST_PX - picture.shape[1])
-    return np.pad(picture, ((0, 0), (0, missing), (0, 0)), constant_values=255)
+def _widened(picture: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    return np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)

@@ -9,11 +9,10 @@ from encoders.errors import MissingMpp, NoTissue, ResolutionTooLow, SlideTooLarg
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.pictures.draw_plan import PlanPicture, draw_plan, largest_picture
 from encoders.tiling.pictures.thumbnail import as_png, read_thumbnail
-from encoders.tiling.plan_slide import plan_overview
-from encoders.tiling.plan_tiles import TileScale, TissueMask, choose_scale, plan_tiles
+from encoders.tiling.plan_slide import FoundTissue, look_for_tissue
+from encoders.tiling.plan_tiles import TileScale, choose_scale, plan_tiles
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.slide_reader import SlideReader
-from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.pen_marks import find_pen, pen_share
 from model_store.manifest import TilingSpec
 
@@ -46,13 +45,13 @@ def inspect_slide(reader: SlideReader, wish: InspectWish, limits: ReaderLimits) 
     """Looks and draws, also where the slide cannot be planned; raises UnreadableSlide or SlideTooLarge."""
     scale = _scale_if_known(reader, wish)
     side = scale.tile_px_level0 if scale else max(reader.facts.width, reader.facts.height) / _TILES_ALONG_UNKNOWN
-    overview = plan_overview(reader, side, limits)
-    tissue, pen = find_tissue(overview.pixels), find_pen(overview.pixels)
+    found = look_for_tissue(reader, side, scale.level if scale else 0, limits)
+    tissue, pen = found.inside, find_pen(found.overview.pixels)
     overlay = b""
     if wish.overlay_px is not None:
-        coords = _coords(reader, wish, scale, TissueMask(tissue, overview.px_level0), limits)
+        coords = _coords(reader, wish, scale, found, limits)
         mpp = reader.facts.mpp if wish.mpp_override is None else wish.mpp_override
-        picture = PlanPicture(tissue, pen, overview.px_level0, coords, side, mpp)
+        picture = PlanPicture(tissue, pen, found.overview.px_level0, coords, side, mpp)
         overlay = as_png(draw_plan(read_thumbnail(reader, largest_picture(wish.overlay_px), limits), picture))
     return SlideLook(float(tissue.mean()), pen_share(pen, tissue), overlay)
 
@@ -65,14 +64,17 @@ def _scale_if_known(reader: SlideReader, wish: InspectWish) -> TileScale | None:
 
 
 def _coords(
-    reader: SlideReader, wish: InspectWish, scale: TileScale | None, mask: TissueMask, limits: ReaderLimits
+    reader: SlideReader, wish: InspectWish, scale: TileScale | None, found: FoundTissue, limits: ReaderLimits
 ) -> NDArray[np.int64]:
     """The planned tiles' corners; none where planning ends in an error, which the plan itself will say."""
     none = np.zeros((0, 2), dtype=np.int64)
     if scale is None:
         return none
-    override, most = wish.mpp_override, limits.max_tiles
+    override, most, scanned = wish.mpp_override, limits.max_tiles, found.coverage.tiles
+    facts, tiling = reader.facts, wish.tiling
     try:
-        return plan_tiles(reader.facts, scale, mask, wish.tiling, mpp_override=override, max_tiles=most).coords
+        return plan_tiles(
+            facts, scale, found.mask, tiling, mpp_override=override, max_tiles=most, scanned=scanned
+        ).coords
     except (NoTissue, SlideTooLarge):
         return none

@@ -1,11 +1,16 @@
-"""A PNG of the tissue picture. Label and macro images, which show names and numbers, are never opened."""
+"""A PNG of the tissue picture, hatched in grey where nothing was scanned.
+
+Label and macro images, which show names and numbers, are never opened.
+"""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.pictures.overlay_style import UNSCANNED_DARK_RGB, UNSCANNED_RGB, hatch
 from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.tissue.coverage import find_coverage
 from encoders.tiling.tissue.read_overview import Overview, read_overview
 
 
@@ -15,14 +20,20 @@ def thumbnail_png(reader: SlideReader, max_px: int, limits: ReaderLimits) -> byt
 
 
 def read_thumbnail(reader: SlideReader, max_size: tuple[int, int], limits: ReaderLimits) -> Overview:
-    """The whole slide, no more, within (width, height), never enlarged."""
+    """The whole slide, no more, within (width, height), never enlarged; hatched where level 0 has no pixels."""
     width, height = reader.facts.width, reader.facts.height
     scale = max(1.0, width / max_size[0], height / max_size[1])
     overview = read_overview(reader, scale, scale, limits)
-    covered = overview.pixels[: max(1, int(height / overview.px_level0)), : max(1, int(width / overview.px_level0))]
+    inside = np.s_[: max(1, int(height / overview.px_level0)), : max(1, int(width / overview.px_level0))]
     size = (max(1, round(width / scale)), max(1, round(height / scale)))
-    picture = cv2.resize(covered, size, interpolation=cv2.INTER_AREA)
-    return Overview(np.asarray(picture, dtype=np.uint8), scale)
+    picture = np.asarray(cv2.resize(overview.pixels[inside], size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    scanned = find_coverage(reader, 0, overview).scanned
+    if scanned is None:
+        return Overview(picture, scale)
+    scanned = cv2.resize(scanned[inside].astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
+    lines = hatch(picture.shape[:2])
+    picture[~scanned & lines], picture[~scanned & ~lines] = UNSCANNED_DARK_RGB, UNSCANNED_RGB
+    return Overview(picture, scale, np.asarray(scanned, dtype=np.bool_))
 
 
 def as_png(rgb: NDArray[np.uint8]) -> bytes:

@@ -82,6 +82,19 @@ class FastTiffReader:
         self._at_scale(level, _AS_STORED).fill(out, x // fast.downsample, y // fast.downsample)
         return out
 
+    def read_covered(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        """See SlideReader. A level that is served fast has no holes."""
+        if isinstance(self._fast[level], FastLevel):
+            return self.read_region(x, y, level, width, height), None
+        return self._oracle.read_covered(x, y, level, width, height)
+
+    def empty_tiles(self, level: int) -> NDArray[np.bool_] | None:
+        """See SlideReader."""
+        fast = self._fast[level]
+        return fast.image.byte_counts == 0 if isinstance(fast, FastLevel) else self._oracle.empty_tiles(level)
+
     def read_reduced(
         self,
         x: int,

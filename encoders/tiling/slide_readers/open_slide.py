@@ -23,7 +23,7 @@ from encoders.tiling.resolution import StatedResolution, judge_resolution
 from encoders.tiling.slide_readers.believed_levels import FoundLevel, JudgedLevels, ReadLevel, judge_levels
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
-from encoders.tiling.slide_readers.slide_reader import Level, cut_off, damaged
+from encoders.tiling.slide_readers.slide_reader import MAX_HOLE_SHARE, Level, cut_off, damaged, not_scanned
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
 from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_images
 from encoders.types import SlideFacts, SlideWarning
@@ -39,6 +39,8 @@ MAX_TILE_PX = 4 * MAX_TIFF_TILE_PX
 # Of a pixel: what lies so near to a whole position is painted with a hundredth of its neighbour.
 _EXACT = 0.01
 _MAX_SKIPPED_PX = 64
+# Half of a pixel: at the borders of what was scanned OpenSlide blends where tiles lie between two pixels.
+_COVERED_ALPHA = 128
 
 
 class OpenSlideReader(ReducesByArea):
@@ -77,12 +79,35 @@ class OpenSlideReader(ReducesByArea):
         """See SlideReader."""
         if out is None:
             out = np.empty((height, width, 3), dtype=np.uint8)
-        where = self._where(x, y, level)
-        try:
-            _paint(self._handle, where, out)
-        except openslide.OpenSlideError:
-            self._read_again(where, out, (x, y, self.levels[level].downsample))
+        alpha = self._read(x, y, level, out)
+        if alpha is not None:
+            inside = alpha[self._inside(x, y, level, height, width)]
+            if inside.size and (inside < _COVERED_ALPHA).mean() > MAX_HOLE_SHARE:
+                side = self.levels[level].downsample
+                raise not_scanned(self.facts, x, y, math.ceil(width * side), math.ceil(height * side))
         return out
+
+    def read_covered(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        """See SlideReader."""
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        alpha = self._read(x, y, level, out)
+        return out, None if alpha is None else np.asarray(alpha >= _COVERED_ALPHA, dtype=np.bool_)
+
+    def empty_tiles(self, level: int) -> NDArray[np.bool_] | None:
+        """See SlideReader; known of TIFF alone. OpenSlide draws Aperio's lower levels from finer ones where need be."""
+        if level and self._vendor == "aperio":
+            return None
+        try:
+            images = self.tiled_images
+        except NotEligible:
+            return None
+        shape = self.levels[level].width, self.levels[level].height, self.tile_sizes[level]
+        found = [
+            image for image in images if (image.width, image.height, (image.tile_width, image.tile_height)) == shape
+        ]
+        return found[0].byte_counts == 0 if len(found) == 1 else None
 
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
         """OpenSlide does not tell."""
@@ -106,6 +131,25 @@ class OpenSlideReader(ReducesByArea):
             read = None
         return judge_levels(found, read)
 
+    def _read(self, x: int, y: int, level: int, out: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Fills `out`; alpha of the region where it is not 255 throughout."""
+        where = self._where(x, y, level)
+        try:
+            alpha = _paint(self._handle, where, out)
+        except openslide.OpenSlideError:
+            alpha = self._read_again(where, out, (x, y, self.levels[level].downsample))
+        return None if alpha.min() == 255 else alpha
+
+    def _inside(self, x: int, y: int, level: int, height: int, width: int) -> tuple[slice, slice]:
+        """The rows and columns of a region that lie in the slide."""
+        downsample = self.levels[level].downsample
+        sides = (y, height, self.facts.height), (x, width, self.facts.width)
+        rows, columns = (
+            slice(max(0, math.ceil(-start / downsample)), max(0, min(count, math.floor((side - start) / downsample))))
+            for start, count, side in sides
+        )
+        return rows, columns
+
     def _where(self, x: int, y: int, level: int) -> "_Where":
         """Level-0 (x, y) as OpenSlide has to be asked for it."""
         meant, painted, number = self.levels[level].downsample, self.painted_downsamples[level], self._numbers[level]
@@ -128,17 +172,18 @@ class OpenSlideReader(ReducesByArea):
             self._handle = _open(self._path)
             raise _unopenable() from None
 
-    def _read_again(self, where: "_Where", out: NDArray[np.uint8], place: tuple[int, int, float]) -> None:
+    def _read_again(self, where: "_Where", out: NDArray[np.uint8], place: tuple[int, int, float]) -> NDArray[np.uint8]:
         """After an error a handle is dead for every later read, so the fault may be another thread's tile."""
         fresh = _open(self._path)
         try:
-            _paint(fresh, where, out)
+            alpha = _paint(fresh, where, out)
         except openslide.OpenSlideError:
             x, y, side = place
             height, width = out.shape[:2]
             raise damaged(self.facts, x, y, math.ceil(width * side), math.ceil(height * side)) from None
         # The dead handle is closed when the last thread that reads through it lets go of it.
         self._handle = fresh
+        return alpha
 
 
 class _Where(NamedTuple):

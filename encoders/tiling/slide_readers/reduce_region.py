@@ -18,6 +18,16 @@ class ReducesByArea(ABC):
     ) -> NDArray[np.uint8]:
         """See SlideReader."""
 
+    def read_covered(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        """See SlideReader; without holes."""
+        return self.read_region(x, y, level, width, height), None
+
+    def empty_tiles(self, level: int) -> NDArray[np.bool_] | None:
+        """See SlideReader; none is."""
+        return np.zeros((1, 1), dtype=np.bool_)
+
     def read_reduced(
         self,
         x: int,

@@ -10,6 +10,9 @@ from encoders.errors import UnreadableSlide
 from encoders.types import SlideFacts
 from model_store.manifest import Reduction
 
+# What a tile may lack of pixels: a seam between two fields of a camera, or the rounding of a low level's border.
+MAX_HOLE_SHARE = 0.10
+
 
 @dataclass(frozen=True)
 class Level:
@@ -49,11 +52,23 @@ class SlideReader(Protocol):
     def read_region(
         self, x: int, y: int, level: int, width: int, height: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """RGB uint8 [height, width, 3] of `level`, upper left corner at level-0 (x, y), white outside.
+        """RGB uint8 [height, width, 3] of `level`, upper left corner at level-0 (x, y), white outside the slide.
 
         With `out` (that shape, C-contiguous) it writes there and returns it. Raises UnreadableSlide naming the
-        level-0 rectangle; the reader stays usable, what `out` then holds is undefined. Safe to call from threads.
+        level-0 rectangle where it is damaged, or where the file has no pixels for more than `MAX_HOLE_SHARE` of what
+        lies in the slide; the reader stays usable, what `out` then holds is undefined. Safe to call from threads.
         """
+
+    def read_covered(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        """A region as from `read_region`, and bool [height, width]: where the file has pixels, None for everywhere.
+
+        White where it has none. Outside the slide counts as none. Raises UnreadableSlide for damage only.
+        """
+
+    def empty_tiles(self, level: int) -> NDArray[np.bool_] | None:
+        """Bool [rows, columns]: the level's stored tiles that have no bytes; None where the reader does not know."""
 
     def read_reduced(
         self,
@@ -80,6 +95,15 @@ def damaged(facts: SlideFacts, x: int, y: int, width: int, height: int) -> Unrea
     right, bottom = min(x + width, facts.width), min(y + height, facts.height)
     return UnreadableSlide(
         f"The slide is damaged in the level-0 rectangle ({x}, {y}) – ({right}, {bottom}); upload an intact copy."
+    )
+
+
+def not_scanned(facts: SlideFacts, x: int, y: int, width: int, height: int) -> UnreadableSlide:
+    """The error for a level-0 rectangle that has no pixels though tissue is said to lie there, clipped to the slide."""
+    right, bottom = min(x + width, facts.width), min(y + height, facts.height)
+    return UnreadableSlide(
+        f"The file has no pixels in the level-0 rectangle ({x}, {y}) – ({right}, {bottom}), where its overview shows "
+        "tissue; upload a complete copy, or scan the slide again."
     )
 
 

@@ -17,17 +17,22 @@ _STAINED_SATURATION, _STAINED_LUMINANCE = 50, 215
 _GLASS_SATURATION, _GLASS_LUMINANCE = 30, 180
 
 
-def find_tissue(rgb: NDArray[np.uint8]) -> Mask:
-    """Bool [h, w] of an RGB overview [h, w, 3] at about 8-16 µm/px. Pen counts as tissue, a scan's frame does not."""
+def find_tissue(rgb: NDArray[np.uint8], scanned: Mask | None = None) -> Mask:
+    """Bool [h, w] of an RGB overview [h, w, 3] at about 8-16 µm/px. Pen counts as tissue, a scan's frame does not.
+
+    Only what was `scanned`, bool [h, w], says what glass is; the answer is given everywhere.
+    """
     luminance = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     saturation = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV), dtype=np.uint8)[..., 1]
     lit = ~find_frame(rgb)
     # Ink is darker than any stain: with it in the histogram, pale tissue would count as glass.
-    threshold = _otsu(luminance, lit & ~find_pen(rgb))
+    known = lit if scanned is None else lit & scanned
+    threshold = _otsu(luminance, known & ~find_pen(rgb))
     bright = lit & (luminance > threshold)
-    if not bright.any():
+    glass = known & bright
+    if not glass.any():
         return np.zeros(luminance.shape, dtype=np.bool_)
-    glass_luminance, glass_saturation = np.median(luminance[bright]), np.median(saturation[bright])
+    glass_luminance, glass_saturation = np.median(luminance[glass]), np.median(saturation[glass])
     if glass_saturation > _STAINED_SATURATION and glass_luminance < _STAINED_LUMINANCE:
         return lit & ((saturation > _GLASS_SATURATION) | (luminance < _GLASS_LUMINANCE))
     darker = luminance < glass_luminance - _DARKER_BY

@@ -23,10 +23,14 @@ EXACT_PX = 64_000_000
 
 @dataclass(frozen=True)
 class Overview:
-    """RGB uint8 [h, w, 3]; pixel (i, j) covers level-0 `i … i + 1` times `px_level0` down, `j …` across."""
+    """RGB uint8 [h, w, 3]; pixel (i, j) covers level-0 `i … i + 1` times `px_level0` down, `j …` across.
+
+    `covered` is bool [h, w]: where its level has pixels, or the slide ends; None for everywhere.
+    """
 
     pixels: NDArray[np.uint8]
     px_level0: float
+    covered: NDArray[np.bool_] | None = None
 
 
 def read_overview(
@@ -55,30 +59,38 @@ def read_overview(
         return Overview(decode_small(reader, way, limits.max_overview_px), way.factor * level.downsample)
     if level_px > limits.max_overview_px:
         raise SlideTooLarge("The slide has no low-resolution level and is too large to be searched without one.")
-    return Overview(_reduce(reader, index, factor), factor * level.downsample)
+    return _reduce(reader, index, factor)
 
 
-def _reduce(reader: SlideReader, index: int, factor: int) -> NDArray[np.uint8]:
+def _reduce(reader: SlideReader, index: int, factor: int) -> Overview:
     level = reader.levels[index]
     height, width = -(-level.height // factor), -(-level.width // factor)
     picture = np.empty((height, width, 3), dtype=np.uint8)
+    covered = np.ones((height, width), dtype=np.bool_)
     step = max(1, BLOCK_PX // factor)
     for top in range(0, height, step):
         for left in range(0, width, step):
             rows, columns = min(step, height - top), min(step, width - left)
             # The last pixels may reach beyond the slide: white there.
-            block = _read_block(reader, index, left * factor, top * factor, columns * factor, rows * factor)
-            picture[top : top + rows, left : left + columns] = cv2.resize(
-                block, (columns, rows), interpolation=cv2.INTER_AREA
-            )
-    return picture
+            x, y = left * factor, top * factor
+            block, has_pixels = _read_block(reader, index, x, y, columns * factor, rows * factor)
+            part = np.s_[top : top + rows, left : left + columns]
+            picture[part] = cv2.resize(block, (columns, rows), interpolation=cv2.INTER_AREA)
+            if has_pixels is not None:
+                has_pixels[max(0, level.height - y) :] = True
+                has_pixels[:, max(0, level.width - x) :] = True
+                share = cv2.resize(has_pixels.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+                covered[part] = share >= 0.5
+    return Overview(picture, factor * level.downsample, None if covered.all() else covered)
 
 
-def _read_block(reader: SlideReader, index: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-    """A block of a level, in that level's pixels; narrows a fault down before it raises UnreadableSlide."""
+def _read_block(
+    reader: SlideReader, index: int, x: int, y: int, width: int, height: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """A block of a level, in that level's pixels, and where it has pixels; narrows a fault down before it raises."""
     downsample = reader.levels[index].downsample
     try:
-        return reader.read_region(round(x * downsample), round(y * downsample), index, width, height)
+        return reader.read_covered(round(x * downsample), round(y * downsample), index, width, height)
     except UnreadableSlide:
         if max(width, height) > SMALLEST_FAULT_PX:
             _read_quarters(reader, index, x, y, width, height)

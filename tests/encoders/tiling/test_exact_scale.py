@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from encoders.errors import MissingMpp, ResolutionTooLow
-from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
+from encoders.tiling.plan_tiles import AreaMask, choose_scale, plan_tiles
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
@@ -34,7 +34,7 @@ class StripedSlide(ReducesByArea):
 
 def plan_of(slide: StripedSlide, tiling: TilingSpec, override: float | None = None) -> TilePlan:
     scale = choose_scale(slide.levels, effective_mpp(slide.facts, override), tiling)
-    mask = TissueMask(np.ones((10, 10), dtype=np.bool_), SIDE_PX / 10)
+    mask = AreaMask(np.ones((10, 10), dtype=np.bool_), SIDE_PX / 10)
     return plan_tiles(slide.facts, scale, mask, tiling, mpp_override=override, max_tiles=1_000)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.errors import MissingMpp, NoTissue, ResolutionTooLow, SlideTooLarge
-from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles, stride_px_level0
+from encoders.tiling.plan_tiles import AreaMask, choose_scale, plan_tiles, stride_px_level0
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
@@ -27,7 +27,7 @@ def pyramid(width: int, height: int, downsamples: tuple[float, ...]) -> list[Lev
     return [Level(int(width / step), int(height / step), step) for step in downsamples]
 
 
-def plan_of(facts: SlideFacts, mask: TissueMask, tiling: TilingSpec, levels: list[Level]) -> TilePlan:
+def plan_of(facts: SlideFacts, mask: AreaMask, tiling: TilingSpec, levels: list[Level]) -> TilePlan:
     scale = choose_scale(levels, effective_mpp(facts, None), tiling)
     return plan_tiles(facts, scale, mask, tiling, mpp_override=None, max_tiles=100_000)
 
@@ -47,7 +47,7 @@ def test_tiles_are_in_raster_order_inside_the_slide_and_never_overlap(
     facts = SlideFacts("aperio", width, height, mpp, 40.0)
     levels = pyramid(width, height, (1.0, *sorted(step for step in steps if step < min(width, height))))
     shape = (math.ceil(height / mask_px), math.ceil(width / mask_px))
-    mask = TissueMask(np.random.default_rng(seed).random(shape) < 0.3, mask_px)
+    mask = AreaMask(np.random.default_rng(seed).random(shape) < 0.3, mask_px)
     tiling = tiling_of()
 
     try:
@@ -98,7 +98,7 @@ def test_a_slide_more_than_a_tenth_coarser_than_the_target_is_refused_not_enlarg
 def test_the_tissue_share_of_a_tile_is_exact_where_its_edge_cuts_mask_pixels() -> None:
     facts = SlideFacts("aperio", 512, 256, 0.5, None)
     # 3 mask pixels of 100 px: the third lies 56 px in the first tile and 44 in the second, 0.171875 of it.
-    mask = TissueMask(np.array([[False, False, True, False, False, False]] * 3), 100.0)
+    mask = AreaMask(np.array([[False, False, True, False, False, False]] * 3), 100.0)
 
     first_only = plan_of(facts, mask, tiling_of(min_tissue_fraction=0.1719), pyramid(512, 256, (1.0,)))
     both = plan_of(facts, mask, tiling_of(min_tissue_fraction=0.1718), pyramid(512, 256, (1.0,)))
@@ -109,7 +109,7 @@ def test_the_tissue_share_of_a_tile_is_exact_where_its_edge_cuts_mask_pixels() -
 
 def test_a_tile_without_any_tissue_is_left_out_even_at_fraction_zero() -> None:
     facts = SlideFacts("aperio", 512, 256, 0.5, None)
-    mask = TissueMask(np.array([[True, False]]), 256.0)
+    mask = AreaMask(np.array([[True, False]]), 256.0)
 
     plan = plan_of(facts, mask, tiling_of(min_tissue_fraction=0.0), pyramid(512, 256, (1.0,)))
 
@@ -120,20 +120,20 @@ def test_less_than_one_whole_tile_is_no_tissue() -> None:
     facts = SlideFacts("aperio", 300, 255, 0.5, None)
 
     with pytest.raises(NoTissue, match="smaller than one tile"):
-        plan_of(facts, TissueMask(np.ones((1, 1), dtype=np.bool_), 300.0), tiling_of(), pyramid(300, 255, (1.0,)))
+        plan_of(facts, AreaMask(np.ones((1, 1), dtype=np.bool_), 300.0), tiling_of(), pyramid(300, 255, (1.0,)))
 
 
 def test_a_blank_slide_is_no_tissue() -> None:
     facts = SlideFacts("aperio", 3_000, 3_000, 0.5, None)
 
     with pytest.raises(NoTissue, match="No tissue"):
-        plan_of(facts, TissueMask(np.zeros((50, 50), dtype=np.bool_), 64.0), tiling_of(), pyramid(3_000, 3_000, (1.0,)))
+        plan_of(facts, AreaMask(np.zeros((50, 50), dtype=np.bool_), 64.0), tiling_of(), pyramid(3_000, 3_000, (1.0,)))
 
 
 def test_more_tiles_than_allowed_are_refused() -> None:
     facts = SlideFacts("aperio", 2_560, 2_560, 0.5, None)
     scale = choose_scale(pyramid(2_560, 2_560, (1.0,)), 0.5, tiling_of())
-    mask = TissueMask(np.ones((10, 10), dtype=np.bool_), 256.0)
+    mask = AreaMask(np.ones((10, 10), dtype=np.bool_), 256.0)
 
     with pytest.raises(SlideTooLarge, match="100 tiles"):
         plan_tiles(facts, scale, mask, tiling_of(), mpp_override=None, max_tiles=99)

@@ -8,7 +8,7 @@ from single_level_slide import GLASS_RGB, INK, INK_RGB, SIDE_PX, write_single_le
 
 from encoders.errors import SlideTooLarge, UnreadableSlide
 from encoders.tiling.isolation.reader_limits import ReaderLimits
-from encoders.tiling.plan_tiles import TissueMask, choose_scale, plan_tiles
+from encoders.tiling.plan_tiles import AreaMask, choose_scale, plan_tiles
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.fast_tiff import FastTiffReader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
@@ -67,7 +67,7 @@ def planned(reader: SlideReader, tiling: TilingSpec, exact_px: int = 0) -> list[
     """The plan when level 0 is all there is."""
     scale = choose_scale(reader.levels[:1], reader.facts.mpp or 0.5, tiling)
     overview = read_overview(reader, scale.tile_px_level0 / 16, 1, LIMITS, exact_px=exact_px)
-    mask = TissueMask(find_tissue(overview.pixels), overview.px_level0)
+    mask = AreaMask(find_tissue(overview.pixels), overview.px_level0)
     return plan_tiles(reader.facts, scale, mask, tiling, mpp_override=None, max_tiles=10**6).coords.tolist()
 
 

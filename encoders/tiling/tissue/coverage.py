@@ -1,0 +1,116 @@
+"""Where the file has pixels at the level that tiles are read from: what was never scanned is neither glass nor tissue.
+
+A low level cannot be asked alone. Its tiles cover many of level 0, and where those are missing they hold a colour that
+the scanner's software chose. TIFF's directory tells which tiles have no bytes. Of other formats OpenSlide is asked for
+single pixels wherever the overview is of one colour exactly.
+"""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.tiling.plan_tiles import AreaMask
+from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.tissue.read_overview import Overview
+from encoders.tiling.tissue.scan_frame import Mask
+
+# An area of one colour is looked at so closely that no pixel with noise passes, and is at least so large (pixels).
+_FLAT_PX, _SMALLEST_FLAT_AREA = 5, 48
+# The largest areas are asked for, each at so many places along both sides.
+_ASKED_AREAS, _ASKED_ALONG = 64, 4
+# Around what has no pixels: the flat area lacks two pixels on each side, the next one is mixed.
+_RIM_PX = 3
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """`scanned` is bool [h, w] of the overview, None for everywhere.
+
+    `tiles` says it for planning, at its own scale: exact where the file tells, else without the border's pixels.
+    """
+
+    scanned: Mask | None
+    tiles: AreaMask | None
+
+
+FULL = Coverage(None, None)
+
+
+def find_coverage(reader: SlideReader, level: int, overview: Overview) -> Coverage:
+    """Of what is read from `level`; reads single pixels where the file does not tell. Raises UnreadableSlide."""
+    empty = reader.empty_tiles(level)
+    if empty is not None and not empty.any() and overview.covered is None:
+        return FULL
+    scanned = np.ones(overview.pixels.shape[:2], dtype=np.bool_) if overview.covered is None else overview.covered
+    if empty is None:
+        scanned = scanned & ~_empty_where_asked(reader, level, overview)
+        if scanned.all():
+            return FULL
+        inside = cv2.erode(scanned.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
+        return Coverage(scanned, AreaMask(np.asarray(inside, dtype=np.bool_), overview.px_level0))
+    if not empty.any():
+        return Coverage(scanned, AreaMask(scanned, overview.px_level0))
+    stored = _stored_mask(reader, level, ~empty)
+    return Coverage(scanned & _at_overview(stored, overview), stored)
+
+
+def find_flat(rgb: NDArray[np.uint8]) -> Mask:
+    """Bool [h, w] of a picture [h, w, 3]: pixels whose neighbours two pixels around all have exactly their colour."""
+    kernel = np.ones((_FLAT_PX, _FLAT_PX), np.uint8)
+    return np.asarray((cv2.dilate(rgb, kernel) == cv2.erode(rgb, kernel)).all(axis=2), dtype=np.bool_)
+
+
+def _stored_mask(reader: SlideReader, level: int, has_bytes: Mask) -> AreaMask:
+    """The level's tiles as a mask whose pixels are squares."""
+    size = reader.tile_sizes[level]
+    assert size is not None, "whoever knows a level's empty tiles knows their size"
+    step = math.gcd(*size)
+    squares = has_bytes.repeat(size[1] // step, axis=0).repeat(size[0] // step, axis=1)
+    return AreaMask(squares, step * reader.levels[level].downsample)
+
+
+def _at_overview(mask: AreaMask, overview: Overview) -> Mask:
+    """The mask at the centres of the overview's pixels."""
+    rows, columns = (
+        np.minimum(((np.arange(count) + 0.5) * overview.px_level0 / mask.px_level0).astype(np.int64), side - 1)
+        for count, side in zip(overview.pixels.shape[:2], mask.inside.shape, strict=True)
+    )
+    return mask.inside[np.ix_(rows, columns)]
+
+
+def _empty_where_asked(reader: SlideReader, level: int, overview: Overview) -> Mask:
+    """Areas of one colour of which the file has no pixel wherever it was asked."""
+    empty = np.zeros(overview.pixels.shape[:2], dtype=np.bool_)
+    flat = find_flat(overview.pixels).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
+    by_area = sorted(range(1, count), key=lambda label: -stats[label][cv2.CC_STAT_AREA])
+    for label in by_area[:_ASKED_AREAS]:
+        left, top, width, height, area = stats[label]
+        if area < _SMALLEST_FLAT_AREA:
+            break
+        box = np.s_[top : top + height, left : left + width]
+        found = labels[box] == label
+        if not any(_has_pixel(reader, level, overview, left + x, top + y) for x, y in _places(found)):
+            empty[box] |= found
+    rim = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
+    return np.asarray(cv2.dilate(empty.astype(np.uint8), rim) > 0, dtype=np.bool_)
+
+
+def _places(area: Mask) -> list[tuple[int, int]]:
+    """(x, y) of pixels of an area, spread over it."""
+    ys, xs = np.nonzero(area)
+    height, width = area.shape
+    cell = ys * _ASKED_ALONG // height * _ASKED_ALONG + xs * _ASKED_ALONG // width
+    cells = [np.flatnonzero(cell == it) for it in np.unique(cell)]
+    return [(int(xs[found[len(found) // 2]]), int(ys[found[len(found) // 2]])) for found in cells]
+
+
+def _has_pixel(reader: SlideReader, level: int, overview: Overview, column: int, row: int) -> bool:
+    x, y = (int((at + 0.5) * overview.px_level0) for at in (column, row))
+    if x >= reader.facts.width or y >= reader.facts.height:
+        return False
+    _, covered = reader.read_covered(x, y, level, 1, 1)
+    return covered is None or bool(covered.all())
