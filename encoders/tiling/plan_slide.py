@@ -62,8 +62,12 @@ def make_plan(reader: SlideReader, tiling: TilingSpec, mpp_override: float | Non
 def look_for_tissue(reader: SlideReader, tile_px_level0: float, level: int, limits: ReaderLimits) -> FoundTissue:
     """Tissue for tiles so large, read from `level`; raises UnreadableSlide or SlideTooLarge."""
     finest, coarsest = tile_px_level0 / _OVERVIEW_PX_PER_TILE, tile_px_level0 / _LEAST_PX_PER_TILE
-    overview = read_overview(reader, finest, coarsest, limits)
-    coverage = find_coverage(reader, level, overview)
+    downsamples = [it.downsample for it in reader.levels if it.downsample <= max(1.0, coarsest)]
+    for downsample in reversed(downsamples):  # a low level may lack what level 0 has
+        overview = read_overview(reader, finest, downsample, limits)
+        coverage = find_coverage(reader, level, overview)
+        if coverage.is_seen or downsample == downsamples[0]:
+            break
     return FoundTissue(overview, coverage, find_tissue(overview.pixels, coverage.scanned))
 
 

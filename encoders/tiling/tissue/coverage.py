@@ -23,6 +23,8 @@ _FLAT_PX, _SMALLEST_FLAT_AREA = 5, 48
 _ASKED_AREAS, _ASKED_ALONG = 64, 4
 # Around what has no pixels: the flat area lacks two pixels on each side, the next one is mixed.
 _RIM_PX = 3
+# Of the slide: borders of tiles that lie between two pixels.
+_UNSEEN_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Coverage:
 
     scanned: Mask | None
     tiles: AreaMask | None
+    is_seen: bool = True
+    """Whether the overview has pixels for nearly all that the file has; else tissue may lie where it is blank."""
 
 
 FULL = Coverage(None, None)
@@ -51,10 +55,10 @@ def find_coverage(reader: SlideReader, level: int, overview: Overview) -> Covera
             return FULL
         inside = cv2.erode(scanned.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
         return Coverage(scanned, AreaMask(np.asarray(inside, dtype=np.bool_), overview.px_level0))
-    if not empty.any():
-        return Coverage(scanned, AreaMask(scanned, overview.px_level0))
     stored = _stored_mask(reader, level, ~empty)
-    return Coverage(scanned & _at_overview(stored, overview), stored)
+    has_bytes = _at_overview(stored, overview)
+    is_seen = (has_bytes & ~scanned).mean() <= _UNSEEN_SHARE
+    return Coverage(scanned & has_bytes, stored, is_seen=bool(is_seen))
 
 
 def find_flat(rgb: NDArray[np.uint8]) -> Mask:

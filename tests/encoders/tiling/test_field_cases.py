@@ -1,10 +1,10 @@
-"""Files of `../shared/cases` about scale and levels, where they are; tests that need no file draw the same kinds."""
+"""Files of `../shared/cases` about scale, levels, coverage and tissue, where they are; tests that need no file draw the same kinds."""
 
 from pathlib import Path
 
 import pytest
 
-from encoders.errors import MissingMpp
+from encoders.errors import MissingMpp, UnreadableSlide
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from model_store.manifest import TilingSpec
 
@@ -51,5 +51,21 @@ def test_a_resolution_that_no_scanner_has_is_missing(cases: Path, demo_tiling: T
     with (
         ReaderProcess(cases / "ten_times_too_fine.tif", LIMITS) as reader,
         pytest.raises(MissingMpp, match=r"states 0\.05 µm/px"),
+    ):
+        reader.plan(demo_tiling, None)
+
+
+@pytest.mark.parametrize("name", ["unscanned_around_little_tissue.tif", "unscanned_mirax.mrxs"])
+def test_what_was_not_scanned_is_neither_glass_nor_tissue(cases: Path, demo_tiling: TilingSpec, name: str) -> None:
+    with ReaderProcess(cases / name, LIMITS, folder=cases if name.endswith(".mrxs") else None) as reader:
+        plan = reader.plan(demo_tiling, None)
+
+    assert 6 <= len(plan.coords) <= 10
+
+
+def test_tissue_without_pixels_is_refused(cases: Path, demo_tiling: TilingSpec) -> None:
+    with (
+        ReaderProcess(cases / "lower_half_of_level0_missing.tif", LIMITS) as reader,
+        pytest.raises(UnreadableSlide, match=r"\(224, 1344\) – \(2464, 2912\), where its overview shows tissue"),
     ):
         reader.plan(demo_tiling, None)

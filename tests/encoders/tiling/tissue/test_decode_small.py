@@ -35,13 +35,17 @@ class CountedReader:
 
     def __init__(self, reader: SlideReader) -> None:
         self.facts, self.levels, self.tile_sizes = reader.facts, reader.levels, reader.tile_sizes
-        self.tile_bytes = reader.tile_bytes
+        self.tile_bytes, self.empty_tiles = reader.tile_bytes, reader.empty_tiles
         self.reduced_px = self.painted_px = 0
         self._reader = reader
 
     def read_region(self, x: int, y: int, level: int, width: int, height: int, out: None = None) -> np.ndarray:
         self.painted_px += width * height
         return self._reader.read_region(x, y, level, width, height, out)
+
+    def read_covered(self, x: int, y: int, level: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray | None]:
+        self.painted_px += width * height
+        return self._reader.read_covered(x, y, level, width, height)
 
     def read_reduced(
         self,

@@ -54,6 +54,14 @@ class PaintedSlide:
     ) -> NDArray[np.uint8]:
         raise AssertionError("it has no JPEG tiles to be reduced")
 
+    def read_covered(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        return self.read_region(x, y, level, width, height), None
+
+    def empty_tiles(self, level: int) -> NDArray[np.bool_] | None:
+        return None
+
     def tile_bytes(self, level: int) -> NDArray[np.int64] | None:
         return None
 
