@@ -1,4 +1,4 @@
-"""Files of `../shared/cases` about scale, levels, coverage and tissue, where they are; tests that need no file draw the same kinds."""
+"""Files of `../shared/cases`, where they are; tests that need no file draw the same kinds."""
 
 from pathlib import Path
 
