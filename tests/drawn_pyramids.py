@@ -280,7 +280,6 @@ NOT_YET: dict[str, Callable[[Case], bool]] = {
     "sparse Aperio with blank low levels": lambda case: (
         case.sparse and case.container == "aperio" and case.fault == "blank"
     ),
-    "colour": lambda case: case.colour != "as declared",
 }
 Keep = Callable[[Case], bool]
 

@@ -20,6 +20,8 @@ from encoders.errors import SlideError, SlideTooLarge
 from encoders.tiling.isolation.limit_process import limit_process
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.color_conflict import ColorConflict
+from encoders.tiling.slide_readers.container_colors import check_container_colors
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 
@@ -69,7 +71,18 @@ def examine(path: Path, level0_xy: tuple[int, int] | None, seed: int) -> dict[st
                 halved = None if expected is None else _halved(expected)
                 found["wrong"] += _wrong(region, _read_halved(chosen.reader, region), halved)
     _read_the_rest(chosen.reader)
+    if (found["wrong"] or found["refused_alone"]) and _denies_its_directory(path, chosen.reader.facts.vendor):
+        found |= {"wrong": [], "refused_alone": 0, "own_colours": 1}
     return found
+
+
+def _denies_its_directory(path: Path, vendor: str) -> bool:
+    """Whether a tile says that it has other colours: OpenSlide does not look, so it is no measure of them."""
+    try:
+        check_container_colors(path, vendor)
+    except ColorConflict:
+        return True
+    return False
 
 
 def _read_the_rest(reader: SlideReader) -> None:

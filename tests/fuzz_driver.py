@@ -29,6 +29,7 @@ class Findings:
     readers: Counter[str] = field(default_factory=Counter)
     regions: int = 0
     compared: int = 0
+    own_colours: int = 0
     refused_alone: list[str] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
     hung: list[str] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Findings:
     def summary(self) -> str:
         """One line a kind of result."""
         lines = {"outcomes": dict(self.outcomes), "readers": dict(self.readers), "regions read": self.regions}
+        lines |= {"of other colours than their directory says": self.own_colours}
         lines |= {"refused although OpenSlide reads it": len(self.refused_alone), "readers that died": self.died}
         return "\n".join(f"{name}: {value}" for name, value in lines.items())
 
@@ -52,6 +54,7 @@ class Findings:
         self.regions += said.get("regions", 0)
         self.readers[f"{said['kind']}: {said['reason']}" if "kind" in said else "not opened"] += 1
         self.compared += said.get("kind") == "fast_tiff"
+        self.own_colours += said.get("own_colours", 0)
         if said.get("refused_alone"):
             self.refused_alone.append(name)
         if "bug" in said:

@@ -49,9 +49,9 @@ def judge(case: Case, folder: Path) -> Judgement:
         reader = open_reader(path, LIMITS).reader
         plan = make_plan(reader, TILING, None, LIMITS)
         tiles = [(int(x), int(y), read_tile(reader, plan, int(x), int(y))) for x, y in plan.coords]
+        wrong = _wrong_tile(drawn, plan, tiles) or _wrong_plan(drawn, plan) or _wrong_level(drawn, reader)
     except SlideError as error:
         return Judgement(case, "refused", f"{error.code}: {error.detail}")
-    wrong = _wrong_tile(drawn, plan, tiles) or _wrong_plan(drawn, plan) or _wrong_level(drawn, reader)
     return Judgement(case, "wrong" if wrong else "right", wrong, len(plan.warnings))
 
 

@@ -4,13 +4,13 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-ASCII, SHORT, LONG, UNDEFINED, LONG8 = 2, 3, 4, 7, 16
+ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 2, 3, 4, 5, 7, 16
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, DESCRIPTION = 254, 256, 257, 258, 259, 262, 270
 SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 277, 284, 322, 323, 324, 325
 JPEG_TABLES, SUBSAMPLING = 347, 530
 RGB, YCBCR = 2, 6
 JPEG, DEFLATE = 7, 8
-_CODES = {ASCII: "B", SHORT: "H", LONG: "I", UNDEFINED: "B", LONG8: "Q"}
+_CODES = {ASCII: "B", SHORT: "H", LONG: "I", RATIONAL: "I", UNDEFINED: "B", LONG8: "Q"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _File:
             packed = value.packed(self._order)
             if len(packed) > inline_bytes:
                 packed = self._packed(self._word, self.append(packed))
-            count = len(value.values) if value.count is None else value.count
+            count = len(value.values) // (2 if value.kind == RATIONAL else 1) if value.count is None else value.count
             entry = self._packed("HH" + self._word, tag, value.kind, count) + packed.ljust(inline_bytes, b"\0")
             self.data[entries + index * entry_bytes : entries + (index + 1) * entry_bytes] = entry
         return start

@@ -12,6 +12,7 @@ from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.slide_reader import SlideReader, not_scanned
 from encoders.tiling.tissue.coverage import Coverage, find_coverage, find_flat
+from encoders.tiling.tissue.false_colors import check_colors
 from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.read_overview import Overview, read_overview
 from encoders.tiling.tissue.scan_frame import Mask
@@ -50,6 +51,7 @@ def make_plan(reader: SlideReader, tiling: TilingSpec, mpp_override: float | Non
     warnings: list[SlideWarning] = []  # beside those in the facts: whoever doubts something on the way adds it here
     scale = choose_scale(reader.levels, effective_mpp(reader.facts, mpp_override), tiling)
     found = look_for_tissue(reader, scale.tile_px_level0, scale.level, limits)
+    warnings.extend(check_colors(found.overview.pixels))
     _check_nothing_is_lost(found, reader.facts, scale, tiling)
     override, most, scanned = mpp_override, limits.max_tiles, found.coverage.tiles
     plan = plan_tiles(reader.facts, scale, found.mask, tiling, mpp_override=override, max_tiles=most, scanned=scanned)

@@ -72,10 +72,11 @@ class JudgedLevels:
     refused: tuple[FoundLevel, ...]
 
 
-def judge_levels(found: Sequence[FoundLevel], read: ReadLevel | None) -> JudgedLevels:
+def judge_levels(found: Sequence[FoundLevel], read: ReadLevel | None, *, in_false_colors: bool = False) -> JudgedLevels:
     """Every level against the next finer one that is believed.
 
     A level without any texture to compare is believed when its size alone gives its scale; so are all without `read`.
+    In false colours, which hide texture, one whose size leaves a choice of scales must be seen to be the same.
     """
     level0 = found[0]
     scales = {level.number: possible_downsamples(level0.size, level.size, level.tile) for level in found[1:]}
@@ -84,7 +85,9 @@ def judge_levels(found: Sequence[FoundLevel], read: ReadLevel | None) -> JudgedL
     places = _places(level0, open_to_doubt, scales, patches) if open_to_doubt and read else []
     believed = [Believed(level0, 1.0)]
     for level in open_to_doubt:
-        downsample = _downsample(level, scales[level.number], believed[-1], places, patches)
+        choices = scales[level.number]
+        by_size = not in_false_colors or len(choices) == 1
+        downsample = _downsample(level, choices, believed[-1], places, patches, by_size=by_size)
         if downsample is not None:
             believed.append(Believed(level, downsample))
     kept = {it.found.number for it in believed}
@@ -172,8 +175,13 @@ def _downsample(
     finer: Believed,
     places: Sequence[tuple[float, float]],
     patches: _Patches,
+    *,
+    by_size: bool,
 ) -> float | None:
-    """The first of the scales at which the level shows what the finer one shows; None when it shows something else."""
+    """The first of the scales at which the level shows what the finer one shows; None when it shows something else.
+
+    With `by_size` that is the scale that its size gives, where nothing can be seen.
+    """
     undecided: float | None = None
     for downsample in scales:
         if downsample < finer.downsample:
@@ -186,7 +194,8 @@ def _downsample(
                 break
         if same and other * _TOLERATED <= same:
             return downsample
-        if not same and not other and undecided is None and is_cut_exactly(finer.found.size, level.size, downsample):
+        is_open = by_size and undecided is None and not same and not other
+        if is_open and is_cut_exactly(finer.found.size, level.size, downsample):
             undecided = downsample
     return undecided
 

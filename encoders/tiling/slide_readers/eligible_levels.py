@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import UnreadableSlide
-from encoders.tiling.slide_readers.jpeg_tiles import RGB, YCBCR, JpegTiles, UndecodableTile
+from encoders.tiling.slide_readers.jpeg_segments import MalformedJpeg
+from encoders.tiling.slide_readers.jpeg_tiles import JpegTiles, UndecodableTile
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
-from encoders.tiling.slide_readers.tiff_levels import TiledImage
+from encoders.tiling.slide_readers.tiff_levels import RGB, YCBCR, TiledImage
 
 _JPEG = 7
 _MAX_TILE_PX = 2_048
@@ -84,9 +85,9 @@ def _check_tile(fast: FastLevel, oracle: OpenSlideReader, level: int, column: in
     image = fast.image
     ours = np.empty((image.tile_height, image.tile_width, 3), dtype=np.uint8)
     try:
-        fast.tiles.decode(column, row, 1, ours)
+        fast.tiles.decode_by_directory(column, row, ours)
         theirs = read_tile_by(oracle, fast, level, column, row)
-    except UndecodableTile:
+    except (UndecodableTile, MalformedJpeg):
         raise NotEligible("other_jpeg") from None
     except UnreadableSlide:
         raise NotEligible("self_check_differs") from None

@@ -7,11 +7,13 @@ tile that does not decode, and is what every eligible level was compared with on
 
 import os
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tiling.slide_readers.container_colors import check_tiff_colors
 from encoders.tiling.slide_readers.decode_buffer import decode_buffer
 from encoders.tiling.slide_readers.decoded_tiles import DecodedTiles
 from encoders.tiling.slide_readers.eligible_levels import FastLevel, fast_level, match_levels
@@ -22,9 +24,14 @@ from encoders.tiling.slide_readers.reduce_region import read_and_reduce
 from encoders.tiling.slide_readers.scaled_level import ScaledLevel
 from encoders.tiling.slide_readers.slide_reader import Scale
 from encoders.tiling.slide_readers.tiff_levels import TiledImage
+from encoders.types import SlideWarning
 
 # One row of tiles of the widest slides: 300,000 px × 256 px × 3 bytes are 230 MB.
 CACHE_BYTES = 256 * 2**20
+_CONTRADICTED = SlideWarning(
+    "colors_contradicted",
+    "Tiles are compressed in another colour space than the file says. They were read by what they say themselves.",
+)
 _AS_STORED = Scale(1, "area")
 
 
@@ -54,6 +61,10 @@ class FastTiffReader:
         level0 = fast_level(file, self._images, oracle, 0)
         others = [self._level_or_reason(file, level) for level in range(1, len(self.levels))]
         self._fast = [level0, *others]
+        self._file = file
+        self._checked_levels: set[int] = set()
+        if oracle.denies_colors:  # whether or not such tiles are found here, they are decoded right
+            self.facts = replace(self.facts, warnings=(*self.facts.warnings, _CONTRADICTED))
 
     @property
     def level_reasons(self) -> tuple[ReaderReason, ...]:
@@ -76,6 +87,7 @@ class FastTiffReader:
         """See SlideReader. An error names the rectangle of the damaged JPEG tile."""
         fast = self._fast[level]
         if not isinstance(fast, FastLevel) or x % fast.downsample or y % fast.downsample:
+            self._check_level_for_oracle(level)
             return self._oracle.read_region(x, y, level, width, height, out)
         if out is None:
             out = decode_buffer(height, width, 3)
@@ -88,6 +100,7 @@ class FastTiffReader:
         """See SlideReader. A level that is served fast has no holes."""
         if isinstance(self._fast[level], FastLevel):
             return self.read_region(x, y, level, width, height), None
+        self._check_level_for_oracle(level)
         return self._oracle.read_covered(x, y, level, width, height)
 
     def empty_tiles(self, level: int) -> NDArray[np.bool_] | None:
@@ -108,6 +121,7 @@ class FastTiffReader:
         """See SlideReader. Reduced tile by tile where the region lies on a grid of `factor` pixels."""
         fast = self._fast[level]
         if not isinstance(fast, FastLevel):
+            self._check_level_for_oracle(level)
             return self._oracle.read_reduced(x, y, level, width, height, scale, out)
         image, factor = fast.image, scale.factor
         if out is None:
@@ -120,6 +134,12 @@ class FastTiffReader:
         else:
             read_and_reduce(self, x, y, level, factor, out)
         return out
+
+    def _check_level_for_oracle(self, level: int) -> None:
+        """OpenSlide decodes by the directory's colours, so no tile of the level may say others."""
+        if level not in self._checked_levels:
+            check_tiff_colors(self._file, self._images[level])
+            self._checked_levels.add(level)
 
     def _at_scale(self, level: int, scale: Scale) -> ScaledLevel:
         """Of a level that is served fast."""

@@ -9,7 +9,7 @@ _APPLICATION = range(0xE0, 0xF0)
 # SOF0, SOF1, SOF2: baseline, extended, progressive. All others are lossless, hierarchical or arithmetic.
 _DCT_FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 # Within the range of SOFn, but DHT, JPG and DAC.
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Markers without a length: EOI, SOS (what follows it is no segment), SOI and RSTn; none belongs between segments.
 _EOI, _SOS = 0xD9, 0xDA
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -71,6 +71,16 @@ def huffman_tables(stream: bytes) -> frozenset[bytes]:
     return frozenset(stream[segment.start : segment.stop] for segment in segments(stream) if segment.marker == _DHT)
 
 
+def without_application_data(stream: bytes, at: int) -> bytes:
+    """From `at` on, less what applications say at its head; raises MalformedJpeg."""
+    kept, end = [], at
+    for segment in segments(stream, at):
+        end = segment.stop
+        if segment.marker not in _APPLICATION:
+            kept.append(stream[segment.start : segment.stop])
+    return b"".join([*kept, stream[end:]])
+
+
 def dct_head(stream: bytes, at: int) -> bytes:
     """From `at` up to the marker of the first scan, which no other segment can follow unseen.
 
@@ -79,7 +89,7 @@ def dct_head(stream: bytes, at: int) -> bytes:
     asked for writes beyond its buffer).
     """
     found = list(segments(stream, at))
-    frame = next((segment.marker for segment in found if segment.marker in _FRAMES), None)
+    frame = next((segment.marker for segment in found if segment.marker in FRAMES), None)
     stop = found[-1].stop if found else at
     if frame not in _DCT_FRAMES or not stream.startswith(_SCAN_START, stop):
         raise MalformedJpeg

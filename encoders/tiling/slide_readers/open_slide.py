@@ -21,6 +21,7 @@ from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.resolution import StatedResolution, judge_resolution
 from encoders.tiling.slide_readers.believed_levels import FoundLevel, JudgedLevels, ReadLevel, judge_levels
+from encoders.tiling.slide_readers.container_colors import contradicts_in_sample
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import MAX_HOLE_SHARE, Level, cut_off, damaged, not_scanned
@@ -41,6 +42,8 @@ _EXACT = 0.01
 _MAX_SKIPPED_PX = 64
 # Half of a pixel: at the borders of what was scanned OpenSlide blends where tiles lie between two pixels.
 _COVERED_ALPHA = 128
+# Tiles of each level whose heads are looked at on opening, which takes some milliseconds.
+_SAMPLED_HEADS = 512
 
 
 class OpenSlideReader(ReducesByArea):
@@ -65,6 +68,8 @@ class OpenSlideReader(ReducesByArea):
             painted = [lowlevel.get_level_downsample(self._handle, level.number) for level in found]
         except openslide.OpenSlideError:
             raise _unopenable() from None
+        # Raised by every read: a fault that a slide without a stated resolution may keep to itself until it is asked.
+        self.refusal: UnreadableSlide | None = None
         self._vendor = facts.vendor
         judged = self._judge(found, painted)
         self.facts = replace(facts, warnings=(*facts.warnings, *_refused(judged.refused)))
@@ -122,6 +127,19 @@ class OpenSlideReader(ReducesByArea):
         with self._path.open("rb") as file:
             return read_tiled_images(file.fileno())
 
+    @cached_property
+    def denies_colors(self) -> bool:
+        """Whether tiles of a plain TIFF, of some that are looked at, say that they have other colours than it says.
+
+        OpenSlide reads them in false colours. False where `tiled_images` has none.
+        """
+        try:
+            images = self.tiled_images
+        except (NotEligible, UnreadableSlide):
+            return False
+        with self._path.open("rb") as file:
+            return any(contradicts_in_sample(file.fileno(), image, _SAMPLED_HEADS) for image in images)
+
     def _judge(self, found: list[FoundLevel], painted: Sequence[float]) -> JudgedLevels:
         read: ReadLevel | None = partial(self._read_own_pixels, painted)
         try:
@@ -129,10 +147,12 @@ class OpenSlideReader(ReducesByArea):
                 _ = self.tiled_images
         except NotEligible:  # OpenSlide might allocate what such a directory claims, or abort, for no more than a look
             read = None
-        return judge_levels(found, read)
+        return judge_levels(found, read, in_false_colors=read is not None and self.denies_colors)
 
     def _read(self, x: int, y: int, level: int, out: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Fills `out`; alpha of the region where it is not 255 throughout."""
+        if self.refusal is not None:
+            raise self.refusal
         where = self._where(x, y, level)
         try:
             alpha = _paint(self._handle, where, out)

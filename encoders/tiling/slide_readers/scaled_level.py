@@ -7,9 +7,10 @@ from encoders.tiling.slide_readers.area_mean import area_mean, mean_2x2
 from encoders.tiling.slide_readers.decode_buffer import Scratch, decode_buffer
 from encoders.tiling.slide_readers.decoded_tiles import DecodedTiles, TileKey
 from encoders.tiling.slide_readers.eligible_levels import FastLevel, read_tile_by
-from encoders.tiling.slide_readers.jpeg_tiles import YCBCR, UndecodableTile
+from encoders.tiling.slide_readers.jpeg_tiles import UndecodableTile
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.tiling.slide_readers.slide_reader import Scale
+from encoders.tiling.slide_readers.tiff_levels import YCBCR
 from encoders.tiling.slide_readers.tile_spans import tile_spans
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.slide_reader import cut_off
 
+# Photometric interpretations.
+RGB, YCBCR = 2, 6
 # Slides have tens of directories; a longer chain is a loop.
 _MAX_DIRECTORIES = 256
 _MAX_ENTRIES = 1_024
@@ -47,6 +49,7 @@ class TiledImage:
     compression: int
     photometric: int
     bits: tuple[int, ...]
+    samples: int
     is_interleaved: bool
     jpeg_tables: bytes
     offsets: NDArray[np.int64]
@@ -148,6 +151,7 @@ def _tiled_image(tags: _Tags, file_bytes: int) -> TiledImage:
         compression=_one(tags, _COMPRESSION, 1),
         photometric=_one(tags, _PHOTOMETRIC),
         bits=tuple(bits.tolist()) if len(bits) == samples else (),
+        samples=samples,
         is_interleaved=_one(tags, _PLANAR, 1) == 1,
         jpeg_tables=tags.get(_JPEG_TABLES, no_tables).astype(np.uint8).tobytes(),
         offsets=offsets.astype(np.int64).reshape(shape),

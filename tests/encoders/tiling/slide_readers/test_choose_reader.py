@@ -211,10 +211,11 @@ def test_self_check_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_colours_that_the_directory_denies_are_noticed(tmp_path: Path) -> None:
-    path = drafted(tmp_path / "slide.svs", says(draft.PHOTOMETRIC, draft.RGB))
-    fast, slide = open_reader(path, LIMITS).reader, OpenSlideReader(path, LIMITS)
+    sound = open_reader(drafted(tmp_path / "sound.svs"), LIMITS).reader
+    denied = open_reader(drafted(tmp_path / "slide.svs", says(draft.PHOTOMETRIC, draft.RGB)), LIMITS).reader
 
-    assert np.array_equal(fast.read_region(0, 0, 0, 256, 256), slide.read_region(0, 0, 0, 256, 256))
+    assert [it.code for it in denied.facts.warnings] == ["colors_contradicted"]
+    assert np.array_equal(denied.read_region(0, 0, 0, 256, 256), sound.read_region(0, 0, 0, 256, 256))
 
 
 def test_every_reason_has_a_test_of_its_name() -> None:
