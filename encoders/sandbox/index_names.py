@@ -1,6 +1,6 @@
 """Names that a slide's index file gives to others: checked before OpenSlide follows them.
 
-For processes without a root of their own. Formats of OpenSlide 4.0.1 that look beside the file they are given:
+For processes without a root of their own. What the source of OpenSlide (tag v4.0.1) opens beside the file it is given:
 
     MIRAX       <name>/Slidedat.ini: INDEXFILE, FILE_0 …
     Hamamatsu   .vms, .vmu: ImageFile, ImageFile(x,y), MapFile, MacroImage, OptimisationFile
@@ -22,8 +22,10 @@ from encoders.sandbox.shown_files import ShownFiles
 _MAX_INDEX_BYTES = 2**20
 _HEAD_BYTES = 65_536
 _HAMAMATSU = re.compile(rb"\[[^\]\n]*Virtual Microscope Specimen[^\]\n]*\]")
-_MIRAX_KEYS = re.compile(rb"INDEXFILE|FILE_\d")
-_HAMAMATSU_KEYS = re.compile(rb"ImageFile|MapFile|MacroImage|OptimisationFile")
+# GLib ends a line at \n alone. In a Slidedat.ini OpenSlide first blanks keys without a name up to the next \r or \n: a
+# key need not stand at the beginning of its line.
+_MIRAX_KEYS = re.compile(rb"(?:INDEXFILE|FILE_\d)[^=]*=(.*)", re.DOTALL)
+_HAMAMATSU_KEYS = re.compile(rb"(?:ImageFile|MapFile|MacroImage|OptimisationFile)[^=]*=(.*)", re.DOTALL)
 _DICOM_MAGIC, _DICOM_MAGIC_AT = b"DICM", 128
 
 
@@ -49,7 +51,7 @@ def _indexes(files: ShownFiles) -> Iterator[tuple[str, re.Pattern[bytes]]]:
     entry = files.entry_name
     if entry not in files.places:
         return
-    slidedat = f"{entry.removesuffix('.mrxs')}/Slidedat.ini"
+    slidedat = str(PurePosixPath(entry.removesuffix(".mrxs")) / "Slidedat.ini")  # of ".mrxs", the one beside it
     if slidedat in files.places:
         yield slidedat, _MIRAX_KEYS
     if _HAMAMATSU.search(_head(files.places[entry])):
@@ -60,10 +62,10 @@ def _names(index: Path, keys: re.Pattern[bytes]) -> Iterator[bytes]:
     with index.open("rb") as file:
         lines = file.read(_MAX_INDEX_BYTES).split(b"\n")
     for line in lines:
-        key, _, value = line.strip().partition(b"=")
         # GLib's strings end at a zero byte: what follows one in a key does not count, in a value nothing honest does.
-        if not key.startswith(b"#") and keys.search(key) and value.strip():
-            yield value.strip()
+        found = keys.search(line)
+        if found and not line.lstrip().startswith(b"#") and (value := found[1].strip()):
+            yield value
 
 
 def _is_alone(files: ShownFiles) -> bool:

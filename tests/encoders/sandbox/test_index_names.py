@@ -56,6 +56,31 @@ def test_mirax_names_are_those_of_its_slidedat(tmp_path: Path) -> None:
             require(write_mirax(tmp_path / "mirax", **names), is_confined=True)
 
 
+@pytest.mark.parametrize(
+    "line", ["\r = x\rFILE_0 = ../../secret", " = x\rFILE_0 = ../../secret", "\r\r=\r\rINDEXFILE = ../i"]
+)
+@pytest.mark.parametrize("is_confined", [True, False])
+def test_a_key_behind_an_empty_one_which_openslide_blanks_counts(
+    tmp_path: Path, line: str, *, is_confined: bool
+) -> None:
+    path = write_mirax(tmp_path / "mirax", data=f"Data0000.dat\n{line}")
+
+    with pytest.raises(UnreadableSlide, match="not part of it"):
+        require(path, is_confined=is_confined)
+
+
+@pytest.mark.parametrize("place", ["", "inner"])
+def test_an_index_without_a_name_has_its_parts_in_its_own_folder(tmp_path: Path, place: str) -> None:
+    written = write_mirax(tmp_path / place, data="../secret")
+    entry = written.with_name(".mrxs")
+    written.rename(entry)
+    for part in (entry.parent / "slide").iterdir():
+        part.rename(entry.parent / part.name)
+
+    with pytest.raises(UnreadableSlide, match="not part of it"):
+        require_names_inside(shown_files(entry, tmp_path), is_confined=False)
+
+
 def test_comments_and_other_keys_name_nothing(tmp_path: Path) -> None:
     path = write_vms(tmp_path / "vms")
     path.write_text(path.read_text() + "# ImageFile=/etc/passwd\nCreated=2010/01/02\n")
