@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 
 from encoders.errors import UnsupportedFormat
 from encoders.precomputed.features_kind import features_kind
+from encoders.tiling.foreign_files import foreign_file
+from encoders.tiling.slide_kind import may_be_slide
 from encoders.types import SlideFacts
 from server.errors import InvalidRequest, NotFound
 from server.flow import admit_upload
+from server.one_slide import SourceFile
 from server.parts import Parts
-from server.slide_source import SourceFile
 from server.slides import SlideRecord
 from server.upload import ReceivedSlide, receive_slide
 
@@ -61,5 +63,7 @@ def _features_file(received: ReceivedSlide) -> SourceFile:
     if len(received.files) != 1:
         raise InvalidRequest("Send one features file in the field `file`.")
     if features_kind(received.files[0].path) is None:
-        raise UnsupportedFormat("The file is neither HDF5 nor what torch.save writes since 1.6; send one of these.")
+        if may_be_slide(received.files[0].path):
+            raise UnsupportedFormat("This is a slide, not its features; upload it to POST /v1/slides.")
+        raise UnsupportedFormat(foreign_file(received.files[0].path))
     return received.files[0]

@@ -17,8 +17,10 @@ from itertools import islice
 from pathlib import Path
 
 from encoders.errors import SlideError, UnsupportedFormat
+from encoders.tiling.foreign_files import alone, foreign_file
 from encoders.tiling.slide_kind import may_be_slide
 from encoders.types import SlideFacts
+from server.one_slide import SourceFile, require_one_slide
 from server.slide_inspection import SlideInspector
 from server.slide_store import SlidePaths, SlideStore
 
@@ -26,16 +28,6 @@ from server.slide_store import SlidePaths, SlideStore
 INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
 # Each costs the start of a reader. Of a DICOM series any file opens the whole; MIRAX and Hamamatsu have one index.
 _MAX_CANDIDATES = 4
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file: where it is now, and what the manifest says of it. `relative_path` can be PHI."""
-
-    path: Path
-    relative_path: str
-    size_bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -71,23 +63,29 @@ async def find_entry(tenant: str, files: Sequence[SourceFile], folder: Path, ins
     """Look inside the slide; with several files, find the one that opens it. `folder` is used and cleared.
 
     Raises:
-        SlideError: none of them opens.
+        SlideError: none of them opens, or not all of them are one slide's.
     """
     if len(files) == 1:
-        if not await asyncio.to_thread(may_be_slide, files[0].path):
-            raise UnsupportedFormat(
-                "This is not a whole-slide image that can be read here; upload the scanner's original file."
-            )
+        if reason := await asyncio.to_thread(why_no_slide, files[0].path, files[0].relative_path):
+            raise UnsupportedFormat(reason)
         return Entry(None, await inspector.facts(tenant, files[0].path))
     candidates = await asyncio.to_thread(_candidates, files)
     refusal: SlideError = UnsupportedFormat("None of the files opens as a slide; send all files of one slide.")
     with arranged({file.relative_path: file.path for file in files}, folder) as root:
         for relative_path in candidates:
             try:
-                return Entry(relative_path, await inspector.facts(tenant, root / relative_path, root))
+                entry = Entry(relative_path, await inspector.facts(tenant, root / relative_path, root))
             except SlideError as error:
                 refusal = error
+                continue
+            await asyncio.to_thread(require_one_slide, files, relative_path, entry.facts.vendor)
+            return entry
     raise refusal
+
+
+def why_no_slide(path: Path, name: str) -> str | None:
+    """Why a file that comes alone, called `name`, is no slide; None when a reader should look at it. Raises OSError."""
+    return alone(name) or (None if may_be_slide(path) else foreign_file(path))
 
 
 async def publish_source(
@@ -178,5 +176,5 @@ def _candidates(files: Sequence[SourceFile]) -> list[str]:
 
 
 def _parsed(manifest: bytes) -> list[tuple[str, str]]:
-    rows = [line.split("\t") for line in manifest.decode().splitlines()]
+    rows = [line.split("\t") for line in manifest.decode().split("\n") if line]
     return [(path, sha256) for path, _, sha256 in rows]

@@ -15,7 +15,8 @@ from starlette.requests import ClientDisconnect
 
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.metrics import Metrics
-from server.slide_source import SourceFile, slide_id_of
+from server.one_slide import SourceFile
+from server.slide_source import slide_id_of
 from server.upload_files import BehindWriter, UploadLimits, UploadRoom
 from server.upload_form import MAX_FILENAME_BYTES, SlideForm
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from server.errors import QuotaExceeded, UploadTooLarge
 from server.metrics import Metrics
-from server.slide_source import SourceFile
+from server.one_slide import SourceFile
 
 
 @dataclass(frozen=True)

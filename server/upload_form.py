@@ -7,7 +7,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from encoders.errors import UnsupportedFormat
 from server.errors import InvalidRequest
-from server.slide_source import SourceFile
+from server.one_slide import SourceFile
 from server.upload_files import Batch, StagedFile, UploadRoom
 
 _FIELD = "file"

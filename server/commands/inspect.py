@@ -13,7 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from encoders.errors import MissingMpp, ReaderDied, SlideError
+from encoders.errors import MissingMpp, ReaderDied, SlideError, UnsupportedFormat
+from encoders.precomputed.features_kind import features_kind
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.inspection import SlideLevel
 from encoders.tiling.resolution import require_possible
@@ -26,7 +27,7 @@ from server.commands.terminal import print_json
 from server.commands.upload import require_file
 from server.settings import Settings
 from server.slide_inspection import reader_limits
-from server.slide_source import INDEX_SUFFIXES, LocalSource, arranged
+from server.slide_source import INDEX_SUFFIXES, LocalSource, arranged, why_no_slide
 
 OVERLAY_PX = 2_048
 # Formats of several files: the reader is shown what lies beside such a file. Any other slide is one file.
@@ -69,6 +70,7 @@ def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, mode
     """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
     tiling = model.manifest.tiling
     try:
+        _require_slide(wish.path)
         with (
             _with_its_files(wish.path) as slide,
             ReaderProcess(slide.path, reader_limits(settings), folder=slide.folder) as reader,
@@ -88,6 +90,18 @@ def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, mode
         return
     encoding = encode_rate(model, settings.device) if wish.measure_encoder else EncodeRate(None, None, "not asked for")
     report["estimate"] = _estimate(len(plan.coords), rate, encoding)
+
+
+def _require_slide(path: Path) -> None:
+    """Raises UnsupportedFormat for what the server would not hand to a reader."""
+    if features_kind(path) is not None:
+        raise UnsupportedFormat("These are precomputed features, which have no pixels to look at. Upload them.")
+    name = path.name.lower()
+    lies_alone = not name.endswith(_SUFFIXES_OF_SEVERAL) or (
+        name.endswith(".mrxs") and not any(path.with_suffix("").glob("*"))
+    )
+    if lies_alone and (reason := why_no_slide(path, path.name)):
+        raise UnsupportedFormat(reason)
 
 
 @contextmanager

@@ -27,6 +27,12 @@ from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import MAX_HOLE_SHARE, Level, cut_off, damaged, not_scanned
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
 from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_images
+from encoders.tiling.slide_readers.why_unusable import (
+    reason_said,
+    require_usable_samples,
+    why_not_opened,
+    why_unsupported,
+)
 from encoders.types import SlideFacts, SlideWarning
 
 MAX_OBJECTIVE_POWER = 400.0
@@ -58,6 +64,7 @@ class OpenSlideReader(ReducesByArea):
         """Opens the slide; raises UnsupportedFormat, UnreadableSlide or SlideTooLarge."""
         self._path = path
         self._handle = _open(path)
+        require_usable_samples(path)
         try:
             sizes = _level_sizes(self._handle, limits)
             facts = _facts(self._handle, sizes[0])
@@ -197,7 +204,9 @@ class OpenSlideReader(ReducesByArea):
         fresh = _open(self._path)
         try:
             alpha = _paint(fresh, where, out)
-        except openslide.OpenSlideError:
+        except openslide.OpenSlideError as error:
+            if reason := reason_said(str(error)):
+                raise UnsupportedFormat(reason) from None
             x, y, side = place
             height, width = out.shape[:2]
             raise damaged(self.facts, x, y, math.ceil(width * side), math.ceil(height * side)) from None
@@ -247,11 +256,9 @@ def _open(path: Path) -> lowlevel._OpenSlide:
     except openslide.OpenSlideUnsupportedFormatError:
         if is_truncated_tiff(path):
             raise cut_off() from None
-        raise UnsupportedFormat(
-            "This is not a whole-slide image that can be read here; upload the scanner's original file."
-        ) from None
-    except openslide.OpenSlideError:
-        raise _unopenable() from None
+        raise why_unsupported(path) from None
+    except openslide.OpenSlideError as error:
+        raise why_not_opened(path, str(error)) from None
 
 
 def _unopenable() -> UnreadableSlide:

@@ -1,0 +1,123 @@
+"""Intact files that cannot be used say why; "damaged" is for damage."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import tifffile
+from dicom_slide import DicomLevel, write_dicom
+from slides_of_several import GREEN, jpeg
+
+from encoders.errors import UnreadableSlide, UnsupportedFormat
+from encoders.tiling.dicom_head import SERIES, dicom_head
+from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.slide_readers.choose_reader import open_reader
+from encoders.tiling.slide_readers.why_unusable import reason_said
+
+HANDED = Path(__file__).parents[5] / "shared/cases"
+PIXELS = np.random.default_rng(2).integers(0, 255, (256, 256, 3))
+
+
+def tiff(path: Path, dtype: Any = np.uint8, **options: Any) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tifffile.imwrite(
+            path, PIXELS.astype(dtype), **{"photometric": "rgb", "tile": (128, 128), "metadata": None} | options
+        )
+    return path
+
+
+def dicom(folder: Path, syntax: str | None = None, **changes: Any) -> Path:
+    path = write_dicom(folder / "series", [DicomLevel(256, 256, 0.5, [jpeg(GREEN)])], 256, 20, "YBR_FULL_422")
+    dataset = pydicom.dcmread(path)
+    for name, value in changes.items():
+        setattr(dataset, name, value)
+    if "SOPClassUID" in changes:
+        dataset.file_meta.MediaStorageSOPClassUID = changes["SOPClassUID"]
+    if syntax:
+        dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.save_as(path)
+    return path
+
+
+def refusal_of(path: Path) -> str:
+    with pytest.raises(UnsupportedFormat) as caught:
+        open_reader(path, ReaderLimits())
+    assert path.name not in caught.value.detail
+    assert len(caught.value.detail) <= 300
+    return caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"dtype": np.float32}, "floating-point"),
+        ({"dtype": np.float64}, "floating-point"),
+        ({"dtype": np.float16}, "floating-point"),
+        ({"dtype": np.uint16}, "16 bits"),
+        ({"dtype": np.uint16, "bigtiff": True, "byteorder": ">"}, "16 bits"),
+        ({"dtype": np.uint32}, "32 bits"),
+        ({"tile": None}, "not stored in tiles"),
+        ({"compression": "webp"}, "WebP"),
+        ({"compression": "jpegxl"}, "JPEG XL"),
+        ({"compression": "jpegxr"}, "JPEG XR"),
+    ],
+)
+def test_a_tiff_says_what_it_is_stored_as(tmp_path: Path, options: dict[str, Any], why: str) -> None:
+    assert why in refusal_of(tiff(tmp_path / "Doe^Jane.tif", **options))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"TotalPixelMatrixFocalPlanes": 3}, "z-stack"),
+        ({"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}, "grey"),
+        ({"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11}, "16 bits"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]}, "label or overview"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "OVERVIEW", "NONE"]}, "label or overview"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}, "a CT image"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6.9"}, "of another kind"),
+        ({"syntax": "1.2.840.10008.1.2.4.80"}, "JPEG-LS"),
+        ({"syntax": "1.2.840.10008.1.2.4.201"}, "HTJ2K"),
+    ],
+)
+def test_a_dicom_file_says_what_it_is(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    assert why in refusal_of(dicom(tmp_path, **changes))
+
+
+def test_damage_is_still_called_damage(tmp_path: Path) -> None:
+    path = dicom(tmp_path)
+    path.write_bytes(path.read_bytes()[:-2_000])
+
+    with pytest.raises(UnreadableSlide):
+        open_reader(path, ReaderLimits()).reader.read_region(0, 0, 0, 256, 256)
+
+
+def test_what_a_reader_says_of_anything_else_is_no_reason() -> None:
+    assert reason_said("Corrupt JPEG data: bad Huffman code in /data/Doe^Jane.svs") is None
+    assert "LERC" in (reason_said("LERC compression support is not configured") or "")
+
+
+def test_the_series_is_found_behind_references_to_others(tmp_path: Path) -> None:
+    other = pydicom.Dataset()
+    other.SeriesInstanceUID = "1.2.3"
+    path = dicom(tmp_path, ReferencedSeriesSequence=[other])
+
+    assert dicom_head(path)[SERIES] == pydicom.dcmread(path).SeriesInstanceUID
+
+
+@pytest.mark.skipif(not HANDED.is_dir(), reason="the slides from the field are not here")
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("float32.tif", "floating-point"),
+        ("twelve_bit_in_sixteen.tif", "16 bits"),
+        ("z_stack_dicom/l0.dcm", "z-stack"),
+        ("features_legacy_torch.pt", "before version 1.6"),
+    ],
+)
+def test_files_from_the_field_say_why(name: str, why: str) -> None:
+    assert why in refusal_of(HANDED / name)
