@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from encoders.errors import MissingMpp, UnreadableSlide
@@ -69,3 +70,32 @@ def test_tissue_without_pixels_is_refused(cases: Path, demo_tiling: TilingSpec) 
         pytest.raises(UnreadableSlide, match=r"\(224, 1344\) – \(2464, 2912\), where its overview shows tissue"),
     ):
         reader.plan(demo_tiling, None)
+
+
+@pytest.mark.parametrize("name", ["ycbcr_tiles_called_rgb.tif", "every_seventh_tile_of_another_encoder.svs"])
+def test_tiles_of_other_colours_are_read_as_what_they_are(cases: Path, demo_tiling: TilingSpec, name: str) -> None:
+    """Both show what the reference shows, compressed a little otherwise."""
+    planned, pixels = [], []
+    for one in ("reference.tif", name):
+        with ReaderProcess(cases / one, LIMITS) as reader:
+            planned.append(reader.plan(demo_tiling, None))
+            pixels.append(np.concatenate([batch.pixels.astype(np.float32) for batch in reader.tiles(32)]))
+
+    # Levels are compared as OpenSlide shows them, in false colours: those that then differ are not used.
+    codes = {it.code for it in planned[1].warnings}
+    assert "colors_contradicted" in codes
+    assert codes <= {"colors_contradicted", "level_not_believed"}
+    assert abs(len(planned[0].coords) - len(planned[1].coords)) <= 4
+    means = [one.mean(axis=(0, 1, 2)) for one in pixels]
+    assert np.abs(means[0] - means[1]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("ycbcr_called_rgb_dicom/l0.dcm", "colour space"), ("rgb_in_three_pages.ome.tif", "3 grey pages")],
+)
+def test_what_cannot_be_read_in_its_colours_is_refused(cases: Path, name: str, reason: str) -> None:
+    path = cases / name
+    folder = path.parent if path.suffix == ".dcm" else None
+    with pytest.raises(UnreadableSlide, match=reason), ReaderProcess(path, LIMITS, folder=folder):
+        pass

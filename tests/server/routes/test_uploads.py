@@ -9,6 +9,7 @@ import pytest
 from api_parts import client_of, problem_of, upload
 from fastapi import FastAPI
 from pydantic import SecretStr
+from tifffile import TiffFile
 from tiled_jpeg import Recipe, write_slide
 
 from server.parts import Parts
@@ -60,6 +61,26 @@ async def test_what_is_doubtful_about_a_file_is_said_at_once(client: httpx.Async
     (doubt,) = slide["warnings"]
     assert doubt["code"] == "mpp_contradicted"
     assert "objective of 40×" in doubt["detail"]
+
+
+async def test_colours_that_the_file_denies_are_said_or_refused(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    """The recipe's tiles are YCbCr by their numbers and tables; OpenSlide reads them where one is missing."""
+    whole = tmp_path / "slide.svs"
+    with TiffFile(write_slide(tmp_path / "sound.svs", Recipe())) as tiff:
+        at, byte_count_at = (
+            tiff.pages[0].tags[name].valueoffset for name in ("PhotometricInterpretation", "TileByteCounts")
+        )
+    data = bytearray((tmp_path / "sound.svs").read_bytes())
+    data[at] = 2
+    whole.write_bytes(data)
+    data[byte_count_at : byte_count_at + 4] = bytes(4)
+
+    said = (await upload(client, whole.read_bytes())).json()
+    refused = await upload(client, bytes(data))
+
+    assert [it["code"] for it in said["warnings"]] == ["colors_contradicted"]
+    assert (refused.status_code, refused.json()["code"]) == (422, "unreadable_slide")
+    assert "another colour space" in refused.json()["detail"]
 
 
 async def test_the_same_content_again_is_the_same_slide(
