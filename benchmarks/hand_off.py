@@ -82,7 +82,7 @@ def measure(
 ) -> HandOff:
     """The last `tiles` of the plan (all, if None), the same in every round."""
     tiling = TilingSpec(
-        target_mpp=target_mpp, tile_px=256, min_tissue_fraction=0.1, order="raster", tissue_rule="otsu-guarded-v1"
+        target_mpp=target_mpp, tile_px=256, min_tissue_fraction=0.1, order="raster", tissue_rule="otsu-guarded-v2"
     )
     reader = open_reader(path, limits).reader
     with ReaderProcess(path, limits) as process:

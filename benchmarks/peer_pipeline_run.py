@@ -35,7 +35,7 @@ _TILING = TilingSpec(
     tile_px=TILE_PX,
     min_tissue_fraction=LEAST_TISSUE,
     order="raster",
-    tissue_rule="otsu-guarded-v1",
+    tissue_rule="otsu-guarded-v2",
 )
 
 

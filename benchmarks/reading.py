@@ -130,7 +130,7 @@ def measure(case: Case, path: Path, options: argparse.Namespace) -> Measured:
     """One case; raises NothingToMeasure."""
     limits = ReaderLimits()
     tiling = TilingSpec(
-        target_mpp=case.target_mpp, tile_px=256, min_tissue_fraction=0.9, order="raster", tissue_rule="otsu-guarded-v1"
+        target_mpp=case.target_mpp, tile_px=256, min_tissue_fraction=0.9, order="raster", tissue_rule="otsu-guarded-v2"
     )
     with ReaderProcess(path, limits) as process:
         plan = process.plan(tiling, None)

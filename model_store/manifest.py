@@ -107,7 +107,7 @@ class TilingSpec(_Strict):
     tile_px: Positive
     min_tissue_fraction: Annotated[float, Field(ge=0, le=1)]
     order: Literal["raster"]
-    tissue_rule: Literal["otsu-guarded-v1"]
+    tissue_rule: Literal["otsu-guarded-v2"]
     reduction: Reduction = "area"
 
 

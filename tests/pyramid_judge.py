@@ -18,7 +18,7 @@ from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 
 TILING = TilingSpec(
-    target_mpp=0.5, tile_px=64, min_tissue_fraction=0.1, order="raster", tissue_rule="otsu-guarded-v1", reduction="area"
+    target_mpp=0.5, tile_px=64, min_tissue_fraction=0.1, order="raster", tissue_rule="otsu-guarded-v2", reduction="area"
 )
 LIMITS = ReaderLimits()
 # Mean difference of a tile from what was drawn, in grey levels.

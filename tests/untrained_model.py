@@ -34,7 +34,7 @@ target_mpp = 0.5
 tile_px = 256
 min_tissue_fraction = 0.1
 order = "raster"
-tissue_rule = "otsu-guarded-v1"
+tissue_rule = "otsu-guarded-v2"
 
 [tile_encoder]
 timm_model = "vit_tiny_patch16_224"

@@ -11,11 +11,12 @@ from encoders.tiling.plan_tiles import AreaMask, TileScale, choose_scale, plan_t
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.slide_reader import SlideReader, not_scanned
-from encoders.tiling.tissue.coverage import Coverage, find_coverage, find_flat
+from encoders.tiling.tissue.coverage import Coverage, find_coverage
 from encoders.tiling.tissue.false_colors import check_colors
 from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.read_overview import Overview, read_overview
 from encoders.tiling.tissue.scan_frame import Mask
+from encoders.tiling.tissue.texture import find_flat
 from encoders.types import SlideFacts, SlideWarning, TilePlan
 from model_store.manifest import TilingSpec
 

@@ -35,5 +35,5 @@ def test_one_that_fails_does_not_keep_the_others_from_running(
     monkeypatch.setattr(subprocess, "run", run)
 
     assert all_benchmarks.main([]) == 1
-    assert len(ran) == 5
+    assert len(ran) == 6
     assert capsys.readouterr().err == "hand_off failed, see above.\n"

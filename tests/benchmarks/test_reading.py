@@ -31,7 +31,7 @@ from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import TilePlan
 from model_store.manifest import TilingSpec
 
-TILING = TilingSpec(target_mpp=0.5, tile_px=256, min_tissue_fraction=0.9, order="raster", tissue_rule="otsu-guarded-v1")
+TILING = TilingSpec(target_mpp=0.5, tile_px=256, min_tissue_fraction=0.9, order="raster", tissue_rule="otsu-guarded-v2")
 
 
 def grey(value: int) -> Callable[[int, int], np.ndarray]:
@@ -44,7 +44,7 @@ def method(name: str, value: int, *, is_exact: bool = True) -> Method:
 
 def plan_of(path: Path, target_mpp: float) -> TilePlan:
     tiling = TilingSpec(
-        target_mpp=target_mpp, tile_px=256, min_tissue_fraction=0.9, order="raster", tissue_rule="otsu-guarded-v1"
+        target_mpp=target_mpp, tile_px=256, min_tissue_fraction=0.9, order="raster", tissue_rule="otsu-guarded-v2"
     )
     with ReaderProcess(path, ReaderLimits()) as process:
         return process.plan(tiling, None)

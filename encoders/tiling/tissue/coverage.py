@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from encoders.tiling.plan_tiles import AreaMask
 from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.tiling.tissue.read_overview import Overview
 from encoders.tiling.tissue.scan_frame import Mask
+from encoders.tiling.tissue.texture import find_flat
 
-# An area of one colour is looked at so closely that no pixel with noise passes, and is at least so large (pixels).
-_FLAT_PX, _SMALLEST_FLAT_AREA = 5, 48
+# An area of one colour is at least so large (pixels).
+_SMALLEST_FLAT_AREA = 48
 # The largest areas are asked for, each at so many places along both sides.
 _ASKED_AREAS, _ASKED_ALONG = 64, 4
 # Around what has no pixels: the flat area lacks two pixels on each side, the next one is mixed.
@@ -59,12 +59,6 @@ def find_coverage(reader: SlideReader, level: int, overview: Overview) -> Covera
     has_bytes = _at_overview(stored, overview)
     is_seen = (has_bytes & ~scanned).mean() <= _UNSEEN_SHARE
     return Coverage(scanned & has_bytes, stored, is_seen=bool(is_seen))
-
-
-def find_flat(rgb: NDArray[np.uint8]) -> Mask:
-    """Bool [h, w] of a picture [h, w, 3]: pixels whose neighbours two pixels around all have exactly their colour."""
-    kernel = np.ones((_FLAT_PX, _FLAT_PX), np.uint8)
-    return np.asarray((cv2.dilate(rgb, kernel) == cv2.erode(rgb, kernel)).all(axis=2), dtype=np.bool_)
 
 
 def _stored_mask(reader: SlideReader, level: int, has_bytes: Mask) -> AreaMask:

@@ -19,7 +19,7 @@ def tiling_of(target_mpp: float = 0.5, tile_px: int = 256, min_tissue_fraction: 
         tile_px=tile_px,
         min_tissue_fraction=min_tissue_fraction,
         order="raster",
-        tissue_rule="otsu-guarded-v1",
+        tissue_rule="otsu-guarded-v2",
     )
 
 

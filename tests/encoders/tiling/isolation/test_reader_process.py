@@ -80,7 +80,7 @@ def test_every_shared_slide_gets_what_its_index_says(
 
 def test_small_tiles_of_a_slide_with_broken_downsamples_are_read(shared_slides: Path) -> None:
     small = TilingSpec(
-        target_mpp=2.0, tile_px=16, min_tissue_fraction=0.0, order="raster", tissue_rule="otsu-guarded-v1"
+        target_mpp=2.0, tile_px=16, min_tissue_fraction=0.0, order="raster", tissue_rule="otsu-guarded-v2"
     )
 
     assert encode_outcome(shared_slides / "ospy_boxes.tiff", small, 0.5) == 11
