@@ -38,6 +38,7 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
     long = ["--long"] if options.long else []
     folder = ["--folder", str(options.folder)]
     return {
+        "tissue": [],
         "reading": folder + long + _given(options, "slide"),
         "hand_off": folder + long,
         "worker": folder,

@@ -99,3 +99,9 @@ def test_what_cannot_be_read_in_its_colours_is_refused(cases: Path, name: str, r
     folder = path.parent if path.suffix == ".dcm" else None
     with pytest.raises(UnreadableSlide, match=reason), ReaderProcess(path, LIMITS, folder=folder):
         pass
+
+
+@pytest.mark.parametrize("name", ["dark_dab_beside_pale.tif", "background_blacked_31px.tif"])
+def test_tissue_is_found_beside_what_is_dark(cases: Path, demo_tiling: TilingSpec, name: str) -> None:
+    with ReaderProcess(cases / name, LIMITS) as reader:
+        assert 94 <= len(reader.plan(demo_tiling, None).coords) <= 102

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.first_tissue_rule import find_tissue_v1
+from benchmarks.tissue_scenes import SCENES, Scene, draw_scene, overlap
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.tissue.find_tissue import find_tissue
@@ -51,7 +53,7 @@ def test_one_pixel_is_an_overview_too() -> None:
 
 
 def rule_of_v1(rgb: np.ndarray) -> np.ndarray:
-    """`otsu-guarded-v1` as it was before frames, pen and slides without glass were thought of."""
+    """The first rule, before frames, pen and slides without glass were thought of."""
     luminance = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     saturation = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1]
     threshold, _ = cv2.threshold(luminance, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
@@ -113,3 +115,42 @@ def test_dark_ink_beside_it_does_not_turn_pale_tissue_into_glass() -> None:
 
 def test_yellowed_glass_is_glass() -> None:
     assert not find_tissue(noisy((240, 225, 190))).any()
+
+
+@pytest.fixture(scope="module", params=[8, 40])
+def scene(request: pytest.FixtureRequest) -> Scene:
+    return draw_scene(request.param)
+
+
+def test_on_a_drawn_slide_the_rule_is_what_the_first_one_was(scene: Scene) -> None:
+    assert np.array_equal(find_tissue(scene.rgb), find_tissue_v1(scene.rgb))
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_tissue_is_found_in_what_the_field_has(scene: Scene, name: str) -> None:
+    changed = SCENES[name](scene)
+
+    assert overlap(find_tissue(changed.rgb), changed.tissue) > 0.82
+
+
+def test_a_smooth_shade_on_glass_is_no_tissue() -> None:
+    picture = noisy(GLASS, 0)
+    picture[:, :60] = (220, 219, 222)
+    picture[30:80, 90:140] = noisy(EOSIN, 12)[30:80, 90:140]
+
+    tissue = find_tissue(picture)
+
+    assert not tissue[:, :58].any()
+    assert tissue[30:80, 90:140].mean() > 0.95
+
+
+def test_what_was_not_scanned_does_not_say_what_glass_is() -> None:
+    picture = noisy((239, 235, 232), 1)
+    scanned = np.zeros(picture.shape[:2], dtype=bool)
+    scanned[30:90, 40:100] = True
+    picture[~scanned] = 255
+    picture[50:62, 60:74] = noisy(EOSIN, 12)[50:62, 60:74]
+
+    tissue = find_tissue(picture, scanned) & scanned
+
+    assert tissue.sum() == pytest.approx(12 * 14, abs=12)
