@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from encoders.errors import SlideError, UnsupportedFormat
+from encoders.tiling.dicom_head import SOP_CLASS, WHOLE_SLIDE, dicom_head
 from encoders.tiling.foreign_files import alone, foreign_file
 from encoders.tiling.slide_kind import may_be_slide
 from encoders.types import SlideFacts
@@ -166,10 +167,12 @@ def arranged(places: Mapping[str, Path], folder: Path) -> Iterator[Path]:
 
 def _candidates(files: Sequence[SourceFile]) -> list[str]:
     """What to try to open: what can be a slide by its first bytes; index files first, then the largest, which holds
-    the slide's finest level."""
+    the slide's finest level. Other DICOM (segmentations, reports) comes last: it can be larger, and many files."""
 
-    def promise(file: SourceFile) -> tuple[bool, int, str]:
-        return not file.relative_path.lower().endswith(INDEX_SUFFIXES), -file.size_bytes, file.relative_path
+    def promise(file: SourceFile) -> tuple[bool, bool, int, str]:
+        is_index = file.relative_path.lower().endswith(INDEX_SUFFIXES)
+        is_other = dicom_head(file.path).get(SOP_CLASS, WHOLE_SLIDE) != WHOLE_SLIDE
+        return not is_index, is_other, -file.size_bytes, file.relative_path
 
     possible = (file for file in sorted(files, key=promise) if may_be_slide(file.path, file.relative_path))
     return [file.relative_path for file in islice(possible, _MAX_CANDIDATES)]

@@ -1,6 +1,6 @@
 """Whether a file can be a slide at all, by its first bytes. Parses nothing, and starts no reader for what is none.
 
-It knows what OpenSlide (4.0) asks of each format before it reads any further; what passes may still be no slide.
+It knows what OpenSlide (tag v4.0.1) asks of each format before it reads any further; what passes may still be no slide.
 """
 
 from pathlib import Path
