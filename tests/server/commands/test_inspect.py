@@ -9,6 +9,7 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 import pytest
+from sparse_slides import SparseRecipe, write_tiff
 from tiled_jpeg import Recipe, write_slide
 
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
@@ -169,6 +170,18 @@ def test_where_no_tile_fits_the_drawing_is_made_all_the_same(
         inspect(settings, InspectWish(shared_slides / "tcga-cr-7395-ts1.svs", overlay=path), as_json=True)
 
     assert cv2.imread(str(path)) is not None
+
+
+def test_tissue_that_the_file_has_no_pixels_of_is_refused_and_what_is_there_is_drawn(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_tiff(tmp_path / "lost.tif", SparseRecipe(lost=(10, 8, 13, 11)))
+
+    report, _ = report_of(settings, InspectWish(path, overlay=tmp_path / "lost.png"), capsys)
+
+    assert report["error"]["code"] == "unreadable_slide"
+    assert "has no pixels in the level-0 rectangle" in report["error"]["detail"]
+    assert cv2.imread(str(tmp_path / "lost.png")) is not None
 
 
 def test_a_slide_that_is_not_there_is_refused_before_anything_is_done(settings: Settings, tmp_path: Path) -> None:
