@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from drawn_pyramids import cases, is_held
+from drawn_pyramids import cases
 from pyramid_judge import judge
 
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         # Beyond the suite's, which are the first ones.
-        for case in cases(is_held, wish.count, wish.seed * 100_000):
+        for case in cases(wish.count, wish.seed * 100_000):
             found = judge(case, Path(folder) / str(case.seed))
             outcomes[found.outcome] += 1
             is_sound = case.fault == "none" and case.colour == "as declared"

@@ -1,4 +1,5 @@
-"""What became of a drawn pyramid: right, refused with a reason, or silently wrong. In this process, for speed."""
+"""What became of a drawn pyramid: right, refused with a reason, wrong as a warning
+says, or silently wrong. In this process, for speed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ MOST_DIFFERENT = 2.0
 _SURELY_TISSUE, _SURELY_GLASS = 0.5, 0.0
 _PATCH_PX, _PATCHES = 48, 4
 
-Outcome = Literal["right", "refused", "wrong"]
+Outcome = Literal["right", "refused", "said", "wrong"]
+# What is warned of with this may be some grey levels off, and a level may lie at another scale.
+_SAID = "levels_drawn_from_finer"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def judge(case: Case, folder: Path) -> Judgement:
         wrong = _wrong_tile(drawn, plan, tiles) or _wrong_plan(drawn, plan) or _wrong_level(drawn, reader)
     except SlideError as error:
         return Judgement(case, "refused", f"{error.code}: {error.detail}")
-    return Judgement(case, "wrong" if wrong else "right", wrong, len(plan.warnings))
+    said = any(warning.code == _SAID for warning in plan.warnings)
+    outcome: Outcome = "right" if not wrong else "said" if said else "wrong"
+    return Judgement(case, outcome, wrong, len(plan.warnings))
 
 
 def _wrong_tile(drawn: Drawn, plan: TilePlan, tiles: list[tuple[int, int, NDArray[np.uint8]]]) -> str:

@@ -43,6 +43,8 @@ _SAME_CORRELATION = 0.6
 _SAME_PLACE_PX, _BETTER_ELSEWHERE = 1, 0.05
 # Two patches without texture that differ by this much (of 255) do not show the same.
 _OTHER_LUMINANCE = 40.0
+# Of a patch in a slide with gaps: this part is enough to compare, pixels that lie beside a gap are not.
+_LEAST_COVERED, _WHOLLY = 0.25, 0.999
 # One patch in so many may differ: a scanner's low levels have their own faults at seams.
 _TOLERATED = 6
 
@@ -86,7 +88,8 @@ def judge_levels(found: Sequence[FoundLevel], read: ReadLevel | None, *, in_fals
     believed = [Believed(level0, 1.0)]
     for level in open_to_doubt:
         choices = scales[level.number]
-        by_size = not in_false_colors or len(choices) == 1
+        # Where there is something to see and none of it could be compared, a choice of scales would be a guess.
+        by_size = len(choices) == 1 or not (in_false_colors or places)
         downsample = _downsample(level, choices, believed[-1], places, patches, by_size=by_size)
         if downsample is not None:
             believed.append(Believed(level, downsample))
@@ -162,11 +165,15 @@ def _sought_in(level: FoundLevel, downsample: float, patches: _Patches) -> list[
         row, column = divmod(visit * _STRIDE % _SOUGHT**2, _SOUGHT)
         x, y = ((2 * at + 1) * full // (2 * _SOUGHT) for at, full in ((column, width), (row, height)))
         patch = patches.at(level, max(0, x - side // 2), max(0, y - side // 2), side, side)
-        if patch is not None and patch.covered.all() and patch.luminance.std() > _TEXTURE:
+        if patch is not None and patch.covered.mean() >= _LEAST_COVERED and _texture(patch) > _TEXTURE:
             found.append((x * downsample, y * downsample))
         if len(found) == _ENOUGH:
             break
     return found
+
+
+def _texture(patch: _Patch) -> float:
+    return float(patch.luminance[patch.covered].std())
 
 
 def _downsample(
@@ -216,10 +223,15 @@ def _compare(
     finer_left, finer_top, finer_side = round(left * ratio), round(top * ratio), max(1, round(side * ratio))
     shown = patches.at(finer.found, finer_left, finer_top, finer_side, finer_side)
     # What was never scanned may be drawn from other levels in one place and be white in another.
-    if seen is None or shown is None or not shown.covered.all():
+    if seen is None or shown is None or shown.covered.mean() < _LEAST_COVERED:
         return "nothing to see"
     wanted = cv2.resize(shown.luminance, (side, side), interpolation=cv2.INTER_AREA)
-    return _verdict(_smooth(seen.luminance), _smooth(wanted), side)
+    covered = cv2.resize(shown.covered.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) > _WHOLLY
+    if not covered.any():
+        return "nothing to see"
+    # The blur below reaches one pixel far.
+    compared = np.asarray(cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0)
+    return _verdict(_smooth(seen.luminance), _smooth(wanted), compared)
 
 
 def _smooth(luminance: NDArray[Any]) -> NDArray[np.float32]:
@@ -227,14 +239,21 @@ def _smooth(luminance: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(luminance, (3, 3), 0), dtype=np.float32)
 
 
-def _verdict(seen: NDArray[np.float32], wanted: NDArray[np.float32], side: int) -> Verdict:
-    here = seen[_MARGIN_PX : _MARGIN_PX + side, _MARGIN_PX : _MARGIN_PX + side]
-    if wanted.std() < _TEXTURE:
-        differs = here.std() > 2 * _TEXTURE or abs(here.mean() - wanted.mean()) > _OTHER_LUMINANCE
+def _verdict(seen: NDArray[np.float32], wanted: NDArray[np.float32], compared: NDArray[np.bool_]) -> Verdict:
+    """Of a patch `wanted`, which has its pixels where `compared`, in `seen`, which has a margin around it."""
+    if not compared.any():
+        return "nothing to see"
+    side = len(wanted)
+    here = seen[_MARGIN_PX : _MARGIN_PX + side, _MARGIN_PX : _MARGIN_PX + side][compared]
+    if wanted[compared].std() < _TEXTURE:
+        differs = here.std() > 2 * _TEXTURE or abs(here.mean() - wanted[compared].mean()) > _OTHER_LUMINANCE
         return "other" if differs else "nothing to see"
     if here.std() < _TEXTURE / 4:
         return "other"
-    matches = cv2.matchTemplate(seen, wanted, cv2.TM_CCOEFF_NORMED)
+    mask = None if compared.all() else compared.astype(np.float32)
+    matches = cv2.matchTemplate(seen, wanted, cv2.TM_CCOEFF_NORMED, mask=mask)
+    # A masked search finds no number where the level is of one colour.
+    matches = np.where(np.isfinite(matches), matches, -1.0)
     first, last = _MARGIN_PX - _SAME_PLACE_PX, _MARGIN_PX + _SAME_PLACE_PX + 1
     best_here = float(matches[first:last, first:last].max())
     is_same = best_here >= _SAME_CORRELATION and best_here >= float(matches.max()) - _BETTER_ELSEWHERE

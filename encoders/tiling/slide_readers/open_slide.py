@@ -5,6 +5,7 @@ Runs in the reader process only. Coordinates are level-0 pixels, x to the right,
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from ctypes import POINTER, c_uint32
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
@@ -79,7 +80,9 @@ class OpenSlideReader(ReducesByArea):
         self.refusal: UnreadableSlide | None = None
         self._vendor = facts.vendor
         judged = self._judge(found, painted)
-        self.facts = replace(facts, warnings=(*facts.warnings, *_refused(judged.refused)))
+        self.facts = replace(
+            facts, warnings=(*facts.warnings, *_refused(judged.refused), *self._drawn_from_finer(judged))
+        )
         self.levels = tuple(Level(*it.found.size, it.downsample) for it in judged.believed)
         self.tile_sizes = tuple(it.found.tile for it in judged.believed)
         self.painted_downsamples = tuple(painted[it.found.number] for it in judged.believed)
@@ -155,6 +158,20 @@ class OpenSlideReader(ReducesByArea):
         except NotEligible:  # OpenSlide might allocate what such a directory claims, or abort, for no more than a look
             read = None
         return judge_levels(found, read, in_false_colors=read is not None and self.denies_colors)
+
+    def _drawn_from_finer(self, judged: JudgedLevels) -> Iterator[SlideWarning]:
+        """OpenSlide (openslide-vendor-aperio.c) takes the tiles of Aperio's low levels for missing wherever one of a
+        finer level has no bytes, and draws them from that level without averaging: up to some grey levels off."""
+        if self._vendor != "aperio" or len(judged.believed) == 1:
+            return
+        with suppress(NotEligible):
+            empty = sum(int((image.byte_counts == 0).sum()) for image in self.tiled_images)
+            if empty:
+                yield SlideWarning(
+                    "levels_drawn_from_finer",
+                    f"{empty} tiles of the file have no pixels; around them small levels are drawn from the full-size "
+                    "picture, less exactly. A complete export is read exactly.",
+                )
 
     def _read(self, x: int, y: int, level: int, out: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Fills `out`; alpha of the region where it is not 255 throughout."""

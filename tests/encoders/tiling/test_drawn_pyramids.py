@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from drawn_pyramids import LEVEL_FAULTS, Case, cases, draw, is_held, make_case, write
+from drawn_pyramids import LEVEL_FAULTS, Case, cases, draw, make_case, write
 from pyramid_judge import LIMITS, TILING, judge
 
 from encoders.errors import MissingMpp
@@ -16,7 +16,7 @@ FIRST_SEED = 6
 
 
 def test_random_pyramids_are_right_or_refused(tmp_path: Path) -> None:
-    judged = [judge(case, tmp_path / str(case.seed)) for case in cases(is_held, CASES, FIRST_SEED)]
+    judged = [judge(case, tmp_path / str(case.seed)) for case in cases(CASES, FIRST_SEED)]
 
     assert [(it.word, it.case) for it in judged if it.outcome == "wrong"] == []
     sound = [it for it in judged if it.case.fault == "none" and not it.case.sparse and it.case.colour == "as declared"]
