@@ -40,7 +40,9 @@ def test_it_is_built_only_when_it_is_asked_for(
     wanted: list[str] = []
     monkeypatch.setattr(environments.Environment, "is_current", lambda self: False)
     monkeypatch.setattr(
-        environments, "bring_up_to_date", lambda outdated, builds: wanted.extend(it.name for it in outdated)
+        environments,
+        "bring_up_to_date",
+        lambda outdated, builds, *, locked=False: wanted.extend(it.name for it in outdated),
     )
 
     assert environments.main([*arguments, "--builds", "cpu"]) == 0
