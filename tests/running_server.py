@@ -18,7 +18,8 @@ from server.supervise import die_with_parent
 # Two cores that also run other tests: vLLM alone may take minutes to start.
 _START_TIMEOUT_S = 600.0
 # A killed worker's slide is taken up again after seconds, not after the half minute that suits a busy cluster.
-_IMPATIENT = {"EYEPIECE_JOB_HEARTBEAT_S": "6", "EYEPIECE_JOB_SWEEP_S": "1"}
+# Tests that make keys share it with those that have none.
+_IMPATIENT = {"EYEPIECE_JOB_HEARTBEAT_S": "6", "EYEPIECE_JOB_SWEEP_S": "1", "EYEPIECE_KEEP_KEYLESS": "true"}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The processes under attack, as `eyepiece up` starts them, and how to find each of them."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from server.supervise import die_with_parent
 _TESTS = Path(__file__).resolve().parents[1]
 _STOP_WITHIN_S = 180.0
 _READER = "encoders.tiling.isolation.reader_child"
-_SLIDE_OF_PATH = re.compile(r"/slides/([0-9a-f]{64})/")
 # In their command lines: Redis writes its own, and the last one is vLLM's stand-in.
 _WORDS: Mapping[Victim, tuple[str, ...]] = {
     "worker": ("worker",),
@@ -92,12 +90,16 @@ class Stack:
     def readers(self) -> list[Reader]:
         """Every reader of every worker."""
         workers = self.components("worker")
+        slide_ids = {_identity(path.stat()): path.parent.parent.name for path in self._sources()}
         return [
-            Reader(child, worker, _slide_open_in(child))
+            Reader(child, worker, _slide_open_in(child, slide_ids))
             for worker in workers
             for child in _children(worker)
             if _has_word(child, (_READER,))
         ]
+
+    def _sources(self) -> list[Path]:
+        return list(self.store_dir.glob("tenants/*/slides/*/source/slide"))
 
     def reader_of(self, slide_id: str) -> Reader | None:
         """The reader that has the slide open, None when no worker reads it now."""
@@ -174,8 +176,16 @@ def _has_word(process: psutil.Process, words: tuple[str, ...]) -> bool:
     return False
 
 
-def _slide_open_in(process: psutil.Process) -> str | None:
-    with suppress(psutil.NoSuchProcess):
-        found = (_SLIDE_OF_PATH.search(file.path) for file in process.open_files())
-        return next((match[1] for match in found if match), None)
+def _slide_open_in(process: psutil.Process, slide_ids: Mapping[tuple[int, int], str]) -> str | None:
+    """By the file itself: in the reader's own root it has another name."""
+    with suppress(OSError):  # it has ended meanwhile
+        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(OSError):
+                slide_id = slide_ids.get(_identity(descriptor.stat()))
+                if slide_id is not None:
+                    return slide_id
     return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -13,7 +13,7 @@ REFUSED = {
     "histolab_broken.svs": (415, "unsupported_format"),
     "clam_CLAM1.tiff": (415, "unsupported_format"),
     "truncated.svs": (422, "unreadable_slide"),
-    "ospy_unopenable.tiff": (422, "unreadable_slide"),
+    "ospy_unopenable.tiff": (415, "unsupported_format"),
 }
 FAILED = {
     "tcga-cr-7395-ts1.svs": "missing_mpp",

@@ -78,17 +78,6 @@ async def test_a_form_that_only_looks_like_slides_costs_few(client: httpx.AsyncC
     assert [path.name for path in looks.begun] == ["19.dcm", "18.dcm", "17.dcm", "16.dcm"]
 
 
-async def test_the_index_is_looked_at_first_and_the_largest_file_next(
-    client: httpx.AsyncClient, looks: HeldLooks
-) -> None:
-    looks.release.set()
-    tiff = b"II*\x00"
-    files = {"a.txt": b"text", "b.tif": tiff + bytes(9), "c.tif": tiff + bytes(99), "d.mrxs": b"garbage"}
-
-    assert (await upload_form(client, files)).status_code == 202
-    assert [path.name for path in looks.begun] == ["d.mrxs", "c.tif"]
-
-
 async def test_uploads_and_thumbnails_of_a_flood_leave_another_tenant_its_look(
     make_app: Callable[..., FastAPI], looks: HeldLooks
 ) -> None:
@@ -133,7 +122,7 @@ async def test_more_thumbnails_than_a_line_holds_are_refused(
     record = await stored_slide(parts)
     sizes = range(64, 114)
     asking = [asyncio.create_task(client.get(f"/v1/slides/{record.id}/thumbnail?max_px={px}")) for px in sizes]
-    await until(lambda: any(task.done() for task in asking))
+    await until(lambda: sum(task.done() for task in asking) == len(sizes) - 33)
     looks.release.set()
     answers = await asyncio.gather(*asking)
 

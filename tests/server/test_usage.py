@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from api_parts import client_of, problem_of, stored_slide, upload
 from fastapi import FastAPI
+from features_files import TRIDENT_ATTRIBUTES, write_hdf5
 from pydantic import ValidationError
 from redis.asyncio import Redis
 
@@ -109,10 +111,10 @@ async def test_uploads_at_once_do_not_all_get_the_last_of_a_quota(make_app: Call
         assert len((await client.get("/v1/slides")).json()["data"]) == 2
 
 
-async def test_attached_features_count_once(make_app: Callable[..., FastAPI], sample_slide: bytes) -> None:
+async def test_attached_features_count_once(make_app: Callable[..., FastAPI], tmp_path: Path) -> None:
     app = make_app(quota_stored_bytes=MIB)
     record = await stored_slide(app.state.parts, vendor="aperio")
-    features = b"\x89HDF\r\n\x1a\n" + bytes(4000)
+    features = write_hdf5(tmp_path / "given.h5", **TRIDENT_ATTRIBUTES).read_bytes()
     path = f"/v1/slides/{record.id}/features"
     async with client_of(app) as client:
         before, _ = await usage(client)
