@@ -19,7 +19,7 @@ from encoders.tiling.slide_readers.level_scales import Size, is_cut_exactly, pos
 # Of a level, by its number: (number, left, top, width, height) in the level's own pixels. RGB uint8 [height, width, 3]
 # on white, and uint8 [height, width], 255 where the file has pixels.
 ReadLevel = Callable[[int, int, int, int, int], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
-Verdict = Literal["same", "other", "nothing to see"]
+Verdict = Literal["same", "other", "nothing to see", "not scanned"]
 
 # A patch, and how far around its place the same texture is looked for, in pixels of the coarser level.
 _PATCH_PX, _MARGIN_PX = 40, 12
@@ -88,8 +88,7 @@ def judge_levels(found: Sequence[FoundLevel], read: ReadLevel | None, *, in_fals
     believed = [Believed(level0, 1.0)]
     for level in open_to_doubt:
         choices = scales[level.number]
-        # Where there is something to see and none of it could be compared, a choice of scales would be a guess.
-        by_size = len(choices) == 1 or not (in_false_colors or places)
+        by_size = len(choices) == 1 or not in_false_colors
         downsample = _downsample(level, choices, believed[-1], places, patches, by_size=by_size)
         if downsample is not None:
             believed.append(Believed(level, downsample))
@@ -193,15 +192,18 @@ def _downsample(
     for downsample in scales:
         if downsample < finer.downsample:
             continue
-        same = other = 0
+        same = other = gaps = 0
         for place in places:
             verdict = _compare(level, downsample, finer, place, patches)
             same, other = same + (verdict == "same"), other + (verdict == "other")
+            gaps += verdict == "not scanned"
             if other * _TOLERATED > len(places) - other:
                 break
         if same and other * _TOLERATED <= same:
             return downsample
-        is_open = by_size and undecided is None and not same and not other
+        # Where there may be something to see that was not scanned, a choice of scales would be a guess.
+        is_guess = gaps > 0 and len(scales) > 1
+        is_open = by_size and undecided is None and not same and not other and not is_guess
         if is_open and is_cut_exactly(finer.found.size, level.size, downsample):
             undecided = downsample
     return undecided
@@ -223,12 +225,12 @@ def _compare(
     finer_left, finer_top, finer_side = round(left * ratio), round(top * ratio), max(1, round(side * ratio))
     shown = patches.at(finer.found, finer_left, finer_top, finer_side, finer_side)
     # What was never scanned may be drawn from other levels in one place and be white in another.
-    if seen is None or shown is None or shown.covered.mean() < _LEAST_COVERED:
+    if seen is None or shown is None:
         return "nothing to see"
+    if shown.covered.mean() < _LEAST_COVERED:
+        return "not scanned"
     wanted = cv2.resize(shown.luminance, (side, side), interpolation=cv2.INTER_AREA)
     covered = cv2.resize(shown.covered.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA) > _WHOLLY
-    if not covered.any():
-        return "nothing to see"
     # The blur below reaches one pixel far.
     compared = np.asarray(cv2.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0)
     return _verdict(_smooth(seen.luminance), _smooth(wanted), compared)
@@ -242,7 +244,7 @@ def _smooth(luminance: NDArray[Any]) -> NDArray[np.float32]:
 def _verdict(seen: NDArray[np.float32], wanted: NDArray[np.float32], compared: NDArray[np.bool_]) -> Verdict:
     """Of a patch `wanted`, which has its pixels where `compared`, in `seen`, which has a margin around it."""
     if not compared.any():
-        return "nothing to see"
+        return "not scanned"
     side = len(wanted)
     here = seen[_MARGIN_PX : _MARGIN_PX + side, _MARGIN_PX : _MARGIN_PX + side][compared]
     if wanted[compared].std() < _TEXTURE:
