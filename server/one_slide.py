@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from encoders.errors import UnsupportedFormat
 from encoders.precomputed.features_kind import features_kind
-from encoders.tiling.dicom_head import SERIES, SOP_CLASS, WHOLE_SLIDE, dicom_head
+from encoders.tiling.dicom_elements import SERIES
+from encoders.tiling.dicom_head import SOP_CLASS, WHOLE_SLIDE, dicom_head
 from encoders.tiling.slide_kind import may_be_slide
 
 # Files that name others; a text of more is none of Hamamatsu's.

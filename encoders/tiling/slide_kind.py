@@ -5,10 +5,11 @@ It knows what OpenSlide (tag v4.0.1) asks of each format before it reads any fur
 
 from pathlib import Path
 
+from encoders.tiling.dicom_elements import is_dicom
+
 _TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")  # Aperio, Hamamatsu NDPI, Leica, Philips, Ventana …
 _SQLITE_MAGIC = b"SQLite format 3\x00"  # Sakura
 _ZEISS_MAGIC = b"ZISRAWFILE"
-_DICOM_MAGIC, _DICOM_MAGIC_AT = b"DICM", 128
 # Hamamatsu's index, a text of at most 64 KiB with a section of this name.
 _HAMAMATSU_SECTION, _HAMAMATSU_MOST_BYTES = b"Virtual Microscope Specimen]", 64 * 1024
 # MIRAX's index is any file of this name with a folder beside it.
@@ -21,8 +22,4 @@ def may_be_slide(path: Path, name: str = "") -> bool:
         return True
     with path.open("rb") as file:
         head = file.read(_HAMAMATSU_MOST_BYTES)
-    return (
-        head.startswith((*_TIFF_MAGICS, _SQLITE_MAGIC, _ZEISS_MAGIC))
-        or head[_DICOM_MAGIC_AT:].startswith(_DICOM_MAGIC)
-        or _HAMAMATSU_SECTION in head
-    )
+    return head.startswith((*_TIFF_MAGICS, _SQLITE_MAGIC, _ZEISS_MAGIC)) or is_dicom(head) or _HAMAMATSU_SECTION in head

@@ -9,24 +9,32 @@ import struct
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-_MAGIC, _MAGIC_AT = b"DICM", 128
-_LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
-_TRANSFER_SYNTAX, _IMAGE_TYPE, _SERIES = 0x00020010, 0x00080008, 0x0020000E
-_PHOTOMETRIC, _PIXELS = 0x00280004, 0x7FE00010
-_WANTED = (_TRANSFER_SYNTAX, _IMAGE_TYPE, _SERIES, _PHOTOMETRIC)
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_UNDEFINED = 0xFFFFFFFF
+from encoders.errors import SlideTooLarge
+from encoders.tiling.dicom_elements import (
+    IMAGE_TYPE,
+    ITEM,
+    PHOTOMETRIC,
+    PIXELS,
+    SERIES,
+    TRANSFER_SYNTAX,
+    UNDEFINED,
+    TooManyElements,
+    is_dicom,
+    top_level_elements,
+)
+
+_WANTED = (TRANSFER_SYNTAX, IMAGE_TYPE, SERIES, PHOTOMETRIC)
 _J2K_SYNTAXES = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _JPEG_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")
-# Per-frame groups of a large sparse slide are some ten million elements; a reader's deadline bounds those too.
-_MAX_ELEMENTS = 100_000
-_MAX_DEPTH = 16
+# A microsecond each. Per-frame groups of a million sparse tiles are ten million where sequences do not say their
+# length. A longer header is refused: colours that were not looked at cannot be vouched for.
+_MAX_ELEMENTS = 12_000_000
 _MAX_FILES = 1_000
 _MAX_FRAGMENTS = 4_000_000
 _MAX_VALUE_BYTES = 1_024
-_HEADER_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class DicomFrames:
             if len(head) < 8:
                 return
             group, element, length = struct.unpack("<HHI", head)
-            if group << 16 | element != _ITEM or at + 8 + length > size:
+            if group << 16 | element != ITEM or at + 8 + length > size:
                 return
             if index:
                 yield at + 8, length
@@ -63,7 +71,8 @@ class DicomFrames:
 def open_dicom(path: Path) -> list[DicomFrames]:
     """The instances of the slide that `path` is one file of: those in its folder that belong to its series.
 
-    Labels and overviews are left out. The files are closed when the instances are let go of.
+    Labels and overviews are left out. The files are closed when the instances are let go of. Raises SlideTooLarge for
+    a header that is too long to be looked through.
     """
     first = _instance(path)
     if first is None:
@@ -84,10 +93,16 @@ def _instance(path: Path) -> DicomFrames | None:
         return None
     frames = None
     try:
-        if os.pread(file, len(_MAGIC), _MAGIC_AT) == _MAGIC:
+        if is_dicom(os.pread(file, 132, 0)):
             frames = _parsed(file)
     except (struct.error, ValueError, OSError):
         frames = None
+    except TooManyElements:
+        os.close(file)
+        raise SlideTooLarge(
+            f"A DICOM file of the slide has a header of more than {_MAX_ELEMENTS:,} elements. Export it with fewer "
+            "frames in a file, or as TILED_FULL."
+        ) from None
     if frames is None:
         os.close(file)
     else:
@@ -97,53 +112,21 @@ def _instance(path: Path) -> DicomFrames | None:
 
 def _parsed(file: int) -> DicomFrames | None:
     values: dict[int, str] = {}
-    elements = _Elements(file)
-    at = _MAGIC_AT + len(_MAGIC)
-    while True:
-        tag, length, start = elements.header(at)
-        if tag == _PIXELS:
+    read = partial(_read, file)
+    for element in top_level_elements(read, _MAX_ELEMENTS):
+        if element.tag == PIXELS:
             break
-        if tag in _WANTED and length <= _MAX_VALUE_BYTES:
-            values[tag] = os.pread(file, length, start).decode("ascii").rstrip(" \0")
-        at = elements.after(start, length)
-    syntax = values.get(_TRANSFER_SYNTAX, "")
-    if length != _UNDEFINED or syntax not in _J2K_SYNTAXES + _JPEG_SYNTAXES:
+        if element.tag in _WANTED and element.length <= _MAX_VALUE_BYTES:
+            values[element.tag] = read(element.start, element.length).decode("ascii").rstrip(" \0")
+    else:
         return None
-    image_type = tuple(values.get(_IMAGE_TYPE, "").split("\\"))
-    series, photometric = values.get(_SERIES, ""), values.get(_PHOTOMETRIC, "")
-    return DicomFrames(file, photometric, syntax in _J2K_SYNTAXES, series, image_type, start)
+    syntax = values.get(TRANSFER_SYNTAX, "")
+    if element.length != UNDEFINED or syntax not in _J2K_SYNTAXES + _JPEG_SYNTAXES:
+        return None
+    image_type = tuple(values.get(IMAGE_TYPE, "").split("\\"))
+    series, photometric = values.get(SERIES, ""), values.get(PHOTOMETRIC, "")
+    return DicomFrames(file, photometric, syntax in _J2K_SYNTAXES, series, image_type, element.start)
 
 
-class _Elements:
-    """Steps from element to element; raises ValueError for what is none, and when there are too many."""
-
-    def __init__(self, file: int) -> None:
-        self._file = file
-        self._left = _MAX_ELEMENTS
-
-    def header(self, at: int) -> tuple[int, int, int]:
-        """Tag, length of the value, and where that begins."""
-        self._left -= 1
-        if self._left < 0:
-            raise ValueError("too many elements")
-        head = os.pread(self._file, _HEADER_BYTES, at)
-        group, element = struct.unpack_from("<HH", head)
-        tag = group << 16 | element
-        if group == 0xFFFE:
-            return tag, struct.unpack_from("<I", head, 4)[0], at + 8
-        if head[4:6] in _LONG_VRS:
-            return tag, struct.unpack_from("<I", head, 8)[0], at + 12
-        return tag, struct.unpack_from("<H", head, 6)[0], at + 8
-
-    def after(self, start: int, length: int, depth: int = 0) -> int:
-        """Where the value ends, of a sequence or an item of undefined length too."""
-        if length != _UNDEFINED:
-            return start + length
-        if depth > _MAX_DEPTH:
-            raise ValueError("nested too deeply")
-        at = start
-        while True:
-            tag, inner_length, inner_start = self.header(at)
-            if tag in (_ITEM_END, _SEQUENCE_END):
-                return inner_start
-            at = self.after(inner_start, inner_length, depth + 1)
+def _read(file: int, offset: int, size: int) -> bytes:
+    return os.pread(file, size, offset)

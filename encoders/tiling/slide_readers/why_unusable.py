@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from encoders.errors import SlideError, UnreadableSlide, UnsupportedFormat
+from encoders.tiling.dicom_elements import IMAGE_TYPE, TRANSFER_SYNTAX
 from encoders.tiling.dicom_head import (
     BITS_ALLOCATED,
     BITS_STORED,
     FOCAL_PLANES,
-    IMAGE_TYPE,
     SAMPLES,
     SOP_CLASS,
-    TRANSFER_SYNTAX,
     WHOLE_SLIDE,
     dicom_head,
 )

@@ -12,7 +12,8 @@ from dicom_slide import DicomLevel, write_dicom
 from slides_of_several import GREEN, jpeg
 
 from encoders.errors import UnreadableSlide, UnsupportedFormat
-from encoders.tiling.dicom_head import SERIES, dicom_head
+from encoders.tiling.dicom_elements import SERIES
+from encoders.tiling.dicom_head import dicom_head
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.why_unusable import reason_said
