@@ -4,6 +4,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -27,7 +28,12 @@ def write_private(path: Path, text: str) -> None:
 
 def open_to_others(folder: Path) -> list[Path]:
     """The folder itself and what lies directly in it, where group or others have any right; links are left out."""
-    return [path for path in _with_content(folder) if path.lstat().st_mode & _OTHERS]
+    found = []
+    for path in _with_content(folder):
+        with suppress(FileNotFoundError):  # a draft of somebody's who writes here too
+            if path.lstat().st_mode & _OTHERS:
+                found.append(path)
+    return found
 
 
 def close_to_others(folder: Path) -> int:
@@ -38,7 +44,8 @@ def close_to_others(folder: Path) -> int:
     """
     found = open_to_others(folder)
     for path in found:
-        path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHERS)
+        with suppress(FileNotFoundError):
+            path.chmod(stat.S_IMODE(path.lstat().st_mode) & ~_OTHERS)
     return len(found)
 
 

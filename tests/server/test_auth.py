@@ -11,7 +11,7 @@ from api_parts import until
 
 from server.auth import KeyRing, any_key, create_key, damaged_keys, list_keys, revoke_key
 from server.errors import InvalidRequest, StorageUnavailable, Unauthorized
-from server.private_files import open_to_others
+from server.private_files import close_to_others, open_to_others
 from server.slide_store import SlideStore
 from server.slides import now
 
@@ -33,6 +33,18 @@ async def test_the_secret_is_stored_nowhere(store: SlideStore, tmp_path: Path) -
     stored = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(stored) == 1
     assert secret[10:] not in stored[0].read_text() + stored[0].name
+
+
+def test_a_draft_that_goes_away_meanwhile_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept.json"
+    kept.touch(mode=0o644)
+    listed = [kept, tmp_path / "draft.json#1"]
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
+
+    assert open_to_others(tmp_path)[-1] == kept
+    close_to_others(tmp_path)
+
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
 
 
 async def test_no_two_keys_are_alike(store: SlideStore) -> None:
