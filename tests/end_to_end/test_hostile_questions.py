@@ -78,17 +78,20 @@ def test_more_tokens_than_the_context_holds_are_a_clear_error(client: httpx.Clie
 def test_a_client_that_hangs_up_ends_the_generation(
     server: RunningServer, client: httpx.Client, slide: dict[str, Any]
 ) -> None:
-    answered = server.api_metric('eyepiece_questions_total{outcome="answered"}')
+    cancelled = server.api_metric('eyepiece_questions_total{outcome="cancelled"}')
     path = f"/v1/slides/{slide['id']}/questions"
     body = {"question": "Write a pathology report for this slide.", "max_tokens": 1800}
 
-    with client.stream("POST", path, json=body) as stream:
-        lines = stream.iter_lines()
-        assert next(lines) == "event: token"
-
-    wait_until_idle(server)
-    assert server.api_metric('eyepiece_questions_total{outcome="answered"}') == answered
-    assert server.api_metric('eyepiece_questions_total{outcome="cancelled"}') >= 1
+    # On a busy machine this process may read its first line when all of the report has been written: then there was
+    # nothing left to end.
+    for _ in range(5):
+        with client.stream("POST", path, json=body) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == "event: token"
+        wait_until_idle(server)
+        if server.api_metric('eyepiece_questions_total{outcome="cancelled"}') > cancelled:
+            break
+    assert server.api_metric('eyepiece_questions_total{outcome="cancelled"}') > cancelled
     assert ask(client, slide["id"], "What tissue is this?")["answer"]
 
 

@@ -453,8 +453,8 @@ async def test_memory_stays_flat_however_large_the_file(tmp_path: Path) -> None:
         tracemalloc.stop()
 
     assert received.size_bytes == count * len(piece)
-    # Two batches of 4 MiB, one of them while its chunks are joined, and one that is written: a thread lets go of its work
-    # a moment after it has said that it is done.
+    # Two batches of 4 MiB, one of them while its chunks are joined, and one that is written: a thread lets go of its
+    # work a moment after it has said that it is done.
     assert peak_bytes < 20 * 2**20
 
 
