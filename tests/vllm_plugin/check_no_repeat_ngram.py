@@ -29,7 +29,8 @@ class Request:
         size = rng.choice([None, 1, 2, 3, 4])
         self.size = size
         self.params = SamplingParams(extra_args={"no_repeat_ngram_size": size} if size else None)
-        self.prompt = [rng.randrange(VOCABULARY) for _ in range(rng.randrange(1, 9))]
+        # One id more than there is: a slide's placeholder lies behind the vocabulary.
+        self.prompt = [rng.randrange(VOCABULARY + 1) for _ in range(rng.randrange(1, 9))]
         self.generated = [rng.randrange(VOCABULARY) for _ in range(rng.choice([0, 0, 7]))]  # 7: back after preemption
 
     def expected(self, logits: torch.Tensor) -> torch.Tensor:
@@ -150,11 +151,32 @@ def check_what_is_refused() -> None:
     for processor in (HostNoRepeatNgram, DeviceNoRepeatNgram):
         processor.validate_params(SamplingParams())
         for wrong in (0, -1, 2.0, "3", [3], True):
-            try:
-                processor.validate_params(SamplingParams(extra_args={"no_repeat_ngram_size": wrong}))
-            except VLLMValidationError:
-                continue
-            raise AssertionError(f"{wrong!r} was accepted")
+            assert refusal(processor, SamplingParams(extra_args={"no_repeat_ngram_size": wrong})), wrong
+
+
+def check_that_the_sampler_stays_inside_its_tables() -> None:
+    """A slide's placeholder lies behind the vocabulary, and vLLM looks prompt ids up in tables of it."""
+    for processor in (HostNoRepeatNgram, DeviceNoRepeatNgram):
+        processor.validate_params(SamplingParams(repetition_penalty=1.0, frequency_penalty=0.0, presence_penalty=0.0))
+        for name, value in (
+            ("repetition_penalty", 1.1),
+            ("frequency_penalty", 0.5),
+            ("presence_penalty", -0.5),
+            ("prompt_logprobs", 0),
+            ("prompt_logprob_token_ids", np.zeros((1, 1), np.int64)),
+        ):
+            params = SamplingParams()
+            setattr(params, name, value)
+            assert name in refusal(processor, params), name
+
+
+def refusal(processor: type, params: SamplingParams) -> str:
+    """What the processor says against it; empty when it accepts."""
+    try:
+        processor.validate_params(params)
+    except VLLMValidationError as error:
+        return str(error)
+    return ""
 
 
 def main() -> None:
@@ -165,6 +187,7 @@ def main() -> None:
         check_slots_of_the_second_runner(seed)
     check_tokens_that_vllm_takes_back()
     check_what_is_refused()
+    check_that_the_sampler_stays_inside_its_tables()
 
 
 if __name__ == "__main__":

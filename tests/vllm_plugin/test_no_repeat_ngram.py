@@ -75,6 +75,20 @@ def test_a_size_that_is_none_is_refused(vllm: VllmServer, wrong: Any) -> None:
     assert "no_repeat_ngram_size must be a positive integer" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"repetition_penalty": 1.1}, {"frequency_penalty": 0.5}, {"presence_penalty": 0.5}, {"prompt_logprobs": 0}],
+)
+def test_what_would_reach_past_the_samplers_tables_is_refused(
+    vllm: VllmServer, demo: InstalledModel, asked: dict[str, Any]
+) -> None:
+    slide = slide_part(npy(slide_tokens(4, demo.manifest.slide_encoder.embed_dim)))
+    refused = vllm.chat([question("<image>\nWhy?", slide)], **asked)
+
+    assert refused.status_code == 400
+    assert f"{next(iter(asked))} is not possible here" in refused.json()["error"]["message"]
+
+
 def test_an_answer_ends_at_eos(vllm: VllmServer) -> None:
     eos = 2
     body = vllm.chat([question("Why?")], logit_bias={str(eos): 100}, return_token_ids=True).raise_for_status().json()

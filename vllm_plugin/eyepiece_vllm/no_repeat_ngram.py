@@ -10,7 +10,9 @@ an entry point of the first.
 import numpy as np
 import torch
 
+from eyepiece_vllm.ngram_ban import AnswerRow, ban_repeated_ngrams
 from eyepiece_vllm.ngram_table import NgramTable
+from eyepiece_vllm.sampling_limits import refuse_unsafe_parameters
 from eyepiece_vllm.vllm_internals import (
     BatchUpdate,
     DeviceLogitsProcessor,
@@ -42,6 +44,7 @@ class HostNoRepeatNgram(HostLogitsProcessor):
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
         """Refuses a request before it reaches the engine."""
+        refuse_unsafe_parameters(sampling_params)
         requested_size(sampling_params)
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
@@ -65,14 +68,12 @@ class HostNoRepeatNgram(HostLogitsProcessor):
 
 
 class DeviceNoRepeatNgram(DeviceLogitsProcessor):
-    """For vLLM's second model runner, where generated tokens stay on the device: all windows are compared there.
-
-    Lengths come from the host, so no step waits for the device.
-    """
+    """For vLLM's second model runner, where generated tokens stay on the device: all are compared there at once."""
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
         """Refuses a request before it reaches the engine."""
+        refuse_unsafe_parameters(sampling_params)
         requested_size(sampling_params)
 
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
@@ -88,22 +89,16 @@ class DeviceNoRepeatNgram(DeviceLogitsProcessor):
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext) -> torch.Tensor:
         """Sets the logits [rows, vocabulary] of banned tokens to -inf, in place; row i is request i of the batch."""
-        for row, slot in enumerate(ctx.idx_mapping_np):
-            size, start = int(self._sizes[slot]), int(self._states.prompt_len.np[slot])
-            generated = self._states.all_token_ids.gpu[slot, start : int(ctx.seq_lens_upper_bound_np[row])]
-            if size and len(generated) >= size:
-                _ban_repetitions(logits[row], generated.long(), size)
+        starts, ends = self._states.prompt_len.np, ctx.seq_lens_upper_bound_np
+        answers = [
+            AnswerRow(row, int(slot), int(starts[slot]), int(ends[row]), int(self._sizes[slot]))
+            for row, slot in enumerate(ctx.idx_mapping_np)
+            if self._sizes[slot]
+        ]
+        ban_repeated_ngrams(logits, self._states.all_token_ids.gpu, answers)
         return logits
 
 
 def _new_table(params: SamplingParams, _prompt: list[int] | None, generated: list[int]) -> NgramTable | None:
     size = requested_size(params)
     return None if size is None else NgramTable(size, generated)
-
-
-def _ban_repetitions(logits: torch.Tensor, generated: torch.Tensor, size: int) -> None:
-    """Changes `logits` [vocabulary] in place; `generated` [T ≥ size] holds token ids."""
-    windows = generated.unfold(0, size, 1)
-    repeats = (windows[:, :-1] == generated[len(generated) + 1 - size :]).all(dim=1)
-    penalty = torch.where(repeats, -torch.inf, torch.inf).to(logits.dtype)
-    logits.scatter_reduce_(0, windows[:, -1], penalty, reduce="amin")
