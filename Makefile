@@ -7,7 +7,7 @@ PORT := 8000
 DATA_DIR := data
 WORK := data/training
 BIN := .venv/bin
-LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked)
+LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds $(BUILDS))
 DEPLOY := deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
 .PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas charts locks audit pin-images clean
@@ -40,6 +40,7 @@ help:
 	@echo 'make pin-images'
 	@echo '              write the digests of other people'"'"'s images behind their tags; needs docker'
 	@echo 'LOCKED=1      beside demo, test, environments …: install exactly what deploy/locks names'
+	@echo 'BUILDS=cpu    beside the same: the CPU builds, or with cuda the CUDA builds, whatever nvidia-smi says'
 	@echo 'make clean    remove environments and caches; data/ stays'
 
 environments:

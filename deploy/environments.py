@@ -30,6 +30,8 @@ COMPILED = (
     ROOT / "encoders" / "tiling" / "slide_readers" / "compiled_mean.c",
     ROOT / "deploy" / "compile_mean.py",
 )
+# torch 2.13 on PyPI is built for CUDA 13 (docs/decisions).
+LEAST_DRIVER = 580
 LINES_SHOWN_ON_FAILURE = 15
 # CPU measured: 1.3 + 3.1 GB; the rest is room for downloads. The CUDA libraries add about 5 GB to each.
 NEEDED_GB = {"cpu": {"server": 2.0, "vllm": 4.0, "bench": 2.0}, "cuda": {"server": 6.0, "vllm": 9.0, "bench": 6.0}}
@@ -91,6 +93,23 @@ def builds_for_this_machine() -> str:
         return "cpu"
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return "cuda" if listed.returncode == 0 and "GPU" in listed.stdout else "cpu"
+
+
+def require_driver() -> None:
+    """Refuses CUDA builds that the driver of this machine's GPU could not run.
+
+    Raises:
+        SetupError: it is too old; the text says both ways out.
+    """
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    version = listed.stdout.split()[0] if listed.returncode == 0 and listed.stdout.split() else ""
+    if version.split(".")[0].isdigit() and int(version.split(".")[0]) < LEAST_DRIVER:
+        raise SetupError(
+            f"The NVIDIA driver here is {version} and the CUDA builds need {LEAST_DRIVER} or newer. Install a newer "
+            "one; or say BUILDS=cpu behind the same command, and set EYEPIECE_DEVICE=cpu; or, with NVIDIA's "
+            "compatibility package, BUILDS=cuda."
+        )
 
 
 def requirement_inputs(pyproject: Path) -> dict[str, object]:
@@ -282,6 +301,8 @@ def main(arguments: Sequence[str]) -> int:
     planned = [it for it in planned_environments(builds, locked=options.locked) if it.name in wanted]
     outdated = [environment for environment in planned if not environment.is_current()]
     try:
+        if outdated and builds == "cuda" and options.builds is None:
+            require_driver()
         if outdated:
             bring_up_to_date(outdated, builds, locked=options.locked)
     except SetupError as error:

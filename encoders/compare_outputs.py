@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from encoders.pipeline import choose_device
+from encoders.device import choose_device
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.slide_encoder.outputs import POOLED_OUTPUTS
 from encoders.types import TileFeatures

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from encoders.pipeline import choose_device
+from encoders.device import choose_device
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tiling.plan_tiles import plan_at_target

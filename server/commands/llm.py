@@ -5,6 +5,7 @@ environment. Prompts are PHI: vLLM logs no request and reports no usage.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from server.commands.environments import (
     read_vllm_environment,
     vllm_python,
 )
+from server.commands.gpu import unusable_by_vllm
+from server.commands.gpu_shares import LLM_ALONE
 from server.commands.outcome import CommandError, ExitCode
 from server.settings import LOOPBACK_HOSTS, Settings
 
@@ -36,9 +39,7 @@ LOGITS_PROCESSOR = {
     "cuda": "eyepiece_vllm.no_repeat_ngram:DeviceNoRepeatNgram",
 }
 USE_V2_MODEL_RUNNER = {"cpu": "0", "cuda": "1"}
-# vLLM's default of 0.9 leaves no room for an encoder worker on the same GPU (ViT-g in fp16: 2.3 GB and its batches).
-# Chosen, not measured; a GPU of its own takes `eyepiece llm --gpu-memory-utilization 0.9`.
-GPU_MEMORY_SHARE = "0.75"
+DEFAULT_CUDA_HOME = "/usr/local/cuda"
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,17 @@ def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[st
             "on a private network, because the key does not guard every route of vLLM.",
             ExitCode.USAGE,
         )
-    python = require_vllm(vllm_python())
+    python = require_vllm(vllm_python(), settings.device)
     model = open_or_install(settings.installed_models_dir, settings.model)
-    arguments = [*vllm_arguments(model, listen, builds_of(python)), *trace_arguments(settings.traces_url)]
-    command = [str(python), *arguments, *extra_arguments]
+    arguments = vllm_arguments(model, listen, builds_of(python), settings.llm_gpu_memory or LLM_ALONE)
+    command = [str(python), *arguments, *trace_arguments(settings.traces_url), *extra_arguments]
     environment = vllm_environment(os.environ, python, settings.data_dir, key)
     sys.stdout.flush()
     os.execve(python, command, environment)  # noqa: S606 - no shell is wanted
 
 
-def require_vllm(python: Path) -> Path:
-    """The interpreter itself when vLLM and the plugin are installed beside it.
+def require_vllm(python: Path, device: str) -> Path:
+    """The interpreter itself when vLLM and the plugin are installed beside it, for what this machine computes on.
 
     Raises:
         CommandError: they are not.
@@ -87,11 +88,13 @@ def require_vllm(python: Path) -> Path:
         )
     if library := missing_system_library(found):
         raise CommandError(f"vLLM needs {library}: {INSTALL_LIBNUMA}.", ExitCode.USAGE)
+    if problem := unusable_by_vllm(found, device):
+        raise CommandError(problem, ExitCode.USAGE)
     return python
 
 
-def vllm_arguments(model: InstalledModel, listen: Listen, builds: str) -> list[str]:
-    """The server's arguments; no secret is among them."""
+def vllm_arguments(model: InstalledModel, listen: Listen, builds: str, gpu_memory: float) -> list[str]:
+    """The server's arguments, `gpu_memory` a share of the GPU's; no secret is among them."""
     spec = model.manifest.llm
     arguments = {
         "--model": str(model.llm_folder.resolve()),
@@ -106,7 +109,7 @@ def vllm_arguments(model: InstalledModel, listen: Listen, builds: str) -> list[s
         "--shutdown-timeout": str(SHUTDOWN_TIMEOUT_S),
     }
     if builds == "cuda":
-        arguments["--gpu-memory-utilization"] = GPU_MEMORY_SHARE
+        arguments["--gpu-memory-utilization"] = f"{gpu_memory:g}"
     switches = [
         "--enable-mm-embeds",
         "--enable-prefix-caching",
@@ -150,6 +153,8 @@ def vllm_environment(base: Mapping[str, str], python: Path, data_dir: Path, key:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
         **({"VLLM_API_KEY": key} if key else {}),
     }
+    if builds == "cuda":
+        ours |= {name: base.get(name, value) for name, value in _cuda_variables(caches, base).items()}
     if builds == "cpu":
         ours["VLLM_CPU_KVCACHE_SPACE"] = base.get("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GB)
     if builds == "cpu" and (openmp := python.parent.parent / "lib" / "libiomp5.so").exists():
@@ -157,3 +162,29 @@ def vllm_environment(base: Mapping[str, str], python: Path, data_dir: Path, key:
     secrets = ("EYEPIECE_REDIS_URL", "EYEPIECE_LLM_API_KEY", "EYEPIECE_SECRETS_DIR")
     inherited = {name: value for name, value in base.items() if name not in secrets}
     return {**inherited, **ours}
+
+
+def _cuda_variables(caches: Path, base: Mapping[str, str]) -> dict[str, str]:
+    """What is compiled for the GPU is kept, and nothing is begun that needs a compiler which is not here.
+
+    FlashInfer compiles its sampler with nvcc at the first question, and the engine ends where there is none; vLLM's
+    own sampler then takes its place.
+    """
+    kept = {
+        "TRITON_CACHE_DIR": "triton",
+        "TORCHINDUCTOR_CACHE_DIR": "inductor",
+        "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+        "CUDA_CACHE_PATH": "cuda",
+    }
+    variables = {name: str(caches / folder) for name, folder in kept.items()}
+    if not has_nvcc(base):
+        variables["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
+    return variables
+
+
+def has_nvcc(environment: Mapping[str, str]) -> bool:
+    """Whether FlashInfer will find CUDA's compiler, where it looks for it."""
+    home = environment.get("CUDA_HOME") or environment.get("CUDA_PATH")
+    if not home and shutil.which("nvcc", path=environment.get("PATH", "")):
+        return True
+    return os.access(Path(home or DEFAULT_CUDA_HOME) / "bin" / "nvcc", os.X_OK)

@@ -41,7 +41,7 @@ def encode_rate(model: InspectedModel, device: str) -> EncodeRate:
     if model.installed is None:
         return EncodeRate(None, None, f"the model {model.manifest.name} is not installed here")
     try:
-        from encoders.pipeline import choose_device  # torch
+        from encoders.device import choose_device  # torch
         from encoders.tile_encoder.encode import TileEncoder
     except ImportError:
         return EncodeRate(None, None, "the worker's packages (torch, timm) are not installed here")

@@ -1,5 +1,7 @@
 """`eyepiece up`: everything on one machine. Redis → vLLM, encoder workers, API → ready → … → stop in reverse.
 
+Where workers share vLLM's GPU they come before it: vLLM measures, while it starts, what others have left.
+
 All state is under the data folder. Secrets reach the processes through their environment, never as arguments.
 """
 
@@ -8,17 +10,19 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from encoders.nvidia_driver import visible_gpus
 from model_store.packaged_models import open_or_install
 from server.addresses import local_host, url_of
-from server.commands.checks import check_disk, check_memory, check_port
+from server.commands.checks import check_disk, check_gpu, check_memory, check_port
 from server.commands.data_folder import close_to_other_users, locked_data_folder
-from server.commands.environments import vllm_python
+from server.commands.environments import read_vllm_environment, vllm_python
 from server.commands.exposure import describe_access, refuse_failed, refuse_open_address
+from server.commands.gpu_shares import GpuShares, plan_shares
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
 from server.commands.outcome import CommandError, ExitCode
 from server.component_states import CrashLoopFile
@@ -64,13 +68,15 @@ def up(settings: Settings, options: UpOptions) -> None:
     refuse_unusable_ports(settings, options.workers)
     refuse_failed(check_disk(settings.data_dir))
     refuse_failed(check_memory())
+    refuse_failed(check_gpu(settings))
+    shares = shares_here(settings, options.workers)
     with locked_data_folder(settings.data_dir):
         if warning := close_to_other_users(settings):
             sys.stderr.write(f"{warning}\n")
         require_vllm_unless_elsewhere(settings)
         open_or_install(settings.installed_models_dir, settings.model)
         try:
-            _supervise(settings, options)
+            _supervise(settings, options, shares)
         except ComponentError as error:
             raise CommandError(str(error), ExitCode.FAILED) from error
 
@@ -82,7 +88,14 @@ def require_vllm_unless_elsewhere(settings: Settings) -> None:
         CommandError: it is not.
     """
     if not settings.names_llm:
-        require_vllm(vllm_python())
+        require_vllm(vllm_python(), settings.device)
+
+
+def shares_here(settings: Settings, workers: int) -> GpuShares:
+    """Who computes where on this machine; CommandError when it does not fit."""
+    starts_on_gpu = not settings.names_llm and read_vllm_environment(vllm_python()).cuda_version is not None
+    gpus = len(visible_gpus())
+    return plan_shares(settings, workers, gpus, llm_gpus=min(gpus, int(starts_on_gpu)))
 
 
 def refuse_unusable_ports(settings: Settings, workers: int) -> None:
@@ -125,7 +138,7 @@ def refuse_unusable_ports(settings: Settings, workers: int) -> None:
         refuse_failed(check_port(host, port, choose))
 
 
-def _supervise(settings: Settings, options: UpOptions) -> None:
+def _supervise(settings: Settings, options: UpOptions, shares: GpuShares) -> None:
     plan = Plan(settings, logs=settings.data_dir.resolve() / "logs")
     plan.logs.mkdir(mode=0o700, exist_ok=True)
     crash_loops = CrashLoopFile(plan.crash_loop_file)
@@ -156,10 +169,7 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
             except ComponentError as error:
                 raise CommandError(redis_story(error, settings.data_dir), ExitCode.FAILED) from error
         print("vLLM takes longest: about a minute for the demo model, several for a large one.", flush=True)
-        components = [*plan.llm(), *plan.encoder_workers(options.workers), plan.api()]
-        for component in components:
-            supervisor.start(component)
-        if supervisor.wait_until_ready([it.name for it in components], READY_TIMEOUT_S):
+        if start_in_turn(supervisor, plan.start_order(shares)):
             access = describe_access(settings)
             print(
                 f"Eyepiece is ready at {url_of(settings.host, settings.port)}; {access}; Ctrl-C stops it.", flush=True
@@ -170,6 +180,20 @@ def _supervise(settings: Settings, options: UpOptions) -> None:
             tell_systemd("READY=1")
             supervisor.run()
             tell_systemd("STOPPING=1")
+
+
+def start_in_turn(supervisor: Supervisor, groups: Sequence[Sequence[Component]]) -> bool:
+    """Starts each group when the one before is ready; True when all are, False when a signal came first.
+
+    Raises:
+        ComponentError: one could not be brought up.
+    """
+    for group in groups:
+        for component in group:
+            supervisor.start(component)
+        if not supervisor.wait_until_ready([it.name for it in group], READY_TIMEOUT_S):
+            return False
+    return True
 
 
 def redis_story(error: ComponentError, data_dir: Path) -> str:
@@ -256,6 +280,18 @@ class Plan:
         # SIGKILL would leave vLLM's engine process behind (seen with 0.32.0); on SIGTERM it takes it along.
         return [replace(component, death_signal=signal.SIGTERM, liveness=liveness)]
 
+    def start_order(self, shares: GpuShares) -> list[list[Component]]:
+        """All but Redis, in groups: each is ready before the next is started, and stopped after it.
+
+        The API comes with or after vLLM in any case, so that it stops first and its streams end.
+        """
+        llm = [_with(it, EYEPIECE_LLM_GPU_MEMORY=f"{shares.llm:g}") for it in self.llm()]
+        workers = [
+            _with(it, EYEPIECE_DEVICE=device, EYEPIECE_WORKER_GPU_MEMORY=f"{shares.worker:g}")
+            for it, device in zip(self.encoder_workers(len(shares.devices)), shares.devices, strict=True)
+        ]
+        return [workers, [*llm, self.api()]] if shares.is_shared else [[*llm, *workers, self.api()]]
+
     def encoder_workers(self, count: int) -> list[Component]:
         """`count` workers; each says at a port of its own when it is warm."""
         first = self.settings.worker_port
@@ -325,6 +361,10 @@ def http_probe(host: str, port: int, path: str) -> Callable[[], bool]:
             connection.close()
 
     return answers_200
+
+
+def _with(component: Component, **variables: str) -> Component:
+    return replace(component, environment={**component.environment, **variables})
 
 
 def _eyepiece(*arguments: str) -> tuple[str, ...]:

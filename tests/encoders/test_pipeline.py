@@ -20,12 +20,11 @@ from encoders.embedding_file import from_bytes, to_bytes
 from encoders.encoder_id import encoder_id
 from encoders.errors import EncodeCancelled, MissingMpp, UnreadableSlide
 from encoders.features_file import read_features
-from encoders.pipeline import Encoders, choose_device, encode_slide, load_encoders
+from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.batcher import SlideTiles, TileBatcher
 from encoders.tiling.isolation.reader_process import ReaderLimits
 from encoders.types import SlideEmbedding, SlideFile, Stage, TileFeatures
-from model_store.errors import ModelError
 from model_store.installed import InstalledModel
 
 LIMITS = ReaderLimits()
@@ -140,14 +139,6 @@ def test_cancelling_stops_before_the_next_batch(job: Job, sample_slide: Path, st
 
     assert ("encode_slide", 0, 1) not in job.progress
     assert not job.features_path.exists()
-
-
-def test_a_device_that_is_not_there_is_a_model_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-
-    assert choose_device("auto").type == "cpu"
-    with pytest.raises(ModelError, match="no CUDA device"):
-        choose_device("cuda:0")
 
 
 class CountingTiles:

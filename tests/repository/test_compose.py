@@ -8,6 +8,7 @@ import pytest
 import yaml
 from command_lines import parse_command_line
 
+from server.commands.gpu_shares import plan_shares
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +195,29 @@ def test_the_settings_that_are_set_exist() -> None:
 
     for environment in (*ours, *gpu):
         assert set(environment) <= known
+
+
+def default_of(service: str, variable: str) -> float:
+    """What the GPU file sets it to, unless the environment does."""
+    return float(CUDA["services"][service]["environment"][variable].removeprefix(f"${{{variable}:-").removesuffix("}"))
+
+
+def test_worker_and_vllm_share_a_gpu_that_has_room_for_both_and_start_in_turn() -> None:
+    llm = default_of("vllm", "EYEPIECE_LLM_GPU_MEMORY")
+    worker = default_of("worker", "EYEPIECE_WORKER_GPU_MEMORY")
+
+    shares = plan_shares(Settings(llm_gpu_memory=llm, worker_gpu_memory=worker), workers=1, gpus=1, llm_gpus=1)
+    assert (shares.llm, shares.worker) == (llm, worker)
+    assert CUDA["services"]["vllm"]["depends_on"] == {"worker": {"condition": "service_healthy"}}
+
+
+def test_what_is_compiled_for_a_gpu_outlives_its_container() -> None:
+    for name, folder in (("worker", "compiled"), ("vllm", "cache")):
+        (volume,) = CUDA["services"][name]["volumes"]
+        source, path = volume.split(":")
+        assert path == f"/var/lib/eyepiece/{folder}" in mounts_of(name), "it takes the place of one that is there"
+        assert source in CUDA["volumes"]
+    assert len(CUDA["volumes"]) == 2, "what lies there is executed, so nobody shares it"
 
 
 def test_the_gpu_file_changes_services_that_exist_into_what_the_dockerfile_builds() -> None:

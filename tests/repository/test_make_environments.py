@@ -3,6 +3,7 @@
 import ast
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from encoders.nvidia_driver import least_driver
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "deploy" / "make_environments.py"
@@ -176,3 +179,42 @@ def test_the_driver_decides_which_builds_are_installed(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
 
     assert environments.builds_for_this_machine() == builds
+
+
+def put_driver(folder: Path, version: str) -> None:
+    driver = folder / "nvidia-smi"
+    driver.write_text(
+        f"#!/bin/sh\ncase $1 in -L) echo 'GPU 0: NVIDIA H100';; *) echo {version}; echo {version};; esac\n"
+    )
+    driver.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("driver", "arguments", "code"),
+    [
+        ("550.54.15", [], 1),
+        ("550.54.15", ["--builds", "cpu"], 0),
+        ("580.65.06", [], 0),
+        ("550.1", ["--builds", "cuda"], 0),
+    ],
+)
+def test_a_driver_that_cannot_run_the_cuda_builds_is_told_before_they_are_installed(
+    environments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    driver: str, arguments: list[str], code: int,
+) -> None:  # fmt: skip
+    put_driver(tmp_path, driver)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    installed: list[str] = []
+    monkeypatch.setattr(environments, "bring_up_to_date", lambda outdated, builds, locked: installed.append(builds))
+    planned = environments.Environment("server", tmp_path / "none", {}, lambda *_: None)
+    monkeypatch.setattr(environments, "planned_environments", lambda builds, locked: [planned])
+
+    assert environments.main(arguments) == code
+    assert len(installed) == 1 - code
+    assert (f"driver here is {driver} and the CUDA builds need 580" in capsys.readouterr().err) == bool(code)
+
+
+def test_one_driver_is_meant_everywhere(environments: ModuleType) -> None:
+    assert least_driver("13.0") == environments.LEAST_DRIVER
+    lock = (ROOT / "deploy" / "locks" / "worker-cuda.txt").read_text()
+    assert re.search(r"^cuda-toolkit==13\.", lock, re.MULTILINE), "torch's CUDA has moved: the driver moves with it"

