@@ -31,6 +31,7 @@ from benchmarks.take_turns import Cost, Turns, cost_of, take_turns
 from benchmarks.tile_encoder_methods import COMPILED, EAGER, FLOAT8, USUAL, Encode, Ours, Usual, full_float32
 from benchmarks.tile_encoder_rates import OWN_PRODUCTS, SQUARE, Agreement, Plan, Rate, rates_of, rates_table
 from benchmarks.write_results import turns_record
+from encoders.device import choose_device
 from encoders.load_weights import TORCH_DTYPES
 from encoders.tile_encoder.cpu_features import native_cpu_dtype
 from encoders.tile_encoder.float8_gate import cosines
@@ -65,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def plan_of(options: argparse.Namespace) -> Plan:
     """Defaults by device: a GPU gets the published ViT-g and its batch, a CPU what ends in two minutes."""
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(automatic if options.device == "auto" else options.device)
+    device = choose_device(options.device)
     on_gpu = device.type == "cuda"
     name = options.model or ("wsi-llava" if on_gpu else SMALL)
     spec = encoder_specs()[name]

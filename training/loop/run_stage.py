@@ -4,6 +4,7 @@ It knows neither slides nor words: a `StageTask` gives batches and the loss. A r
 newest checkpoint and ends in the same bits, because whatever is random is a function of seed, step and process.
 """
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -19,11 +20,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import DistributedType, parse_flag_from_env, set_seed
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
+from encoders.device import choose_device
+from model_store.errors import ModelError
 from training.errors import SettingsChanged, TrainingDiverged, TrainingError
 from training.loop.batches_ahead import batches_ahead
 from training.loop.checkpoint import Progress, load_checkpoint, load_trained, save_checkpoint, save_trained
@@ -102,12 +105,22 @@ def _accelerator(settings: LoopSettings) -> Iterator[Accelerator]:
     # The precision is kept for the life of the process; a second stage in it may want another.
     AcceleratorState._reset_state()
     accelerator = Accelerator(mixed_precision="no" if settings.precision == "fp32" else "bf16")
+    if accelerator.device.type == "cpu" and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        _refuse_idle_gpu()
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise TrainingError("FSDP of version 1 cannot be checkpointed here: launch with `--fsdp_version 2`.")
     try:
         yield accelerator
     finally:
         accelerator.free_memory()
+
+
+def _refuse_idle_gpu() -> None:
+    """A GPU that is here and cannot be used would cost days on the CPU without a word."""
+    try:
+        choose_device(os.environ.get("EYEPIECE_DEVICE", "auto"))
+    except ModelError as error:
+        raise TrainingError(error.detail) from None
 
 
 def _prepare(accelerator: Accelerator, model: nn.Module, task: StageTask, settings: LoopSettings, folder: Path) -> _Run:

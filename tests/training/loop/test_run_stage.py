@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from nvidia_machine import pretend_nvidia
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from training_tasks import STEPS, Interrupted, KilledAt, SumOfInputs, settings, tiny_model
 
-from training.errors import CheckpointMismatch, SettingsChanged, TrainingDiverged
+from training.errors import CheckpointMismatch, SettingsChanged, TrainingDiverged, TrainingError
 from training.loop.checkpoint import load_trained
 from training.loop.run_stage import run_stage
 
@@ -225,3 +226,16 @@ def test_without_a_terminal_lines_say_how_far_training_is(tmp_path: Path, capsys
     lines = capsys.readouterr().err.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["tiny 4/12", "tiny 8/12", "tiny 12/12"]
     assert all("loss " in line and "rate " in line and "min left" in line for line in lines)
+
+
+def test_training_beside_a_gpu_that_cannot_be_used_is_refused_unless_the_cpu_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_nvidia(monkeypatch, tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    stage = tmp_path / "stage"
+
+    with pytest.raises(TrainingError, match="NVIDIA H100 cannot be used"):
+        run_stage(tiny_model(), SumOfInputs(), settings(), stage)
+    monkeypatch.setenv("EYEPIECE_DEVICE", "cpu")
+    run_stage(tiny_model(), SumOfInputs(), settings(), stage)
