@@ -8,9 +8,9 @@ DATA_DIR := data
 WORK := data/training
 BIN := .venv/bin
 LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds $(BUILDS))
-DEPLOY := deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
+DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas charts locks audit pin-images clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -37,6 +37,8 @@ help:
 	@echo 'make locks [UPGRADE=1]'
 	@echo '              write deploy/locks: every package of every environment with its hashes'
 	@echo 'make audit    look up every locked package in the OSV database'
+	@echo 'make cuda-environment [ONLY=worker|vllm]'
+	@echo '              install the CUDA environments and import them, without a GPU, then remove them: 14 GB of disk'
 	@echo 'make pin-images'
 	@echo '              write the digests of other people'"'"'s images behind their tags; needs docker'
 	@echo 'LOCKED=1      beside demo, test, environments …: install exactly what deploy/locks names'
@@ -115,9 +117,12 @@ locks: server-environment
 audit: server-environment
 	$(BIN)/python deploy/audit_locks.py
 
+cuda-environment: server-environment
+	$(BIN)/python deploy/cuda_environment.py $(if $(ONLY),--only $(ONLY))
+
 pin-images:
 	$(PYTHON) deploy/pin_images.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-bench .venv-load .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-vllm .venv-bench .venv-load .venv-cuda .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
