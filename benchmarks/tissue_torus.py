@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.synthetic.smooth_noise import wrapped_noise
-from training.synthetic.synthetic_slide import SyntheticSlide
+from synthetic.smooth_noise import wrapped_noise
+from synthetic.synthetic_slide import SyntheticSlide
 
 Rgb = NDArray[np.uint8]
 

@@ -15,8 +15,8 @@ from chaos.plan import Victim
 from chaos.slow_model import NAME
 from running_server import RunningServer
 
-from server.redis_server import answers, free_loopback_port
-from server.supervise import die_with_parent
+from server.machine.redis_server import answers, free_loopback_port
+from server.machine.supervise import die_with_parent
 
 _TESTS = Path(__file__).resolve().parents[1]
 _STOP_WITHIN_S = 180.0

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from model_store.files.sha256sums import SUMS_FILE, read_sums
 from model_store.packaged_models import PACKAGED, packaged_models
-from model_store.sha256sums import SUMS_FILE, read_sums
 
 ROOT = Path(__file__).resolve().parents[2]
 # A package may import those to the right of it, and itself.

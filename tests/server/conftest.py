@@ -15,13 +15,13 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from model_store.installed import InstalledModel
+from server.api.parts import Parts
 from server.app import build_app
-from server.ask import LanguageModel
-from server.parts import Parts
-from server.readiness import Readiness
-from server.redis_client import connect_redis
-from server.redis_server import answers, find_servers, free_loopback_port, prepare_redis
+from server.asking.language_model import LanguageModel
+from server.machine.redis_server import answers, find_servers, free_loopback_port, prepare_redis
 from server.settings import Settings
+from server.storage.redis_client import connect_redis
+from server.upkeep.readiness import Readiness
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,7 +90,7 @@ def demo_model(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
 @pytest.fixture(scope="session")
 def sample_slide(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A small Aperio-style slide."""
-    from training.synthetic.write_slide import write_sample_slide
+    from synthetic.write_slide import write_sample_slide
 
     path = tmp_path_factory.mktemp("slides") / "sample.svs"
     write_sample_slide(path, seed=1, width_px=1024, height_px=768)
