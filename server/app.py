@@ -17,6 +17,7 @@ from model_store.installed import InstalledModel
 from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
 from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
+from server.api.dependencies import forget_slide, queue_encode
 from server.api.drain import Drain, DrainGate, DrainingServer
 from server.api.error_responses import add_error_responses, error_response
 from server.api.parts import Parts
@@ -41,11 +42,13 @@ from server.storage.slide_store import open_store
 from server.telemetry.logs import configure_logs
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import TraceRequests, configure_tracing
+from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
 from server.uploads.slide_inspection import SlideInspector, log_sandbox
 
-# FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; `server.telemetry.tracing`'s do not.
+# FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; ours
+# (`server.telemetry.tracing`) do not.
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -107,7 +110,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
         redirect_slashes=False,  # it would redirect to whatever the Host header says
     )
     app.state.parts = build_parts(settings, model)
-    app.state.readiness = Readiness(app.state.parts)
+    app.state.readiness = build_readiness(app.state.parts)
     for module in (slides, questions, chat, usage, health, document):
         app.include_router(module.router)
     add_error_responses(app)
@@ -167,12 +170,37 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
     )
 
 
+def build_readiness(parts: Parts) -> Readiness:
+    """What looks at all that the API depends on."""
+    return Readiness(
+        redis=parts.redis,
+        store=parts.store,
+        jobs=parts.jobs,
+        engine=EngineWatch(parts.language_model, parts.slide_inputs, parts.manifest),
+        metrics=parts.metrics,
+        is_draining=lambda: parts.drain.begun,
+        crash_loop_file=parts.settings.crash_loop_file,
+    )
+
+
+def build_reconciler(parts: Parts) -> Reconciler:
+    """What forgets no stored slide."""
+    return Reconciler(
+        redis=parts.redis,
+        slides=parts.slides,
+        embeddings=parts.embeddings,
+        encodes=queue_encode(parts),
+        forgetting=forget_slide(parts),
+        every_s=parts.settings.reconcile_every_s,
+    )
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     background = [
         asyncio.create_task(app.state.readiness.run()),
-        asyncio.create_task(Reconciler(parts).run()),
+        asyncio.create_task(build_reconciler(parts).run()),
         asyncio.create_task(log_sandbox()),
     ]
     yield

@@ -74,7 +74,8 @@ def write_model(
 
 
 def llava_config(llama: LlamaShape, manifest: Manifest) -> LlavaConfig:
-    """The same in the words of a published checkpoint; `model_store.convert.llava_config.llava_shapes` lists its tensors."""
+    """The same in the words of a published checkpoint; its tensors are listed by
+    `model_store.convert.llava_config.llava_shapes`."""
     return LlavaConfig(
         vocab_size=llama.vocabulary,
         hidden_size=llama.hidden,

@@ -1,9 +1,7 @@
-"""The parts that `server.app.build_app` joins, as one frozen argument for the flow and the routes."""
+"""The parts that `server.app.build_app` joins. Only `server.app` and `server.api.dependencies` take them as a whole."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from model_store.manifest import Manifest
@@ -51,12 +49,3 @@ class Parts:
     upload_slots: TenantSlots
     follower_slots: TenantSlots
     download_slots: TenantSlots
-
-
-def parts_of(request: Request) -> Parts:
-    """The parts of the application that serves this request."""
-    parts: Parts = request.app.state.parts
-    return parts
-
-
-WithParts = Annotated[Parts, Depends(parts_of)]

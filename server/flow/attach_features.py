@@ -3,54 +3,71 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from encoders.errors import UnsupportedFormat
 from encoders.precomputed.features_kind import features_kind
 from encoders.tiling.foreign_files import foreign_file
 from encoders.tiling.slide_kind import may_be_slide
 from encoders.types import SlideFacts
-from server.api.parts import Parts
+from model_store.manifest import Manifest
 from server.errors import InvalidRequest, NotFound
-from server.flow.stories import admit_upload
-from server.slides.catalogue import SlideRecord
+from server.flow.admit_upload import AdmitUpload
+from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.usage import Usage
+from server.storage.slide_store import SlideStore
+from server.telemetry.metrics import Metrics
 from server.uploads.one_slide import SourceFile
+from server.uploads.slide_inspection import SlideInspector
 from server.uploads.upload import ReceivedSlide, receive_slide
 
 
-async def attach_features(
-    record: SlideRecord, body: AsyncIterator[bytes], content_type: str, announced_bytes: int, parts: Parts
-) -> SlideRecord:
-    """Receive a features file and make the record name it; the same file again changes nothing but a failure.
+@dataclass(frozen=True)
+class AttachFeatures:
+    """Keeps features beside slides of all tenants."""
 
-    Raises:
-        InvalidRequest: more than one file, or a slide that is made of features itself.
-        UnsupportedFormat: not a features file, by its first bytes.
-        UnusableFeatures: not the served model's, or not this slide's; the slide stays as it is.
-        NotFound: the slide was deleted meanwhile.
-    """
-    if not record.has_pixels:
-        raise InvalidRequest("This slide was uploaded as features; upload other features as a slide of their own.")
-    limits = await admit_upload(record.tenant, announced_bytes, parts)
-    received = await receive_slide(body, content_type, parts.store.new_staging_path(), limits, parts.metrics)
-    try:
-        file = _features_file(received)
-        await parts.inspector.check_features(record.tenant, file.path, parts.manifest, _facts_of(record))
-        key = record.paths.given_features(file.sha256)
-        async with parts.usage.room_for(record.tenant, file.size_bytes) as room:
-            room.is_used = not await parts.store.exists(key)
-            # Replaced: these bytes were just hashed, those that are there may have been damaged since.
-            await parts.store.publish_file(file.path, key, replace=True)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
+    admission: AdmitUpload
+    store: SlideStore
+    slides: SlideCatalogue
+    usage: Usage
+    inspector: SlideInspector
+    manifest: Manifest
+    metrics: Metrics
 
-    def attached(stored: SlideRecord) -> SlideRecord:
-        return parts.slides.with_features(stored, file.sha256).model_copy(update={"error": None})
+    async def attach(
+        self, record: SlideRecord, body: AsyncIterator[bytes], content_type: str, announced_bytes: int
+    ) -> SlideRecord:
+        """Receive a features file and make the record name it; the same file again changes nothing but a failure.
 
-    changed = await parts.slides.update(record, attached)
-    if changed is None:
-        await parts.slides.remove_orphan(record.tenant, record.id)
-        raise NotFound("The slide was deleted meanwhile.")
-    return changed
+        Raises:
+            InvalidRequest: more than one file, or a slide that is made of features itself.
+            UnsupportedFormat: not a features file, by its first bytes.
+            UnusableFeatures: not the served model's, or not this slide's; the slide stays as it is.
+            NotFound: the slide was deleted meanwhile.
+        """
+        if not record.has_pixels:
+            raise InvalidRequest("This slide was uploaded as features; upload other features as a slide of their own.")
+        limits = await self.admission.admit(record.tenant, announced_bytes)
+        received = await receive_slide(body, content_type, self.store.new_staging_path(), limits, self.metrics)
+        try:
+            file = _features_file(received)
+            await self.inspector.check_features(record.tenant, file.path, self.manifest, _facts_of(record))
+            key = record.paths.given_features(file.sha256)
+            async with self.usage.room_for(record.tenant, file.size_bytes) as room:
+                room.is_used = not await self.store.exists(key)
+                # Replaced: these bytes were just hashed, those that are there may have been damaged since.
+                await self.store.publish_file(file.path, key, replace=True)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
+
+        def attached(stored: SlideRecord) -> SlideRecord:
+            return self.slides.with_features(stored, file.sha256).model_copy(update={"error": None})
+
+        changed = await self.slides.update(record, attached)
+        if changed is None:
+            await self.slides.remove_orphan(record.tenant, record.id)
+            raise NotFound("The slide was deleted meanwhile.")
+        return changed
 
 
 def _facts_of(record: SlideRecord) -> SlideFacts | None:

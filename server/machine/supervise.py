@@ -3,8 +3,9 @@
     Component → start → (ready? restart with back-off) … → SIGTERM → grace → SIGKILL of its process group
 
 Each child leads a session of its own, so that Ctrl-C reaches only the supervisor, prints into its own log file
-(`server.machine.component_log`), and gets `death_signal` when the supervisor is killed (Linux). Use it from the main thread
-only: that signal is sent when the *thread* that started the child ends, and Python delivers signals to the main thread.
+(`server.machine.component_log`), and gets `death_signal` when the supervisor is killed (Linux). Use it from the main
+thread only: that signal is sent when the *thread* that started the child ends, and Python delivers signals to the main
+thread.
 """
 
 import ctypes

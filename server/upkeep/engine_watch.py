@@ -16,10 +16,10 @@ import structlog
 from encoders.embedding_file import to_bytes
 from encoders.types import SlideEmbedding
 from model_store.errors import EyepieceError
-from server.api.parts import Parts
-from server.asking.language_model import Message, Sampling
+from model_store.manifest import Manifest
+from server.asking.language_model import LanguageModel, Message, Sampling
 from server.embeddings.cache import CachedEmbedding
-from server.embeddings.slide_inputs import SLIDE_TENSOR
+from server.embeddings.slide_inputs import SLIDE_TENSOR, SlideInputs
 from server.slides.catalogue import now
 from server.to_the_end import stop
 
@@ -35,11 +35,20 @@ _LOOK_WAITS_S = 1.0
 class EngineWatch:
     """Looks now and then; the language model refuses questions at once while nobody would answer them."""
 
-    def __init__(self, parts: Parts, probe_after_s: float = 5.0, stopped_after_s: float = 15.0) -> None:
+    def __init__(
+        self,
+        language_model: LanguageModel,
+        slide_inputs: SlideInputs,
+        manifest: Manifest,
+        probe_after_s: float = 5.0,
+        stopped_after_s: float = 15.0,
+    ) -> None:
         """Silence of `probe_after_s` is looked into; a probe that takes `stopped_after_s` means a stopped engine, which
         is more than any queue of ours keeps all questions waiting.
         """
-        self._parts = parts
+        self._language_model = language_model
+        self._slide_inputs = slide_inputs
+        self._manifest = manifest
         self._probe_after_s = probe_after_s
         self._stopped_after_s = stopped_after_s
         self._probe: asyncio.Task[bool] | None = None
@@ -50,7 +59,7 @@ class EngineWatch:
 
     async def look(self) -> bool:
         """Whether questions are answered now."""
-        model = self._parts.language_model
+        model = self._language_model
         if not await model.healthy():
             await self.aclose()
             if not self._answers:  # the second time: one replica may be taking another's place
@@ -76,7 +85,7 @@ class EngineWatch:
 
     async def _judge(self, probe: "asyncio.Task[bool]") -> bool:
         """What the probe says, or while it runs what has come since it was sent."""
-        model = self._parts.language_model
+        model = self._language_model
         probed_for_s = time.monotonic() - self._probed_since
         others_are_answered = self._answers and model.silent_for_s() < probed_for_s
         if probe.done():
@@ -96,9 +105,9 @@ class EngineWatch:
         return False
 
     async def _ask(self) -> bool:
-        slide = self._parts.slide_inputs.make(_PROBE_TENANT, blank_embedding(self._parts, self._stops))
+        slide = self._slide_inputs.make(_PROBE_TENANT, blank_embedding(self._manifest, self._stops))
         try:
-            answer = await self._parts.language_model.open(
+            answer = await self._language_model.open(
                 _PROBE_TENANT, [Message("user", "Describe the slide.", slide)], Sampling(1, 0.0), is_probe=True
             )
             try:
@@ -112,9 +121,9 @@ class EngineWatch:
         return True
 
 
-def blank_embedding(parts: Parts, number: int = 0) -> CachedEmbedding:
+def blank_embedding(manifest: Manifest, number: int = 0) -> CachedEmbedding:
     """An embedding of zeros in the served model's shape; it belongs to no slide, and there are many of them."""
-    encoder = parts.manifest.slide_encoder
+    encoder = manifest.slide_encoder
     tensors = {SLIDE_TENSOR: np.zeros((encoder.slide_tokens, encoder.embed_dim), np.float16)}
     embedding = SlideEmbedding(f"{number:064x}", "0" * 16, tensors, 1, "override", now().isoformat())
     return CachedEmbedding(embedding, to_bytes(embedding))

@@ -1,24 +1,29 @@
 """Ready means working: what the API depends on, looked at every few seconds, and what can be done without the rest.
 
-Redis must take writes, the store must answer, and vLLM must make tokens (`server.upkeep.engine_watch`). Workers are counted
-but not required: cached slides can be asked about without any, and workers may scale to zero. Where `eyepiece up`
-supervises, a process that keeps exiting makes the server not ready, and /readyz says which.
+Redis must take writes, the store must answer, and vLLM must make tokens (`server.upkeep.engine_watch`). Workers are
+counted but not required: cached slides can be asked about without any, and workers may scale to zero. Where `eyepiece
+up` supervises, a process that keeps exiting makes the server not ready, and /readyz says which.
 
 One dependency that is away does not end everything: a capability needs some of them only, and is asked about by name.
 """
 
 import asyncio
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from model_store.errors import EyepieceError
-from server.api.parts import Parts
+from server.encoding.jobs import EncodeJobs
 from server.encoding.worker_presence import count_workers
 from server.machine.component_states import crash_loops
 from server.slides.catalogue import Priority
+from server.storage.slide_store import SlideStore
 from server.storage.write_probe import OK, UNAVAILABLE, write_state
+from server.telemetry.metrics import Metrics
 from server.upkeep.engine_watch import EngineWatch
 
 log = structlog.get_logger(__name__)
@@ -36,9 +41,23 @@ _NEEDS: dict[Capability, frozenset[str]] = {
 class Readiness:
     """The last look at every dependency. `run` looks until it is cancelled."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._engine = EngineWatch(parts)
+    def __init__(
+        self,
+        redis: Redis,
+        store: SlideStore,
+        jobs: EncodeJobs,
+        engine: EngineWatch,
+        metrics: Metrics,
+        is_draining: Callable[[], bool],
+        crash_loop_file: Path | None,
+    ) -> None:
+        self._redis = redis
+        self._store = store
+        self._jobs = jobs
+        self._engine = engine
+        self._metrics = metrics
+        self._is_draining = is_draining
+        self._crash_loop_file = crash_loop_file
         self.checks: dict[str, str] = dict.fromkeys(("redis", "store", "language_model"), UNAVAILABLE)
         self.workers_ready = 0
         self.crash_loops: dict[str, str] = {}
@@ -46,15 +65,15 @@ class Readiness:
     @property
     def ready(self) -> bool:
         """Whether everything works."""
-        return not self._parts.drain.begun and not self.crash_loops and set(self.checks.values()) == {OK}
+        return not self._is_draining() and not self.crash_loops and set(self.checks.values()) == {OK}
 
     def can(self, capability: Capability) -> bool:
         """Whether requests of this kind should come here: slides (lists, downloads), uploads, questions."""
-        return not self._parts.drain.begun and all(self.checks[name] == OK for name in _NEEDS[capability])
+        return not self._is_draining() and all(self.checks[name] == OK for name in _NEEDS[capability])
 
     def report(self) -> dict[str, Any]:
         """The body of /readyz."""
-        status = "ready" if self.ready else ("draining" if self._parts.drain.begun else "not_ready")
+        status = "ready" if self.ready else ("draining" if self._is_draining() else "not_ready")
         report = {
             "status": status,
             "checks": self.checks,
@@ -78,31 +97,31 @@ class Readiness:
 
     async def look(self) -> None:
         """Ask every dependency once; what one says is known at once, whoever is silent."""
-        self.crash_loops = crash_loops(self._parts.settings.crash_loop_file)
+        self.crash_loops = crash_loops(self._crash_loop_file)
         await asyncio.gather(self._look_at_redis(), self._look_at_store(), self._look_at_language_model())
 
     def _note(self, name: str, state: str) -> None:
         if state != self.checks[name]:
             log.info("dependency_up" if state == OK else "dependency_down", dependency=name, reason=state)
         self.checks[name] = state
-        self._parts.metrics.dependency_up.labels(name).set(state == OK)
+        self._metrics.dependency_up.labels(name).set(state == OK)
 
     async def _look_at_redis(self) -> None:
         try:
             async with asyncio.timeout(_REDIS_WITHIN_S):
-                self._note("redis", await write_state(self._parts.redis))
-                self.workers_ready = await count_workers(self._parts.redis)
+                self._note("redis", await write_state(self._redis))
+                self.workers_ready = await count_workers(self._redis)
                 await self._measure_queues()
         except (RedisError, TimeoutError):
             self._note("redis", UNAVAILABLE)
             return
-        self._parts.metrics.workers_ready.set(self.workers_ready)
+        self._metrics.workers_ready.set(self.workers_ready)
 
     async def _measure_queues(self) -> None:
-        metrics = self._parts.metrics
+        metrics = self._metrics
         priorities: tuple[Priority, ...] = ("urgent", "routine")
         for priority in priorities:
-            depth = await self._parts.jobs.depth(priority)
+            depth = await self._jobs.depth(priority)
             metrics.jobs_queued.labels(priority).set(depth.queued)
             metrics.jobs_active.labels(priority).set(depth.active)
             metrics.oldest_queued_s.labels(priority).set(depth.oldest_queued_s)
@@ -112,11 +131,11 @@ class Readiness:
 
     async def _look_at_store(self) -> None:
         try:
-            await self._parts.store.exists("tenants")
-            free_bytes = self._parts.store.free_bytes()
+            await self._store.exists("tenants")
+            free_bytes = self._store.free_bytes()
         except (EyepieceError, OSError):
             self._note("store", UNAVAILABLE)
             return
         self._note("store", OK)
         if free_bytes is not None:
-            self._parts.metrics.store_free_bytes.set(free_bytes)
+            self._metrics.store_free_bytes.set(free_bytes)

@@ -8,13 +8,15 @@ import asyncio
 import time
 
 import structlog
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from saq import Status
 
 from model_store.errors import EyepieceError
-from server.api.parts import Parts
-from server.flow.stories import enqueue, forget_slide
-from server.slides.catalogue import SlideError, SlideRecord
+from server.embeddings.cache import EmbeddingCache
+from server.flow.delete_slide import ForgetSlide
+from server.flow.queue_encode import QueueEncode
+from server.slides.catalogue import SlideCatalogue, SlideError, SlideRecord
 from server.slides.progress import Event
 from server.storage.slide_store import TENANT_PATTERN
 from server.storage.stored_parts import remove_parts, remove_parts_of_others
@@ -32,8 +34,21 @@ GAVE_UP = SlideError(
 class Reconciler:
     """One of the API replicas does the round; the others see that it was done."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        redis: Redis,
+        slides: SlideCatalogue,
+        embeddings: EmbeddingCache,
+        encodes: QueueEncode,
+        forgetting: ForgetSlide,
+        every_s: int,
+    ) -> None:
+        self._redis = redis
+        self._slides = slides
+        self._embeddings = embeddings
+        self._encodes = encodes
+        self._forgetting = forgetting
+        self._every_s = every_s
         # A slide seen ready stays so until its record changes; this saves asking the store every minute.
         self._settled: set[tuple[str, str, str]] = set()
         # Looked through for parts that nobody will ask for, with the encoder whose parts were left.
@@ -43,19 +58,18 @@ class Reconciler:
 
     async def run(self) -> None:
         """Round after round until cancelled; a dependency that is away costs one round."""
-        every_s = self._parts.settings.reconcile_every_s
         while True:
             try:
-                await self.round_once(every_s)
+                await self.round_once()
             except (RedisError, EyepieceError) as error:
                 log.warning("reconcile_failed", error=type(error).__name__)
             except Exception as error:  # one bad slide must not end the rounds for all others
                 log.error("reconcile_failed", exc_info=error)
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(self._every_s)
 
-    async def round_once(self, every_s: int) -> int | None:
+    async def round_once(self) -> int | None:
         """The round, unless another replica did it in this period; how many slides were acted upon."""
-        if not await self._parts.redis.set(_LOCK_KEY, "1", nx=True, ex=max(1, every_s - 1)):
+        if not await self._redis.set(_LOCK_KEY, "1", nx=True, ex=max(1, self._every_s - 1)):
             return None
         return await self.round()
 
@@ -65,14 +79,14 @@ class Reconciler:
         recounts = time.monotonic() >= self._recount_at
         if recounts:
             self._recount_at = time.monotonic() + _RECOUNT_EVERY_S
-        await asyncio.to_thread(self._parts.store.remove_abandoned)
-        for tenant in await self._parts.slides.tenants():
+        await asyncio.to_thread(self._encodes.store.remove_abandoned)
+        for tenant in await self._slides.tenants():
             if not TENANT_PATTERN.fullmatch(tenant):
                 continue  # a folder that is none of ours
-            for slide_id in await self._parts.slides.ids(tenant):
+            for slide_id in await self._slides.ids(tenant):
                 acted += await self._look_at_alone(tenant, slide_id)
             if recounts:
-                await self._parts.usage.recount(tenant)
+                await self._encodes.usage.recount(tenant)
         return acted
 
     async def _look_at_alone(self, tenant: str, slide_id: str) -> bool:
@@ -88,14 +102,14 @@ class Reconciler:
         return False
 
     async def _look_at(self, tenant: str, slide_id: str) -> bool:
-        record = await self._parts.slides.find(tenant, slide_id)
+        record = await self._slides.find(tenant, slide_id)
         if record is None:
             return await self._remove_orphan(tenant, slide_id)
         self._orphans.discard((tenant, slide_id))
         settled = (record.id, record.generation, record.encoder_id)
         if settled in self._settled:
             return False
-        is_ready = await self._parts.embeddings.exists(record)
+        is_ready = await self._embeddings.exists(record)
         await self._tidy(record, None if is_ready or record.error is not None else record.encoder_id)
         if is_ready:
             self._settled.add(settled)
@@ -108,29 +122,29 @@ class Reconciler:
         removing them, or another encoder is served now. Asked of the store once, not every minute."""
         looked = (record.id, record.generation, record.encoder_id, keep)
         if looked not in self._tidied:
-            if await remove_parts_of_others(self._parts.store, record.paths, keep):
+            if await remove_parts_of_others(self._encodes.store, record.paths, keep):
                 self._count(record, "parts_removed")
             self._tidied.add(looked)
 
     async def _requeue(self, record: SlideRecord) -> bool:
-        jobs = self._parts.jobs
+        jobs = self._encodes.jobs
         if await jobs.find(record) is not None:
             return False
         ended = await jobs.find(record, finished=True)
         if ended is not None and ended.status in (Status.ABORTED, Status.FAILED) and not ended.retryable:
             await self._give_up(record)
             return True
-        await self._parts.progress.forget(record.tenant, record.id)  # how an encode by another model went
-        if not await enqueue(record, self._parts):
+        await self._encodes.progress.forget(record.tenant, record.id)  # how an encode by another model went
+        if not await self._encodes.enqueue(record):
             return False
         self._count(record, "requeued")
         return True
 
     async def _give_up(self, record: SlideRecord) -> None:
-        await self._parts.slides.update(record, lambda stored: stored.model_copy(update={"error": GAVE_UP}))
-        await self._parts.progress.append(record.tenant, record.id, Event("failed", GAVE_UP.model_dump()))
-        await remove_parts(self._parts.store, record.paths, record.encoder_id)
-        await self._parts.jobs.cancel(record)  # or the next encode of this slide would be given up for this one
+        await self._slides.update(record, lambda stored: stored.model_copy(update={"error": GAVE_UP}))
+        await self._encodes.progress.append(record.tenant, record.id, Event("failed", GAVE_UP.model_dump()))
+        await remove_parts(self._encodes.store, record.paths, record.encoder_id)
+        await self._encodes.jobs.cancel(record)  # or the next encode of this slide would be given up for this one
         self._count(record, "gave_up")
 
     async def _remove_orphan(self, tenant: str, slide_id: str) -> bool:
@@ -139,12 +153,12 @@ class Reconciler:
             self._orphans.add((tenant, slide_id))
             return False
         self._orphans.discard((tenant, slide_id))
-        if not await self._parts.slides.remove_orphan(tenant, slide_id):
+        if not await self._slides.remove_orphan(tenant, slide_id):
             return False
-        await forget_slide(tenant, slide_id, self._parts)
-        self._parts.metrics.reconciled.labels("orphan_removed").inc()
+        await self._forgetting.forget(tenant, slide_id)
+        self._encodes.metrics.reconciled.labels("orphan_removed").inc()
         return True
 
     def _count(self, record: SlideRecord, action: str) -> None:
-        self._parts.metrics.reconciled.labels(action).inc()
+        self._encodes.metrics.reconciled.labels(action).inc()
         log.info("slide_reconciled", slide=record.id[:12], action=action)

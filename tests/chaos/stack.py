@@ -160,7 +160,8 @@ def _environment(temporary: Path) -> dict[str, str]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("EYEPIECE_") or "VLLM_PYTHON" in name
     }
-    return inherited | _SETTINGS | {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(_TESTS), "TMPDIR": str(temporary)}
+    path = os.pathsep.join(map(str, (_TESTS, _TESTS / "support")))
+    return inherited | _SETTINGS | {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, "TMPDIR": str(temporary)}
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

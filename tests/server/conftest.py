@@ -16,12 +16,11 @@ from redis.asyncio import Redis
 
 from model_store.installed import InstalledModel
 from server.api.parts import Parts
-from server.app import build_app
+from server.app import build_app, build_readiness
 from server.asking.language_model import LanguageModel
 from server.machine.redis_server import answers, find_servers, free_loopback_port, prepare_redis
 from server.settings import Settings
 from server.storage.redis_client import connect_redis
-from server.upkeep.readiness import Readiness
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -117,7 +116,7 @@ async def make_app(
         model = LanguageModel(vllm.client(), name, built.slide_inputs, retry_waits_s=())
         app.state.unused_client = built.language_model
         app.state.parts = dataclasses.replace(built, language_model=model)
-        app.state.readiness = Readiness(app.state.parts)
+        app.state.readiness = build_readiness(app.state.parts)
         apps.append(app)
         return app
 

@@ -13,7 +13,7 @@ from model_store.convert.convert_model import convert_model
 from model_store.installed import InstalledModel
 from model_store.manifest import Manifest
 
-REFERENCE = Path(__file__).parent / "model_store" / "reference_checkpoints"
+REFERENCE = Path(__file__).parents[1] / "model_store" / "reference_checkpoints"
 BASES = {"merged": None, "lora": "merged", "projector": "base"}
 
 

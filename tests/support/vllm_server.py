@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-VLLM_PYTHON = Path(__file__).parent.parent / ".venv-vllm/bin/python"
+VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm/bin/python"
 # A loaded two-core machine needs minutes; a server that ends instead is noticed at once.
 START_DEADLINE_S = 300
 STOP_DEADLINE_S = 30

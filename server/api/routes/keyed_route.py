@@ -7,7 +7,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from server.api.access import note_tenant
-from server.api.parts import parts_of
+from server.api.dependencies import parts_of
 from server.errors import InvalidRequest, utf8_text
 
 
@@ -20,7 +20,8 @@ class KeyedRoute(APIRoute):
         known = frozenset(parameter.alias for parameter in self.dependant.query_params)
 
         async def handle_keyed(request: Request) -> Response:
-            await note_tenant(request, parts_of(request))
+            parts = parts_of(request)
+            await note_tenant(request, parts.keys, parts.settings)
             _refuse_unknown_parameters(request, known)
             return await handle(request)
 

@@ -8,13 +8,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.api.access import Tenant
-from server.api.parts import WithParts
+from server.api.dependencies import AnswerQuestionDep, ConversationsDep, DrainDep, QuestionSlotsDep
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
 from server.asking.conversations import Conversation
 from server.asking.questions import Question, SamplingWishes
-from server.flow.stories import answer_question, stream_answer
 from server.slides.progress import Event
 
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
@@ -79,35 +78,43 @@ class AnswerDone(BaseModel):
     response_model=AnswerDone,
     responses={200: {"content": {"text/event-stream": {}}, "description": "`token` …, then `done` or `error`"}},
 )
-async def ask(slide_id: str, body: AskRequest, request: Request, tenant: Tenant, parts: WithParts) -> Response:
+async def ask(
+    slide_id: str,
+    body: AskRequest,
+    request: Request,
+    tenant: Tenant,
+    story: AnswerQuestionDep,
+    slots: QuestionSlotsDep,
+    drain: DrainDep,
+) -> Response:
     """Ask about a slide: server-sent events, or one JSON object with `stream: false`."""
     async with AsyncExitStack() as resources:
-        resources.enter_context(parts.question_slots.one(tenant))
-        opening = answer_question(tenant, slide_id, body.as_question(), parts)
-        opened = await unless_disconnected(request, opening, parts.drain.cut)
+        resources.enter_context(slots.one(tenant))
+        opening = story.open(tenant, slide_id, body.as_question())
+        opened = await unless_disconnected(request, opening, drain.cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
         resources.push_async_callback(opened.answer.close)
         headers = {TURNS_LEFT_OUT: str(opened.turns_left_out)} if opened.turns_left_out else {}
-        events = stream_answer(opened, parts)
+        events = story.stream(opened)
         if body.stream:
-            streamed = sse_response(errors_as_events(events), parts.drain.cut, resources.pop_all())
+            streamed = sse_response(errors_as_events(events), drain.cut, resources.pop_all())
             streamed.headers.update(headers)
             return streamed
-        done = await unless_disconnected(request, _last(events), parts.drain.cut)
+        done = await unless_disconnected(request, _last(events), drain.cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
 
 
 @router.get("/conversations/{conversation_id}")
-async def get_conversation(conversation_id: str, tenant: Tenant, parts: WithParts) -> Conversation:
+async def get_conversation(conversation_id: str, tenant: Tenant, conversations: ConversationsDep) -> Conversation:
     """The turns so far."""
-    return await parts.conversations.require(tenant, conversation_id)
+    return await conversations.require(tenant, conversation_id)
 
 
 @router.delete("/conversations/{conversation_id}", status_code=204)
-async def forget_conversation(conversation_id: str, tenant: Tenant, parts: WithParts) -> None:
+async def forget_conversation(conversation_id: str, tenant: Tenant, conversations: ConversationsDep) -> None:
     """Forget the turns."""
-    await parts.conversations.forget(tenant, conversation_id)
+    await conversations.forget(tenant, conversation_id)
 
 
 async def _last(events: AsyncGenerator[Event, None]) -> Event:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from server.api.access import Tenant
-from server.api.parts import WithParts
+from server.api.dependencies import UsageDep
 from server.api.routes.keyed_route import KeyedRoute
 from server.slides.usage import UsageReport
 
@@ -11,6 +11,6 @@ router = APIRouter(prefix="/v1", tags=["usage"], route_class=KeyedRoute)
 
 
 @router.get("/usage")
-async def get_usage(tenant: Tenant, parts: WithParts) -> UsageReport:
+async def get_usage(tenant: Tenant, usage: UsageDep) -> UsageReport:
     """Stored bytes and this day's encodings, with their quotas."""
-    return await parts.usage.report(tenant)
+    return await usage.report(tenant)

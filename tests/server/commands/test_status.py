@@ -25,7 +25,7 @@ from server.machine.supervise import die_with_parent
 from server.machine.up_state import STATE_FILE, UpStateFile, is_current, process_start, read_state
 from server.settings import Settings
 
-TESTS = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[2] / "support"
 PATIENCE_S = 120.0
 
 

@@ -6,9 +6,9 @@ import pytest
 from fastapi import FastAPI
 
 from server.api.parts import Parts
+from server.app import build_readiness
 from server.machine.component_states import CrashLoopFile, crash_loops
 from server.machine.supervise import Change
-from server.upkeep.readiness import Readiness
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ async def test_a_loop_makes_the_server_not_ready_and_says_why(
     app: FastAPI, parts: Parts, client: httpx.AsyncClient, file: CrashLoopFile
 ) -> None:
     settings = parts.settings.model_copy(update={"crash_loop_file": file.path})
-    readiness = app.state.readiness = Readiness(dataclasses.replace(parts, settings=settings))
+    readiness = app.state.readiness = build_readiness(dataclasses.replace(parts, settings=settings))
     await readiness.look()
     assert (await client.get("/readyz")).status_code == 200
 

@@ -15,10 +15,10 @@ from redis.asyncio import Redis
 from encoders.types import SlideFacts
 from server.admission.quota import Quota
 from server.api.parts import Parts
+from server.app import build_reconciler
 from server.errors import QuotaExceeded
 from server.identity.api_keys import create_key
 from server.settings import Settings
-from server.upkeep.reconciler import Reconciler
 from server.uploads import slide_inspection
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -168,7 +168,7 @@ async def test_no_request_walks_the_store_and_the_reconciler_corrects_the_count(
 
     assert (await usage(client))[0] == 5
     assert walked == []
-    reconciler = Reconciler(parts)
+    reconciler = build_reconciler(parts)
     for _ in range(3):
         await reconciler.round()
 

@@ -136,7 +136,9 @@ class HeldEngine:
 
 @pytest.fixture
 async def watch(parts: Parts) -> AsyncIterator[EngineWatch]:
-    watch = EngineWatch(parts, probe_after_s=0.0, stopped_after_s=0.02)
+    watch = EngineWatch(
+        parts.language_model, parts.slide_inputs, parts.manifest, probe_after_s=0.0, stopped_after_s=0.02
+    )
     yield watch
     await watch.aclose()
 
@@ -181,7 +183,7 @@ async def tokens_all_the_time(parts: Parts) -> None:
 
 
 async def test_while_tokens_come_nothing_is_asked(parts: Parts, vllm: FakeVllm) -> None:
-    watch = EngineWatch(parts)
+    watch = EngineWatch(parts.language_model, parts.slide_inputs, parts.manifest)
     await until(watch.look)
     assert [await watch.look() for _ in range(2)] == [True] * 2
 

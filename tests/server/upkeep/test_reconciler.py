@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from saq import Status
 
 from server.api.parts import Parts
+from server.app import build_reconciler
 from server.encoding.jobs import PrioritisedQueue
 from server.slides.catalogue import SlideError, SlideRecord
 from server.slides.progress import Event
@@ -18,7 +19,7 @@ from server.upkeep.reconciler import GAVE_UP, Reconciler
 
 @pytest.fixture
 def reconciler(parts: Parts) -> Reconciler:
-    return Reconciler(parts)
+    return build_reconciler(parts)
 
 
 async def exhaust(parts: Parts, record: SlideRecord) -> None:
@@ -217,7 +218,7 @@ async def test_a_full_queue_is_tried_again_next_round(make_app: Callable[..., Fa
     parts: Parts = make_app(max_queued_jobs=1).state.parts
     for name in ("a", "b"):
         await stored_slide(parts, name)
-    reconciler = Reconciler(parts)
+    reconciler = build_reconciler(parts)
 
     assert await reconciler.round() == 1
     job = await PrioritisedQueue(parts.jobs).dequeue()
@@ -232,7 +233,7 @@ async def test_a_full_queue_is_tried_again_next_round(make_app: Callable[..., Fa
 async def test_of_two_replicas_one_does_the_round(parts: Parts, redis: Redis) -> None:
     await stored_slide(parts)
 
-    acted = await asyncio.gather(Reconciler(parts).round_once(60), Reconciler(parts).round_once(60))
+    acted = await asyncio.gather(build_reconciler(parts).round_once(), build_reconciler(parts).round_once())
 
     assert sorted(acted, key=str) == [1, None]
 
@@ -241,7 +242,7 @@ async def test_the_loop_survives_a_redis_that_is_away(
     make_app: Callable[..., FastAPI], settings_without_redis: object, parts: Parts
 ) -> None:
     app = make_app(settings_without_redis, reconcile_every_s=0)
-    running = asyncio.create_task(Reconciler(app.state.parts).run())
+    running = asyncio.create_task(build_reconciler(app.state.parts).run())
 
     for _ in range(200):
         await asyncio.sleep(0)

@@ -11,8 +11,8 @@ from fakes import sample_embedding
 
 from encoders.embedding_file import to_bytes
 from server.api.parts import Parts
+from server.app import build_reconciler
 from server.slides.catalogue import SlideRecord
-from server.upkeep.reconciler import Reconciler
 
 Change = Callable[[dict[str, object]], bytes]
 
@@ -70,7 +70,7 @@ async def test_a_reconciler_goes_on_behind_a_bad_record(parts: Parts, client: ht
     bad = await spoiled(parts, DAMAGES["cut"][0])
     later = await stored_slide(parts, "later")
 
-    reconciler = Reconciler(parts)
+    reconciler = build_reconciler(parts)
     await reconciler.round()
     await reconciler.round()  # the second one removes folders without a record
 
