@@ -94,8 +94,8 @@ check: server-environment lint
 	$(PYTEST) -m 'not vllm'
 
 fuzz: server-environment
-	$(BIN)/python tests/judge_pyramids.py $(if $(SEED),--seed $(SEED))
-	$(BIN)/python tests/fuzz_longer.py $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SLIDE),--slide $(SLIDE))
+	$(BIN)/python tests/support/judge_pyramids.py $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/support/fuzz_longer.py $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SLIDE),--slide $(SLIDE))
 
 chaos: environments
 	cd tests && ../$(BIN)/python -m chaos $(if $(JOBS),--jobs $(JOBS)) $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(STAND_IN)),--stand-in)

@@ -14,8 +14,8 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 
 from attacks.target import Budget, Target
-from server.redis_server import free_loopback_port
-from server.supervise import die_with_parent
+from server.machine.redis_server import free_loopback_port
+from server.machine.supervise import die_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 TENANTS = ("attacker", "other")

@@ -40,7 +40,7 @@ def pixel_slide() -> bytes:
 
 @cache
 def _drawn() -> bytes:
-    from training.synthetic.write_slide import write_synthetic_slide  # tifffile, a second
+    from synthetic.write_slide import write_synthetic_slide  # tifffile, a second
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "slide.svs")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from encoders.tile_encoder.model import empty_tile_encoder
+from model_store.convert.tile_encoder_tables import tile_encoder_tables
+from model_store.files.write_safetensors import TORCH_DTYPES, TensorEntry, write_safetensors
 from model_store.manifest import Dtype, TileEncoderSpec, packaged_manifest, packaged_names
-from model_store.tile_encoder_tables import tile_encoder_tables
-from model_store.write_safetensors import TORCH_DTYPES, TensorEntry, write_safetensors
 
 SMALL: Final = "vit_small"
 # ViT-S/16, as large as the smaller published pathology encoders: ends on a CPU.

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.slide_recipes import SlideRecipe
-from training.synthetic.smooth_noise import relative_noise
+from synthetic.smooth_noise import relative_noise
 
 _STEP_PX = 64
 # Of the field per unit of tissue: from glass to tissue in about a tile.

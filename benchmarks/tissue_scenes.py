@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.synthetic.synthetic_slide import SyntheticSlide
+from synthetic.synthetic_slide import SyntheticSlide
 
 # Slides without a pen mark, of several stains and outlines.
 SEEDS = (5, 6, 8, 11, 40)

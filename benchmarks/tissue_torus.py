@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.synthetic.smooth_noise import wrapped_noise
-from training.synthetic.synthetic_slide import SyntheticSlide
+from synthetic.smooth_noise import wrapped_noise
+from synthetic.synthetic_slide import SyntheticSlide
 
 Rgb = NDArray[np.uint8]
 
-# A slide of training/synthetic whose middle is tissue throughout: keratinising tumour in fibrous stroma.
+# A slide of synthetic/ whose middle is tissue throughout: keratinising tumour in fibrous stroma.
 _SLIDE_SEED = 1
 _STAIN_SEED = 1
 _SLIDE_PX = (9_216, 7_680)

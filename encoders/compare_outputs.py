@@ -14,8 +14,8 @@ from encoders.device import choose_device
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.slide_encoder.outputs import POOLED_OUTPUTS
 from encoders.types import TileFeatures
-from model_store.checkpoint_files import read_tensor
 from model_store.errors import ModelError
+from model_store.files.checkpoint_files import read_tensor
 from model_store.installed import InstalledModel
 from model_store.manifest import SlideEncoderSpec
 

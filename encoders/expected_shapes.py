@@ -4,7 +4,7 @@ from torch import nn
 
 from encoders.slide_encoder.encode import empty_slide_encoder
 from encoders.tile_encoder.model import empty_tile_encoder
-from model_store.convert import EncoderShapes
+from model_store.convert.convert_model import EncoderShapes
 from model_store.manifest import Manifest
 
 

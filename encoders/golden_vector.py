@@ -22,9 +22,9 @@ from encoders.tile_encoder.encode import TileEncoder
 from encoders.tiling.plan_tiles import plan_at_target
 from encoders.types import TileFeatures
 from model_store.errors import ModelError
+from model_store.files.sha256sums import file_digest, write_digests
 from model_store.installed import InstalledModel, open_model
 from model_store.manifest import Dtype, Manifest, TilingSpec
-from model_store.sha256sums import file_digest, write_digests
 
 GOLDEN_FILE: Final = "golden.safetensors"
 FORMAT_VERSION: Final = "1"

@@ -25,8 +25,8 @@ from loadtests.load_slides import LoadSlide, upload_slides
 from loadtests.overhead import API, BARE, MOST_ADDED_MS, WAYS
 from loadtests.own_server import OwnServer, own_server
 from loadtests.results_file import percentile, verdict, write_result
-from server.redis_server import free_loopback_port
-from server.supervise import die_with_parent
+from server.machine.redis_server import free_loopback_port
+from server.machine.supervise import die_with_parent
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ from benchmarks.take_turns import Spread, spin_share, spread
 from benchmarks.write_results import table
 from loadtests.own_server import OwnServer, own_server
 from loadtests.results_file import verdict, write_result
-from training.synthetic.write_slide import write_synthetic_slide
+from synthetic.write_slide import write_synthetic_slide
 
 LEAST_RATIO = 0.8
 MOST_GROWTH_MB = 64.0

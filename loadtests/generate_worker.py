@@ -31,8 +31,8 @@ from loadtests.own_server import OwnServer, own_server
 from loadtests.results_file import verdict, write_result
 from server.commands.environments import vllm_python
 from server.commands.up import http_probe
-from server.redis_server import free_loopback_port
-from server.slide_inputs import SLIDE_TENSOR
+from server.embeddings.slide_inputs import SLIDE_TENSOR
+from server.machine.redis_server import free_loopback_port
 
 EYEPIECE, GENERATE = "Eyepiece", "generate"
 CLIENTS = 16

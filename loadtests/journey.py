@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.write_results import table
 from loadtests.own_server import own_server
 from loadtests.results_file import write_result
-from training.synthetic.write_slide import write_synthetic_slide
+from synthetic.write_slide import write_synthetic_slide
 
 LOCUST = Path(__file__).parent.parent / ".venv-load/bin/locust"
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")

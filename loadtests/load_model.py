@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from encoders.expected_shapes import expected_shapes
+from model_store.convert.llava_config import llava_shapes
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model
-from model_store.llava_config import llava_shapes
 from model_store.manifest import Manifest, parse_manifest
 from training.language_model.demo_tokenizer import train_tokenizer
 from training.seeded_weights import seeded_weights

@@ -15,10 +15,10 @@ from encoders.embedding_file import from_bytes
 from loadtests.answer_streams import Request
 from loadtests.load_model import TILE_FEATURE_DIM
 from loadtests.own_server import TENANT, OwnServer
-from server.ask import LanguageModel, Message, Sampling
-from server.embedding_cache import CachedEmbedding
+from server.asking.language_model import LanguageModel, Message, Sampling
+from server.embeddings.cache import CachedEmbedding
+from server.embeddings.slide_inputs import SlideInputs
 from server.errors import LanguageModelFailed
-from server.slide_inputs import SlideInputs
 
 _TILES, _TILE_PX = 64, 224
 _READY_WITHIN_S = 300.0

@@ -11,10 +11,10 @@ import psutil  # type: ignore[import-untyped]
 
 from model_store.installed import InstalledModel
 from model_store.packaged_models import open_or_install
-from server.command_options import settings_from
+from server.commands.options import settings_from
 from server.commands.up import Plan, http_probe
-from server.redis_server import free_loopback_port
-from server.supervise import Change, Component, Supervisor
+from server.machine.redis_server import free_loopback_port
+from server.machine.supervise import Change, Component, Supervisor
 
 START_TIMEOUT_S = 900.0
 TENANT = "default"

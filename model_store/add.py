@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 from model_store.errors import ModelError
+from model_store.files.sha256sums import SUMS_FILE, read_sums
+from model_store.files.staged_folder import staged_model
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.manifest import MANIFEST_FILE, load_manifest
-from model_store.sha256sums import SUMS_FILE, read_sums
-from model_store.staged_folder import staged_model
 
 
 def add_model(folder: Path, models_dir: Path) -> InstalledModel:

@@ -7,7 +7,7 @@ evaluation used (LLaVA's conversation.py).
 from importlib import resources
 from typing import Final
 
-from model_store.chunk_prefix import ChunkPrefix
+from model_store.files.chunk_prefix import ChunkPrefix
 from model_store.manifest import PromptTemplate
 
 SYSTEM_SENTENCES: Final[dict[PromptTemplate, str]] = {
@@ -21,7 +21,7 @@ SYSTEM_SENTENCES: Final[dict[PromptTemplate, str]] = {
 def chat_template(name: PromptTemplate, prefix: ChunkPrefix) -> str:
     """The Jinja text: BOS, the system sentence, then turns; an answer ends with EOS and no space after it.
 
-    `prefix` belongs to the tokenizer beside it (model_store.chunk_prefix).
+    `prefix` belongs to the tokenizer beside it (model_store.files.chunk_prefix).
     """
     text = (resources.files("model_store") / "chat_templates" / "llava_v1_family.jinja").read_text("utf-8")
     return text.replace("SYSTEM_SENTENCE", SYSTEM_SENTENCES[name]).replace("CHUNK_PREFIX", prefix)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.errors import ModelError
+from model_store.files.sha256sums import file_digest, listed_files, read_sums
 from model_store.manifest import MANIFEST_FILE, NAME_PATTERN, Manifest, load_manifest
-from model_store.sha256sums import file_digest, listed_files, read_sums
 
 # What vLLM cannot do without; the tokenizer's other files differ from model to model.
 _LLM_FILES = ("config.json", "tokenizer_config.json", "generation_config.json", "chat_template.jinja")

@@ -13,10 +13,10 @@ from typing import Final
 
 from model_store.add import add_model
 from model_store.errors import ModelError
+from model_store.files.sha256sums import read_sums
+from model_store.files.staged_folder import make_folder
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.manifest import MANIFEST_FILE
-from model_store.sha256sums import read_sums
-from model_store.staged_folder import make_folder
 
 PACKAGED: Final = Path(__file__).parent / "packaged"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from model_store.checkpoint_files import read_json, shards_of
-from model_store.convert import EncoderShapes
+from model_store.convert.convert_model import EncoderShapes
+from model_store.convert.llava_config import LlavaConfig, llava_shapes
 from model_store.errors import ModelError
+from model_store.files.checkpoint_files import read_json, shards_of
+from model_store.files.write_safetensors import Shape
 from model_store.installed import InstalledModel
-from model_store.llava_config import LlavaConfig, llava_shapes
-from model_store.write_safetensors import Shape
 
 
 def verify_shapes(model: InstalledModel, shapes: EncoderShapes) -> int:

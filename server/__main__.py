@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from server.command_options import AsJson, DataDir, Host, Key, Model, Port, StatusUrl, Url, default_url, settings_from
+from server.commands.model_commands import models_app
+from server.commands.options import AsJson, DataDir, Host, Key, Model, Port, StatusUrl, Url, default_url, settings_from
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
 from server.commands.terminal import accept_any_text, argument_text
-from server.model_commands import models_app
 
 app = typer.Typer(
     name="eyepiece",

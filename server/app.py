@@ -14,39 +14,41 @@ from starlette.types import ASGIApp
 
 from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
-from server.ask import LanguageModel, language_model_client
-from server.auth import KeyRing
-from server.body_rate import BodyRate
-from server.connections import ConnectionLimits, allow_descriptors, bounded_protocol
-from server.conversations import Conversations
-from server.drain import Drain, DrainGate, DrainingServer
-from server.embedding_cache import EmbeddingCache
-from server.error_responses import add_error_responses, error_response
-from server.jobs import EncodeJobs
-from server.logs import configure_logs
-from server.metrics import Metrics
-from server.parts import Parts
-from server.progress import ProgressLog
-from server.readiness import Readiness
-from server.reconciler import Reconciler
-from server.redis_client import connect_redis
-from server.refusals import RefusalPace
-from server.request_bodies import BodyBounds, BodyLimit
-from server.request_log import RequestLog
-from server.response_headers import SafeHeaders
-from server.routes import chat, document, health, questions, slides, usage
+from server.admission.slots import TenantSlots
+from server.api.body_rate import BodyRate
+from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
+from server.api.dependencies import forget_slide, queue_encode
+from server.api.drain import Drain, DrainGate, DrainingServer
+from server.api.error_responses import add_error_responses, error_response
+from server.api.parts import Parts
+from server.api.request_bodies import BodyBounds, BodyLimit
+from server.api.request_log import RequestLog
+from server.api.response_headers import SafeHeaders
+from server.api.routes import chat, document, health, questions, slides, usage
+from server.asking.conversations import Conversations
+from server.asking.language_model import LanguageModel, language_model_client
+from server.embeddings.cache import EmbeddingCache
+from server.embeddings.slide_inputs import AskedSlides, SlideInputs
+from server.encoding.jobs import EncodeJobs
+from server.identity.api_keys import KeyRing
 from server.served_model import open_served_model
 from server.settings import Settings
-from server.slide_inputs import AskedSlides, SlideInputs
-from server.slide_inspection import SlideInspector, log_sandbox
-from server.slide_store import open_store
-from server.slides import SlideCatalogue
-from server.slots import TenantSlots
-from server.thumbnails import Thumbnails
-from server.tracing import TraceRequests, configure_tracing
-from server.usage import Usage
+from server.slides.catalogue import SlideCatalogue
+from server.slides.progress import ProgressLog
+from server.slides.thumbnails import Thumbnails
+from server.slides.usage import Usage
+from server.storage.redis_client import connect_redis
+from server.storage.slide_store import open_store
+from server.telemetry.logs import configure_logs
+from server.telemetry.metrics import Metrics
+from server.telemetry.tracing import TraceRequests, configure_tracing
+from server.upkeep.engine_watch import EngineWatch
+from server.upkeep.readiness import Readiness
+from server.upkeep.reconciler import Reconciler
+from server.uploads.slide_inspection import SlideInspector, log_sandbox
 
-# FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; `server.tracing`'s do not.
+# FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; ours
+# (`server.telemetry.tracing`) do not.
 _NO_TELEMETRY: TelemetryConfig = {
     "tracing": False,
     "metrics": False,
@@ -63,7 +65,7 @@ _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a
 
 
 def serve(settings: Settings) -> None:
-    """Run the API until SIGTERM or SIGINT, then drain: `server.drain` says how."""
+    """Run the API until SIGTERM or SIGINT, then drain: `server.api.drain` says how."""
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-api", settings.traces_url)
     app = build_app(settings, open_served_model(settings))
@@ -104,11 +106,11 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=_lifespan,
         telemetry=_NO_TELEMETRY,
-        openapi_url=None,  # server.routes.document: behind the key, and nothing of it from elsewhere
+        openapi_url=None,  # server.api.routes.document: behind the key, and nothing of it from elsewhere
         redirect_slashes=False,  # it would redirect to whatever the Host header says
     )
     app.state.parts = build_parts(settings, model)
-    app.state.readiness = Readiness(app.state.parts)
+    app.state.readiness = build_readiness(app.state.parts)
     for module in (slides, questions, chat, usage, health, document):
         app.include_router(module.router)
     add_error_responses(app)
@@ -161,11 +163,35 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         metrics=metrics,
         drain=Drain(),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
-        refusals=RefusalPace(),
         question_slots=TenantSlots(settings.max_concurrent_questions, "questions"),
         upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),
         download_slots=TenantSlots(settings.max_concurrent_downloads, "downloads"),
+    )
+
+
+def build_readiness(parts: Parts) -> Readiness:
+    """What looks at all that the API depends on."""
+    return Readiness(
+        redis=parts.redis,
+        store=parts.store,
+        jobs=parts.jobs,
+        engine=EngineWatch(parts.language_model, parts.slide_inputs, parts.manifest),
+        metrics=parts.metrics,
+        is_draining=lambda: parts.drain.begun,
+        crash_loop_file=parts.settings.crash_loop_file,
+    )
+
+
+def build_reconciler(parts: Parts) -> Reconciler:
+    """What forgets no stored slide."""
+    return Reconciler(
+        redis=parts.redis,
+        slides=parts.slides,
+        embeddings=parts.embeddings,
+        encodes=queue_encode(parts),
+        forgetting=forget_slide(parts),
+        every_s=parts.settings.reconcile_every_s,
     )
 
 
@@ -174,7 +200,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     background = [
         asyncio.create_task(app.state.readiness.run()),
-        asyncio.create_task(Reconciler(parts).run()),
+        asyncio.create_task(build_reconciler(parts).run()),
         asyncio.create_task(log_sandbox()),
     ]
     yield

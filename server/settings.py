@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from server.quota import Quota
+from server.admission.quota import Quota
 
 
 class Settings(BaseSettings):

@@ -26,34 +26,30 @@ from encoders.encoder_id import encoder_id
 from encoders.errors import DeviceLost
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tile_encoder.compile_model import keep_compiled_code_in
-from encoders.tiling.isolation.lower_priority import lower_priority
 from encoders.types import SlideEmbedding, SlideFile
-from server.embedding_cache import EmbeddingCache
-from server.encode_job import EncodeJob
-from server.encode_worker import encode_worker
-from server.jobs import EncodeJobs
-from server.logs import configure_logs
-from server.metrics import Metrics, TileEncoderMetrics, WorkerMetrics
-from server.progress import ProgressLog
-from server.redis_client import connect_redis
+from server.embeddings.cache import EmbeddingCache
+from server.encoding.encode_job import EncodeJob
+from server.encoding.encode_worker import encode_worker
+from server.encoding.jobs import EncodeJobs
+from server.encoding.worker_health import WorkerHealth
+from server.encoding.worker_presence import ANNOUNCE_EVERY_S, announce_worker, withdraw_worker
 from server.served_model import open_served_model
 from server.settings import Settings
-from server.slide_inspection import log_sandbox, reader_limits
-from server.slide_store import SlideStore, open_store
-from server.slides import SlideCatalogue
-from server.tracing import configure_tracing
-from server.worker_health import WorkerHealth
-from server.worker_presence import ANNOUNCE_EVERY_S, announce_worker, withdraw_worker
-from server.worker_staging import own_staging
+from server.slides.catalogue import SlideCatalogue
+from server.slides.progress import ProgressLog
+from server.storage.redis_client import connect_redis
+from server.storage.slide_store import SlideStore, open_store
+from server.storage.worker_staging import own_staging
+from server.telemetry.logs import configure_logs
+from server.telemetry.metrics import Metrics, TileEncoderMetrics, WorkerMetrics
+from server.telemetry.tracing import configure_tracing
+from server.uploads.slide_inspection import log_sandbox, reader_limits
 
 log = structlog.get_logger(__name__)
-# Behind an API and a vLLM on the same machine, of which somebody waits for each answer. Its readers inherit it.
-_STAND_BACK = 3
 
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the slides in hand go back to the queue."""
-    lower_priority(os.getpid(), _STAND_BACK)
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-worker", settings.traces_url)
     model = open_served_model(settings)

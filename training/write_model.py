@@ -14,13 +14,13 @@ from safetensors.numpy import save
 from tokenizers import Tokenizer
 
 from encoders.expected_shapes import expected_shapes
+from model_store.convert.llava_config import LlavaConfig
 from model_store.errors import ModelError
+from model_store.files.serving_files import write_serving_files
+from model_store.files.sha256sums import read_sums, write_sums
+from model_store.files.staged_folder import staged_model
 from model_store.installed import InstalledModel, open_model
-from model_store.llava_config import LlavaConfig
 from model_store.manifest import MANIFEST_FILE, Manifest, parse_manifest
-from model_store.serving_files import write_serving_files
-from model_store.sha256sums import read_sums, write_sums
-from model_store.staged_folder import staged_model
 from model_store.verify import verify_shapes
 from training.language_model.demo_tokenizer import write_tokenizer
 
@@ -74,7 +74,8 @@ def write_model(
 
 
 def llava_config(llama: LlamaShape, manifest: Manifest) -> LlavaConfig:
-    """The same in the words of a published checkpoint; `model_store.llava_config.llava_shapes` lists its tensors."""
+    """The same in the words of a published checkpoint; its tensors are listed by
+    `model_store.convert.llava_config.llava_shapes`."""
     return LlavaConfig(
         vocab_size=llama.vocabulary,
         hidden_size=llama.hidden,

@@ -18,7 +18,6 @@ from encoders.sandbox.probe import describe_layers, is_confined, layers_in_force
 from model_store.errors import ModelError
 from model_store.installed import open_model, verify_digests
 from model_store.packaged_models import packaged_models
-from server.addresses import bind
 from server.commands.data_folder import folder_problem, holder_of, private_folders
 from server.commands.environments import (
     INSTALL_LIBNUMA,
@@ -30,9 +29,10 @@ from server.commands.environments import (
     vllm_python,
 )
 from server.commands.gpu import unusable_by_encoders, unusable_by_vllm
-from server.private_files import open_to_others
-from server.redis_server import NoServer, answers, choose_server
+from server.machine.addresses import bind
+from server.machine.redis_server import NoServer, answers, choose_server
 from server.settings import Settings
+from server.storage.private_files import open_to_others
 
 OLDEST_OPENSLIDE = (4, 0, 1)  # below: CVE-2026-48977, an arbitrary memory write by a crafted slide
 NEEDED_DISK_GB = 2.0

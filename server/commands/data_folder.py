@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from server.auth import KEYS_FOLDER
 from server.commands.outcome import CommandError, ExitCode
-from server.private_files import close_to_others
+from server.identity.api_keys import KEYS_FOLDER
 from server.settings import Settings
-from server.slide_store import local_root
+from server.storage.private_files import close_to_others
+from server.storage.slide_store import local_root
 
 LOCK_FILE = "up.lock"
 

@@ -21,11 +21,11 @@ from server.commands.make_slide import SlideWish, make_slide
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_now, printable
 from server.commands.upload import UploadWish, describe_slide, upload_and_wait
-from server.supervise import die_with_parent
+from server.machine.supervise import die_with_parent
 
 if TYPE_CHECKING:
-    from training.questions.question import Question as ExamQuestion
-    from training.synthetic.slide_truth import SlideTruth
+    from synthetic.questions.question import Question as ExamQuestion
+    from synthetic.slide_truth import SlideTruth
 
 STOP_GRACE_S = 180.0  # `up` stops its components one after the other, each with a grace of its own
 
@@ -115,10 +115,10 @@ def demo_questions(truth: "SlideTruth") -> "list[ExamQuestion]":
     """What kind of tissue, where the necrosis is, and one with options, in an order that depends on the slide."""
     import numpy as np
 
-    from training.questions.question import Question as ExamQuestion
-    from training.questions.question import letter_question
-    from training.questions.topics import GRADE, NECROSIS, PATTERN
-    from training.questions.wordings import SEEN
+    from synthetic.questions.question import Question as ExamQuestion
+    from synthetic.questions.question import letter_question
+    from synthetic.questions.topics import GRADE, NECROSIS, PATTERN
+    from synthetic.questions.wordings import SEEN
 
     return [
         ExamQuestion(PATTERN.task, PATTERN.name, "free", "What is the growth pattern?", PATTERN.answer(truth)),
@@ -129,7 +129,7 @@ def demo_questions(truth: "SlideTruth") -> "list[ExamQuestion]":
 
 def verdict(question: "ExamQuestion", truth: "SlideTruth", answer: str) -> str:
     """The truth in words and whether the answer says it, e.g. "papillary ✓" or "B, grade 2 ✗"."""
-    from training.evaluation.judge import Asked, judge
+    from evaluation.judge import Asked, judge
 
     (judgement,) = judge(Asked("demo", question, truth, truth), answer)
     words = dict.fromkeys((judgement.wanted, judgement.phrase))

@@ -1,11 +1,11 @@
 """`eyepiece eval-demo`: how well a model answers about slides that it never saw, all through the HTTP API.
 
-    plan_exam          which questions about which slides, by condition     training/evaluation/exam.py
+    plan_exam          which questions about which slides, by condition     evaluation/exam.py
     → ready_slides     drawn, uploaded, encoded; others made of features    server/commands/eval_slides.py
     → ask              each dialogue in a conversation of its own           here
-    → judge            what the text says, beside the truth                 training/evaluation/judge.py
-    → check            what has to be reached                               training/evaluation/criteria.py
-    → table            by topic, beside what needs no look                  training/evaluation/table.py
+    → judge            what the text says, beside the truth                 evaluation/judge.py
+    → check            what has to be reached                               evaluation/criteria.py
+    → table            by topic, beside what needs no look                  evaluation/table.py
 
 Questions about early slides are asked while later ones are encoded.
 """
@@ -23,15 +23,15 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from evaluation.criteria import FULL, SHORT, Thresholds, check, missed
+from evaluation.exam import SHORT_SIZE, Dialogue, ExamSize, Specimen, full_size, plan_exam, specimens_of
+from evaluation.judge import Judgement, judge
+from evaluation.table import table_document, table_text
 from server.commands.api_client import ApiClient
 from server.commands.demo import running_server
 from server.commands.eval_slides import ReadySlide, ready_slides
 from server.commands.outcome import CommandError, ExitCode
-from server.redis_server import free_loopback_port
-from training.evaluation.criteria import FULL, SHORT, Thresholds, check, missed
-from training.evaluation.exam import SHORT_SIZE, Dialogue, ExamSize, Specimen, full_size, plan_exam, specimens_of
-from training.evaluation.judge import Judgement, judge
-from training.evaluation.table import table_document, table_text
+from server.machine.redis_server import free_loopback_port
 
 # vLLM answers several questions in hardly more time than one.
 QUESTIONS_AT_ONCE: Final = 8

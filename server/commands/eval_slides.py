@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 from rich.console import Console
 
+from evaluation.exam import MADE_OF_FEATURES, Specimen
 from server.commands.api_client import ApiClient
 from server.commands.upload import UploadWish, upload_and_wait
-from training.evaluation.exam import MADE_OF_FEATURES, Specimen
-from training.synthetic.write_slide import write_synthetic_slide
+from synthetic.write_slide import write_synthetic_slide
 
 # One slide is drawn while another is encoded and a third is on its way.
 AT_ONCE: Final = 3

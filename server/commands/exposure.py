@@ -2,11 +2,11 @@
 
 import asyncio
 
-from server.auth import any_key
 from server.commands.checks import Finding, check_port
 from server.commands.outcome import CommandError, ExitCode
+from server.identity.api_keys import any_key
 from server.settings import Settings
-from server.slide_store import open_store
+from server.storage.slide_store import open_store
 
 
 def refuse_open_address(settings: Settings) -> None:

@@ -26,8 +26,8 @@ from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json
 from server.commands.upload import require_file
 from server.settings import Settings
-from server.slide_inspection import reader_limits
-from server.slide_source import INDEX_SUFFIXES, LocalSource, arranged, why_no_slide
+from server.uploads.slide_inspection import reader_limits
+from server.uploads.slide_source import INDEX_SUFFIXES, LocalSource, arranged, why_no_slide
 
 OVERLAY_PX = 2_048
 # Formats of several files: the reader is shown what lies beside such a file. Any other slide is one file.

@@ -3,12 +3,12 @@
 import asyncio
 from datetime import datetime, timedelta
 
-from server.auth import DIGEST_SHOWN, StoredKey, create_key, damaged_keys, list_keys, revoke_key
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json
+from server.identity.api_keys import DIGEST_SHOWN, StoredKey, create_key, damaged_keys, list_keys, revoke_key
 from server.settings import Settings
-from server.slide_store import open_store
-from server.slides import now
+from server.slides.catalogue import now
+from server.storage.slide_store import open_store
 
 
 def create(settings: Settings, tenant: str, expires_days: int | None, as_json: bool) -> None:

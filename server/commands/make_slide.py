@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from server.commands.outcome import CommandError, ExitCode
 
 if TYPE_CHECKING:
-    from training.synthetic.slide_truth import SlideTruth
+    from synthetic.slide_truth import SlideTruth
 
 SEEDS = 2**31
 
@@ -45,8 +45,8 @@ def make_slide(wish: SlideWish) -> "SlideTruth":
     Raises:
         CommandError: one of the files is there already, or the seed is one that training may have seen.
     """
-    from training.synthetic.slide_truth import FIRST_TRAINING_SEED
-    from training.synthetic.write_slide import write_synthetic_slide  # numpy, OpenCV, tifffile
+    from synthetic.slide_truth import FIRST_TRAINING_SEED
+    from synthetic.write_slide import write_synthetic_slide  # numpy, OpenCV, tifffile
 
     _refuse_taken(wish)
     seed = secrets.randbelow(SEEDS) if wish.seed is None else wish.seed
@@ -71,7 +71,7 @@ def make_slide(wish: SlideWish) -> "SlideTruth":
 
 def answer_key(truth: "SlideTruth") -> dict[str, Any]:
     """The document beside a slide."""
-    from training.questions.slide_questions import slide_questions
+    from synthetic.questions.slide_questions import slide_questions
 
     questions = [
         {"task": one.task, "topic": one.topic, "kind": one.kind, "question": one.text, "answer": one.answer}
@@ -81,7 +81,7 @@ def answer_key(truth: "SlideTruth") -> dict[str, Any]:
 
 
 def _attributes(truth: "SlideTruth") -> dict[str, Any]:
-    from training.questions.topics import ATTRIBUTES
+    from synthetic.questions.topics import ATTRIBUTES
 
     values = {name: value for name, value in vars(truth).items() if name != "seed"}
     words = {topic.attribute: topic.phrase(truth) for topic in ATTRIBUTES if values[topic.attribute] is not None}

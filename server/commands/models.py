@@ -29,9 +29,9 @@ def install(name: str, models_dir: Path) -> None:
 
 def fetch(manifest: Manifest, downloads: Path, origin: str | None) -> None:
     """The published files, from the hub or from `origin`, a folder or bucket."""
-    from model_store.fetch import Origin, fetch_model
-    from model_store.fetch_from_hub import HubOrigin
-    from model_store.fetch_from_store import StoreOrigin
+    from model_store.fetch.fetch_model import Origin, fetch_model
+    from model_store.fetch.from_hub import HubOrigin
+    from model_store.fetch.from_store import StoreOrigin
 
     source: Origin = StoreOrigin(origin) if origin else HubOrigin(_say)
     fetch_model(manifest, downloads, source, _say)
@@ -41,7 +41,7 @@ def fetch(manifest: Manifest, downloads: Path, origin: str | None) -> None:
 def convert(manifest: Manifest, downloads: Path, models_dir: Path) -> None:
     """The fetched files become an installed model."""
     from encoders.expected_shapes import expected_shapes
-    from model_store.convert import convert_model
+    from model_store.convert.convert_model import convert_model
 
     model = convert_model(manifest, downloads, models_dir, expected_shapes(manifest), _say)
     print(f"{manifest.name} is installed in {model.folder}; next: eyepiece up --model {manifest.name}")

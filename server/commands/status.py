@@ -23,10 +23,10 @@ from server.commands.data_folder import holder_of
 from server.commands.models import installed_names
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json, printable
-from server.jobs import EncodeJobs
-from server.redis_client import connect_redis
+from server.encoding.jobs import EncodeJobs
+from server.machine.up_state import is_current, read_state
 from server.settings import Settings
-from server.up_state import is_current, read_state
+from server.storage.redis_client import connect_redis
 
 _TIMEOUT_S = 5.0
 _PRIORITIES: tuple[Any, ...] = ("urgent", "routine")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from encoders.nvidia_driver import visible_gpus
 from model_store.packaged_models import open_or_install
-from server.addresses import local_host, url_of
 from server.commands.checks import check_disk, check_gpu, check_memory, check_port
 from server.commands.data_folder import close_to_other_users, locked_data_folder
 from server.commands.environments import read_vllm_environment, vllm_python
@@ -25,14 +24,15 @@ from server.commands.exposure import describe_access, refuse_failed, refuse_open
 from server.commands.gpu_shares import GpuShares, plan_shares
 from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
 from server.commands.outcome import CommandError, ExitCode
-from server.component_states import CrashLoopFile
-from server.liveness import Liveness, makes_tokens
-from server.private_files import keep_secret
-from server.redis_server import NoServer, answers, choose_server, free_loopback_port, prepare_redis
-from server.service_notice import tell_systemd
+from server.machine.addresses import local_host, url_of
+from server.machine.component_states import CrashLoopFile
+from server.machine.liveness import Liveness, makes_tokens
+from server.machine.redis_server import NoServer, answers, choose_server, free_loopback_port, prepare_redis
+from server.machine.service_notice import tell_systemd
+from server.machine.supervise import Change, Component, ComponentError, Supervisor
+from server.machine.up_state import UpStateFile
 from server.settings import Settings
-from server.supervise import Change, Component, ComponentError, Supervisor
-from server.up_state import UpStateFile
+from server.storage.private_files import keep_secret
 
 # A 7B model on a GPU loads, compiles and captures for minutes; a component that dies is noticed at once.
 READY_TIMEOUT_S = 1800.0

@@ -13,7 +13,7 @@ from chaos.fingerprint import Fingerprint, stored_fingerprint
 from redis import Redis
 
 _TENANT_FOLDER = "tenants/default/slides"
-# A sorted set of words that expire by their score (server.worker_presence); it is one small key for ever.
+# A sorted set of words that expire by their score (server.encoding.worker_presence); it is one small key for ever.
 _LASTING_KEYS = frozenset({"eyepiece:workers", "eyepiece:write-probe"})
 _ENDED = frozenset({"complete", "failed", "aborted"})
 

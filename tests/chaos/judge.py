@@ -25,7 +25,7 @@ from chaos.stand_in_vllm import right_answer
 from redis import Redis
 
 from encoders.types import SlideEmbedding
-from server.slide_inputs import SLIDE_TENSOR
+from server.embeddings.slide_inputs import SLIDE_TENSOR
 
 # What a slide that nobody can encode is said to be, and how often it is started (server.settings). Errors alone end it
 # earlier, at the third; but a poisoned slide is also hit by the kills that are meant for others.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.synthetic.write_slide import write_sample_slide
+from synthetic.write_slide import write_sample_slide
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from chaos.plan import Victim
 from chaos.slow_model import NAME
 from running_server import RunningServer
 
-from server.redis_server import answers, free_loopback_port
-from server.supervise import die_with_parent
+from server.machine.redis_server import answers, free_loopback_port
+from server.machine.supervise import die_with_parent
 
 _TESTS = Path(__file__).resolve().parents[1]
 _STOP_WITHIN_S = 180.0
@@ -160,7 +160,8 @@ def _environment(temporary: Path) -> dict[str, str]:
     inherited = {
         name: value for name, value in os.environ.items() if not name.startswith("EYEPIECE_") or "VLLM_PYTHON" in name
     }
-    return inherited | _SETTINGS | {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(_TESTS), "TMPDIR": str(temporary)}
+    path = os.pathsep.join(map(str, (_TESTS, _TESTS / "support")))
+    return inherited | _SETTINGS | {"PYTHONSAFEPATH": "1", "PYTHONPATH": path, "TMPDIR": str(temporary)}
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

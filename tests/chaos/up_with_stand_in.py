@@ -6,8 +6,8 @@ from chaos import stand_in_vllm
 
 from server import __main__ as command_line
 from server.commands import up
-from server.redis_server import free_loopback_port
-from server.supervise import Component
+from server.machine.redis_server import free_loopback_port
+from server.machine.supervise import Component
 
 
 class PlanWithStandIn(up.Plan):

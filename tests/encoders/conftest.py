@@ -9,7 +9,7 @@ from untrained_model import untrained_manifest, untrained_model
 from encoders.types import TileFeatures, TilePlan
 from model_store.installed import InstalledModel
 from model_store.manifest import TilingSpec
-from training.synthetic.write_slide import write_sample_slide
+from synthetic.write_slide import write_sample_slide
 
 
 @pytest.fixture(scope="session")

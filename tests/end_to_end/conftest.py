@@ -8,7 +8,7 @@ import httpx
 import pytest
 from running_server import RunningServer, running_server, upload
 
-from training.synthetic.write_slide import write_sample_slide
+from synthetic.write_slide import write_sample_slide
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from running_server import RunningServer, ask
 
 from encoders.embedding_file import from_bytes
 from server.commands.environments import vllm_python
-from server.slide_inputs import npy_base64
+from server.embeddings.slide_inputs import npy_base64
 
 pytestmark = pytest.mark.vllm
 

@@ -54,7 +54,7 @@ def test_the_same_content_again_is_the_same_slide(
 
 
 def test_a_deleted_slide_can_be_uploaded_again(server: RunningServer, client: httpx.Client, tmp_path: Any) -> None:
-    from training.synthetic.write_slide import write_sample_slide
+    from synthetic.write_slide import write_sample_slide
 
     path = tmp_path / "short-lived.tiff"
     write_sample_slide(path, seed=11, width_px=1024, height_px=768)

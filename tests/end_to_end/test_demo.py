@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.redis_server import free_loopback_port
+from server.machine.redis_server import free_loopback_port
 
 pytestmark = pytest.mark.vllm
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,11 +4,11 @@ import pytest
 from rich.console import Console
 from running_server import RunningServer
 
+from evaluation.criteria import SHORT, check, missed
+from evaluation.exam import SHORT_SIZE, plan_exam
+from evaluation.table import table_text
 from server.commands.api_client import ApiClient
 from server.commands.eval_demo import hold_exam
-from training.evaluation.criteria import SHORT, check, missed
-from training.evaluation.exam import SHORT_SIZE, plan_exam
-from training.evaluation.table import table_text
 
 pytestmark = pytest.mark.vllm
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from running_server import RunningServer, ask, upload, wait_for_outcome
 
-from training.synthetic.write_slide import write_sample_slide
+from synthetic.write_slide import write_sample_slide
 
 pytestmark = pytest.mark.vllm
 

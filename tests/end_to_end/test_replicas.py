@@ -26,7 +26,7 @@ from replica_stack import (
 )
 
 from encoders.embedding_file import from_bytes
-from training.synthetic.write_slide import write_sample_slide
+from synthetic.write_slide import write_sample_slide
 
 pytestmark = [pytest.mark.vllm, needs_haproxy]
 SLIDES = 8

@@ -10,8 +10,8 @@ from encoders.types import SlideEmbedding
 from loadtests.load_model import SLIDE_TOKENS, SLIDE_WIDTH, load_model
 from loadtests.load_slides import LoadSlide, api_request, bare_request
 from loadtests.own_server import OwnServer
-from server.embedding_cache import CachedEmbedding
-from server.slides import now
+from server.embeddings.cache import CachedEmbedding
+from server.slides.catalogue import now
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 from toy_checkpoint import Toy, toy_manifest
 
 from encoders.expected_shapes import expected_shapes
-from model_store.convert import convert_model
+from model_store.convert.convert_model import convert_model
+from model_store.files.sha256sums import write_sums
 from model_store.installed import InstalledModel, open_model
 from model_store.manifest import packaged_manifest_text
-from model_store.sha256sums import write_sums
 
 FILES = (
     "tile_encoder/model.safetensors",

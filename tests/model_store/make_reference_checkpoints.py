@@ -23,7 +23,7 @@ import transformers
 from safetensors.torch import save_file
 
 HIDDEN, INNER, LAYERS, HEADS = 64, 96, 2, 2
-# As tests/untrained_model.py: slide tokens of 96 numbers, padded with zeros to the projector's width.
+# As tests/support/untrained_model.py: slide tokens of 96 numbers, padded with zeros to the projector's width.
 SLIDE_TOKENS, WIDTH, PROJECTOR_WIDTH = 32, 96, 128
 TOWER = "openai/clip-vit-toy"  # the reference takes a tower by its name's beginning, and as a folder
 MAX_NEW_TOKENS = 16

@@ -7,7 +7,7 @@ from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from model_store.chat_template import chat_template
-from model_store.chunk_prefix import ChunkPrefix
+from model_store.files.chunk_prefix import ChunkPrefix
 from model_store.manifest import PromptTemplate
 
 HUMAN = (

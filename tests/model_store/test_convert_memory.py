@@ -17,10 +17,10 @@ CHILD = f"""
 import sys
 from functools import partial
 from pathlib import Path
-from model_store.checkpoint_files import read_shard
-from model_store.convert_weights import Shard, Target, plan_conversion, write_planned
-from model_store.merge_lora import LoraAdapter, LoraConfig, LoraFactors
-from model_store.tensor_names import LLAVA
+from model_store.files.checkpoint_files import read_shard
+from model_store.convert.convert_weights import Shard, Target, plan_conversion, write_planned
+from model_store.convert.merge_lora import LoraAdapter, LoraConfig, LoraFactors
+from model_store.convert.tensor_names import LLAVA
 import torch
 
 def resident(field):

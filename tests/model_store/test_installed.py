@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from model_store.errors import ModelError
+from model_store.files.sha256sums import file_digest, write_sums
 from model_store.installed import InstalledModel, open_model, verify_digests
-from model_store.sha256sums import file_digest, write_sums
 
 
 def test_a_complete_model_opens_and_verifies(models_dir: Path) -> None:

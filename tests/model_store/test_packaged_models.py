@@ -10,9 +10,9 @@ import pytest
 
 from encoders.expected_shapes import expected_shapes
 from model_store.errors import ModelError
+from model_store.files.sha256sums import file_digest, write_sums
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.packaged_models import PACKAGED, install_packaged, open_or_install, packaged_models
-from model_store.sha256sums import file_digest, write_sums
 from model_store.verify import verify_shapes
 
 INSTALL = """

@@ -7,11 +7,11 @@ import pytest
 from vllm_server import VLLM_PYTHON
 
 from encoders.expected_shapes import expected_shapes
+from model_store.convert.llava_config import LlavaConfig, llava_shapes
+from model_store.convert.tensor_names import LLAVA
+from model_store.convert.tile_encoder_tables import tile_encoder_tables
 from model_store.errors import ModelError
-from model_store.llava_config import LlavaConfig, llava_shapes
 from model_store.manifest import TileEncoderSpec, packaged_manifest, packaged_manifest_text, parse_manifest
-from model_store.tensor_names import LLAVA
-from model_store.tile_encoder_tables import tile_encoder_tables
 
 PUBLISHED = packaged_manifest("wsi-llava")
 # Llama 2 7B, the published projector and CLIP's width: the reference's own config.

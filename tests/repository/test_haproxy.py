@@ -19,7 +19,7 @@ from haproxy_process import (
 from name_server import NameServer, name_server
 from stand_in_server import StandIn, close_listener, stand_in
 
-from server.redis_server import free_loopback_port
+from server.machine.redis_server import free_loopback_port
 
 COMPOSE_SERVERS = RULES.parent / "servers-compose.cfg"
 ONE_MACHINE = RULES.parent / "servers-one-machine.cfg"

@@ -15,13 +15,12 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from model_store.installed import InstalledModel
-from server.app import build_app
-from server.ask import LanguageModel
-from server.parts import Parts
-from server.readiness import Readiness
-from server.redis_client import connect_redis
-from server.redis_server import answers, find_servers, free_loopback_port, prepare_redis
+from server.api.parts import Parts
+from server.app import build_app, build_readiness
+from server.asking.language_model import LanguageModel
+from server.machine.redis_server import answers, find_servers, free_loopback_port, prepare_redis
 from server.settings import Settings
+from server.storage.redis_client import connect_redis
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,7 +89,7 @@ def demo_model(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
 @pytest.fixture(scope="session")
 def sample_slide(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A small Aperio-style slide."""
-    from training.synthetic.write_slide import write_sample_slide
+    from synthetic.write_slide import write_sample_slide
 
     path = tmp_path_factory.mktemp("slides") / "sample.svs"
     write_sample_slide(path, seed=1, width_px=1024, height_px=768)
@@ -117,7 +116,7 @@ async def make_app(
         model = LanguageModel(vllm.client(), name, built.slide_inputs, retry_waits_s=())
         app.state.unused_client = built.language_model
         app.state.parts = dataclasses.replace(built, language_model=model)
-        app.state.readiness = Readiness(app.state.parts)
+        app.state.readiness = build_readiness(app.state.parts)
         apps.append(app)
         return app
 

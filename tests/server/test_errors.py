@@ -5,7 +5,7 @@ import pytest
 import encoders.errors
 import model_store.errors
 import server.app
-import server.encode_job
+import server.encoding.encode_job
 import server.errors
 from model_store.errors import EyepieceError
 from server.errors import (
@@ -35,7 +35,7 @@ CONTRACT = {
     "not_found": 404,
     "slide_not_ready": 409,
 }
-IMPORTED = (encoders.errors, model_store.errors, server.app, server.encode_job)
+IMPORTED = (encoders.errors, model_store.errors, server.app, server.encoding.encode_job)
 
 
 def whole_tree(root: type[EyepieceError] = EyepieceError) -> list[type[EyepieceError]]:

@@ -10,9 +10,9 @@ import pytest
 from api_parts import client_of, stored_slide
 from fastapi import FastAPI
 
-from server.auth import create_key
-from server.parts import Parts
-from server.progress import Event
+from server.api.parts import Parts
+from server.identity.api_keys import create_key
+from server.slides.progress import Event
 
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 # Routes that name no object of a tenant; each has a test of its own below.

@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from untrained_model import UNTRAINED_MANIFEST, untrained_manifest, untrained_model, untrained_tokenizer
 
 from encoders.expected_shapes import expected_shapes
+from model_store.convert.llava_config import llava_shapes
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, verify_digests
-from model_store.llava_config import llava_shapes
 from training.seeded_weights import seeded_weights
 from training.write_model import LlamaShape, llava_config, write_model
 

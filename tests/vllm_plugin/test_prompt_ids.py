@@ -18,14 +18,14 @@ from toy_checkpoint import Toy, llama_tensors, toy_manifest
 from vllm_requests import npy, slide_tokens
 from vllm_server import VllmServer, running_vllm
 
-from model_store.convert_llm import convert_llm
-from model_store.llava_checkpoint import find_checkpoint
+from model_store.convert.convert_llm import convert_llm
+from model_store.convert.llava_checkpoint import find_checkpoint
 from model_store.manifest import Manifest, PromptTemplate
-from server.ask import LanguageModel, Sampling
-from server.conversations import Conversation, Turn
-from server.questions import conversation_messages, question_text
-from server.slide_inputs import SlideInput, SlideInputs
-from server.slides import now
+from server.asking.conversations import Conversation, Turn
+from server.asking.language_model import LanguageModel, Sampling
+from server.asking.questions import conversation_messages, question_text
+from server.embeddings.slide_inputs import SlideInput, SlideInputs
+from server.slides.catalogue import now
 
 pytestmark = pytest.mark.vllm
 

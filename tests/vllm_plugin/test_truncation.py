@@ -5,13 +5,13 @@ from vllm_requests import npy, slide_tokens
 from vllm_server import VllmServer
 
 from model_store.installed import InstalledModel
-from server.ask import Answer, Finished, LanguageModel, Sampling, language_model_client
-from server.conversations import Conversation, Turn
+from server.asking.conversations import Conversation, Turn
+from server.asking.fit_conversation import open_what_fits
+from server.asking.language_model import Answer, Finished, LanguageModel, Sampling, language_model_client
+from server.asking.questions import conversation_messages
+from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import QuestionTooLong
-from server.fit_conversation import open_what_fits
-from server.questions import conversation_messages
-from server.slide_inputs import SlideInput, SlideInputs
-from server.slides import now
+from server.slides.catalogue import now
 
 pytestmark = pytest.mark.vllm
 

@@ -10,8 +10,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from torch import Tensor
 
-from model_store.checkpoint_files import read_shard, shards_of
-from model_store.tensor_names import LLAVA
+from model_store.convert.tensor_names import LLAVA
+from model_store.files.checkpoint_files import read_shard, shards_of
 from training.errors import CheckpointMismatch, TrainingError
 from training.language_model.low_rank import LowRank, add_low_rank
 from training.language_model.slide_language_model import SlideLanguageModel

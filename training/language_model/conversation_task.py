@@ -9,6 +9,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from model_store.manifest import PromptTemplate
+from synthetic.questions.conversation import conversation, written_context
+from synthetic.questions.wordings import SEEN
+from synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
 from training.language_model.scaffold import mean_of
 from training.language_model.tokenized import (
     TokenizedConversation,
@@ -17,9 +20,6 @@ from training.language_model.tokenized import (
     text_opening,
     tokenize_conversation,
 )
-from training.questions.conversation import conversation, written_context
-from training.questions.wordings import SEEN
-from training.synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
 
 # The demo model's system sentence costs as much to read as two questions.
 _SYSTEM_SHARE = 0.3

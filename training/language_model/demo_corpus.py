@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 
 from model_store.chat_template import SYSTEM_SENTENCES
-from training.questions.conversation import conversation, written_context
-from training.questions.disturb import FILLERS
-from training.questions.wordings import SEEN
-from training.synthetic.slide_truth import FIRST_TRAINING_SEED, slide_truth
+from synthetic.questions.conversation import conversation, written_context
+from synthetic.questions.disturb import FILLERS
+from synthetic.questions.wordings import SEEN
+from synthetic.slide_truth import FIRST_TRAINING_SEED, slide_truth
 
 SLIDES: Final = 2_000
 

@@ -80,7 +80,7 @@ def _merged(weight: Tensor, pair: Sequence[Tensor | None], low_rank: LowRank | N
     b, a = pair
     if a is None or b is None or low_rank is None:
         return weight.float()
-    # As model_store.merge_lora and the reference do it: in fp32, whatever the weight is.
+    # As model_store.convert.merge_lora and the reference do it: in fp32, whatever the weight is.
     return torch.addmm(weight.float(), b.float(), a.float(), alpha=low_rank.alpha / low_rank.rank)
 
 

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from model_store.llava_checkpoint import TOKENIZER_FILES
+from model_store.convert.llava_checkpoint import TOKENIZER_FILES
 from training.errors import TrainingError
 from training.language_model.low_rank import adapter_config, low_rank_factors, low_rank_of, merged_weights
 from training.language_model.slide_language_model import SlideLanguageModel

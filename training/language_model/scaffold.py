@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from synthetic.questions.question import LETTERS
 from training.language_model.tokenized import IGNORED, PHRASES
-from training.questions.question import LETTERS
 
 OPTIONS_LAYER: Final = 2
 # One more than the letters: a phrase that is named for Yes or No has none.

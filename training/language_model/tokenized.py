@@ -13,9 +13,9 @@ from torch import Tensor
 
 from model_store.chat_template import SYSTEM_SENTENCES
 from model_store.manifest import PromptTemplate
+from synthetic.questions.question import Question
+from synthetic.questions.topics import TOPICS
 from training.language_model.demo_tokenizer import BOS, EOS, PLACEHOLDER
-from training.questions.question import Question
-from training.questions.topics import TOPICS
 
 ASSISTANT: Final = " ASSISTANT:"
 # Every phrase that an option or an answer can name, as a class of the scaffold's heads.

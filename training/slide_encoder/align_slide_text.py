@@ -17,11 +17,11 @@ from torch.nn import functional
 from encoders.slide_encoder.encode import new_slide_encoder
 from encoders.slide_encoder.outputs import keep_for, output_rows
 from model_store.manifest import SlideEncoderSpec
-from training.questions.question import report
-from training.questions.topics import ATTRIBUTES
+from synthetic.questions.question import report
+from synthetic.questions.topics import ATTRIBUTES
+from synthetic.slide_truth import SlideTruth
 from training.slide_encoder.slide_bank import BankedSlide
 from training.slide_encoder.slide_views import opposed_views
-from training.synthetic.slide_truth import SlideTruth
 
 SHARED_WIDTH = 128
 _FIRST_SCALE = float(np.log(1 / 0.07))  # CLIP's

@@ -26,8 +26,8 @@ from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.tiling.read_tiles import read_tile
 from model_store.manifest import Manifest
-from training.synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
-from training.synthetic.synthetic_slide import SyntheticSlide
+from synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
+from synthetic.synthetic_slide import SyntheticSlide
 from training.tile_encoder.drawn_slide_reader import DrawnSlideReader
 
 # Tiles of these slides were never shown to the tile encoder while it learned.

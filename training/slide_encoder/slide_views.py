@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
+from synthetic.slide_truth import QUADRANTS, Quadrant, SlideTruth
 from training.slide_encoder.slide_bank import BankedSlide
-from training.synthetic.slide_truth import QUADRANTS, Quadrant, SlideTruth
 
 MOST_DROPPED: Final = 0.15
 # Grid steps by which a view is moved from the slide's upper left: large slides have their tissue anywhere.

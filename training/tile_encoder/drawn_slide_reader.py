@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts
-from training.synthetic.synthetic_slide import SyntheticSlide
-from training.synthetic.write_pyramid import JPEG_QUALITY
+from synthetic.synthetic_slide import SyntheticSlide
+from synthetic.write_pyramid import JPEG_QUALITY
 
 
 class DrawnSlideReader(ReducesByArea):

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from training.synthetic.slide_layout import REGIONS
-from training.synthetic.slide_truth import FIRST_TRAINING_SEED, GRADES, PATTERNS, SlideTruth
-from training.synthetic.synthetic_slide import BLOCK_PX, SyntheticSlide
+from synthetic.slide_layout import REGIONS
+from synthetic.slide_truth import FIRST_TRAINING_SEED, GRADES, PATTERNS, SlideTruth
+from synthetic.synthetic_slide import BLOCK_PX, SyntheticSlide
 from training.tile_encoder.drawn_slide_reader import through_jpeg
 
 TARGET_MPP: Final = 0.5

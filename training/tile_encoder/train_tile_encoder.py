@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from encoders.tile_encoder.torchvision_ops import PatchDropout, timm
 from model_store.manifest import TileEncoderSpec
+from synthetic.slide_layout import REGIONS
 from training.loop.run_stage import run_stage
 from training.loop.settings import LoopSettings
-from training.synthetic.slide_layout import REGIONS
 from training.tile_encoder.tile_bank import TASKS, UNLABELLED, TileBank
 
 # A tile shows whether mitoses are frequent by a few dark specks: the task that needs the most.

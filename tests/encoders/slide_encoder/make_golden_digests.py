@@ -1,10 +1,10 @@
 """Makes golden/longnet_digests.safetensors: the published code on long slides, and at full size.
 
-    PYTHONPATH=tests python tests/encoders/slide_encoder/make_golden_digests.py --reference prov-gigapath
+    PYTHONPATH=tests/support python tests/encoders/slide_encoder/make_golden_digests.py --reference prov-gigapath
 
 make_golden.py says how to get the reference. Weights and slides are not stored but computed from their names
-(tests/hashed_numbers.py). The file holds, per case of the JSON in its metadata: the four published outputs; every
-state and `encoder_out` at the row numbers in `rows`; and of the last state and of `encoder_out` a digest of every
+(tests/support/hashed_numbers.py). The file holds, per case of the JSON in its metadata: the four published outputs;
+every state and `encoder_out` at the row numbers in `rows`; and of the last state and of `encoder_out` a digest of every
 row, so that no token escapes the comparison.
 
 At full size the grid has 320 cells a side instead of the published 1000, whose table takes the reference 15 GB to

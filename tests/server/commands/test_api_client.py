@@ -8,7 +8,7 @@ import pytest
 
 from server.commands.api_client import ApiClient, event_stream_lines, parse_events
 from server.commands.outcome import CommandError, ExitCode
-from server.redis_server import free_loopback_port
+from server.machine.redis_server import free_loopback_port
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

@@ -9,7 +9,7 @@ import pytest
 
 from server.commands.api_client import ApiClient
 from server.commands.demo import demo_questions, examine, sample_slide, verdict
-from training.synthetic.slide_truth import slide_truth
+from synthetic.slide_truth import slide_truth
 
 TRUTH = slide_truth(11)
 SLIDE_ID = "a" * 64

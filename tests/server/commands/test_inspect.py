@@ -21,7 +21,7 @@ from server.commands.inspection_report import READERS, REASONS, duration, report
 from server.commands.measure_rates import encode_rate
 from server.commands.outcome import CommandError, ExitCode
 from server.settings import Settings
-from training.synthetic.write_slide import write_sample_slide
+from synthetic.write_slide import write_sample_slide
 
 
 @pytest.fixture(scope="module")

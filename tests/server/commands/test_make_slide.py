@@ -8,8 +8,8 @@ import pytest
 
 from server.commands.make_slide import SlideWish, answer_key, make_slide
 from server.commands.outcome import CommandError, ExitCode
-from training.questions.topics import ATTRIBUTES
-from training.synthetic.slide_truth import FIRST_TRAINING_SEED, slide_truth
+from synthetic.questions.topics import ATTRIBUTES
+from synthetic.slide_truth import FIRST_TRAINING_SEED, slide_truth
 
 
 def wish(folder: Path, seed: int | None = 11, **more: float) -> SlideWish:

@@ -18,10 +18,10 @@ from server.commands.environments import VllmEnvironment
 from server.commands.gpu_shares import plan_shares
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.up import Plan, http_probe, redis_story, refuse_unusable_ports, shares_here, start_in_turn
-from server.private_files import keep_secret
-from server.redis_server import free_loopback_port
+from server.machine.redis_server import free_loopback_port
+from server.machine.supervise import Component, ComponentError, RestartPolicy, Supervisor
 from server.settings import Settings
-from server.supervise import Component, ComponentError, RestartPolicy, Supervisor
+from server.storage.private_files import keep_secret
 
 
 @pytest.fixture

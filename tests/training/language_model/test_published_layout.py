@@ -10,8 +10,8 @@ from torch import Tensor
 from toy_checkpoint import Toy, toy_manifest
 from toy_language_model import TOY_LOW_RANK, toy_language_model
 
-from model_store.convert_llm import convert_llm
-from model_store.llava_checkpoint import find_checkpoint
+from model_store.convert.convert_llm import convert_llm
+from model_store.convert.llava_checkpoint import find_checkpoint
 from training.errors import TrainingError
 from training.language_model.configuration import load_published
 from training.language_model.published_layout import llava_weights, write_lora, write_merged

@@ -8,6 +8,10 @@ from jinja2 import Template
 from tokenizers import Tokenizer
 
 from model_store.chat_template import chat_template
+from synthetic.questions.conversation import conversation, written_context
+from synthetic.questions.question import LETTERS, Question
+from synthetic.questions.wordings import SEEN, UNSEEN
+from synthetic.slide_truth import SlideTruth, slide_truth
 from training.language_model.demo_corpus import demo_corpus
 from training.language_model.demo_tokenizer import BOS, EOS, PLACEHOLDER, train_tokenizer
 from training.language_model.tokenized import (
@@ -18,10 +22,6 @@ from training.language_model.tokenized import (
     text_opening,
     tokenize_conversation,
 )
-from training.questions.conversation import conversation, written_context
-from training.questions.question import LETTERS, Question
-from training.questions.wordings import SEEN, UNSEEN
-from training.synthetic.slide_truth import SlideTruth, slide_truth
 
 SLIDE_TOKENS = 3
 

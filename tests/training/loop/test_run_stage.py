@@ -19,7 +19,7 @@ from training.errors import CheckpointMismatch, SettingsChanged, TrainingDiverge
 from training.loop.checkpoint import load_trained
 from training.loop.run_stage import run_stage
 
-TASKS = Path(__file__).parents[2] / "training_tasks.py"
+TASKS = Path(__file__).parents[2] / "support" / "training_tasks.py"
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,7 +19,7 @@ from training.errors import SettingsChanged
 from training.loop.checkpoint import load_trained
 from training.loop.run_stage import run_stage
 
-SCRIPT = Path(__file__).parents[2] / "several_processes.py"
+SCRIPT = Path(__file__).parents[2] / "support" / "several_processes.py"
 
 
 def run_two_processes(folder: Path) -> None:

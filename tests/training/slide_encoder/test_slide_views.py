@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from synthetic.slide_truth import SlideTruth
 from training.slide_encoder.slide_bank import BankedSlide
 from training.slide_encoder.slide_views import MOST_MOVED, MOST_STRETCHED, mirrored, opposed_views, random_view
-from training.synthetic.slide_truth import SlideTruth
 
 TRUTH = SlideTruth(1, "solid", 2, "rare", "sparse", "loose", "low", 0.2, "upper left")
 

@@ -17,7 +17,7 @@ from encoders.tiling.tissue import decode_small as decoding
 from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.read_overview import read_overview
 from model_store.manifest import TilingSpec
-from training.synthetic.write_slide import write_sample_slide
+from synthetic.write_slide import write_sample_slide
 
 LIMITS = ReaderLimits()
 EVERYTHING_PX = 10**12

@@ -11,8 +11,8 @@ from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.pen_marks import find_pen, pen_share
 from encoders.tiling.tissue.read_overview import read_overview
-from training.synthetic.artefacts import INKS
-from training.synthetic.synthetic_slide import SyntheticSlide
+from synthetic.artefacts import INKS
+from synthetic.synthetic_slide import SyntheticSlide
 
 LIMITS = ReaderLimits()
 # Transmittance of R, G, B. The drawn slides have no red.

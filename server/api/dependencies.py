@@ -1,0 +1,137 @@
+"""What routes ask for by type: single parts, and the stories of `server.flow` made of them."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from model_store.manifest import Manifest
+from server.admission.slots import TenantSlots
+from server.api.drain import Drain
+from server.api.parts import Parts
+from server.asking.conversations import Conversations
+from server.embeddings.cache import EmbeddingCache
+from server.flow.admit_upload import AdmitUpload
+from server.flow.answer_question import AnswerQuestion
+from server.flow.attach_features import AttachFeatures
+from server.flow.delete_slide import DeleteSlide, ForgetSlide
+from server.flow.follow_slide import FollowSlide
+from server.flow.prepare_slide import PrepareSlide
+from server.flow.queue_encode import QueueEncode
+from server.flow.slide_states import SlideStates
+from server.slides.catalogue import SlideCatalogue
+from server.slides.thumbnails import Thumbnails
+from server.slides.usage import Usage
+from server.storage.slide_store import SlideStore
+from server.telemetry.metrics import Metrics
+from server.upkeep.readiness import Readiness
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that serves this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def slide_states(parts: Parts) -> SlideStates:
+    """How slides stand."""
+    return SlideStates(parts.embeddings, parts.jobs)
+
+
+def queue_encode(parts: Parts) -> QueueEncode:
+    """The way into the encode queue."""
+    return QueueEncode(parts.jobs, parts.progress, parts.usage, parts.store, slide_states(parts), parts.metrics)
+
+
+def forget_slide(parts: Parts) -> ForgetSlide:
+    """What drops a slide from memory and Redis."""
+    return ForgetSlide(parts.thumbnails, parts.embeddings, parts.conversations, parts.progress)
+
+
+def _admit_upload(parts: Parts) -> AdmitUpload:
+    settings = parts.settings
+    return AdmitUpload(parts.jobs, parts.usage, settings.max_upload_bytes, settings.disk_reserve_bytes)
+
+
+def _prepare_slide(parts: Parts) -> PrepareSlide:
+    return PrepareSlide(
+        admission=_admit_upload(parts),
+        store=parts.store,
+        slides=parts.slides,
+        usage=parts.usage,
+        inspector=parts.inspector,
+        encodes=queue_encode(parts),
+        states=slide_states(parts),
+        metrics=parts.metrics,
+    )
+
+
+def _attach_features(parts: Parts) -> AttachFeatures:
+    return AttachFeatures(
+        admission=_admit_upload(parts),
+        store=parts.store,
+        slides=parts.slides,
+        usage=parts.usage,
+        inspector=parts.inspector,
+        manifest=parts.manifest,
+        metrics=parts.metrics,
+    )
+
+
+def _delete_slide(parts: Parts) -> DeleteSlide:
+    return DeleteSlide(parts.store, parts.slides, parts.jobs, parts.usage, forget_slide(parts))
+
+
+def _follow_slide(parts: Parts) -> FollowSlide:
+    return FollowSlide(parts.progress, parts.slides, slide_states(parts), lambda: parts.drain.begun)
+
+
+def _answer_question(parts: Parts) -> AnswerQuestion:
+    return AnswerQuestion(
+        slides=parts.slides,
+        asked_slides=parts.asked_slides,
+        encodes=queue_encode(parts),
+        conversations=parts.conversations,
+        language_model=parts.language_model,
+        manifest=parts.manifest,
+        metrics=parts.metrics,
+        max_question_chars=parts.settings.max_question_chars,
+    )
+
+
+def _made_of(make: Callable[[Parts], Any]) -> Any:
+    async def dependency(request: Request) -> Any:
+        return make(parts_of(request))
+
+    return Depends(dependency)
+
+
+async def _readiness(request: Request) -> Readiness:
+    readiness: Readiness = request.app.state.readiness
+    return readiness
+
+
+# Stories
+PrepareSlideDep = Annotated[PrepareSlide, _made_of(_prepare_slide)]
+AttachFeaturesDep = Annotated[AttachFeatures, _made_of(_attach_features)]
+DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
+FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
+AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
+QueueEncodeDep = Annotated[QueueEncode, _made_of(queue_encode)]
+SlideStatesDep = Annotated[SlideStates, _made_of(slide_states)]
+
+# Single parts
+ManifestDep = Annotated[Manifest, _made_of(lambda parts: parts.manifest)]
+StoreDep = Annotated[SlideStore, _made_of(lambda parts: parts.store)]
+CatalogueDep = Annotated[SlideCatalogue, _made_of(lambda parts: parts.slides)]
+EmbeddingsDep = Annotated[EmbeddingCache, _made_of(lambda parts: parts.embeddings)]
+ThumbnailsDep = Annotated[Thumbnails, _made_of(lambda parts: parts.thumbnails)]
+ConversationsDep = Annotated[Conversations, _made_of(lambda parts: parts.conversations)]
+UsageDep = Annotated[Usage, _made_of(lambda parts: parts.usage)]
+MetricsDep = Annotated[Metrics, _made_of(lambda parts: parts.metrics)]
+DrainDep = Annotated[Drain, _made_of(lambda parts: parts.drain)]
+UploadSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.upload_slots)]
+QuestionSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.question_slots)]
+FollowerSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.follower_slots)]
+DownloadSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.download_slots)]
+ReadinessDep = Annotated[Readiness, Depends(_readiness)]

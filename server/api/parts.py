@@ -1,0 +1,51 @@
+"""The parts that `server.app.build_app` joins. Only `server.app` and `server.api.dependencies` take them as a whole."""
+
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from model_store.manifest import Manifest
+from server.admission.slots import TenantSlots
+from server.api.drain import Drain
+from server.asking.conversations import Conversations
+from server.asking.language_model import LanguageModel
+from server.embeddings.cache import EmbeddingCache
+from server.embeddings.slide_inputs import AskedSlides, SlideInputs
+from server.encoding.jobs import EncodeJobs
+from server.identity.api_keys import KeyRing
+from server.settings import Settings
+from server.slides.catalogue import SlideCatalogue
+from server.slides.progress import ProgressLog
+from server.slides.thumbnails import Thumbnails
+from server.slides.usage import Usage
+from server.storage.slide_store import SlideStore
+from server.telemetry.metrics import Metrics
+from server.uploads.slide_inspection import SlideInspector
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a request can need; built once."""
+
+    settings: Settings
+    manifest: Manifest
+    redis: Redis
+    store: SlideStore
+    slides: SlideCatalogue
+    keys: KeyRing
+    jobs: EncodeJobs
+    progress: ProgressLog
+    embeddings: EmbeddingCache
+    conversations: Conversations
+    inspector: SlideInspector
+    thumbnails: Thumbnails
+    language_model: LanguageModel
+    slide_inputs: SlideInputs
+    asked_slides: AskedSlides
+    metrics: Metrics
+    drain: Drain
+    usage: Usage
+    question_slots: TenantSlots
+    upload_slots: TenantSlots
+    follower_slots: TenantSlots
+    download_slots: TenantSlots

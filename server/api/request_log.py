@@ -1,0 +1,72 @@
+"""One log line and one count per request, by route template: paths hold ids, queries may hold more."""
+
+import time
+import uuid
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from server.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+REQUEST_ID_HEADER = "x-request-id"
+# nginx's number for a client that closed the connection; nobody reads it but the metrics.
+CLIENT_CLOSED = 499
+_STATE = "request_id"
+# HTTP lets a client invent methods; a label must not.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Asked every second or so by load balancers and Prometheus.
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class RequestLog:
+    """ASGI middleware: counts, logs, and answers with `X-Request-Id`."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and note how it ended."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex[:16]
+        scope.setdefault("state", {})[_STATE] = request_id
+        status = CLIENT_CLOSED
+        started = time.perf_counter()
+
+        async def with_request_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message.setdefault("headers", []).append((REQUEST_ID_HEADER.encode(), request_id.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, with_request_id)
+        except Exception:
+            if status == CLIENT_CLOSED:
+                status = 500  # what the framework answers for us, further out
+            raise
+        finally:
+            self._note(scope, status, request_id, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, status: int, request_id: str, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.requests.labels(route, method, str(status)).inc()
+        if route not in _QUIET:
+            log.info(
+                "request",
+                route=route,
+                method=method,
+                status=status,
+                duration_ms=round(seconds * 1000, 1),
+                request_id=request_id,
+            )
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id that RequestLog gave to this request."""
+    return str(scope.get("state", {}).get(_STATE, "none"))

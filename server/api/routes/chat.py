@@ -1,0 +1,113 @@
+"""/v1/chat/completions and /v1/models: the same questions for clients that speak OpenAI."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from model_store.errors import EyepieceError
+from model_store.manifest import Manifest
+from server.api.access import Tenant
+from server.api.chat import (
+    ChatRequest,
+    Completion,
+    chat_chunks,
+    chat_completion,
+    chat_messages,
+    refuse_unsupported,
+    slide_id_of,
+)
+from server.api.dependencies import AnswerQuestionDep, DrainDep, ManifestDep, QuestionSlotsDep
+from server.api.request_log import CLIENT_CLOSED
+from server.api.routes.keyed_route import KeyedRoute
+from server.api.stream import openai_response, unless_disconnected
+from server.asking.language_model import Answer, Message
+from server.asking.questions import Stopwatch
+from server.embeddings.slide_inputs import SlideInput
+from server.errors import NotFound, openai_error
+from server.flow.answer_question import AnswerQuestion
+
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
+CHAT_PATH = "/v1/chat/completions"
+_MODELS_PATH = "/v1/models"
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether clients of OpenAI's API ask there, who understand its envelope of errors only."""
+    return path in (CHAT_PATH, _MODELS_PATH) or path.startswith(f"{_MODELS_PATH}/")
+
+
+@router.get("/models")
+async def list_models(_: Tenant, manifest: ManifestDep) -> dict[str, Any]:
+    """The one model that this server answers with."""
+    return {"object": "list", "data": [_model(manifest)]}
+
+
+@router.get("/models/{model:path}")
+async def get_model(model: str, _: Tenant, manifest: ManifestDep) -> dict[str, Any]:
+    """The model of this name, when it is the one that this server answers with."""
+    if model != manifest.name:
+        raise NotFound(f"This server answers with the model {manifest.name} alone; see GET /v1/models.")
+    return _model(manifest)
+
+
+def _model(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "id": manifest.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "eyepiece",
+        "title": manifest.title,
+        "licence": manifest.licence,
+        "notice": manifest.notice,
+    }
+
+
+@router.post("/chat/completions")
+async def complete_chat(
+    chat: ChatRequest,
+    request: Request,
+    tenant: Tenant,
+    story: AnswerQuestionDep,
+    slots: QuestionSlotsDep,
+    drain: DrainDep,
+) -> Response:
+    """OpenAI-compatible chat about one slide, streaming or not; nothing is remembered between requests.
+
+    The slide is a content part `{"type": "slide", "slide": {"id": "…"}}` of a user's message, or, for clients that only
+    know images, an `image_url` of `slide:<id>` or `https://slides.invalid/<id>`, which is never fetched. Options that
+    are not implemented are taken at the value that changes nothing, and refused by name at any other."""
+    refuse_unsupported(chat, story.manifest.name)
+    completion = Completion(story.manifest.name, story.manifest.notice)
+    watch = Stopwatch()
+    async with AsyncExitStack() as resources:
+        resources.enter_context(slots.one(tenant))
+        answer = await unless_disconnected(request, _open(chat, tenant, watch, story), drain.cut)
+        if answer is None:
+            return Response(status_code=CLIENT_CLOSED)
+        resources.push_async_callback(answer.close)
+        if chat.stream:
+            chunks = chat_chunks(answer, completion, chat.wants_usage, watch, story.metrics)
+            return openai_response(_errors_as_chunks(chunks), drain.cut, resources.pop_all())
+        work = chat_completion(answer, completion, watch, story.metrics)
+        whole = await unless_disconnected(request, work, drain.cut)
+    return Response(status_code=CLIENT_CLOSED) if whole is None else JSONResponse(whole)
+
+
+async def _open(chat: ChatRequest, tenant: str, watch: Stopwatch, story: AnswerQuestion) -> Answer:
+    def messages(slide: SlideInput) -> list[Message]:
+        return chat_messages(chat, slide, story.max_question_chars)
+
+    return await story.open_chat(tenant, slide_id_of(chat), messages, chat.wishes(), watch)
+
+
+async def _errors_as_chunks(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:
+    """The OpenAI client raises on a chunk that holds `error`."""
+    async with aclosing(chunks):
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except EyepieceError as error:
+            yield openai_error(error)

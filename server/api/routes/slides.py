@@ -1,0 +1,301 @@
+"""/v1/slides: upload, look, encode again, follow, delete, and what can be downloaded of a slide."""
+
+from contextlib import AsyncExitStack
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_store.manifest import Manifest
+from server.api.access import Tenant
+from server.api.dependencies import (
+    AttachFeaturesDep,
+    CatalogueDep,
+    DeleteSlideDep,
+    DownloadSlotsDep,
+    DrainDep,
+    EmbeddingsDep,
+    FollowerSlotsDep,
+    FollowSlideDep,
+    ManifestDep,
+    MetricsDep,
+    PrepareSlideDep,
+    QueueEncodeDep,
+    SlideStatesDep,
+    StoreDep,
+    ThumbnailsDep,
+    UploadSlotsDep,
+    UsageDep,
+)
+from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces
+from server.api.routes.keyed_route import KeyedRoute
+from server.api.stream import errors_as_events, sse_response
+from server.errors import InvalidRequest, NotFound
+from server.slides.catalogue import Priority, Slide, SlideCatalogue, SlideRecord
+from server.slides.progress import valid_event_id
+
+router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
+_ACCEPTED = {"Retry-After": "5"}
+_HDF5 = "application/x-hdf5"
+_UNCHANGED: dict[str, Any] = {"description": "The client has this version (`If-None-Match`)"}
+_UPLOAD_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+
+
+class SlidePage(BaseModel):
+    """Slides in order of id; `next_cursor` continues, null at the end."""
+
+    object: Literal["list"] = "list"
+    data: list[Slide]
+    next_cursor: str | None
+
+
+class EncodeRequest(BaseModel):
+    """How to encode a slide (again)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    encoder: str | None = Field(None, description="Model name or encoder id; only the served one is known.")
+    mpp: float | None = Field(
+        None, ge=0.05, le=4.0, allow_inf_nan=False, description="µm per level-0 pixel, for slides without one."
+    )
+    priority: Priority = "routine"
+    source: Literal["pixels"] | None = Field(
+        None, description="`pixels`: encode the slide itself again and no longer the features that were attached to it."
+    )
+
+
+@router.post("", status_code=202, response_model=Slide, openapi_extra=_UPLOAD_BODY)
+async def upload_slide(
+    request: Request, tenant: Tenant, story: PrepareSlideDep, slots: UploadSlotsDep, metrics: MetricsDep
+) -> Response:
+    """Upload one slide as multipart/form-data with the field `file`; repeat the field for a slide of several files
+    (a DICOM series, MIRAX), whose names are then paths within the slide. 200 when this content is known already.
+
+    A file of precomputed features, recognised by its content, becomes a slide without pixels (vendor `features`):
+    HDF5 with `features` and `coords` as TRIDENT, CLAM and GET /v1/slides/{id}/features write it, or a .pt of tensors:
+    slide features, or a dictionary of `tile_embeds` and `coords`."""
+    with slots.one(tenant):
+        content_type = request.headers.get("content-type", "")
+        try:
+            prepared = await story.prepare(tenant, request.stream(), content_type, _announced_bytes(request))
+        except Exception:
+            metrics.uploads.labels("refused").inc()
+            raise
+    metrics.uploads.labels("created" if prepared.created else "known").inc()
+    return _slide_response(prepared.slide, 202 if prepared.created else 200)
+
+
+@router.get("")
+async def list_slides(
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    states: SlideStatesDep,
+    cursor: Annotated[str, Query(max_length=64, description="`next_cursor` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> SlidePage:
+    """The tenant's slides, page by page."""
+    page = await catalogue.page(tenant, after=cursor, limit=limit)
+    slides = [await states.show(record) for record in page.records]
+    return SlidePage(data=slides, next_cursor=page.next_cursor)
+
+
+@router.get("/{slide_id}")
+async def get_slide(slide_id: str, tenant: Tenant, catalogue: CatalogueDep, states: SlideStatesDep) -> Slide:
+    """One slide."""
+    return await states.show(await catalogue.require_readable_or_not(tenant, slide_id))
+
+
+@router.delete("/{slide_id}", status_code=204)
+async def remove_slide(slide_id: str, tenant: Tenant, catalogue: CatalogueDep, story: DeleteSlideDep) -> None:
+    """Remove the slide's source, features, embeddings, cache entries and conversations; stop its encode."""
+    await story.delete(await catalogue.require_readable_or_not(tenant, slide_id))
+
+
+@router.post("/{slide_id}/encode", status_code=202, response_model=Slide)
+async def encode_slide(
+    slide_id: str,
+    wish: EncodeRequest,
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    manifest: ManifestDep,
+    usage: UsageDep,
+    encodes: QueueEncodeDep,
+) -> Response:
+    """Encode the slide (again), e.g. with `mpp` for a slide that does not say its resolution."""
+    record = await catalogue.require(tenant, slide_id)
+    _refuse_unknown_encoder(wish, record, manifest)
+    _refuse_pixel_wishes(wish, record)
+    await usage.require_encoding(tenant)
+    changed = await catalogue.update(record, lambda stored: _as_wished(stored, wish, catalogue))
+    if changed is None:
+        raise NotFound("The slide was deleted meanwhile.")
+    return _slide_response(await encodes.encode_again(record, changed), 202)
+
+
+@router.get("/{slide_id}/events", response_class=StreamingResponse)
+async def follow_slide(
+    slide_id: str,
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    story: FollowSlideDep,
+    slots: FollowerSlotsDep,
+    drain: DrainDep,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """`progress {stage, done, total}` …, then `ready` or `failed {code, detail}`; resumes with Last-Event-ID."""
+    record = await catalogue.require(tenant, slide_id)
+    resources = AsyncExitStack()
+    resources.enter_context(slots.one(tenant))
+    events = errors_as_events(story.events(record, valid_event_id(last_event_id)))
+    return sse_response(events, drain.cut, resources)
+
+
+@router.head("/{slide_id}/thumbnail", response_class=Response, responses={304: _UNCHANGED})
+@router.get(
+    "/{slide_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/png": {}}}, 304: _UNCHANGED}
+)
+async def get_thumbnail(
+    slide_id: str,
+    request: Request,
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    pictures: ThumbnailsDep,
+    slots: DownloadSlotsDep,
+    max_px: Annotated[int, Query(ge=16, le=2048)] = 512,
+) -> Response:
+    """A PNG of the tissue; never the label or the macro image. HEAD does not draw it, so it does not say its size."""
+    record = await catalogue.require(tenant, slide_id)
+    if not record.has_pixels:
+        raise NotFound("This slide was uploaded as features; there is no picture of it.")
+    etag = f'"{record.id}-{max_px}"'
+    headers = {"Cache-Control": "private, max-age=86400, immutable", "ETag": etag}
+    if has_version(request, etag):
+        return Response(status_code=304, headers=headers)
+    if request.method == "HEAD":
+        head = Response(media_type="image/png", headers=headers)
+        del head.headers["Content-Length"]
+        return head
+    try:
+        png = await pictures.png(record, max_px)
+    except FileNotFoundError as error:
+        raise NotFound("The slide was deleted meanwhile.") from error
+    headers["Content-Length"] = str(len(png))
+    return Download(in_pieces(png), slots, tenant, media_type="image/png", headers=headers)
+
+
+@router.head("/{slide_id}/features", response_class=Response, responses={304: _UNCHANGED})
+@router.get(
+    "/{slide_id}/features",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {_HDF5: {}}},
+        206: {"content": {_HDF5: {}}, "description": "The bytes of `Range`, one range of them"},
+        304: _UNCHANGED,
+        416: {"description": "`Range` begins behind the end"},
+    },
+)
+async def get_features(
+    slide_id: str,
+    request: Request,
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    store: StoreDep,
+    embeddings: EmbeddingsDep,
+    slots: DownloadSlotsDep,
+) -> Response:
+    """The HDF5 file of tile features and level-0 coordinates, as TRIDENT and CLAM read it."""
+    record = await catalogue.require(tenant, slide_id)
+    key = record.paths.features(record.encoder_id)
+    stored = await store.describe(key)
+    if stored is None:
+        if await embeddings.exists(record):
+            raise NotFound("This slide was given as slide features; it has no tile features.")
+        raise NotFound("This slide has no features yet; follow its events until it is ready.")
+    etag = f'"{stored.version}"'
+    headers = {"Cache-Control": "private, no-cache", "ETag": etag, "Accept-Ranges": "bytes"}
+    if has_version(request, etag):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Disposition"] = f'attachment; filename="{record.id}.h5"'
+    if request.method == "HEAD":
+        return Response(media_type=_HDF5, headers=headers | {"Content-Length": str(stored.size_bytes)})
+    span = asked_span(request, etag, stored.size_bytes)
+    begin, end = span or (0, stored.size_bytes)
+    headers["Content-Length"] = str(end - begin)
+    if span:
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{stored.size_bytes}"
+    content = store.stream(key, PIECE_BYTES, span)
+    status = 206 if span else 200
+    return Download(content, slots, tenant, media_type=_HDF5, headers=headers, status_code=status)
+
+
+@router.put("/{slide_id}/features", response_model=Slide, responses={202: {"model": Slide}}, openapi_extra=_UPLOAD_BODY)
+async def put_features(
+    slide_id: str,
+    request: Request,
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    story: AttachFeaturesDep,
+    encodes: QueueEncodeDep,
+    slots: UploadSlotsDep,
+) -> Response:
+    """Attach precomputed features, as POST /v1/slides takes them, to a slide: it is encoded from them instead of its
+    pixels, under an encoder id of its own. 200 when that is done already. `source: "pixels"` of POST
+    /v1/slides/{id}/encode goes back."""
+    record = await catalogue.require(tenant, slide_id)
+    with slots.one(tenant):
+        content_type = request.headers.get("content-type", "")
+        changed = await story.attach(record, request.stream(), content_type, _announced_bytes(request))
+    slide = await encodes.encode_again(record, changed)
+    return _slide_response(slide, 200 if slide.status == "ready" else 202)
+
+
+def is_upload(method: str, path: str) -> bool:
+    """Whether a request's body is an upload, which has limits of its own."""
+    if method == "POST":
+        return path == router.prefix
+    return method == "PUT" and path.startswith(f"{router.prefix}/") and path.endswith("/features")
+
+
+def _announced_bytes(request: Request) -> int:
+    """The body's size as the client gives it; 0 when it does not."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 20 else 0
+
+
+def _slide_response(slide: Slide, status: int) -> JSONResponse:
+    headers = {"Location": f"/v1/slides/{slide.id}"}
+    return JSONResponse(slide.model_dump(mode="json"), status, headers | (_ACCEPTED if status == 202 else {}))
+
+
+def _refuse_unknown_encoder(wish: EncodeRequest, record: SlideRecord, manifest: Manifest) -> None:
+    if wish.encoder not in (None, manifest.name, record.encoder_id):
+        raise InvalidRequest(f"This server encodes with {manifest.name}; leave `encoder` out or name that.")
+
+
+def _refuse_pixel_wishes(wish: EncodeRequest, record: SlideRecord) -> None:
+    if not record.has_pixels and (wish.mpp is not None or wish.source is not None):
+        raise InvalidRequest("This slide was uploaded as features; it has no pixels that `mpp` or `source` could mean.")
+    if record.features_sha256 is not None and wish.mpp is not None and wish.source is None:
+        raise InvalidRequest("This slide has features attached; `mpp` needs `source: pixels` beside it.")
+
+
+def _as_wished(stored: SlideRecord, wish: EncodeRequest, catalogue: SlideCatalogue) -> SlideRecord:
+    mpp = stored.mpp_override if wish.mpp is None else wish.mpp
+    changed = catalogue.with_override(stored, mpp)
+    if wish.source == "pixels":
+        changed = catalogue.with_features(changed, None)
+    return changed.model_copy(update={"priority": wish.priority, "error": None})

@@ -1,0 +1,167 @@
+"""What is asked and what comes back: a question in the model's terms, an answer on its way, the `done` event."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from model_store.errors import EyepieceError
+from model_store.manifest import Manifest
+from server.asking.control_text import clean_text, without_control_text
+from server.asking.conversations import Conversation
+from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
+from server.embeddings.slide_inputs import SlideInput
+from server.errors import InvalidRequest, QuestionTooLong, SlideLost
+from server.slides.catalogue import SlideRecord
+from server.telemetry.metrics import Metrics
+from server.telemetry.tracing import mark
+
+
+@dataclass(frozen=True)
+class SamplingWishes:
+    """How the client wants tokens chosen; None leaves the model's default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a client asks about one slide."""
+
+    text: str
+    conversation_id: str | None = None
+    wishes: SamplingWishes = SamplingWishes()
+
+
+@dataclass
+class Stopwatch:
+    """Times of one question, in milliseconds since it arrived."""
+
+    started: float = field(default_factory=time.perf_counter)
+    cache_ms: float | None = None
+    time_to_first_token_ms: float | None = None
+
+    def elapsed_ms(self) -> float:
+        """Since the start."""
+        return round((time.perf_counter() - self.started) * 1000, 1)
+
+
+@dataclass(frozen=True)
+class OpenAnswer:
+    """An answer that vLLM has accepted and that is about to stream; the oldest turns may not have fitted."""
+
+    answer: Answer
+    record: SlideRecord
+    conversation: Conversation
+    question: str
+    watch: Stopwatch
+    turns_left_out: int = 0
+
+
+def question_text(text: str, max_chars: int) -> str:
+    """The question as the model gets it; blanks around it stay, as they do in LLaVA's evaluation.
+
+    Raises:
+        QuestionTooLong, InvalidRequest: too much of it, or nothing.
+    """
+    if len(text) > max_chars:
+        raise QuestionTooLong(f"The question is longer than {max_chars} characters; shorten it.")
+    cleaned = without_control_text(text)
+    if not cleaned.strip():
+        raise InvalidRequest("The question is empty; ask something about the slide.")
+    return cleaned
+
+
+def sampling(wishes: SamplingWishes, manifest: Manifest) -> Sampling:
+    """The client's wishes over the model's defaults; vLLM refuses more tokens than its context holds."""
+    defaults = manifest.llm.generation
+    return Sampling(
+        max_tokens=min(wishes.max_tokens or defaults.max_tokens, manifest.llm.max_model_len),
+        temperature=defaults.temperature if wishes.temperature is None else wishes.temperature,
+        top_p=defaults.top_p if wishes.top_p is None else wishes.top_p,
+        seed=wishes.seed,
+        stop=wishes.stop,
+        no_repeat_ngram_size=defaults.no_repeat_ngram_size,
+    )
+
+
+def conversation_messages(
+    slide: SlideInput, conversation: Conversation, question: str, turns_left_out: int = 0
+) -> list[Message]:
+    """Earlier turns without the oldest, and the question; the slide stands in the first message, so its prefix stays
+    cached. LLaVA's own dialogue strips an answer before it goes on (serve/cli.py).
+    """
+    turns = conversation.turns[turns_left_out:]
+    texts = [text for turn in turns for text in (turn.question, clean_text(turn.answer))]
+    return [
+        Message("user" if index % 2 == 0 else "assistant", text, slide if index == 0 else None)
+        for index, text in enumerate([*texts, question])
+    ]
+
+
+async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> AsyncGenerator[Token | Finished, None]:
+    """The pieces of an answer, measured; leaving early closes the request to vLLM, leaving after `Finished` is not
+    early."""
+    outcome = "cancelled"
+    metrics.questions_running.inc()
+    try:
+        async with aclosing(answer.pieces()) as pieces:
+            async for piece in pieces:
+                if watch.time_to_first_token_ms is None:
+                    _note_first_token(watch, metrics)
+                if isinstance(piece, Finished):
+                    outcome = "answered"
+                    metrics.answer_s.observe(watch.elapsed_ms() / 1000)
+                yield piece
+    except EyepieceError as error:
+        outcome = error.code
+        if isinstance(error, SlideLost):
+            metrics.slide_tokens_lost.inc()
+        raise
+    finally:
+        metrics.questions_running.dec()
+        metrics.questions.labels(outcome).inc()
+        if watch.cache_ms is not None:
+            metrics.cache_s.observe(watch.cache_ms / 1000)
+        await answer.close()
+
+
+def _note_first_token(watch: Stopwatch, metrics: Metrics) -> None:
+    watch.time_to_first_token_ms = watch.elapsed_ms()
+    metrics.time_to_first_token_s.observe(watch.time_to_first_token_ms / 1000)
+    if watch.cache_ms is not None:
+        waited_ms = watch.time_to_first_token_ms - watch.cache_ms
+        metrics.language_model_first_token_s.observe(waited_ms / 1000)
+    mark("first token")
+
+
+def done_data(opened: OpenAnswer, text: str, usage: Usage, manifest: Manifest, *, remembered: bool) -> dict[str, Any]:
+    """The data of the `done` event, and the whole body with `stream: false`.
+
+    Without `remembered` there is no id of a conversation that was to begin with this turn.
+    """
+    goes_on = remembered or opened.conversation.turns
+    return {
+        "answer": text,
+        "conversation_id": opened.conversation.id if goes_on else None,
+        "remembered": remembered,
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "slide_tokens": usage.slide_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+        },
+        "timing": {
+            "cache_ms": opened.watch.cache_ms,
+            "time_to_first_token_ms": opened.watch.time_to_first_token_ms,
+            "total_ms": opened.watch.elapsed_ms(),
+        },
+        "model": manifest.name,
+        "encoder_id": opened.record.encoder_id,
+        "notice": manifest.notice,
+    }

@@ -1,0 +1,90 @@
+"""What several commands take, and how it becomes settings."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from server.commands.outcome import CommandError, ExitCode
+
+if TYPE_CHECKING:
+    from server.settings import Settings
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of all local state.", show_default="EYEPIECE_DATA_DIR or ./data")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.", show_default="EYEPIECE_HOST or 127.0.0.1")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=1, max=65535, help="Port to listen on.", show_default="EYEPIECE_PORT or 8000"),
+]
+Model = Annotated[str | None, typer.Option(help="Name of the model to serve.", show_default="EYEPIECE_MODEL or demo")]
+Url = Annotated[
+    str,
+    typer.Option(
+        envvar="EYEPIECE_URL",
+        help="The server.",
+        show_default="EYEPIECE_HOST and EYEPIECE_PORT, or http://127.0.0.1:8000",
+    ),
+]
+StatusUrl = Annotated[
+    str,
+    typer.Option(
+        envvar="EYEPIECE_URL", help="A server elsewhere; --data-dir wins over it.", show_default="the one of DATA_DIR"
+    ),
+]
+Key = Annotated[
+    str,
+    typer.Option(
+        envvar="EYEPIECE_API_KEY",
+        help="API key; better in the variable, where other users cannot read it.",
+        show_default=False,
+    ),
+]
+ModelName = Annotated[str, typer.Argument(help="As `eyepiece models list` shows it.")]
+EncoderDevice = Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")]
+ManifestFile = Annotated[Path | None, typer.Option(help="A manifest of your own instead of the packaged one.")]
+Downloads = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the published files.", show_default="DATA_DIR/downloads/NAME"),
+]
+
+
+def default_url() -> str:
+    """The server of this machine, where its settings in the environment have it listen."""
+    from server.machine.addresses import url_of
+
+    return url_of(os.environ.get("EYEPIECE_HOST", "127.0.0.1").strip("[]"), os.environ.get("EYEPIECE_PORT") or "8000")
+
+
+def settings_from(**given: Any) -> "Settings":
+    """The settings: what the command line says, else the environment, else a file in EYEPIECE_SECRETS_DIR.
+
+    Raises:
+        CommandError: one of them cannot be read or is wrong.
+    """
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from server.settings import Settings
+
+    try:
+        said = {name: value for name, value in given.items() if value is not None}
+        return Settings(**{"_secrets_dir": _secrets_dir(), **said})
+    except SettingsError as error:
+        sentence = "A file in EYEPIECE_SECRETS_DIR cannot be read: let this user read it, as UTF-8."
+        raise CommandError(sentence, ExitCode.USAGE) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "EYEPIECE_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise CommandError(f"The setting {name} is wrong: {first['msg']}.", ExitCode.USAGE) from error
+
+
+def _secrets_dir() -> str | None:
+    """Refuses a folder that is not there: going on without a password that was meant to be set is worse."""
+    folder = os.environ.get("EYEPIECE_SECRETS_DIR")
+    if folder and not Path(folder).is_dir():
+        raise CommandError("EYEPIECE_SECRETS_DIR names no folder: create it or unset the variable.", ExitCode.USAGE)
+    return folder or None

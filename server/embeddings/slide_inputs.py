@@ -1,0 +1,111 @@
+"""The slide part of a request to vLLM: made of an embedding, and kept in memory while a slide is being asked about."""
+
+import base64
+import hashlib
+import hmac
+import io
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from server.embeddings.cache import CachedEmbedding, EmbeddingCache
+from server.slides.catalogue import SlideRecord
+
+SLIDE_TENSOR = "slide_tokens"
+# Some hundred slides of 576 tokens × 768 numbers: more than clinicians of one replica look at in an hour.
+MEMORY_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """A slide as vLLM gets it: base64 of a .npy, its cache key, its size, and the key that replicas are chosen by."""
+
+    npy_base64: str
+    uuid: str
+    slide_tokens: int
+    route_key: str
+
+
+class SlideInputs:
+    """Makes the slide part of a request.
+
+    The uuid is the only key of vLLM's multimodal cache (vllm-project/vllm#55547), so it covers all that the
+    projected rows depend on, and the tenant: two tenants never share an entry.
+    """
+
+    def __init__(self, llm_digest: str, secret: str) -> None:
+        self._llm_digest = llm_digest
+        self._secret = secret.encode()
+
+    def make(self, tenant: str, cached: CachedEmbedding) -> SlideInput:
+        """The slide part for one tenant's cached embedding."""
+        embedding = cached.embedding
+        rows = np.ascontiguousarray(embedding.tensors[SLIDE_TENSOR])
+        key = hashlib.sha256(cached.content)
+        key.update("\x00".join(("", embedding.encoder_id, self._llm_digest, tenant)).encode())
+        return SlideInput(
+            npy_base64=npy_base64(rows),
+            uuid=key.hexdigest(),
+            slide_tokens=len(rows),
+            route_key=self.keyed_hash("route", tenant, embedding.slide_id),
+        )
+
+    def keyed_hash(self, *parts: str) -> str:
+        """A name for `parts` that says nothing about them to who lacks the secret."""
+        return hmac.new(self._secret, "\x00".join(parts).encode(), hashlib.sha256).hexdigest()
+
+
+class AskedSlides:
+    """Slide inputs of the embedding cache; those used last stay in this process, at most `memory_bytes` of them.
+
+    One in memory is used only while its embedding is in Redis, where each use keeps it from expiring: what another
+    replica has deleted, or an operator flushed, is forgotten here too.
+    """
+
+    def __init__(self, embeddings: EmbeddingCache, inputs: SlideInputs, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._embeddings = embeddings
+        self._inputs = inputs
+        self._memory_bytes = memory_bytes
+        self._kept: OrderedDict[tuple[str, ...], SlideInput] = OrderedDict()
+        self._kept_bytes = 0
+
+    async def find(self, record: SlideRecord) -> SlideInput | None:
+        """The slide as vLLM gets it, or None while it is not encoded.
+
+        Raises:
+            StoredFileDamaged: as EmbeddingCache.find.
+        """
+        key = (record.tenant, record.id, record.generation, record.encoder_id)
+        kept = self._kept.get(key)
+        if kept is not None and await self._embeddings.renew(record):
+            if key in self._kept:  # another question may have driven it out meanwhile
+                self._kept.move_to_end(key)
+            return kept
+        cached = await self._embeddings.find(record)
+        self._drop(key)
+        if cached is None:
+            return None
+        made = self._inputs.make(record.tenant, cached)
+        self._keep(key, made)
+        return made
+
+    def _keep(self, key: tuple[str, ...], made: SlideInput) -> None:
+        self._drop(key)
+        self._kept[key] = made
+        self._kept_bytes += len(made.npy_base64)
+        while self._kept_bytes > self._memory_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: tuple[str, ...]) -> None:
+        dropped = self._kept.pop(key, None)
+        if dropped is not None:
+            self._kept_bytes -= len(dropped.npy_base64)
+
+
+def npy_base64(rows: np.ndarray[Any, Any]) -> str:
+    """A .npy file: no torch here, no pickle there."""
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=False)
+    return base64.b64encode(buffer.getbuffer()).decode()

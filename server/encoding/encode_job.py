@@ -1,0 +1,327 @@
+"""One encode job: from the queue's message to a published embedding, with progress, heartbeat and an outcome.
+
+It runs in a worker but knows no model: `encode` is handed in. Delivery is at least once, so everything it writes
+has a content-derived name and writing it twice changes nothing. What a killed attempt had got so far lies in the
+store, in parts, until the embedding does.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+from saq import Job, Status
+
+from encoders.caller import Caller
+from encoders.embedding_file import to_bytes
+from encoders.errors import DeviceLost, ReaderDied, SlideError, UnreadableSlide
+from encoders.features_file import read_facts
+from encoders.types import SlideEmbedding, SlideFile, SlideWarning, Stage
+from model_store.errors import EyepieceError
+from server.embeddings.cache import EmbeddingCache
+from server.encoding.jobs import TRACE
+from server.settings import Settings
+from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord, recorded
+from server.slides.catalogue import SlideError as Failure
+from server.slides.progress import Event, ProgressLog
+from server.storage.slide_store import SlideStore
+from server.storage.stored_parts import StoredParts, remove_parts
+from server.telemetry.metrics import WorkerMetrics
+from server.telemetry.tracing import past_span, span
+from server.uploads.slide_source import LocalSource, local_source
+
+log = structlog.get_logger(__name__)
+
+Encode = Callable[[SlideFile, float | None, Path, Caller], SlideEmbedding]
+# Often enough for a progress bar, rarely enough for Redis.
+_PROGRESS_EVERY_S = 0.5
+# `encoders.tiling.slide_readers.choose_reader` says why a slide has another one.
+_FAST_READER = "fast_tiff"
+
+
+class EncodeInterrupted(EyepieceError):
+    """An attempt that ended in an error which may pass."""
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """The parts that an encode needs; `run` is the function that SAQ calls."""
+
+    settings: Settings
+    store: SlideStore
+    slides: SlideCatalogue
+    embeddings: EmbeddingCache
+    progress: ProgressLog
+    metrics: WorkerMetrics
+    encode: Encode
+    on_device_lost: Callable[[], None]
+
+    async def run(
+        self, context: dict[str, Any], *, tenant: str, slide_id: str, encoder_id: str, generation: str
+    ) -> str:
+        """Encode one slide; the outcome as a word.
+
+        Raises:
+            EyepieceError: something that may pass; SAQ tries again.
+        """
+        record = await self.slides.look(tenant, slide_id)
+        if isinstance(record, UnreadableRecord):  # the reconciler queues it when a release that can reads it
+            context["job"].ttl = -1  # SAQ's word for: keep nothing of it
+            return self._ended(record.error.code)
+        if record is None or record.generation != generation:
+            context["job"].ttl = -1
+            return self._ended("deleted")
+        if record.encoder_id != encoder_id:
+            # A roll-out: this worker serves another model than whoever queued the job. The reconciler queues it anew.
+            context["job"].ttl = -1
+            return self._ended("other_model")
+        try:
+            with span("encode slide", context["job"].meta.get(TRACE)):
+                return self._ended(await self._encode(context["job"], record, encoder_id))
+        except SlideError as error:
+            await self._fail(record, error)
+            return self._ended(error.code)
+        except DeviceLost as error:
+            # It says nothing about the slide, so it spends none of the attempts that errors get.
+            log.error("device_lost", slide=record.id[:12], exc_info=error)
+            self.metrics.jobs.labels("device_lost").inc()
+            self.on_device_lost()
+            raise EncodeInterrupted("The worker's device has failed.") from None
+        except Exception as error:  # noqa: BLE001 - whatever it is, it spends one of the attempts that errors get
+            return await self._try_again(context["job"], record, error)
+
+    async def _encode(self, job: Job, record: SlideRecord, encoder_id: str) -> str:
+        if await self.embeddings.exists(record):
+            await self._succeed(record)
+            await remove_parts(self.store, record.paths, encoder_id)
+            return "known"
+        beating = asyncio.create_task(heartbeat(job, self.settings.job_heartbeat_s / 3))
+        try:
+            async with self._source(record) as source:
+                embedding = await self._in_thread(record, source)
+        except FileNotFoundError as error:
+            if await self.slides.find(record.tenant, record.id) is not None and not await self._has_source(record):
+                raise UnreadableSlide("The stored file of this slide is gone; upload the slide again.") from error
+            raise
+        except asyncio.CancelledError:
+            await self._leave_nothing_of_a_deleted_slide(record)
+            raise
+        finally:
+            beating.cancel()
+        await self._publish(record, embedding)
+        return "ready"
+
+    async def _has_source(self, record: SlideRecord) -> bool:
+        """Whether what is to be encoded is there; of a slide of several files, the list of them."""
+        if record.features_sha256 is not None:
+            return await self.store.exists(record.paths.given_features(record.features_sha256))
+        return await self.store.exists(record.paths.source if record.entry is None else record.paths.source_manifest)
+
+    @contextlib.asynccontextmanager
+    async def _source(self, record: SlideRecord) -> AsyncIterator[LocalSource]:
+        """What to encode, on local disk: attached features, else what was uploaded."""
+        if record.features_sha256 is None:
+            async with local_source(self.store, record.paths, record.entry) as source:
+                yield source
+        else:
+            async with self.store.local_file(record.paths.given_features(record.features_sha256)) as path:
+                yield LocalSource(path)
+
+    async def _in_thread(self, record: SlideRecord, source: LocalSource) -> SlideEmbedding:
+        """Run the encode beside the event loop, so that the heartbeat goes on; cancelling stops it at a batch."""
+        features_path = self.store.new_staging_path()
+        loop = asyncio.get_running_loop()
+        reporter = _Reporter(self.progress, self.metrics, record, loop)
+        cancelled = threading.Event()
+        parts = StoredParts(self.store, record.paths.parts(record.encoder_id), loop)
+
+        def note_warnings(warnings: tuple[SlideWarning, ...]) -> None:
+            """At once: a killed attempt's successor may find the embedding made."""
+            if recorded(warnings) == record.warnings:
+                return
+            noted = self._note(record, {"warnings": recorded(warnings)})
+            asyncio.run_coroutine_threadsafe(noted, loop).result()
+
+        caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings)
+        slide = SlideFile(record.id, source.path, record.features_sha256, source.folder)
+        work = asyncio.create_task(asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, caller))
+        try:
+            embedding = await asyncio.shield(work)
+            reporter.finish()
+            if features_path.exists():  # not when slide tokens were given
+                await self.store.publish_file(features_path, record.paths.features(record.encoder_id))
+            return embedding
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+        finally:
+            features_path.unlink(missing_ok=True)
+
+    async def _publish(self, record: SlideRecord, embedding: SlideEmbedding) -> None:
+        """Asks the store only, so that an encode is not lost because Redis is away when it ends."""
+        if await self.slides.find(record.tenant, record.id) is not None:
+            await self.embeddings.publish(record, to_bytes(embedding))
+        await remove_parts(self.store, record.paths, record.encoder_id)
+        await self._succeed(record, embedding.tile_count)
+
+    async def _leave_nothing_of_a_deleted_slide(self, record: SlideRecord) -> None:
+        """The last part may have come after everything else of the slide was removed."""
+        with contextlib.suppress(RedisError, EyepieceError):  # the reconciler sees it too
+            if await self.slides.find(record.tenant, record.id) is None:
+                await self.slides.remove_orphan(record.tenant, record.id)
+
+    async def _succeed(self, record: SlideRecord, tile_count: int | None = None) -> None:
+        if tile_count is None:
+            cached = await self.embeddings.find(record)
+            tile_count = cached.embedding.tile_count if cached else None
+        result = {"tile_count": tile_count or None, "error": None, **await self._stated_facts(record)}
+        changed = await self._note(record, result)
+        if changed is None:
+            # Deleted meanwhile, perhaps before our files came. Uploaded again meanwhile: then they are right.
+            if await self.slides.remove_orphan(record.tenant, record.id):
+                await self.embeddings.forget(record.tenant, record.id)
+        elif changed.encoder_id == record.encoder_id:
+            await self.progress.append(record.tenant, record.id, Event("ready", {}))
+
+    async def _note(self, record: SlideRecord, result: dict[str, Any]) -> SlideRecord | None:
+        """Write the result into the record, unless another µm/px or source was asked for meanwhile: then it is the
+        result of a run that nobody waits for any more. None when the slide was deleted."""
+
+        def noted(stored: SlideRecord) -> SlideRecord:
+            return stored.model_copy(update=result) if stored.encoder_id == record.encoder_id else stored
+
+        return await self.slides.update(record, noted)
+
+    async def _stated_facts(self, record: SlideRecord) -> dict[str, Any]:
+        """What uploaded features say of the slide that they were made from; of any other slide the upload told it."""
+        if record.has_pixels:
+            return {}
+        try:
+            async with self.store.local_file(record.paths.features(record.encoder_id)) as path:
+                return asdict(read_facts(path))
+        except FileNotFoundError:  # slide tokens were given
+            return {}
+
+    async def _fail(self, record: SlideRecord, error: EyepieceError) -> None:
+        await remove_parts(self.store, record.paths, record.encoder_id)
+        failure = Failure(code=error.code, detail=error.detail)
+        changed = await self._note(record, {"error": failure})
+        if changed is not None and changed.encoder_id == record.encoder_id:
+            await self.progress.append(record.tenant, record.id, Event("failed", failure.model_dump()))
+
+    async def _try_again(self, job: Job, record: SlideRecord, error: Exception) -> str:
+        """Errors get fewer attempts than lost leases: a killed worker says nothing about the slide."""
+        errors = int(job.meta.get("errors", 0)) + 1
+        job.meta["errors"] = errors
+        log.warning("encode_error", slide=record.id[:12], attempt=errors, exc_info=error)
+        if errors < self.settings.job_error_attempts:
+            self.metrics.jobs.labels("retried").inc()
+            # Without its text: SAQ keeps the traceback in Redis, and it may quote a path.
+            raise EncodeInterrupted(f"Encoding was interrupted by {type(error).__name__}.") from None
+        await self._fail(record, _believed(error))
+        return self._ended("gave_up")
+
+    def _ended(self, outcome: str) -> str:
+        self.metrics.jobs.labels(outcome).inc()
+        return outcome
+
+
+def _believed(error: Exception) -> EyepieceError:
+    """What an error is called that came in every attempt; who reads "try again" then has been misled."""
+    if isinstance(error, ReaderDied):
+        return UnreadableSlide(
+            "The process that reads the slide died or hung in every attempt; upload an intact copy, and if it is one, "
+            "tell the operator."
+        )
+    if isinstance(error, EyepieceError):
+        return error
+    return EyepieceError("Encoding failed repeatedly; the operator finds why in the log.")
+
+
+class _Reporter:
+    """Turns the pipeline's progress, reported from its thread, into events and metrics."""
+
+    def __init__(
+        self, progress: ProgressLog, metrics: WorkerMetrics, record: SlideRecord, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._progress = progress
+        self._metrics = metrics
+        self._record = record
+        self._loop = loop
+        self._stage: Stage | None = None
+        self._stage_began = 0.0
+        self._last_sent = 0.0
+        self._tiles_done = 0
+
+    def report(self, stage: Stage, done: int, total: int) -> None:
+        """Called from the encoding thread."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._begin_stage(stage, done, now)
+        elif done < total and now - self._last_sent < _PROGRESS_EVERY_S:
+            return
+        if stage == "encode_tiles":
+            self._metrics.tiles.inc(done - self._tiles_done)
+            self._tiles_done = done
+        self._last_sent = now
+        event = Event("progress", {"stage": stage, "done": done, "total": total})
+        # Waited for, so that events keep their order and a slow Redis slows the encode down instead of piling up.
+        asyncio.run_coroutine_threadsafe(self._send(event), self._loop).result()
+
+    def opened(self, reader: str, reason: str) -> None:
+        """Called from the encoding thread: which reader opened the slide, and why that one."""
+        self._metrics.slides_opened.labels(reader, reason).inc()
+        if reader != _FAST_READER:
+            log.info("slow_reader", slide=self._record.id[:12], reader=reader, reason=reason)
+
+    def finish(self) -> None:
+        """The last stage is over."""
+        self._end_stage(time.monotonic())
+
+    async def _send(self, event: Event) -> None:
+        try:
+            await self._progress.append(self._record.tenant, self._record.id, event)
+        except RedisError as error:  # progress is worth less than the encode that it reports
+            log.warning("progress_lost", error=type(error).__name__)
+
+    def _begin_stage(self, stage: Stage, done: int, now: float) -> None:
+        self._end_stage(now)
+        self._stage, self._stage_began = stage, now
+        if stage == "encode_tiles" and done:  # an earlier attempt's
+            self._tiles_done = done
+            self._metrics.tiles_resumed.inc(done)
+            log.info("encode_resumed", slide=self._record.id[:12], tiles=done)
+
+    def _end_stage(self, now: float) -> None:
+        if self._stage is not None:
+            self._metrics.encode_s.labels(self._stage).observe(now - self._stage_began)
+            past_span(self._stage, now - self._stage_began)
+
+
+async def heartbeat(job: Job, every_s: float) -> None:
+    """Tell the queue that the job lives, until cancelled; while Redis is away there is nobody to tell.
+
+    A worker that was not heard of for so long that its job was given to another one falls silent: what it would write
+    is older than what the other one has. Its encode goes on, and whoever ends first publishes.
+    """
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            if not await _has_lease(job):
+                log.warning("lease_lost", attempt=job.attempts)
+                return
+            await job.update()
+        except RedisError as error:
+            log.warning("heartbeat_failed", error=type(error).__name__)
+
+
+async def _has_lease(job: Job) -> bool:
+    stored = await job.get_queue().job(job.key)
+    return stored is not None and stored.status == Status.ACTIVE and stored.attempts == job.attempts

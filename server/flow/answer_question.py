@@ -1,0 +1,137 @@
+"""A question is answered: embedding (memory, Redis, else store) → vLLM → tokens → events. Both dialects ask here."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import structlog
+from redis.exceptions import RedisError
+
+from encoders.errors import StoredFileDamaged
+from model_store.errors import EyepieceError
+from model_store.manifest import Manifest
+from server.asking.conversations import Conversations
+from server.asking.fit_conversation import open_what_fits, turns_beyond_budget
+from server.asking.language_model import Answer, LanguageModel, Message, Token
+from server.asking.questions import (
+    OpenAnswer,
+    Question,
+    SamplingWishes,
+    Stopwatch,
+    conversation_messages,
+    done_data,
+    question_text,
+    sampling,
+    timed_pieces,
+)
+from server.embeddings.slide_inputs import AskedSlides, SlideInput
+from server.errors import SlideFailed, SlideNotReady
+from server.flow.queue_encode import QueueEncode
+from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.progress import Event
+from server.telemetry.metrics import Metrics
+from server.telemetry.tracing import span
+
+log = structlog.get_logger(__name__)
+_NOT_READY_RETRY_S = 5
+# A Redis that is stopped does not refuse, it is silent.
+_REMEMBER_WITHIN_S = 3.0
+
+
+@dataclass(frozen=True)
+class AnswerQuestion:
+    """Asks the language model about slides."""
+
+    slides: SlideCatalogue
+    asked_slides: AskedSlides
+    encodes: QueueEncode
+    conversations: Conversations
+    language_model: LanguageModel
+    manifest: Manifest
+    metrics: Metrics
+    max_question_chars: int
+
+    async def open(self, tenant: str, slide_id: str, question: Question) -> OpenAnswer:
+        """Find the embedding and hand question, earlier turns and slide to vLLM; the caller streams or closes it.
+
+        Raises:
+            NotFound, SlideNotReady, SlideFailed, WrongConversation, …: nothing was asked.
+        """
+        watch = Stopwatch()
+        text = question_text(question.text, self.max_question_chars)
+        record = await self.slides.require(tenant, slide_id)
+        conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
+        slide = await self._embedding(record, watch)
+        how = sampling(question.wishes, self.manifest)
+
+        async def open_without(turns: int) -> Answer:
+            return await self.language_model.open(tenant, conversation_messages(slide, conversation, text, turns), how)
+
+        beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, self.manifest.llm)
+        opened = await open_what_fits(open_without, len(conversation.turns), beyond)
+        return OpenAnswer(opened.answer, record, conversation, text, watch, opened.turns_left_out)
+
+    async def open_chat(
+        self,
+        tenant: str,
+        slide_id: str,
+        messages: Callable[[SlideInput], list[Message]],
+        wishes: SamplingWishes,
+        watch: Stopwatch,
+    ) -> Answer:
+        """The same for a client that sends all turns itself, as `messages` puts them around the slide; nothing is
+        left out and nothing is remembered.
+
+        Raises:
+            NotFound, SlideNotReady, SlideFailed, …: nothing was asked.
+        """
+        record = await self.slides.require(tenant, slide_id)
+        slide = await self._embedding(record, watch)
+        return await self.language_model.open(tenant, messages(slide), sampling(wishes, self.manifest))
+
+    async def stream(self, opened: OpenAnswer) -> AsyncGenerator[Event, None]:
+        """`token` events as they come, then `done`; raises when the answer breaks off, and remembers it when not."""
+        text = ""
+        async with aclosing(timed_pieces(opened.answer, opened.watch, self.metrics)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Token):
+                    text += piece.text
+                    yield Event("token", {"text": piece.text})
+                    continue
+                remembered = await self._remember(opened, text)
+                yield Event("done", done_data(opened, text, piece.usage, self.manifest, remembered=remembered))
+
+    async def _embedding(self, record: SlideRecord, watch: Stopwatch) -> SlideInput:
+        """The slide's embedding as the language model gets it, and how long that took."""
+        with span("find embedding"):
+            slide = await self._found_embedding(record)
+        watch.cache_ms = watch.elapsed_ms()
+        return slide
+
+    async def _found_embedding(self, record: SlideRecord) -> SlideInput:
+        with contextlib.suppress(StoredFileDamaged):  # the cache has deleted it: it is made again below
+            slide = await self.asked_slides.find(record)
+            if slide is not None:
+                return slide
+        if record.error is not None:
+            raise SlideFailed(f"The slide could not be encoded ({record.error.code}): {record.error.detail}")
+        await self.encodes.enqueue(record)  # changes nothing while it is queued; a lost job need not wait a minute
+        raise SlideNotReady(
+            "The slide is still being encoded; follow its events or ask again shortly.",
+            retry_after_s=_NOT_READY_RETRY_S,
+        )
+
+    async def _remember(self, opened: OpenAnswer, answer: str) -> bool:
+        """Keep the turn, unless the slide was deleted while it was answered; whether it is kept. An answer is worth
+        more than its being remembered: whatever fails here is said beside it."""
+        record = opened.record
+        try:
+            async with asyncio.timeout(_REMEMBER_WITHIN_S):
+                if await self.slides.find(record.tenant, record.id) is None:
+                    return False
+                return await self.conversations.add_turn(record.tenant, opened.conversation, opened.question, answer)
+        except (EyepieceError, RedisError, TimeoutError) as error:
+            log.warning("answer_not_remembered", error=type(error).__name__)
+            return False

@@ -1,0 +1,52 @@
+"""All of a slide, gone: source, features, embeddings, cache, job, events and conversations."""
+
+from dataclasses import dataclass
+
+from server.asking.conversations import Conversations
+from server.embeddings.cache import EmbeddingCache
+from server.encoding.jobs import EncodeJobs
+from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord
+from server.slides.progress import ProgressLog
+from server.slides.thumbnails import Thumbnails
+from server.slides.usage import Usage
+from server.storage.slide_store import SlideStore
+
+
+@dataclass(frozen=True)
+class ForgetSlide:
+    """Drops what memory and Redis hold of a slide that is gone from the store."""
+
+    thumbnails: Thumbnails
+    embeddings: EmbeddingCache
+    conversations: Conversations
+    progress: ProgressLog
+
+    async def forget(self, tenant: str, slide_id: str) -> None:
+        """The slide's pictures, embeddings, conversations and events."""
+        self.thumbnails.forget(tenant, slide_id)
+        await self.embeddings.forget(tenant, slide_id)
+        await self.conversations.forget_slide(tenant, slide_id)
+        await self.progress.forget(tenant, slide_id)
+
+
+@dataclass(frozen=True)
+class DeleteSlide:
+    """Deletes slides of all tenants."""
+
+    store: SlideStore
+    slides: SlideCatalogue
+    jobs: EncodeJobs
+    usage: Usage
+    forgetting: ForgetSlide
+
+    async def delete(self, record: SlideRecord | UnreadableRecord) -> None:
+        """The record goes first: from then on the slide does not exist, and a worker that still runs publishes nothing.
+        The lock keeps an upload of the same slide out, and asks Redis before anything is gone."""
+        async with self.slides.lock(record.tenant, record.id):
+            await self.store.delete(record.paths.record)
+            if isinstance(record, SlideRecord):  # else nobody knows its job's name; it ends when it finds no record
+                await self.jobs.cancel(record)
+            size_bytes = await self.store.stored_bytes(record.paths.folder)
+            await self.store.delete_folder(record.paths.folder)
+            await self.usage.give_room_back(record.tenant, size_bytes)
+            await self.forgetting.forget(record.tenant, record.id)

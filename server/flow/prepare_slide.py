@@ -1,0 +1,107 @@
+"""A slide gets ready: upload → look inside → keep → queue. The worker goes on (server.encoding.encode_job)."""
+
+import asyncio
+import contextlib
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+
+from encoders.precomputed.features_kind import features_kind
+from server.errors import NotFound, Overloaded
+from server.flow.admit_upload import AdmitUpload
+from server.flow.queue_encode import QueueEncode
+from server.flow.slide_states import SlideStates
+from server.slides.catalogue import FEATURES_VENDOR, Slide, SlideCatalogue, SlideRecord, describe_unreadable
+from server.slides.usage import Usage
+from server.storage.slide_store import SlideStore
+from server.telemetry.metrics import Metrics
+from server.uploads.slide_inspection import SlideInspector
+from server.uploads.slide_source import find_entry, publish_source, source_is_whole
+from server.uploads.upload import ReceivedSlide, display_name, receive_slide
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedSlide:
+    """A slide that was uploaded; `created` is False when the tenant had its content already."""
+
+    slide: Slide
+    created: bool
+
+
+@dataclass(frozen=True)
+class PrepareSlide:
+    """Receives slides for all tenants."""
+
+    admission: AdmitUpload
+    store: SlideStore
+    slides: SlideCatalogue
+    usage: Usage
+    inspector: SlideInspector
+    encodes: QueueEncode
+    states: SlideStates
+    metrics: Metrics
+
+    async def prepare(
+        self, tenant: str, body: AsyncIterator[bytes], content_type: str, announced_bytes: int
+    ) -> PreparedSlide:
+        """Receive a slide, refuse what is none, keep it, and queue its encode."""
+        limits = await self.admission.admit(tenant, announced_bytes)
+        received = await receive_slide(body, content_type, self.store.new_staging_path(), limits, self.metrics)
+        try:
+            known = await self.slides.look(tenant, received.slide_id)
+            if isinstance(known, SlideRecord):
+                return await self._mended(known, received)
+            if known is not None and not known.replaceable:
+                return PreparedSlide(describe_unreadable(known), created=False)
+            record = await self._keep(tenant, received)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
+        with contextlib.suppress(Overloaded):  # it filled up meanwhile: the slide is kept, the reconciler queues it
+            await self.encodes.enqueue_anew(record)
+        return PreparedSlide(await self.states.show(record), created=True)
+
+    async def _keep(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
+        record = await self._look_inside(tenant, received)
+        async with (
+            self.slides.lock(tenant, received.slide_id),  # the reconciler removes folders without a record
+            self.usage.room_for(tenant, received.size_bytes) as room,
+        ):
+            await publish_source(self.store, record.paths, received.files, replace=True)
+            room.is_used = await self.slides.create(record)
+        return await self.slides.require(tenant, received.slide_id)
+
+    async def _look_inside(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
+        """The record of what was received. Features are only recognised here; the worker reads them and knows the
+        model."""
+        first = received.files[0]
+        name = display_name(first.relative_path)
+        record = self.slides.new_record(tenant, received.slide_id, name, received.size_bytes)
+        if len(received.files) == 1 and features_kind(first.path) is not None:
+            return record.model_copy(update={"vendor": FEATURES_VENDOR})
+        entry = await find_entry(tenant, received.files, received.folder, self.inspector)
+        name = display_name(entry.relative_path or first.relative_path)
+        return record.with_facts(entry.facts).model_copy(update={"entry": entry.relative_path, "filename": name})
+
+    async def _mended(self, record: SlideRecord, received: ReceivedSlide) -> PreparedSlide:
+        """A slide that is known: nothing happens, unless its stored source is gone or is not what was uploaded.
+
+        Its bytes are compared when it failed, for that may be why; else the sizes have to do, or every upload would
+        read them.
+        """
+        by_digest = record.error is not None
+        if await source_is_whole(self.store, record.paths, received.files, by_digest=by_digest):
+            return PreparedSlide(await self.states.show(record), created=False)
+        async with self.slides.lock(record.tenant, record.id):
+            await publish_source(self.store, record.paths, received.files, replace=True)
+        log.info("source_mended", slide=record.id[:12])
+        changed = await self.slides.update(record, lambda stored: stored.model_copy(update={"error": None}))
+        if changed is None:
+            await self.slides.remove_orphan(record.tenant, record.id)
+            raise NotFound("The slide was deleted meanwhile.")
+        with contextlib.suppress(Overloaded):  # as above
+            return PreparedSlide(await self.encodes.encode_again(record, changed), created=True)
+        return PreparedSlide(await self.states.show(changed), created=True)

@@ -1,0 +1,47 @@
+"""Queues encodes: new ones, those that the tenant asks for again, and those that were lost."""
+
+from dataclasses import dataclass
+
+from server.encoding.jobs import EncodeJobs
+from server.flow.slide_states import SlideStates
+from server.slides.catalogue import Slide, SlideRecord
+from server.slides.progress import ProgressLog
+from server.slides.usage import Usage
+from server.storage.slide_store import SlideStore
+from server.storage.stored_parts import remove_parts
+from server.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class QueueEncode:
+    """Puts slides into the encode queue, once each."""
+
+    jobs: EncodeJobs
+    progress: ProgressLog
+    usage: Usage
+    store: SlideStore
+    states: SlideStates
+    metrics: Metrics
+
+    async def enqueue(self, record: SlideRecord) -> bool:
+        """Queue the slide's encode; False when it is queued or running already."""
+        queued = await self.jobs.enqueue(record)
+        if queued:
+            self.metrics.encode_jobs.inc()
+        return queued
+
+    async def enqueue_anew(self, record: SlideRecord) -> None:
+        """Queue an encode that the tenant asked for; one that waits and is only made urgent counts no second time."""
+        waits = await self.jobs.find(record) is not None
+        if await self.enqueue(record) and not waits:
+            await self.usage.count_encoding(record.tenant)
+
+    async def encode_again(self, before: SlideRecord, record: SlideRecord) -> Slide:
+        """Queue the encode of a record that was changed, unless that embedding is there already."""
+        if record.encoder_id != before.encoder_id:
+            await self.jobs.cancel(before)
+            await remove_parts(self.store, before.paths, before.encoder_id)
+        if await self.states.status(record) != "ready":
+            await self.progress.forget(record.tenant, record.id)
+            await self.enqueue_anew(record)
+        return await self.states.show(record)

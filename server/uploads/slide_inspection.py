@@ -1,0 +1,97 @@
+"""Looks into slide and features files for the API, each time in a reader process: no slide is parsed in this one."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from encoders.precomputed.features_process import check_features_of_slide
+from encoders.sandbox.probe import is_confined, layers_in_force
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
+from encoders.types import SlideFacts
+from model_store.manifest import Manifest
+from server.admission.turns import TenantTurns
+from server.settings import Settings
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+# A look is a second or two of one core, or two minutes in a hostile file; more at once only make each other slower. One
+# place is always left for somebody else.
+_LOOKS_AT_ONCE, _LOOKS_PER_TENANT = 3, 2
+# They have threads of their own: a hostile file holds its thread until the reader's deadline, and uploads need theirs.
+_THREADS = 8
+
+
+def reader_limits(settings: Settings) -> ReaderLimits:
+    """The limits of every process that parses a slide."""
+    return ReaderLimits(
+        memory_bytes=settings.reader_memory_bytes,
+        cpu_s=settings.job_timeout_s,
+        deadline_s=settings.reader_deadline_s,
+        max_dimension_px=settings.max_slide_dimension_px,
+        max_tiles=settings.max_slide_tiles,
+    )
+
+
+async def log_sandbox() -> None:
+    """Says in the log of a process that starts which layers keep a slide's parser to its own files (SECURITY.md)."""
+    layers = await asyncio.to_thread(layers_in_force)
+    if layers is None:
+        log.error("slide_reader_does_not_start")
+    elif is_confined(layers):
+        log.info("slide_sandbox", layers=sorted(layers))
+    else:
+        log.warning("slide_sandbox_incomplete", layers=sorted(layers))
+
+
+class SlideInspector:
+    """Facts and thumbnails; raises the errors of `encoders.errors`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limits = reader_limits(settings)
+        # Uploads are few already: none is refused when all its bytes have come.
+        self._turns = TenantTurns(_LOOKS_AT_ONCE, _LOOKS_PER_TENANT, settings.max_concurrent_uploads, "looks")
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="look")
+
+    async def facts(self, tenant: str, path: Path, folder: Path | None = None) -> SlideFacts:
+        """What the file says of itself, when it is the tenant's turn; raises SlideError when it is not a slide.
+
+        `folder` as in ReaderProcess.
+        """
+        async with self._turns.one(tenant):
+            return await self._run(lambda: _facts(path, folder, self._limits))
+
+    async def check_features(self, tenant: str, path: Path, manifest: Manifest, slide: SlideFacts | None) -> None:
+        """Raises the error of a features file that cannot be this slide's, when it is the tenant's turn."""
+        async with self._turns.one(tenant):
+            await self._run(lambda: check_features_of_slide(path, manifest, self._limits, slide))
+
+    async def thumbnail_png(self, path: Path, max_px: int, folder: Path | None = None) -> bytes:
+        """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image.
+
+        `server.slides.thumbnails` says whose turn it is.
+        """
+        return await self._run(lambda: _thumbnail_png(path, folder, self._limits, max_px))
+
+    async def _run(self, look: Callable[[], T]) -> T:
+        """Waits for the thread even when cancelled: its reader runs, and counts, until it ends."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, look)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await asyncio.gather(running, return_exceptions=True)
+            raise
+
+
+def _facts(path: Path, folder: Path | None, limits: ReaderLimits) -> SlideFacts:
+    with ReaderProcess(path, limits, folder=folder) as reader:
+        return reader.facts()
+
+
+def _thumbnail_png(path: Path, folder: Path | None, limits: ReaderLimits, max_px: int) -> bytes:
+    with ReaderProcess(path, limits, folder=folder) as reader:
+        return reader.thumbnail_png(max_px)

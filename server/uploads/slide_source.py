@@ -1,0 +1,183 @@
+"""The files that a slide is made of: one, or several that only make sense together (a DICOM series, MIRAX).
+
+    one file        source/slide                              id = SHA-256 of its bytes
+    several files   source/files/<sha256>, source/manifest.tsv  id = SHA-256 of the manifest's text
+
+The manifest has one line `relative/path<TAB>size<TAB>sha256` per file, sorted by path. The names in it are metadata;
+only in the private folder that a reader process is given do files bear them, because slides refer to their own parts.
+"""
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from encoders.errors import SlideError, UnsupportedFormat
+from encoders.tiling.dicom_head import SOP_CLASS, WHOLE_SLIDE, dicom_head
+from encoders.tiling.foreign_files import alone, foreign_file
+from encoders.tiling.slide_kind import may_be_slide
+from encoders.types import SlideFacts
+from server.storage.slide_store import SlidePaths, SlideStore
+from server.uploads.one_slide import SourceFile, require_one_slide
+from server.uploads.slide_inspection import SlideInspector
+
+# Index files that name the others; any other slide is opened by whichever of its files OpenSlide takes.
+INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
+# Each costs the start of a reader. Of a DICOM series any file opens the whole; MIRAX and Hamamatsu have one index.
+_MAX_CANDIDATES = 4
+
+
+@dataclass(frozen=True)
+class LocalSource:
+    """A slide on local disk: the path to open, and the folder that holds its files alone, None for a slide of one."""
+
+    path: Path
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The file to open, None for a slide of one file, and what the slide says of itself."""
+
+    relative_path: str | None
+    facts: SlideFacts
+
+
+def manifest_text(files: Sequence[SourceFile]) -> str:
+    """The manifest of several files."""
+    ordered = sorted(files, key=lambda file: file.relative_path)
+    return "".join(f"{file.relative_path}\t{file.size_bytes}\t{file.sha256}\n" for file in ordered)
+
+
+def slide_id_of(files: Sequence[SourceFile]) -> str:
+    """The identity of a slide: of its bytes, or of its manifest."""
+    if len(files) == 1:
+        return files[0].sha256
+    return hashlib.sha256(manifest_text(files).encode()).hexdigest()
+
+
+async def find_entry(tenant: str, files: Sequence[SourceFile], folder: Path, inspector: SlideInspector) -> Entry:
+    """Look inside the slide; with several files, find the one that opens it. `folder` is used and cleared.
+
+    Raises:
+        SlideError: none of them opens, or not all of them are one slide's.
+    """
+    if len(files) == 1:
+        if reason := await asyncio.to_thread(why_no_slide, files[0].path, files[0].relative_path):
+            raise UnsupportedFormat(reason)
+        return Entry(None, await inspector.facts(tenant, files[0].path))
+    candidates = await asyncio.to_thread(_candidates, files)
+    refusal: SlideError = UnsupportedFormat("None of the files opens as a slide; send all files of one slide.")
+    with arranged({file.relative_path: file.path for file in files}, folder) as root:
+        for relative_path in candidates:
+            try:
+                entry = Entry(relative_path, await inspector.facts(tenant, root / relative_path, root))
+            except SlideError as error:
+                refusal = error
+                continue
+            await asyncio.to_thread(require_one_slide, files, relative_path, entry.facts.vendor)
+            return entry
+    raise refusal
+
+
+def why_no_slide(path: Path, name: str) -> str | None:
+    """Why a file that comes alone, called `name`, is no slide; None when a reader should look at it. Raises OSError."""
+    return alone(name) or (None if may_be_slide(path) else foreign_file(path))
+
+
+async def publish_source(
+    store: SlideStore, paths: SlidePaths, files: Sequence[SourceFile], *, replace: bool = False
+) -> None:
+    """Move staged files to the store; the manifest comes last, so that it never names what is not there."""
+    for key, file in _places(paths, files):
+        await store.publish_file(file.path, key, replace=replace)
+    if len(files) > 1:
+        await store.put(paths.source_manifest, manifest_text(files).encode())
+
+
+async def source_is_whole(
+    store: SlideStore, paths: SlidePaths, files: Sequence[SourceFile], *, by_digest: bool
+) -> bool:
+    """Whether the store has what these files, just received, say: by size, or byte for byte by their digests."""
+    if len(files) > 1 and await store.get(paths.source_manifest) != manifest_text(files).encode():
+        return False
+    for key, file in _places(paths, files):
+        if await store.size_bytes(key) != file.size_bytes:
+            return False
+        if by_digest and await _sha256(store, key) != file.sha256:
+            return False
+    return True
+
+
+async def _sha256(store: SlideStore, key: str) -> str:
+    digest = hashlib.sha256()
+    async for chunk in store.stream(key):
+        await asyncio.to_thread(digest.update, chunk)
+    return digest.hexdigest()
+
+
+def _places(paths: SlidePaths, files: Sequence[SourceFile]) -> list[tuple[str, SourceFile]]:
+    """Where each file belongs in the store."""
+    if len(files) == 1:
+        return [(paths.source, files[0])]
+    return [(paths.source_file(file.sha256), file) for file in files]
+
+
+@asynccontextmanager
+async def local_source(store: SlideStore, paths: SlidePaths, entry: str | None) -> AsyncIterator[LocalSource]:
+    """What to open, on local disk, for as long as the block runs.
+
+    Raises:
+        FileNotFoundError: the slide was deleted.
+    """
+    if entry is None:
+        async with store.local_file(paths.source) as path:
+            yield LocalSource(path)
+        return
+    manifest = await store.get(paths.source_manifest)
+    if manifest is None:
+        raise FileNotFoundError("the slide has no manifest")
+    folder = store.new_staging_path()
+    await asyncio.to_thread(folder.mkdir)
+    try:
+        places = {path: await store.bring(paths.source_file(sha256), folder) for path, sha256 in _parsed(manifest)}
+        with arranged(places, folder) as root:
+            yield LocalSource(root / entry, root)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+@contextmanager
+def arranged(places: Mapping[str, Path], folder: Path) -> Iterator[Path]:
+    """A tree of links that bear the files' own names, under `folder`; gone afterwards."""
+    root = folder / "tree"
+    try:
+        for relative_path, path in places.items():
+            link = root / relative_path
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _candidates(files: Sequence[SourceFile]) -> list[str]:
+    """What to try to open: what can be a slide by its first bytes; index files first, then the largest, which holds
+    the slide's finest level. Other DICOM (segmentations, reports) comes last: it can be larger, and many files."""
+
+    def promise(file: SourceFile) -> tuple[bool, bool, int, str]:
+        is_index = file.relative_path.lower().endswith(INDEX_SUFFIXES)
+        is_other = dicom_head(file.path).get(SOP_CLASS, WHOLE_SLIDE) != WHOLE_SLIDE
+        return not is_index, is_other, -file.size_bytes, file.relative_path
+
+    possible = (file for file in sorted(files, key=promise) if may_be_slide(file.path, file.relative_path))
+    return [file.relative_path for file in islice(possible, _MAX_CANDIDATES)]
+
+
+def _parsed(manifest: bytes) -> list[tuple[str, str]]:
+    rows = [line.split("\t") for line in manifest.decode().split("\n") if line]
+    return [(path, sha256) for path, _, sha256 in rows]

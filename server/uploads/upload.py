@@ -1,0 +1,90 @@
+"""Step 1, upload: a request body becomes a `ReceivedSlide`, hashed while it is written, in constant memory.
+
+A slide is one file, or several that only make sense together: the form field `file` may be repeated, and then the
+file names are paths within the slide.
+"""
+
+import errno
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from python_multipart.exceptions import FormParserError
+from starlette.requests import ClientDisconnect
+
+from server.errors import InvalidRequest, StorageFull, StorageUnavailable
+from server.telemetry.metrics import Metrics
+from server.uploads.one_slide import SourceFile
+from server.uploads.slide_source import slide_id_of
+from server.uploads.upload_files import BehindWriter, UploadLimits, UploadRoom
+from server.uploads.upload_form import MAX_FILENAME_BYTES, SlideForm
+
+
+@dataclass(frozen=True)
+class ReceivedSlide:
+    """A staged upload in a folder of its own, which the caller removes."""
+
+    folder: Path
+    files: tuple[SourceFile, ...]
+
+    @property
+    def slide_id(self) -> str:
+        """The slide's identity."""
+        return slide_id_of(self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(file.size_bytes for file in self.files)
+
+
+async def receive_slide(
+    body: AsyncIterator[bytes], content_type: str, folder: Path, limits: UploadLimits, metrics: Metrics
+) -> ReceivedSlide:
+    """Write the files of a multipart body into the new folder `folder`.
+
+    On any failure the folder is gone.
+
+    Raises:
+        InvalidRequest: not multipart, no file, names that cannot be one slide's, or cut off.
+        UnsupportedFormat: an empty file.
+        UploadTooLarge: beyond the limit.
+        StorageFull: the disk is.
+    """
+    try:
+        folder.mkdir()
+        form = SlideForm(content_type, UploadRoom(folder, limits, metrics))
+        try:
+            await _pump(body, form)
+        finally:
+            form.close()
+        return ReceivedSlide(folder, form.files())
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull("The disk is full; delete slides or add space, then upload again.") from error
+        raise StorageUnavailable("The upload cannot be written to disk; try again shortly.") from error
+    except BaseException:  # a client that hangs up cancels us: its half file must not stay either
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+async def _pump(body: AsyncIterator[bytes], form: SlideForm) -> None:
+    try:
+        async with BehindWriter() as writer:
+            async for chunk in body:
+                form.feed(chunk)
+                if form.wants_writing:
+                    await writer.write(form.take())
+            await writer.write(form.take())
+    except FormParserError as error:
+        raise InvalidRequest("The body is not valid multipart/form-data.") from error
+    except ClientDisconnect as error:
+        raise InvalidRequest("The upload was cut off; send it again.") from error
+
+
+def display_name(path: str) -> str:
+    """The last part of a file's name, printable, or `slide`; it is shown, never used as a path."""
+    printable = "".join(character for character in path.rsplit("/", 1)[-1] if character.isprintable())
+    return printable.encode()[:MAX_FILENAME_BYTES].decode(errors="ignore") or "slide"

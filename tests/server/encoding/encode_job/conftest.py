@@ -1,0 +1,59 @@
+"""One encode job with a fake encode, a real store and a real Redis."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from encode_jobs import ENCODER, JournalStore
+from fakes import FakeEncode
+from prometheus_client import CollectorRegistry
+from redis.asyncio import Redis
+
+from server.embeddings.cache import EmbeddingCache
+from server.encoding.encode_job import EncodeJob
+from server.encoding.jobs import EncodeJobs
+from server.settings import Settings
+from server.slides.catalogue import SlideCatalogue
+from server.slides.progress import ProgressLog
+from server.telemetry.metrics import Metrics, WorkerMetrics
+
+MakeJob = Callable[..., EncodeJob]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JournalStore:
+    return JournalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def encode() -> FakeEncode:
+    return FakeEncode(ENCODER)
+
+
+@pytest.fixture
+def make_job(settings: Settings, store: JournalStore, redis: Redis, encode: FakeEncode) -> MakeJob:
+    def make(client: Redis = redis) -> EncodeJob:
+        return EncodeJob(
+            settings=settings,
+            store=store,
+            slides=SlideCatalogue(
+                store, redis, lambda mpp, features: ENCODER if mpp is None and features is None else "f" * 16
+            ),
+            embeddings=EmbeddingCache(client, store, 60, Metrics(CollectorRegistry())),
+            progress=ProgressLog(client, 60),
+            metrics=WorkerMetrics(CollectorRegistry()),
+            encode=encode,
+            on_device_lost=lambda: None,
+        )
+
+    return make
+
+
+@pytest.fixture
+def job(make_job: MakeJob) -> EncodeJob:
+    return make_job()
+
+
+@pytest.fixture
+def jobs(redis: Redis, settings: Settings) -> EncodeJobs:
+    return EncodeJobs(redis, settings)

@@ -1,0 +1,161 @@
+"""A worker is killed with three slides in hand; another one goes on with each of them where it stopped.
+
+Real processes, a real Redis, SIGKILL. A worker that encodes the same slide undisturbed is the measure.
+"""
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import h5py
+import httpx
+import pytest
+from api_parts import lose_lease, make_due, until
+from held_worker import Hold, start_worker
+from redis.asyncio import Redis
+from running_server import metric
+
+from encoders.embedding_file import from_bytes
+from encoders.encoder_id import encoder_id
+from model_store.installed import InstalledModel
+from server.encoding.jobs import EncodeJobs, PrioritisedQueue
+from server.machine.redis_server import free_loopback_port
+from server.settings import Settings
+from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.progress import ProgressLog
+from server.storage.slide_store import SlideStore, open_store
+from synthetic.write_slide import write_sample_slide
+
+# What the same bytes are called: an id a story.
+HALF, NINE_TENTHS, IN_SLIDE_ENCODER, UNDISTURBED = (letter * 64 for letter in "abcd")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """What workers share, and the records of the slides that they are given."""
+
+    settings: Settings
+    store: SlideStore
+    jobs: EncodeJobs
+    slides: SlideCatalogue
+    progress: ProgressLog
+    source: bytes
+
+    async def queue_slide(self, slide_id: str) -> SlideRecord:
+        record = self.slides.new_record("default", slide_id, "x.svs", len(self.source))
+        await self.store.put(record.paths.source, self.source)
+        await self.slides.create(record)
+        await self.jobs.enqueue(record)
+        return record
+
+    async def kept_tiles(self, record: SlideRecord) -> int:
+        names = await self.store.objects(record.paths.parts(record.encoder_id))
+        return sum(int(name.partition("-")[2].removesuffix(".safetensors")) for name in names)
+
+    async def result(self, record: SlideRecord) -> tuple[bytes, ...]:
+        """All numbers that came out."""
+        embedding = from_bytes(await self.store.get(record.paths.embedding(record.encoder_id)) or b"")
+        async with self.store.local_file(record.paths.features(record.encoder_id)) as path:
+            with h5py.File(path) as file:
+                arrays = [file[name][()] for name in ("features", "coords")]
+        return (embedding.tensors["slide_tokens"].tobytes(), *(array.tobytes() for array in arrays))
+
+    async def started_at(self, record: SlideRecord) -> int:
+        """The tile at which the last attempt started, as its progress says."""
+        events: list[dict[str, Any]] = []
+        async for event in self.progress.follow(record.tenant, record.id, "0-0"):
+            if event is None or event.is_last:
+                break
+            events.append(event.data)
+        last_attempt = max(index for index, data in enumerate(events) if data.get("stage") == "tile")
+        return int(events[last_attempt + 1]["done"])
+
+
+@pytest.fixture
+async def cluster(settings: Settings, redis: Redis, demo_model: InstalledModel, tmp_path: Path) -> Cluster:
+    # Leases end when the test says so, however slow the machine is.
+    patient = settings.model_copy(
+        update={"job_heartbeat_s": 600, "job_sweep_s": 600, "slides_at_once": 3, "worker_port": free_loopback_port()}
+    )
+    write_sample_slide(tmp_path / "slide.svs", seed=7, width_px=2048, height_px=1536)
+    store = open_store(patient)
+    slides = SlideCatalogue(store, redis, partial(encoder_id, demo_model))
+    jobs, progress = EncodeJobs(redis, patient), ProgressLog(redis, 600)
+    return Cluster(patient, store, jobs, slides, progress, (tmp_path / "slide.svs").read_bytes())
+
+
+@pytest.fixture
+def start(cluster: Cluster, demo_model: InstalledModel) -> Iterator[Callable[..., ForkServerProcess]]:
+    """Starts a worker; none outlives the test."""
+    started: list[ForkServerProcess] = []
+
+    def start_one(holds: Mapping[str, Hold]) -> ForkServerProcess:
+        started.append(start_worker(cluster.settings, demo_model.folder.parent, holds))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.kill()
+        process.join()
+
+
+async def end_leases(cluster: Cluster, redis: Redis, records: list[SlideRecord]) -> None:
+    """Time passes until the jobs of a dead worker are delivered again."""
+    queue = PrioritisedQueue(cluster.jobs)
+    for record in records:
+        job = await cluster.jobs.find(record)
+        assert job is not None
+        await lose_lease(queue, job)
+    await make_due(queue, redis)
+
+
+async def test_a_killed_workers_slides_go_on_where_they_stopped(
+    cluster: Cluster, start: Callable[..., ForkServerProcess], redis: Redis, tmp_path: Path
+) -> None:
+    holds = {
+        HALF: Hold("encode_tiles", 0.5, tmp_path / "half"),
+        NINE_TENTHS: Hold("encode_tiles", 0.9, tmp_path / "nine-tenths"),
+        IN_SLIDE_ENCODER: Hold("encode_slide", 0.0, tmp_path / "in-slide-encoder"),
+    }
+    records = [await cluster.queue_slide(slide_id) for slide_id in holds]
+    victim = start(holds)
+    # torch is imported first, which a busy machine takes its time for.
+    await until(lambda: all(hold.marker.exists() for hold in holds.values()), within_s=300.0)
+
+    victim.kill()
+    await asyncio.to_thread(victim.join)
+    kept = [await cluster.kept_tiles(record) for record in records]
+    await end_leases(cluster, redis, records)
+    undisturbed = await cluster.queue_slide(UNDISTURBED)
+    survivor = start({})
+    everything = [*records, undisturbed]
+    await until(all_ready(cluster, everything))
+
+    expected = await cluster.result(undisturbed)
+    tiles = len(expected[2]) // 16
+    assert [await cluster.result(record) for record in records] == [expected] * 3
+    assert all(count > 0 for count in kept)
+    assert kept[2] == tiles
+    assert [await cluster.started_at(record) for record in everything] == [*kept, 0]
+    page = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{cluster.settings.worker_port}/metrics")).text
+    assert metric(page, "eyepiece_tiles_resumed_total") == sum(kept)
+    assert metric(page, "eyepiece_tiles_encoded_total") == 4 * tiles - sum(kept)
+    assert metric(page, 'eyepiece_slides_opened_total{reader="fast_tiff",reason="eligible"}') == 4
+    assert metric(page, "eyepiece_tile_encoder_busy_seconds_total") > 0
+    assert [await cluster.store.folders(record.paths.all_parts) for record in everything] == [[]] * 4
+    survivor.terminate()
+    await asyncio.to_thread(survivor.join)
+    assert survivor.exitcode == 0
+
+
+def all_ready(cluster: Cluster, records: list[SlideRecord]) -> Callable[[], "asyncio.Future[bool]"]:
+    async def ready() -> bool:
+        last = [await cluster.progress.last(record.tenant, record.id) for record in records]
+        assert not any(event and event.name == "failed" for event in last), last
+        return all(event and event.name == "ready" for event in last)
+
+    return lambda: asyncio.ensure_future(ready())

@@ -1,0 +1,190 @@
+"""Ready means working: what is noticed of dependencies that still answer, and what goes on without the rest."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+import httpx
+import pytest
+from api_parts import encode_job, events_of, problem_of, running_worker, stored_slide, until, upload
+from fakes import FakeEncode, FakeVllm, sse, token_chunk, usage
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from refusing_redis import refusing_writes
+
+from server.api.parts import Parts
+from server.upkeep.engine_watch import EngineWatch
+from server.upkeep.readiness import Readiness
+
+
+async def look_of(client: httpx.AsyncClient, app: FastAPI) -> dict[str, Any]:
+    """What /readyz says after a look, and the status of each way to ask."""
+    readiness: Readiness = app.state.readiness
+    await readiness.look()
+    report: dict[str, Any] = (await client.get("/readyz")).json()
+    for capability, can in report["capabilities"].items():
+        answer = await client.get("/readyz", params={"for": capability})
+        assert answer.status_code == (200 if can else 503)
+    return report
+
+
+@pytest.mark.parametrize("why", ["full", "read_only"])
+async def test_a_redis_that_takes_no_writes_is_noticed(
+    app: FastAPI, client: httpx.AsyncClient, redis: Redis, why: Literal["full", "read_only"]
+) -> None:
+    async with refusing_writes(redis, why):
+        without = await look_of(client, app)
+        status = (await client.get("/readyz")).status_code
+        refused = await upload(client, b"bytes")
+        listed = await client.get("/v1/slides")
+    mended = await look_of(client, app)
+
+    assert (status, without["checks"]["redis"]) == (503, why)
+    assert without["capabilities"] == {"slides": True, "uploads": False, "questions": True}
+    assert problem_of(refused, 503) == "queue_unavailable"
+    assert listed.status_code == 200
+    assert mended["status"] == "ready"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("why", ["full", "read_only"])
+async def test_an_answer_that_cannot_be_remembered_is_given_and_says_so(
+    client: httpx.AsyncClient, parts: Parts, redis: Redis, why: Literal["full", "read_only"], stream: bool
+) -> None:
+    record = await stored_slide(parts, ready=True)
+    async with refusing_writes(redis, why):
+        answer = await client.post(f"/v1/slides/{record.id}/questions", json={"question": "Why?", "stream": stream})
+    name, done = events_of(answer)[-1] if stream else ("done", answer.json())
+
+    assert (answer.status_code, name) == (200, "done")
+    assert (done["answer"], done["remembered"], done["conversation_id"]) == ("No tumour.", False, None)
+
+
+async def test_a_conversation_goes_on_behind_a_turn_that_is_not_remembered(
+    client: httpx.AsyncClient, parts: Parts, redis: Redis
+) -> None:
+    record = await stored_slide(parts, ready=True)
+    path, body = f"/v1/slides/{record.id}/questions", {"question": "Why?", "stream": False}
+    first = (await client.post(path, json=body)).json()
+    body["conversation_id"] = first["conversation_id"]
+    async with refusing_writes(redis, "read_only"):
+        followed = (await client.post(path, json=body)).json()
+    conversation = (await client.get(f"/v1/conversations/{first['conversation_id']}")).json()
+
+    assert (first["remembered"], followed["remembered"]) == (True, False)
+    assert followed["conversation_id"] == first["conversation_id"]
+    assert len(conversation["turns"]) == 1
+
+
+async def test_a_turn_of_a_slide_that_was_deleted_meanwhile_says_so_too(
+    client: httpx.AsyncClient, parts: Parts, vllm: FakeVllm
+) -> None:
+    vllm.hold_before = 1
+    record = await stored_slide(parts, ready=True)
+    asking = asyncio.create_task(client.post(f"/v1/slides/{record.id}/questions", json={"question": "Why?"}))
+    await until(lambda: len(vllm.streams) == 1)
+    await client.delete(f"/v1/slides/{record.id}")
+    vllm.streams[0].go_on.set()
+
+    name, done = events_of(await asking)[-1]
+    assert (name, done["remembered"], done["conversation_id"]) == ("done", False, None)
+
+
+async def test_without_the_language_model_slides_are_uploaded_and_encoded_and_questions_are_refused_with_the_reason(
+    app: FastAPI, client: httpx.AsyncClient, parts: Parts, vllm: FakeVllm, sample_slide: bytes
+) -> None:
+    vllm.is_healthy = False
+    asked = await stored_slide(parts, "asked", ready=True)
+    await look_of(client, app)
+    without = await look_of(client, app)
+    uploaded = await upload(client, sample_slide)
+    encode = FakeEncode(parts.slides.new_record("default", "0" * 64, "x", 1).encoder_id)
+    slide_path = f"/v1/slides/{uploaded.json()['id']}"
+
+    async def is_ready() -> bool:
+        return bool((await client.get(slide_path)).json()["status"] == "ready")
+
+    async with running_worker(parts.jobs, encode_job(parts, encode).run):
+        await until(is_ready)
+    refused = await client.post(f"/v1/slides/{asked.id}/questions", json={"question": "Why?"})
+    vllm.is_healthy = True
+    mended = await look_of(client, app)
+    answered = await client.post(f"/v1/slides/{asked.id}/questions", json={"question": "Why?", "stream": False})
+
+    assert without["capabilities"] == {"slides": True, "uploads": True, "questions": False}
+    assert uploaded.status_code == 202
+    assert problem_of(refused, 503) == "language_model_unavailable"
+    assert refused.headers["Retry-After"]
+    assert refused.json()["detail"].startswith("The language model does not answer")
+    assert len(vllm.requests) == 2  # to see whether it is there again, and the second question
+    assert mended["status"] == "ready"
+    assert answered.status_code == 200
+
+
+class HeldEngine:
+    """Makes tokens until it is held; then requests are accepted, and nothing comes."""
+
+    def __init__(self, vllm: FakeVllm) -> None:
+        self._vllm = vllm
+        vllm.script = self._answer
+        self.held = False
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self._vllm.hold_before = 0 if self.held else None
+        return self._vllm.stream(sse(token_chunk("x"), {"choices": [], "usage": usage(32)}))
+
+
+@pytest.fixture
+async def watch(parts: Parts) -> AsyncIterator[EngineWatch]:
+    watch = EngineWatch(
+        parts.language_model, parts.slide_inputs, parts.manifest, probe_after_s=0.0, stopped_after_s=0.02
+    )
+    yield watch
+    await watch.aclose()
+
+
+async def test_an_engine_that_makes_no_tokens_is_noticed_though_vllm_calls_itself_healthy(
+    client: httpx.AsyncClient, parts: Parts, vllm: FakeVllm, watch: EngineWatch
+) -> None:
+    record = await stored_slide(parts, ready=True)
+    engine = HeldEngine(vllm)
+    await until(watch.look)
+    engine.held = True
+    looks = [await watch.look() for _ in range(2)]
+    refused = await client.post(f"/v1/slides/{record.id}/questions", json={"question": "Why?"})
+    engine.held = False
+    await until(watch.look)
+    answered = await client.post(f"/v1/slides/{record.id}/questions", json={"question": "Why?", "stream": False})
+
+    assert looks[-1] is False
+    assert problem_of(refused, 503) == "language_model_unavailable"
+    assert "no tokens" in refused.json()["detail"]
+    assert answered.status_code == 200
+
+
+async def test_an_engine_that_answers_others_is_not_stopped_and_another_replica_is_asked(
+    parts: Parts, vllm: FakeVllm, watch: EngineWatch
+) -> None:
+    engine = HeldEngine(vllm)
+    await until(watch.look)
+    engine.held = True
+    answering = asyncio.create_task(tokens_all_the_time(parts))
+    looks = [await watch.look() for _ in range(5)]
+    answering.cancel()
+
+    assert all(looks)
+    assert len({request.headers["X-Slide-Id"] for request in vllm.requests}) > 1
+
+
+async def tokens_all_the_time(parts: Parts) -> None:
+    while True:
+        parts.language_model._note_token()
+        await asyncio.sleep(0.001)
+
+
+async def test_while_tokens_come_nothing_is_asked(parts: Parts, vllm: FakeVllm) -> None:
+    watch = EngineWatch(parts.language_model, parts.slide_inputs, parts.manifest)
+    await until(watch.look)
+    assert [await watch.look() for _ in range(2)] == [True] * 2
+
+    assert len(vllm.requests) == 1

@@ -1,0 +1,116 @@
+"""A real vLLM server for tests: started from the second environment, on a free port, with a key of its own."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm/bin/python"
+# A loaded two-core machine needs minutes; a server that ends instead is noticed at once.
+START_DEADLINE_S = 300
+STOP_DEADLINE_S = 30
+
+FLAGS = (
+    # fp32 and no compilation: answers are compared token for token with transformers.
+    *("--dtype", "float32", "--enforce-eager"),
+    *("--enable-mm-embeds", "--limit-mm-per-prompt", '{"image":1}'),
+    # Small blocks, so that the prompts of a tiny model fill several and prefix caching is exercised.
+    *("--enable-prefix-caching", "--block-size", "32", "--enable-prompt-tokens-details"),
+    *("--logits-processors", "eyepiece_vllm.no_repeat_ngram:HostNoRepeatNgram"),
+)
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    # GiB for a model of 3 MB; the default takes a share of the machine.
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "OMP_NUM_THREADS": "1",
+    # The worker runs within the engine process: one process and 12 s less on two cores.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # As `eyepiece llm` sets it on a CPU: the processor above is written for this model runner.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+}
+
+
+@dataclass(frozen=True)
+class VllmServer:
+    """A running server; `log` is everything its processes wrote."""
+
+    url: str
+    key: str
+    model: str
+    log: Path
+
+    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        """One request with the key; the model's name is filled in."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.post(f"{self.url}{path}", json={"model": self.model, **body}, headers=headers, timeout=120)
+
+    def chat(self, messages: list[dict[str, Any]], **fields: Any) -> httpx.Response:
+        """A greedy chat completion of at most 24 tokens, unless told otherwise."""
+        return self.post("/v1/chat/completions", {"messages": messages, "temperature": 0, "max_tokens": 24, **fields})
+
+
+@contextmanager
+def running_vllm(llm_folder: Path, model: str, scratch: Path) -> Iterator[VllmServer]:
+    """Starts a server, waits until it is healthy, and stops its whole process group at the end."""
+    port, key, log = _free_port(), secrets.token_hex(32), scratch / "vllm.log"
+    address = ("--host", "127.0.0.1", "--port", str(port), "--api-key", key)
+    served = ("--model", str(llm_folder), "--served-model-name", model)
+    command = [str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server", *served, *address, *FLAGS]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=scratch,  # not the repository: vLLM's environment must find only what is installed in it
+            env=os.environ | ENVIRONMENT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            server = VllmServer(f"http://127.0.0.1:{port}", key, model, log)
+            _wait_until_healthy(process, server)
+            yield server
+        finally:
+            _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], server: VllmServer) -> None:
+    deadline = time.monotonic() + START_DEADLINE_S
+    while not _is_healthy(server):
+        try:
+            process.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            assert time.monotonic() < deadline, f"vLLM did not start:\n{server.log.read_text()[-4000:]}"
+        else:
+            raise AssertionError(f"vLLM ended at its start:\n{server.log.read_text()[-4000:]}")
+
+
+def _is_healthy(server: VllmServer) -> bool:
+    try:
+        return httpx.get(f"{server.url}/health", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=STOP_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
