@@ -31,6 +31,7 @@ from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import AskedSlides, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
+from server.refusals import RefusalPace
 from server.served_model import open_served_model
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
@@ -163,6 +164,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         metrics=metrics,
         drain=Drain(),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
+        refusals=RefusalPace(),
         question_slots=TenantSlots(settings.max_concurrent_questions, "questions"),
         upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),

@@ -26,6 +26,7 @@ from encoders.encoder_id import encoder_id
 from encoders.errors import DeviceLost
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tile_encoder.compile_model import keep_compiled_code_in
+from encoders.tiling.isolation.lower_priority import lower_priority
 from encoders.types import SlideEmbedding, SlideFile
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.encode_job import EncodeJob
@@ -46,10 +47,13 @@ from server.telemetry.tracing import configure_tracing
 from server.uploads.slide_inspection import log_sandbox, reader_limits
 
 log = structlog.get_logger(__name__)
+# Behind an API and a vLLM on the same machine, of which somebody waits for each answer. Its readers inherit it.
+_STAND_BACK = 3
 
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; the slides in hand go back to the queue."""
+    lower_priority(os.getpid(), _STAND_BACK)
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-worker", settings.traces_url)
     model = open_served_model(settings)

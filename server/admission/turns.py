@@ -24,8 +24,8 @@ class TenantTurns:
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def one(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a turn of the tenant and hold it.
+    async def one(self, tenant: str) -> AsyncIterator[bool]:
+        """Wait for a turn of the tenant and hold it; gives whether it is all that the tenant wants at this moment.
 
         Raises:
             Overloaded: the tenant's line is full.
@@ -47,7 +47,7 @@ class TenantTurns:
                 self._end(tenant)
             raise
         try:
-            yield
+            yield self._running[tenant] == 1 and tenant not in self._lines
         finally:
             self._end(tenant)
 

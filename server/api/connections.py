@@ -47,9 +47,10 @@ _MAX_PIPELINED = 8
 _RESERVED = 16
 _HEALTH = (b"/livez", b"/readyz", b"/metrics")
 # What a client may still send, unread, while it is told that nobody wants it. A connection that is closed over unread
-# bytes is reset, and then the answer is lost.
+# bytes is reset, and then the answer is lost. It is enough for a JSON body of the largest size, which may be an honest
+# mistake; of a slide no more is taken either.
 _LINGER_S = 2.0
-_LINGER_BYTES = 1024 * 1024
+_LINGER_BYTES = 8 * 1024 * 1024
 # A client that reads slowly is seen reading: without this the kernel takes megabytes before it says that it is full.
 _NOT_SENT_BYTES = 64 * 1024
 # Redis, vLLM, files, readers.

@@ -10,6 +10,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from model_store.errors import EyepieceError
+from server.api.parts import parts_of
 from server.api.request_log import REQUEST_ID_HEADER, request_id_of
 from server.api.response_headers import SAFE_HEADERS
 from server.api.routes import chat, document, health, questions, slides, usage
@@ -52,6 +53,14 @@ def error_response(request: Request, error: EyepieceError) -> JSONResponse:
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, EyepieceError)
+    return await _in_its_pace(request, error)
+
+
+async def _in_its_pace(request: Request, error: EyepieceError) -> JSONResponse:
+    """The response, once it is this tenant's time to be told again that it wants too much."""
+    tenant = getattr(request.state, "tenant", None)
+    if isinstance(error, Overloaded) and tenant is not None:
+        await parts_of(request).refusals.wait(tenant)
     return error_response(request, error)
 
 
@@ -67,9 +76,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _framework(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    response = error_response(
-        request, _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest(utf8_text(str(error.detail))))
-    )
+    told = _FRAMEWORK_ERRORS.get(error.status_code, InvalidRequest(utf8_text(str(error.detail))))
+    response = await _in_its_pace(request, told)
     response.headers.update(error.headers or {})
     if error.status_code == 405:  # the framework names the methods of the first route only
         response.headers["Allow"] = ", ".join(sorted(_methods_at(request.scope)))

@@ -13,6 +13,7 @@ from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import AskedSlides, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
+from server.refusals import RefusalPace
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
@@ -45,6 +46,7 @@ class Parts:
     metrics: Metrics
     drain: Drain
     usage: Usage
+    refusals: RefusalPace
     question_slots: TenantSlots
     upload_slots: TenantSlots
     follower_slots: TenantSlots

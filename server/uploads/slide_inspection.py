@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,9 @@ T = TypeVar("T")
 _LOOKS_AT_ONCE, _LOOKS_PER_TENANT = 3, 2
 # They have threads of their own: a hostile file holds its thread until the reader's deadline, and uploads need theirs.
 _THREADS = 8
+# So far stand back thumbnails, and looks of a tenant that wants several at once: answers, encodes, and the one look
+# that somebody else waits for go on beside them.
+_STAND_BACK = 7
 
 
 def reader_limits(settings: Settings) -> ReaderLimits:
@@ -53,6 +57,7 @@ class SlideInspector:
 
     def __init__(self, settings: Settings) -> None:
         self._limits = reader_limits(settings)
+        self._patient_limits = replace(self._limits, niceness=_STAND_BACK)
         # Uploads are few already: none is refused when all its bytes have come.
         self._turns = TenantTurns(_LOOKS_AT_ONCE, _LOOKS_PER_TENANT, settings.max_concurrent_uploads, "looks")
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="look")
@@ -62,20 +67,22 @@ class SlideInspector:
 
         `folder` as in ReaderProcess.
         """
-        async with self._turns.one(tenant):
-            return await self._run(lambda: _facts(path, folder, self._limits))
+        async with self._turns.one(tenant) as is_only_one:
+            limits = self._limits if is_only_one else self._patient_limits
+            return await self._run(lambda: _facts(path, folder, limits))
 
     async def check_features(self, tenant: str, path: Path, manifest: Manifest, slide: SlideFacts | None) -> None:
         """Raises the error of a features file that cannot be this slide's, when it is the tenant's turn."""
-        async with self._turns.one(tenant):
-            await self._run(lambda: check_features_of_slide(path, manifest, self._limits, slide))
+        async with self._turns.one(tenant) as is_only_one:
+            limits = self._limits if is_only_one else self._patient_limits
+            await self._run(lambda: check_features_of_slide(path, manifest, limits, slide))
 
     async def thumbnail_png(self, path: Path, max_px: int, folder: Path | None = None) -> bytes:
         """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image.
 
         `server.slides.thumbnails` says whose turn it is.
         """
-        return await self._run(lambda: _thumbnail_png(path, folder, self._limits, max_px))
+        return await self._run(lambda: _thumbnail_png(path, folder, self._patient_limits, max_px))
 
     async def _run(self, look: Callable[[], T]) -> T:
         """Waits for the thread even when cancelled: its reader runs, and counts, until it ends."""

@@ -39,7 +39,8 @@ class FileProcess(ABC):
     def __enter__(self) -> Self:
         with ExitStack() as owned:
             inherited = self._make_inherited(owned)
-            self._channel = ReaderChannel(self._command, self._limits.deadline_s, self._replies, inherited)
+            limits = self._limits
+            self._channel = ReaderChannel(self._command, limits.deadline_s, self._replies, inherited, limits.niceness)
             owned.enter_context(closing(self._channel))
             self._open()
             self._owned = owned.pop_all()

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from encoders.errors import ReaderDied
+from encoders.tiling.isolation.lower_priority import lower_priority
 from encoders.tiling.isolation.reader_protocol import Failed, Message, frame_head, read_frame
 
 ReplyT = TypeVar("ReplyT", bound=Message)
@@ -40,11 +41,16 @@ class ReaderChannel:
         deadline_s: float,
         replies: TypeAdapter[Any],
         inherited: Sequence[int] = (),
+        niceness: int = 0,
     ) -> None:
-        """`replies` is what this kind of child may say, `Failed` among it; it keeps the descriptors in `inherited`."""
+        """`replies` is what this kind of child may say, `Failed` among it; it keeps the descriptors in `inherited`.
+
+        `niceness` as in ReaderLimits.
+        """
         self._deadline_s = deadline_s
         self._replies = replies
         self._child: subprocess.Popen[bytes] | None = _start_child(command, inherited)
+        lower_priority(self._child.pid, niceness)
 
     @property
     def pid(self) -> int | None:

@@ -23,6 +23,8 @@ class ReaderLimits:
     max_overview_px: int = 4_000_000_000
     # Each reserves 8 MiB of address space for its stack, and takes memory for one tile before reduction.
     decode_threads: int = field(default_factory=decode_threads_here)
+    # How far the reader stands back behind the process that started it when there is too little processor for both.
+    niceness: int = 0
     # Batches of decoded tiles at most: one with the parent, one ready, two being decoded.
     ring_slots: int = 4
     # Of shared memory for them, touched only as far as used: five batches of 256 tiles of 256 px.

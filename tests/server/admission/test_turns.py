@@ -17,6 +17,7 @@ class Line:
         self._ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.begun: list[str] = []
+        self.only_ones: list[str] = []
 
     async def come(self, *names: str) -> None:
         """The tenant is a name's first letter."""
@@ -31,8 +32,9 @@ class Line:
             await settled()
 
     async def _hold(self, name: str) -> None:
-        async with self._turns.one(name[0]):
+        async with self._turns.one(name[0]) as is_only_one:
             self.begun.append(name)
+            self.only_ones += [name] * is_only_one
             await self._ends[name].wait()
 
 
@@ -105,3 +107,13 @@ async def test_a_turn_that_is_given_to_somebody_who_leaves_at_that_moment_is_not
     await line.end("c0")
     await line.come("d0")
     assert line.begun[-1] == "d0"
+
+
+async def test_a_turn_says_whether_its_tenant_wants_anything_else() -> None:
+    line = Line(TenantTurns(2, 2, 100, "looks"))
+    await line.come("a0", "a1", "b0", "a2", "a3")
+
+    await line.end("a0", "a1", "a2", "a3", "b0")
+    await line.come("a4")
+
+    assert line.only_ones == ["a0", "b0", "a3", "a4"]

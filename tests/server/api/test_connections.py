@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -18,6 +19,7 @@ from server.settings import Settings
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 LAST = LIVEZ + b"Connection: close\r\n\r\n"
 PIECE = b"x" * 2**16
+MAX_BODY_BYTES = Settings().max_body_bytes
 
 
 class Endless:
@@ -123,6 +125,18 @@ async def test_a_refusal_of_the_protocol_is_a_problem(served: Served) -> None:
     head, _, body = (await served.answer_to(LIVEZ + b"X: " + b"a" * 40_000)).partition(b"\r\n\r\n")
     assert b"Content-Type: application/problem+json" in head
     assert b'"code":"head_too_large"' in body
+
+
+async def test_who_sends_a_whole_body_that_nobody_wants_still_gets_the_answer(served: Served) -> None:
+    """Simple clients look for an answer when all is sent."""
+
+    def answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=60) as client:
+            client.sendall(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % MAX_BODY_BYTES)
+            client.sendall(bytes(MAX_BODY_BYTES))
+            return client.recv(65536)
+
+    assert status_of(await asyncio.to_thread(answer)) == 401
 
 
 @pytest.mark.parametrize("begin", [b"", b"G", LIVEZ, LIVEZ + b"X: y", b"\r\n"])

@@ -175,6 +175,17 @@ async def test_urgent_jobs_of_several_tenants_come_before_routine_ones(jobs: Enc
     assert await order(jobs, 3) == ["a u", "b u", "c r"]
 
 
+async def test_a_routine_job_waits_for_the_slide_in_hand_and_for_no_second_one_of_the_same_tenant(
+    jobs: EncodeJobs, record_of: RecordOf
+) -> None:
+    await jobs.enqueue(record_of("u0", "flood", "urgent"))
+    assert await order(jobs, 1) == ["flood u0"]
+    await jobs.enqueue(record_of("u1", "flood", "urgent"))
+    await jobs.enqueue(record_of("r", "modest"))
+
+    assert await order(jobs, 2) == ["modest r", "flood u1"]
+
+
 async def test_urgent_jobs_of_an_idle_time_are_not_held_against_the_next(jobs: EncodeJobs, record_of: RecordOf) -> None:
     for number in range(URGENT_IN_A_ROW + 1):
         await jobs.enqueue(record_of(f"u{number}", priority="urgent"))

@@ -11,6 +11,7 @@ from api_parts import client_of, problem_of, stored_slide, until, upload
 from fastapi import FastAPI
 
 from encoders.errors import UnreadableSlide
+from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.types import SlideFacts
 from server.api.parts import Parts
 from server.identity.api_keys import create_key
@@ -25,24 +26,26 @@ class HeldLooks:
 
     def __init__(self) -> None:
         self.begun: list[Path] = []
+        self.nicenesses: list[int] = []
         self.running = 0
         self.most_running = 0
         self.release = threading.Event()
         self._lock = threading.Lock()
 
-    def facts(self, path: Path, *_: object) -> SlideFacts:
-        self._look(path)
+    def facts(self, path: Path, _: object, limits: ReaderLimits) -> SlideFacts:
+        self._look(path, limits)
         if b"garbage" in path.read_bytes():
             raise UnreadableSlide("It is garbage.")
         return FACTS
 
-    def thumbnail_png(self, path: Path, _: object, __: object, max_px: int) -> bytes:
-        self._look(path)
+    def thumbnail_png(self, path: Path, _: object, limits: ReaderLimits, max_px: int) -> bytes:
+        self._look(path, limits)
         return b"x" * max_px
 
-    def _look(self, path: Path) -> None:
+    def _look(self, path: Path, limits: ReaderLimits) -> None:
         with self._lock:
             self.begun.append(path)
+            self.nicenesses.append(limits.niceness)
             self.running += 1
             self.most_running = max(self.most_running, self.running)
         self.release.wait()
@@ -97,6 +100,9 @@ async def test_uploads_and_thumbnails_of_a_flood_leave_another_tenant_its_look(
 
     assert {answer.status_code for answer in answers} == {200, 202}
     assert looks.most_running <= 5
+    # The flood's first look began when there was no other; what it wants besides stands back behind the other tenant's.
+    assert sorted(looks.nicenesses[:3]) == [0, 7, 7]
+    assert looks.nicenesses[3] == 0
 
 
 async def test_a_thumbnail_is_made_once_however_many_ask(
