@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
+from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
 from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
@@ -31,7 +32,6 @@ from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import AskedSlides, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
-from server.refusals import RefusalPace
 from server.served_model import open_served_model
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from model_store.manifest import Manifest
+from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.drain import Drain
 from server.api.parts import Parts
@@ -31,6 +32,11 @@ def parts_of(request: Request) -> Parts:
     """The parts of the application that serves this request."""
     parts: Parts = request.app.state.parts
     return parts
+
+
+def refusals_of(request: Request) -> RefusalPace:
+    """At what pace tenants are told that they want too much."""
+    return parts_of(request).refusals
 
 
 def slide_states(parts: Parts) -> SlideStates:

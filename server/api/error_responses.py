@@ -10,7 +10,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from model_store.errors import EyepieceError
-from server.api.parts import parts_of
+from server.api.dependencies import refusals_of
 from server.api.request_log import REQUEST_ID_HEADER, request_id_of
 from server.api.response_headers import SAFE_HEADERS
 from server.api.routes import chat, document, health, questions, slides, usage
@@ -60,7 +60,7 @@ async def _in_its_pace(request: Request, error: EyepieceError) -> JSONResponse:
     """The response, once it is this tenant's time to be told again that it wants too much."""
     tenant = getattr(request.state, "tenant", None)
     if isinstance(error, Overloaded) and tenant is not None:
-        await parts_of(request).refusals.wait(tenant)
+        await refusals_of(request).wait(tenant)
     return error_response(request, error)
 
 

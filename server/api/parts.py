@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from model_store.manifest import Manifest
+from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.drain import Drain
 from server.asking.conversations import Conversations
@@ -13,7 +14,6 @@ from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import AskedSlides, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
-from server.refusals import RefusalPace
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from api_parts import client_of, problem_of, stored_slide
 from fastapi import FastAPI
 
+from server.admission.refusals import RefusalPace
 from server.api.parts import Parts
 from server.identity.api_keys import create_key
-from server.refusals import RefusalPace
 
 
 def test_the_first_refusals_come_at_once_and_the_others_at_their_pace() -> None:
