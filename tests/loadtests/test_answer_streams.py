@@ -110,11 +110,11 @@ async def test_a_connection_is_kept_and_opened_anew_when_the_server_has_closed_i
         client = AnswerClient()
         for _ in range(2):
             await client.ask(server.request())
-        assert server.api.connections == 1
+        assert server.connections == 1
         server.hangs_up_after = 1
         await asyncio.sleep(0.02)
         assert (await client.ask(server.request())).tokens == 2
-        assert server.api.connections == 2
+        assert server.connections == 2
         await client.close()
 
 

@@ -113,7 +113,7 @@ def test_every_question_reaches_the_slide_that_it_is_meant_for(quiet: Console) -
     others = [j for j in judgements if j.asked.condition not in (ANOTHER_SLIDE, SHUFFLED)]
     assert len(others) > 150
     assert score(others).share == 1
-    asked = sorted(question for turns in server.asking.conversations.values() for question in turns)
+    asked = sorted(question for turns in server.conversations.values() for question in turns)
     assert asked == sorted(question.text for dialogue in PLAN for question in dialogue.questions)
     with h5py.File(io.BytesIO(server.uploads["11-shuffled"])) as file:
         assert sorted(map(tuple, file["features"][()])) == sorted(map(tuple, FEATURES))
@@ -128,7 +128,7 @@ def test_a_follow_up_goes_on_with_its_conversation_and_the_first_turn_is_not_sco
 
     judgements = ask_dialogue(client_of(server), file_stem(dialogue.specimen), dialogue)
 
-    assert list(server.asking.conversations.values()) == [[question.text for question in dialogue.questions]]
+    assert list(server.conversations.values()) == [[question.text for question in dialogue.questions]]
     assert {judgement.asked.turn for judgement in judgements} == {2, 3, 4}
 
 
