@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | vllm-variants | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ BIN := .venv/bin
 LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds $(BUILDS))
 DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas vllm-variants charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -28,6 +28,8 @@ help:
 	@echo 'make attack [STAND_IN=1] [ONLY="hang_ups floods"] [SHARE=0.1] [JSON=out.json]'
 	@echo '              attack a server started for it, on loopback only; half an hour'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
+	@echo 'make vllm-variants'
+	@echo '              quantised language models and two ranks in a real vLLM, against plain transformers; on a CPU'
 	@echo 'make charts   render the Helm chart and hold it against Kubernetes schemas; installs 100 MB for it'
 	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
 	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
@@ -102,6 +104,9 @@ chaos: environments
 
 attack: environments
 	$(BIN)/python -m attacks $(if $(filter-out 0,$(STAND_IN)),--stand-in) $(if $(ONLY),--only $(ONLY)) $(if $(SHARE),--share $(SHARE)) $(if $(JSON),--json $(JSON))
+
+vllm-variants: environments
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_variants.py
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py

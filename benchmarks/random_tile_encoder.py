@@ -10,7 +10,7 @@ from torch import Tensor
 from encoders.tile_encoder.model import empty_tile_encoder
 from model_store.convert.tile_encoder_tables import tile_encoder_tables
 from model_store.files.write_safetensors import TORCH_DTYPES, TensorEntry, write_safetensors
-from model_store.manifest import Dtype, TileEncoderSpec, packaged_manifest, packaged_names
+from model_store.manifest import TileEncoderSpec, packaged_manifest, packaged_names
 
 SMALL: Final = "vit_small"
 # ViT-S/16, as large as the smaller published pathology encoders: ends on a CPU.
@@ -37,16 +37,16 @@ def encoder_specs() -> dict[str, TileEncoderSpec]:
 def write_random_weights(path: Path, spec: TileEncoderSpec) -> None:
     """A weights file of the spec's dtype, seeded."""
     state = empty_tile_encoder(spec).state_dict()
-    entries = [TensorEntry(name, tuple(tensor.shape)) for name, tensor in state.items()]
-    write_safetensors(path, spec.dtype, entries, _tensors(entries, spec.dtype))
+    entries = [TensorEntry(name, tuple(tensor.shape), spec.dtype) for name, tensor in state.items()]
+    write_safetensors(path, entries, _tensors(entries))
 
 
-def _tensors(entries: list[TensorEntry], dtype: Dtype) -> Iterator[Tensor]:
+def _tensors(entries: list[TensorEntry]) -> Iterator[Tensor]:
     """Drawn directly in the dtype: drawing them in fp32 takes longer than everything else."""
     generator = torch.Generator().manual_seed(0)
     for entry in entries:
         least, most = _bounds(entry)
-        yield torch.empty(entry.shape, dtype=TORCH_DTYPES[dtype]).uniform_(least, most, generator=generator)
+        yield torch.empty(entry.shape, dtype=TORCH_DTYPES[entry.dtype]).uniform_(least, most, generator=generator)
 
 
 def _bounds(entry: TensorEntry) -> tuple[float, float]:

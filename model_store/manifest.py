@@ -21,6 +21,8 @@ Rgb = tuple[float, float, float]
 Dtype = Literal["float32", "float16", "bfloat16"]
 Matmul = Literal["dtype", "float8"]
 Reduction = Literal["area", "dct"]
+# How the language model's matrices are stored; "none" is `dtype`. docs/published-models.md says what each one is.
+Quantization = Literal["none", "fp8", "awq", "gptq"]
 # A model's name is also a folder name: no separator, no leading dot.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
@@ -42,7 +44,7 @@ Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unrecorded)
 WeightsPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_-]+\.safetensors$")]
 
 
-Part = Literal["tile_encoder", "slide_encoder", "llm", "llm_base"]
+Part = Literal["tile_encoder", "slide_encoder", "llm", "llm_base", "llm_quantized"]
 
 
 class _Strict(BaseModel):
@@ -79,21 +81,26 @@ class Download(_Strict):
 
 
 class Downloads(_Strict):
-    """One download for each part; `llm_base` is what an adapter or a projector alone is applied to."""
+    """One download for each part; `llm_base` is what an adapter or a projector alone is applied to.
+
+    `llm_quantized` is the language model in 4 bits where somebody published it (`convert --quantize awq|gptq`).
+    """
 
     tile_encoder: Download
     slide_encoder: Download
     llm: Download
     llm_base: Download
+    llm_quantized: Download | None = None
 
     def by_part(self) -> dict[Part, Download]:
-        """The four, in the order in which they are fetched."""
-        return {
+        """Those that there are, in the order in which they are fetched."""
+        needed: dict[Part, Download] = {
             "tile_encoder": self.tile_encoder,
             "slide_encoder": self.slide_encoder,
             "llm": self.llm,
             "llm_base": self.llm_base,
         }
+        return needed if self.llm_quantized is None else {**needed, "llm_quantized": self.llm_quantized}
 
 
 class TilingSpec(_Strict):
@@ -174,7 +181,11 @@ class GenerationDefaults(_Strict):
 
 
 class LlmSpec(_Strict):
-    """The folder that vLLM serves: projector (input width `projector_width`) and language model."""
+    """The folder that vLLM serves: projector (input width `projector_width`) and language model.
+
+    `dtype` is what is computed in, and what is stored but for the matrices of the layers where `quantization` says
+    otherwise.
+    """
 
     path: Literal["llm"]
     served_name: str
@@ -182,6 +193,7 @@ class LlmSpec(_Strict):
     placeholder: Literal["<image>"]
     max_model_len: Positive
     dtype: Dtype
+    quantization: Quantization = "none"
     projector_width: Positive
     generation: GenerationDefaults
 

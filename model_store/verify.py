@@ -5,16 +5,21 @@ Reads digests and safetensors headers; needs no memory and no GPU, and loads no 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from model_store.convert.convert_model import EncoderShapes
-from model_store.convert.llava_config import LlavaConfig, llava_shapes
+from model_store.convert.llava_config import LlavaConfig, float8_shapes, llava_shapes, packed_shapes
+from model_store.convert.packed_weights import packed_form
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import read_json, shards_of
 from model_store.files.write_safetensors import Shape
 from model_store.installed import InstalledModel
+
+# vLLM's names for what a manifest says.
+_QUANT_METHODS: Final = {"none": None, "fp8": "compressed-tensors", "awq": "awq", "gptq": "gptq"}
 
 
 def verify_shapes(model: InstalledModel, shapes: EncoderShapes) -> int:
@@ -41,7 +46,13 @@ def _llm_shapes(model: InstalledModel) -> Mapping[str, Shape]:
         raise ModelError(f"The model's llm/config.json is wrong at {first['loc'][0]!r}: {first['msg']}.") from error
     if config.mm_hidden_size != model.manifest.llm.projector_width:
         raise ModelError("The model's llm/config.json and its manifest disagree on the projector's width.")
-    return llava_shapes(config)
+    quantization, shapes = model.manifest.llm.quantization, llava_shapes(config)
+    said = served.get("quantization_config", {})
+    if said.get("quant_method") != _QUANT_METHODS[quantization]:
+        raise ModelError("The model's llm/config.json and its manifest disagree on how it is quantised.")
+    if quantization == "none":
+        return shapes
+    return float8_shapes(shapes) if quantization == "fp8" else packed_shapes(shapes, packed_form(said))
 
 
 def _installed_shapes(files: Sequence[Path]) -> dict[str, Shape]:

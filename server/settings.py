@@ -35,20 +35,11 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr = Field(SecretStr(""), description="The key that vLLM was started with.")
     model: str = Field("demo", description="Name of the model to serve.")
     models_dir: Path | None = Field(None, description="Installed models; empty = DATA_DIR/models.")
-    device: str = Field(
-        "auto",
-        description="Device of the encoders: auto, cpu, cuda, cuda:1 …, or a GPU's or MIG instance's UUID (`nvidia-smi "
-        "-L`); the worker sees no other GPU.",
-    )
+    device: str = Field("auto", description="Device of the encoders: auto, cpu, cuda, cuda:1 …")
     tile_dtype: Literal["", "float32", "float16", "bfloat16", "float8"] = Field(
         "",
         description="Numbers of the tile encoder; empty = the manifest's. Changes the encoder id: slides are encoded "
         "again. The API and all workers need the same.",
-    )
-    slide_attention: Literal["torch", "flash-attn"] = Field(
-        "torch",
-        description="Kernel of the slide encoder's attention: torch's own, or the package flash-attn's where it is "
-        "installed; see docs/decisions/0032.",
     )
     tile_reduction: Literal["", "area", "dct"] = Field(
         "",
@@ -87,6 +78,11 @@ class Settings(BaseSettings):
     )
     llm_port: int = Field(
         0, ge=0, le=65535, description="Port of the vLLM that `eyepiece up` starts; 0 = any free one."
+    )
+    tensor_parallel_size: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="Devices that one vLLM splits the language model over: GPUs, or parts of the CPU's cores. It must "
+        "divide the model's attention heads.",
     )
     traces_url: str = Field("", description="OTLP/HTTP collector, e.g. http://collector:4318; empty = no traces.")
     crash_loop_file: Path | None = Field(None, description="Where `eyepiece up` notes what keeps exiting; it sets it.")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-# Minutes long, and needs HAProxy: `make replicas`.
-collect_ignore = [] if "EYEPIECE_LONG_TESTS" in os.environ else ["end_to_end/test_replicas.py"]
+# Minutes long: `make replicas`, which needs HAProxy, and `make vllm-variants`.
+_LONG = ["end_to_end/test_replicas.py", "vllm_plugin/test_variants.py"]
+collect_ignore = [] if "EYEPIECE_LONG_TESTS" in os.environ else _LONG
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from model_store.convert.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
-from model_store.convert.convert_llm import convert_llm
+from model_store.convert.convert_llm import LlmSources, convert_llm
 from model_store.convert.llava_checkpoint import LlavaCheckpoint, find_checkpoint
+from model_store.convert.packed_model import FOLDER, PackedModel, find_packed_model
+from model_store.convert.quantized_manifest import OWN_QUANTIZED, quantized_manifest
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import existing_file, shards_of
 from model_store.files.sha256sums import write_sums
@@ -15,7 +17,7 @@ from model_store.files.source_digests import Say, check_and_record, with_recorde
 from model_store.files.staged_folder import staged_model
 from model_store.files.write_safetensors import Shape
 from model_store.installed import InstalledModel, open_model
-from model_store.manifest import MANIFEST_FILE, Download, Downloads, Manifest, Part
+from model_store.manifest import MANIFEST_FILE, Download, Downloads, Manifest, Part, Quantization
 from model_store.manifest_text import manifest_text
 
 _NAMES_SHOWN: Final = 12
@@ -30,13 +32,22 @@ class EncoderShapes:
 
 
 def convert_model(
-    manifest: Manifest, downloads: Path, models_dir: Path, shapes: EncoderShapes, say: Say
+    manifest: Manifest,
+    downloads: Path,
+    models_dir: Path,
+    shapes: EncoderShapes,
+    say: Say,
+    quantize: Quantization = "none",
 ) -> InstalledModel:
     """Installs the model from `<downloads>/<part>/` folders, in place of an earlier installation of it.
 
+    A quantised language model answers otherwise, so it is installed under a name of its own (`quantized_manifest`).
     An interrupted run leaves nothing that looks like a model. Raises ModelError that names the file or tensor at fault.
     """
-    conversion = _Conversion(with_recorded(manifest, models_dir), downloads, shapes, say)
+    manifest = with_recorded(manifest, models_dir)
+    if quantize != "none":
+        manifest = with_recorded(quantized_manifest(manifest, quantize), models_dir)
+    conversion = _Conversion(manifest, downloads, shapes, say)
     with staged_model(models_dir, manifest.name) as folder:
         recorded = conversion.run(folder)
         (folder / MANIFEST_FILE).write_text(manifest_text(recorded), encoding="utf-8")
@@ -56,12 +67,12 @@ class _Conversion:
         known = self.manifest.downloads
         if known is None:
             raise ModelError(f"Model {self.manifest.name!r} has no downloads; there is nothing to convert.")
-        recorded = known.by_part()
+        # First, because most can be wrong with it.
+        recorded = known.by_part() | self._llm(known, folder / self.manifest.llm.path)
         recorded["tile_encoder"] = self._tile_encoder(known.tile_encoder, folder / self.manifest.tile_encoder.weights)
         recorded["slide_encoder"] = self._slide_encoder(
             known.slide_encoder, folder / self.manifest.slide_encoder.weights
         )
-        recorded |= self._llm(known, folder / self.manifest.llm.path)
         return self.manifest.model_copy(update={"downloads": Downloads(**recorded)})
 
     def _tile_encoder(self, download: Download, path: Path) -> Download:
@@ -82,20 +93,41 @@ class _Conversion:
 
     def _llm(self, known: Downloads, path: Path) -> dict[Part, Download]:
         path.mkdir()
-        checkpoint = find_checkpoint(self._folder("llm"), self.downloads / "llm_base")
+        quantize, beside = self.manifest.llm.quantization, self.downloads / FOLDER
+        base = self.downloads / "llm_base"
+        # A projector needs no 16-bit base where its base is there in 4 bits.
+        instead = beside if quantize in ("awq", "gptq") and beside.is_dir() and not base.is_dir() else base
+        checkpoint = find_checkpoint(self._folder("llm"), instead)
         self.say(f"llm: the layout is {checkpoint.layout}")
-        recorded = self._record_llm(known, checkpoint)
-        self._say_dropped("llm", convert_llm(checkpoint, self.manifest, path))
+        packed = find_packed_model(checkpoint, beside, quantize)
+        if packed is not None:
+            self.say(f"llm: the language model in {packed.folder.name}/ is quantised: {packed.form}")
+        elif beside.is_dir():
+            self.say(f"{FOLDER}: not used; --quantize awq or gptq asks for it")
+        recorded = self._record_llm(known, checkpoint, packed)
+        fine_tuned_from = shards_of(base) if packed is not None and packed.apart and base.is_dir() else []
+        sources = LlmSources(checkpoint, fine_tuned_from, packed)
+        self._say_dropped("llm", convert_llm(sources, self.manifest, path, self.say))
         return recorded
 
-    def _record_llm(self, known: Downloads, checkpoint: LlavaCheckpoint) -> dict[Part, Download]:
-        folders: dict[Part, Path] = {"llm": checkpoint.folder}
-        if checkpoint.layout != "merged":
-            folders["llm_base"] = checkpoint.base
-        return {
-            part: check_and_record(part, known.by_part()[part], folder, checkpoint.files_in(folder), self.say)
-            for part, folder in folders.items()
+    def _record_llm(
+        self, known: Downloads, checkpoint: LlavaCheckpoint, packed: PackedModel | None
+    ) -> dict[Part, Download]:
+        places: dict[Part, Path] = {
+            "llm": checkpoint.folder,
+            "llm_base": self.downloads / "llm_base",
+            "llm_quantized": self.downloads / FOLDER,
         }
+        by_part: dict[Part, Download] = {"llm_quantized": OWN_QUANTIZED, **known.by_part()}
+        recorded = {}
+        for part, folder in places.items():
+            files = {
+                *(checkpoint.files_in(folder) if folder in (checkpoint.folder, checkpoint.base) else ()),
+                *(packed.files() if packed is not None and packed.folder == folder else ()),
+            }
+            if files:
+                recorded[part] = check_and_record(part, by_part[part], folder, sorted(files), self.say)
+        return recorded
 
     def _folder(self, part: Part) -> Path:
         folder = self.downloads / part

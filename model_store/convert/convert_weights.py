@@ -3,14 +3,15 @@
 Each shard is read twice, first for names and shapes alone. Memory stays at one shard and a few tensors.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from model_store.convert.float8_weights import SCALE_SUFFIX, float8_rows
 from model_store.convert.tensor_names import NameMap
 from model_store.errors import ModelError
 from model_store.files.write_safetensors import TORCH_DTYPES, Shape, TensorEntry, write_safetensors
@@ -46,12 +47,28 @@ class Plan:
 
 @dataclass(frozen=True)
 class Target:
-    """What the weights must become: `part` is its name in errors."""
+    """What the weights must become: `part` is its name in errors, `expected` what is read, by served name.
+
+    Floating-point tensors are written as `dtype`; those named in `float8` in 8 bits, with a scale for each row beside
+    them. Those named in `packed` are 32-bit integers already and stay as they are.
+    """
 
     part: str
     names: NameMap
     expected: Mapping[str, Shape]
     dtype: Dtype
+    float8: Set[str] = field(default_factory=frozenset)
+    packed: Set[str] = field(default_factory=frozenset)
+
+    def entries_of(self, served: str) -> list[TensorEntry]:
+        """What is written of a tensor that was read."""
+        shape = self.expected[served]
+        if served in self.packed:
+            return [TensorEntry(served, shape, "int32")]
+        if served in self.float8:
+            scale = TensorEntry(served + SCALE_SUFFIX, (shape[0], 1), "float32")
+            return [TensorEntry(served, shape, "float8_e4m3fn"), scale]
+        return [TensorEntry(served, shape, self.dtype)]
 
 
 def plan_conversion(shards: Sequence[Shard], target: Target, overlay: Shard | None = None) -> Plan:
@@ -74,7 +91,7 @@ def write_planned(path: Path, planned: Sequence[PlannedShard], target: Target, m
     not finite, or no longer finite in the target's dtype.
     """
     entries = [entry for shard in planned for entry in shard.entries]
-    return write_safetensors(path, target.dtype, entries, _finished_tensors(planned, target, merge))
+    return write_safetensors(path, entries, _finished_tensors(planned, target, merge))
 
 
 Merge = Callable[[str, Tensor], Tensor]
@@ -82,7 +99,9 @@ Merge = Callable[[str, Tensor], Tensor]
 
 def _plan_shard(shard: Shard, target: Target, replaced: Iterable[str] = frozenset()) -> tuple[PlannedShard, list[str]]:
     published_names: dict[str, str] = {}
-    entries, dropped = [], []
+    entries: list[TensorEntry] = []
+    dropped = []
+    taken = 0
     for published, tensor in shard.read().items():
         served = target.names.served_name(published)
         if served is None:
@@ -90,8 +109,9 @@ def _plan_shard(shard: Shard, target: Target, replaced: Iterable[str] = frozense
         elif served not in replaced:
             _require_fit(published, served, tensor, shard, target)
             published_names[served] = published
-            entries.append(TensorEntry(served, tuple(tensor.shape)))
-    if len(entries) > len(published_names):
+            entries += target.entries_of(served)
+            taken += 1
+    if taken > len(published_names):
         raise ModelError(f"The {target.part}'s {shard.file} holds a tensor under two names; it cannot be converted.")
     return PlannedShard(shard, published_names, entries), dropped
 
@@ -103,8 +123,14 @@ def _require_fit(published: str, served: str, tensor: Tensor, shard: Shard, targ
         raise ModelError(f"{where} has no place in the {target.part}; it is another model than the manifest says.")
     if tuple(tensor.shape) != shape:
         raise ModelError(f"{where} has the shape {list(tensor.shape)}, the {target.part} needs {list(shape)}.")
-    if not tensor.is_floating_point():
-        raise ModelError(f"{where} is {tensor.dtype}, not floating point; quantised weights cannot be converted.")
+    if served in target.packed:
+        if tensor.dtype != torch.int32:
+            raise ModelError(f"{where} is {tensor.dtype}, not 32-bit integers; it is quantised in another way.")
+    elif not tensor.is_floating_point() or tensor.dtype.itemsize == 1:
+        raise ModelError(
+            f"{where} is {tensor.dtype}, not floating point of 16 or 32 bits; its folder's config.json has to say how "
+            "it is quantised."
+        )
 
 
 def _require_each_once(planned: Sequence[PlannedShard], target: Target) -> None:
@@ -127,13 +153,21 @@ def _finished_tensors(planned: Sequence[PlannedShard], target: Target, merge: Me
         for served, published in shard.published_names.items():
             # Popped, so that a file that could not be mapped is given back as it is written.
             tensor = tensors.pop(published)
-            yield _finite(served, merge(served, tensor) if merge else tensor, target)
+            if served in target.packed:
+                yield tensor
+                continue
+            if merge:
+                tensor = merge(served, tensor)
+            if served in target.float8:
+                yield from float8_rows(_finite(served, tensor.float()))
+            else:
+                yield _finite(served, tensor, target.dtype)
 
 
-def _finite(name: str, tensor: Tensor, target: Target) -> Tensor:
-    cast = tensor.to(TORCH_DTYPES[target.dtype])
+def _finite(name: str, tensor: Tensor, dtype: Dtype = "float32") -> Tensor:
+    cast = tensor.to(TORCH_DTYPES[dtype])
     if torch.isfinite(cast).all():
         return cast
     if torch.isfinite(tensor).all():
-        raise ModelError(f"The tensor {name!r} does not fit into {target.dtype}; choose another dtype in the manifest.")
+        raise ModelError(f"The tensor {name!r} does not fit into {dtype}; choose another dtype in the manifest.")
     raise ModelError(f"The tensor {name!r} holds NaN or infinity; the checkpoint is damaged.")

@@ -1,21 +1,27 @@
 """The `config.json` of a LLaVA checkpoint: what is needed of it, strictly, and the one that is served instead."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from model_store.convert.float8_weights import SCALE_SUFFIX
+from model_store.convert.packed_weights import PackedForm
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import read_json
 from model_store.files.write_safetensors import Shape
 from model_store.manifest import Manifest, Positive, PositiveFloat
 
+# What may be quantised: the matrices of the layers. Embeddings, output, norms and projector stay in 16 bits.
+_MATRIX: Final = re.compile(r"(model\.layers\.\d+\.(?:self_attn|mlp)\.[a-z]+_proj)\.weight")
 
-class LlavaConfig(BaseModel):
-    """What the reference's config says of tensors and computation; a value we cannot serve is an error.
+_Config = TypeVar("_Config", bound="LlamaNumbers")
 
-    Other keys (training, CLIP, anyres images) do not change what is served.
-    """
+
+class LlamaNumbers(BaseModel):
+    """What a Llama's config says of tensors and computation; a value we cannot serve is an error."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
@@ -36,11 +42,16 @@ class LlavaConfig(BaseModel):
     bos_token_id: int = 1
     eos_token_id: int = 2
     pad_token_id: int | None = None
-    mm_hidden_size: Positive
-    mm_projector_type: Literal["mlp2x_gelu"]
-    mm_use_im_start_end: Literal[False] = False
-    mm_use_im_patch_token: Literal[False] = False
-    mm_patch_merge_type: Literal["flat"] = "flat"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_before_transformers_5(cls, said: Any) -> Any:
+        """`rope_parameters` is what newer releases write in place of two keys."""
+        rope = said.get("rope_parameters") if isinstance(said, Mapping) else None
+        if not isinstance(rope, Mapping):
+            return said
+        scaling = None if rope.get("rope_type", "default") == "default" else rope
+        return {"rope_scaling": scaling, **({"rope_theta": rope["rope_theta"]} if "rope_theta" in rope else {}), **said}
 
     @property
     def key_value_width(self) -> int:
@@ -49,13 +60,22 @@ class LlavaConfig(BaseModel):
         return self.hidden_size // self.num_attention_heads * heads
 
 
+class LlavaConfig(LlamaNumbers):
+    """What the reference's config says of the projector beside that.
+
+    Other keys (training, CLIP, anyres images) do not change what is served.
+    """
+
+    mm_hidden_size: Positive
+    mm_projector_type: Literal["mlp2x_gelu"]
+    mm_use_im_start_end: Literal[False] = False
+    mm_use_im_patch_token: Literal[False] = False
+    mm_patch_merge_type: Literal["flat"] = "flat"
+
+
 def read_llava_config(path: Path, projector_width: int) -> LlavaConfig:
     """The checkpoint's config; raises ModelError naming the first key that is wrong or cannot be served."""
-    try:
-        config = LlavaConfig.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ModelError(f"The checkpoint's config.json is wrong at {first['loc'][0]!r}: {first['msg']}.") from error
+    config = _read(LlavaConfig, path, "checkpoint")
     if config.mm_hidden_size != projector_width:
         raise ModelError(
             f"The checkpoint's config.json says mm_hidden_size {config.mm_hidden_size}, the manifest says "
@@ -80,9 +100,42 @@ def llava_shapes(config: LlavaConfig) -> dict[str, Shape]:
     }
 
 
-def served_config(config: LlavaConfig, manifest: Manifest, image_token_id: int) -> dict[str, Any]:
-    """The `config.json` that the vLLM plugin reads."""
+def matrices_of(shapes: Mapping[str, Shape]) -> frozenset[str]:
+    """The tensors among them that may be quantised."""
+    return frozenset(name for name in shapes if _MATRIX.fullmatch(name))
+
+
+def float8_shapes(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The same model with its matrices in 8 bits and a scale for each of their rows."""
+    scales = {name + SCALE_SUFFIX: (shapes[name][0], 1) for name in matrices_of(shapes)}
+    return {**shapes, **scales}
+
+
+def packed_shapes(shapes: Mapping[str, Shape], form: PackedForm) -> dict[str, Shape]:
+    """The same model with its matrices in 4 bits; raises ModelError when the form does not fit them."""
+    stored: dict[str, Shape] = {}
+    for name, shape in shapes.items():
+        matrix = _MATRIX.fullmatch(name)
+        stored |= form.stored(matrix[1], shape) if matrix else {name: shape}
+    return stored
+
+
+def refuse_another_llama(folder: Path, config: LlavaConfig) -> None:
+    """Raises ModelError when the language model in `folder` is not of the checkpoint's architecture and numbers."""
+    found = _numbers(_read(LlamaNumbers, folder / "config.json", "quantised language model"))
+    for key, value in _numbers(config).items():
+        if found[key] != value:
+            raise ModelError(
+                f"The quantised language model says {key} {found[key]}, the checkpoint {value}; it is another model's."
+            )
+
+
+def served_config(
+    config: LlavaConfig, manifest: Manifest, image_token_id: int, quantization: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The `config.json` that the vLLM plugin reads; `quantization` is vLLM's `quantization_config`."""
     return {
+        **({} if quantization is None else {"quantization_config": quantization}),
         "architectures": ["WsiLlavaForConditionalGeneration"],
         "model_type": "wsi_llava",
         "dtype": manifest.llm.dtype,
@@ -95,6 +148,14 @@ def served_config(config: LlavaConfig, manifest: Manifest, image_token_id: int) 
         "tie_word_embeddings": config.tie_word_embeddings,
         "text_config": _llama_config(config, manifest),
     }
+
+
+def _read(kind: type[_Config], path: Path, owner: str) -> _Config:
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ModelError(f"The {owner}'s config.json is wrong at {first['loc'][0]!r}: {first['msg']}.") from error
 
 
 def _layer_shapes(config: LlavaConfig, prefix: str) -> dict[str, Shape]:
@@ -113,15 +174,23 @@ def _layer_shapes(config: LlavaConfig, prefix: str) -> dict[str, Shape]:
 
 
 def _llama_config(config: LlavaConfig, manifest: Manifest) -> dict[str, Any]:
-    copied = (
-        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-        *("max_position_embeddings", "rms_norm_eps", "rope_theta", "hidden_act", "tie_word_embeddings"),
-        *("bos_token_id", "eos_token_id", "pad_token_id"),
-    )
+    copied = ("max_position_embeddings", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "dtype": manifest.llm.dtype,
+        **_numbers(config),
+        **{key: getattr(config, key) for key in copied},
+    }
+
+
+def _numbers(config: LlamaNumbers) -> dict[str, Any]:
+    """What decides shapes and results of a Llama."""
+    copied = (
+        *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+        *("rms_norm_eps", "rope_theta", "hidden_act"),
+    )
+    return {
         "num_key_value_heads": config.num_key_value_heads or config.num_attention_heads,
         **{key: getattr(config, key) for key in copied},
     }

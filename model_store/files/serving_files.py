@@ -1,6 +1,7 @@
 """What vLLM reads beside a model's weights and tokenizer: config, generation defaults, chat template."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,18 @@ from model_store.files.chunk_prefix import chunk_prefix
 from model_store.manifest import Manifest
 
 
-def write_serving_files(folder: Path, config: LlavaConfig, manifest: Manifest, image_token_id: int) -> None:
-    """Writes them into `folder`, which holds the tokenizer already: the chat template depends on it."""
-    write_json(folder / "config.json", served_config(config, manifest, image_token_id))
+def write_serving_files(
+    folder: Path,
+    config: LlavaConfig,
+    manifest: Manifest,
+    image_token_id: int,
+    quantization: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes them into `folder`, which holds the tokenizer already: the chat template depends on it.
+
+    `quantization` is vLLM's `quantization_config` for weights that are quantised.
+    """
+    write_json(folder / "config.json", served_config(config, manifest, image_token_id, quantization))
     write_json(folder / "generation_config.json", _generation_config(config))
     template = chat_template(manifest.llm.prompt_template, chunk_prefix(folder))
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")

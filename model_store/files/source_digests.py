@@ -43,7 +43,7 @@ def with_recorded(manifest: Manifest, models_dir: Path) -> Manifest:
         return manifest
     known = earlier.by_part()
     parts = {
-        part: known[part] if _is_recorded_form_of(known[part], download) else download
+        part: known[part] if part in known and _is_recorded_form_of(known[part], download) else download
         for part, download in manifest.downloads.by_part().items()
     }
     return manifest.model_copy(update={"downloads": Downloads(**parts)})

@@ -23,6 +23,7 @@ from server.commands.environments import (
 from server.commands.gpu import unusable_by_vllm
 from server.commands.gpu_shares import LLM_ALONE
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.tensor_parallel import cpu_binding, own_cpus, refuse_size
 from server.settings import LOOPBACK_HOSTS, Settings
 
 # 0.2 s to 30 s are normal answers; longer ones are cut off when the server stops.
@@ -54,7 +55,7 @@ def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[st
     """Replaces this process by vLLM; `extra_arguments` are vLLM's own and come last, so they win.
 
     Raises:
-        CommandError: no environment with vLLM, or a public address without a key.
+        CommandError: no environment with vLLM, a public address without a key, or a model that cannot be split so.
         ModelError: the model is not installed.
     """
     key = settings.llm_api_key.get_secret_value()
@@ -66,9 +67,14 @@ def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[st
         )
     python = require_vllm(vllm_python(), settings.device)
     model = open_or_install(settings.installed_models_dir, settings.model)
-    arguments = vllm_arguments(model, listen, builds_of(python), settings.llm_gpu_memory or LLM_ALONE)
-    command = [str(python), *arguments, *trace_arguments(settings.traces_url), *extra_arguments]
+    size, builds = settings.tensor_parallel_size, builds_of(python)
+    refuse_size(model, size, builds)
+    arguments = vllm_arguments(model, listen, builds, settings.llm_gpu_memory or LLM_ALONE)
+    parallel = ["--tensor-parallel-size", str(size)] if size > 1 else []
+    command = [str(python), *arguments, *parallel, *trace_arguments(settings.traces_url), *extra_arguments]
     environment = vllm_environment(os.environ, python, settings.data_dir, key)
+    if builds == "cpu":
+        environment |= cpu_binding(size, own_cpus(), environment)
     sys.stdout.flush()
     os.execve(python, command, environment)  # noqa: S606 - no shell is wanted
 

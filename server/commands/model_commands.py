@@ -1,11 +1,14 @@
 """`eyepiece models …`: each command's work is in `server.commands.models`, imported when it is run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from server.commands.options import AsJson, DataDir, Downloads, EncoderDevice, ManifestFile, ModelName, settings_from
+
+# As in model_store.manifest, whose import would slow every command down; a test compares them.
+Quantize = Literal["fp8", "awq", "gptq"]
 
 models_app = typer.Typer(help="Models on this machine.", no_args_is_help=True)
 
@@ -45,14 +48,25 @@ def models_fetch(
 
 @models_app.command("convert")
 def models_convert(
-    name: ModelName, manifest: ManifestFile = None, downloads: Downloads = None, data_dir: DataDir = None
+    name: ModelName,
+    manifest: ManifestFile = None,
+    downloads: Downloads = None,
+    quantize: Annotated[
+        Quantize | None,
+        typer.Option(
+            help="Store the language model in fewer bits and install it as NAME-fp8 and so on: fp8 is computed here; "
+            "awq and gptq are taken from one that is quantised already (in llm_quantized/, or the checkpoint itself).",
+            show_default="16 bits",
+        ),
+    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Install a model from its published files."""
     from server.commands import models
 
     chosen = models.chosen_manifest(name, manifest)
     models_dir = settings_from(data_dir=data_dir).installed_models_dir
-    models.convert(chosen, _downloads_dir(downloads, data_dir, name), models_dir)
+    models.convert(chosen, _downloads_dir(downloads, data_dir, name), models_dir, quantize or "none")
 
 
 @models_app.command("verify")

@@ -5,9 +5,11 @@ from typing import Any
 
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model, verify_digests
-from model_store.manifest import Manifest, load_manifest, packaged_manifest, packaged_names
+from model_store.manifest import Manifest, Quantization, load_manifest, packaged_manifest, packaged_names
 from model_store.packaged_models import install_packaged
 from server.commands.terminal import print_json
+
+_DIGEST_CHARS = 16
 
 
 def show(models_dir: Path, as_json: bool) -> None:
@@ -38,27 +40,27 @@ def fetch(manifest: Manifest, downloads: Path, origin: str | None) -> None:
     print(f"{manifest.name} is complete in {downloads}; next: eyepiece models convert {manifest.name}")
 
 
-def convert(manifest: Manifest, downloads: Path, models_dir: Path) -> None:
-    """The fetched files become an installed model."""
+def convert(manifest: Manifest, downloads: Path, models_dir: Path, quantize: Quantization) -> None:
+    """The fetched files become an installed model; a quantised one has its own name."""
     from encoders.expected_shapes import expected_shapes
     from model_store.convert.convert_model import convert_model
 
-    model = convert_model(manifest, downloads, models_dir, expected_shapes(manifest), _say)
-    print(f"{manifest.name} is installed in {model.folder}; next: eyepiece up --model {manifest.name}")
+    model = convert_model(manifest, downloads, models_dir, expected_shapes(manifest), _say, quantize)
+    name = model.manifest.name
+    print(f"{name} is installed in {model.folder}; next: eyepiece up --model {name}")
 
 
 def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
     """Digests, then shapes, then the golden vector where there is one."""
     from encoders import golden_vector
     from encoders.expected_shapes import expected_shapes
-    from encoders.one_gpu import see_one_gpu
     from model_store.verify import verify_shapes
 
     verify_digests(model)
     print(f"digests        {len(model.digests)} files are what was installed")
     tensors = verify_shapes(model, expected_shapes(model.manifest))
     print(f"shapes         {tensors} tensors are what the manifest describes")
-    device = see_one_gpu(device)
+    print(f"language model {_llm_line(model)}")
     if record_golden:
         model = golden_vector.record_golden(model, device)
     found = golden_vector.check_golden(model, device)
@@ -69,9 +71,7 @@ def compare_outputs(model: InstalledModel, features: Path, published: Path, devi
     """Which output of the slide encoder comes nearest to a published feature file."""
     from encoders.compare_outputs import compare_outputs, read_published_rows
     from encoders.features_file import read_features
-    from encoders.one_gpu import see_one_gpu
 
-    device = see_one_gpu(device)
     rows = read_published_rows(published, model.manifest.slide_encoder)
     print(f"{'output':<30} {'mean cosine':>12} {'mean difference':>16}")
     for match in compare_outputs(model, read_features(features), rows, device):
@@ -96,11 +96,17 @@ def chosen_manifest(name: str, file: Path | None) -> Manifest:
     return manifest
 
 
+def _llm_line(model: InstalledModel) -> str:
+    """What the answers come from; the golden vector is of the encoders alone."""
+    llm = model.manifest.llm
+    stored = llm.dtype if llm.quantization == "none" else f"{llm.quantization}, computed in {llm.dtype}"
+    return f"{stored}; digest {model.llm_digest[:_DIGEST_CHARS]}"
+
+
 def _golden_line(found: Any, recorded: bool) -> str:
     if found is None:
         return "none in this model; --record-golden makes one"
-    tile = "not compared in 8 bits" if found.tile_features is None else f"{found.tile_features:.2g}"
-    differences = f"tile features {tile}, slide tokens {found.slide_tokens:.2g}"
+    differences = f"tile features {found.tile_features:.2g}, slide tokens {found.slide_tokens:.2g}"
     return f"{'recorded; ' if recorded else ''}largest differences: {differences} (at most {found.atol:g})"
 
 

@@ -22,8 +22,9 @@ from server.commands.data_folder import close_to_other_users, locked_data_folder
 from server.commands.environments import read_vllm_environment, vllm_python
 from server.commands.exposure import describe_access, refuse_failed, refuse_open_address
 from server.commands.gpu_shares import GpuShares, plan_shares
-from server.commands.llm import SHUTDOWN_TIMEOUT_S, require_vllm
+from server.commands.llm import SHUTDOWN_TIMEOUT_S, builds_of, require_vllm
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.tensor_parallel import refuse_size
 from server.machine.addresses import local_host, url_of
 from server.machine.component_states import CrashLoopFile
 from server.machine.liveness import Liveness, makes_tokens
@@ -74,7 +75,9 @@ def up(settings: Settings, options: UpOptions) -> None:
         if warning := close_to_other_users(settings):
             sys.stderr.write(f"{warning}\n")
         require_vllm_unless_elsewhere(settings)
-        open_or_install(settings.installed_models_dir, settings.model)
+        model = open_or_install(settings.installed_models_dir, settings.model)
+        if not settings.names_llm:
+            refuse_size(model, settings.tensor_parallel_size, builds_of(vllm_python()))
         try:
             _supervise(settings, options, shares)
         except ComponentError as error:
@@ -95,7 +98,8 @@ def shares_here(settings: Settings, workers: int) -> GpuShares:
     """Who computes where on this machine; CommandError when it does not fit."""
     starts_on_gpu = not settings.names_llm and read_vllm_environment(vllm_python()).cuda_version is not None
     gpus = len(visible_gpus())
-    return plan_shares(settings, workers, gpus, llm_gpus=min(gpus, int(starts_on_gpu)))
+    llm_gpus = settings.tensor_parallel_size if starts_on_gpu else 0
+    return plan_shares(settings, workers, gpus, llm_gpus=min(gpus, llm_gpus))
 
 
 def refuse_unusable_ports(settings: Settings, workers: int) -> None:

@@ -220,6 +220,13 @@ def test_what_is_compiled_for_a_gpu_outlives_its_container() -> None:
     assert len(CUDA["volumes"]) == 2, "what lies there is executed, so nobody shares it"
 
 
+def test_as_many_gpus_are_reserved_as_the_language_model_is_split_over() -> None:
+    (device,) = CUDA["services"]["vllm"]["deploy"]["resources"]["reservations"]["devices"]
+
+    assert device["count"] == SERVICES["vllm"]["environment"]["EYEPIECE_TENSOR_PARALLEL_SIZE"]
+    assert device["count"] == "${EYEPIECE_TENSOR_PARALLEL_SIZE:-1}"
+
+
 def test_the_gpu_file_changes_services_that_exist_into_what_the_dockerfile_builds() -> None:
     assert set(CUDA["services"]) == {name for name in OURS if "args" in OURS[name]["build"]}
     assert {service["build"]["args"]["BUILDS"] for service in CUDA["services"].values()} == {"cuda"}

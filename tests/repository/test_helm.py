@@ -22,7 +22,6 @@ VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 KUBERNETES = ("1.27", "1.34")
 OF_OPERATORS = {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
-MIG = "nvidia.com/mig-3g.40gb"
 
 SMALLEST: dict[str, Any] = {"secrets": {"existingSecret": "passwords"}}
 LARGEST: dict[str, Any] = {
@@ -33,13 +32,12 @@ LARGEST: dict[str, Any] = {
     "store": {"url": "s3://slides/here", "secretEnvironment": "bucket"},
     "settings": {"EYEPIECE_MAX_QUEUED_JOBS": "500"},
     "worker": {
-        "gpuResource": MIG,
         "runtimeClassName": "nvidia",
         "nodeSelector": {"gpu": "yes"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
         "autoscaling": {"enabled": True, "prometheusUrl": "http://prometheus.monitoring:9090"},
     },
-    "vllm": {"replicas": 2, "gpus": 2, "extraArguments": ["--tensor-parallel-size", "2"]},
+    "vllm": {"replicas": 2, "gpus": 2, "extraArguments": ["--max-num-seqs", "64"]},
     "redis": {"enabled": False},
     "ingress": {"enabled": True, "host": "eyepiece.example.org", "className": "nginx", "tlsSecret": "tls"},
     "networkPolicies": {
@@ -173,20 +171,6 @@ def test_every_pod_meets_kubernetes_restricted_profile_and_writes_only_where_it_
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"]["limits"]["memory"]
-
-
-@pytest.mark.parametrize(
-    ("which", "worker", "vllm"),
-    [("smallest", {"nvidia.com/gpu": 1}, {"nvidia.com/gpu": 1}), ("largest", {MIG: 1}, {"nvidia.com/gpu": 2})],
-)
-def test_gpus_are_asked_for_by_the_name_of_the_device_plugin(
-    which: str, worker: dict[str, int], vllm: dict[str, int]
-) -> None:
-    found = pods(rendered(which))
-
-    for name, expected in (("worker", worker), ("vllm", vllm)):
-        limits = found[name]["spec"]["containers"][0]["resources"]["limits"]
-        assert {it: limits[it] for it in limits if it != "memory"} == expected
 
 
 @pytest.mark.parametrize("which", BOTH)
@@ -323,6 +307,15 @@ def test_haproxy_accepts_what_helm_made(which: str, tmp_path: Path) -> None:
         files[-1].write_text(configuration[name])
 
     assert check_configuration(*files) == ""
+
+
+def test_vllm_splits_its_model_over_the_gpus_that_it_gets() -> None:
+    [vllm] = pods(rendered("largest"))["vllm"]["spec"]["containers"]
+    [smallest] = pods(rendered("smallest"))["vllm"]["spec"]["containers"]
+
+    said = {it["name"]: it.get("value") for it in vllm["env"]}
+    assert said["EYEPIECE_TENSOR_PARALLEL_SIZE"] == str(vllm["resources"]["limits"]["nvidia.com/gpu"]) == "2"
+    assert {"name": "EYEPIECE_TENSOR_PARALLEL_SIZE", "value": "1"} in smallest["env"]
 
 
 def test_workers_scale_on_numbers_that_exist() -> None:

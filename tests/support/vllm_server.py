@@ -5,6 +5,7 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,25 +61,41 @@ class VllmServer:
 
 
 @contextmanager
-def running_vllm(llm_folder: Path, model: str, scratch: Path) -> Iterator[VllmServer]:
-    """Starts a server, waits until it is healthy, and stops its whole process group at the end."""
-    port, key, log = _free_port(), secrets.token_hex(32), scratch / "vllm.log"
-    address = ("--host", "127.0.0.1", "--port", str(port), "--api-key", key)
+def running_vllm(llm_folder: Path, model: str, scratch: Path, *flags: str) -> Iterator[VllmServer]:
+    """Starts a server, waits until it is healthy, and stops its whole process group at the end; `flags` come last."""
     served = ("--model", str(llm_folder), "--served-model-name", model)
-    command = [str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server", *served, *address, *FLAGS]
-    with log.open("wb") as output:
+    arguments = ("-m", "vllm.entrypoints.openai.api_server", *served, *FLAGS, *flags)
+    server = VllmServer(f"http://127.0.0.1:{_free_port()}", secrets.token_hex(32), model, scratch / "vllm.log")
+    with _running([str(VLLM_PYTHON), *arguments, "--api-key", server.key], os.environ | ENVIRONMENT, server):
+        yield server
+
+
+@contextmanager
+def running_eyepiece_llm(model: str, scratch: Path, **settings: str) -> Iterator[VllmServer]:
+    """The same by `eyepiece llm`, with these settings beside its own, in a data folder of its own."""
+    server = VllmServer(f"http://127.0.0.1:{_free_port()}", secrets.token_hex(32), model, scratch / "vllm.log")
+    ours = {"EYEPIECE_LLM_API_KEY": server.key, "EYEPIECE_VLLM_PYTHON": str(VLLM_PYTHON), "PYTHONSAFEPATH": "1"}
+    environment = os.environ | ours | {"OMP_NUM_THREADS": "1"} | settings
+    command = [sys.executable, "-m", "server", "llm", "--data-dir", str(scratch), "--model", model]
+    with _running(command, environment, server):
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], server: VllmServer) -> Iterator[None]:
+    address = ("--host", "127.0.0.1", "--port", server.url.rpartition(":")[2])
+    with server.log.open("wb") as output:
         process = subprocess.Popen(
-            command,
-            cwd=scratch,  # not the repository: vLLM's environment must find only what is installed in it
-            env=os.environ | ENVIRONMENT,
+            [*command, *address],
+            cwd=server.log.parent,  # not the repository: vLLM's environment must find only what is installed in it
+            env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         try:
-            server = VllmServer(f"http://127.0.0.1:{port}", key, model, log)
             _wait_until_healthy(process, server)
-            yield server
+            yield
         finally:
             _stop(process)
 

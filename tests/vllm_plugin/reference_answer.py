@@ -6,6 +6,9 @@ projector, prompt and the split at the placeholder are written out again.
 in:  {"folder": llm folder, "conversations": [{"slide": base64 .npy, "questions": [..], "max_tokens": n}]},
      each conversation with transformers' own generation options beside these
 out: [[{"prompt_tokens": n, "token_ids": [..], "text": ".."}, one per question], one per conversation]
+
+or, to judge answers that are there, "scored": [{"slide": base64 .npy, "question": "..", "token_ids": [..]}]
+→ [[the log-probability of each token], one per answer]
 """
 
 import base64
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from reference_weights import plain_weights, round_inputs
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -30,10 +34,14 @@ class Reference:
 
     def __init__(self, folder: Path) -> None:
         self.config = json.loads((folder / "config.json").read_text())
-        weights = {name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()}
+        stored = {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+        quantization = self.config.get("quantization_config", {})
+        weights = plain_weights(stored, quantization)
         self.projector = {name: weights.pop(name) for name in sorted(weights) if "mm_projector" in name}
-        self.model = LlamaForCausalLM(LlamaConfig(**self.config["text_config"])).eval()
+        self.model = LlamaForCausalLM(LlamaConfig(**self.config["text_config"])).float().eval()
         self.model.load_state_dict(weights, strict=True)
+        if quantization.get("quant_method") == "compressed-tensors":
+            round_inputs(self.model)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def converse(self, slide: np.ndarray, questions: list[str], max_tokens: int, **options: int) -> list[dict]:
@@ -47,11 +55,24 @@ class Reference:
         return turns
 
     @torch.inference_mode()
-    def answer(self, prompt: str, slide: np.ndarray, max_tokens: int, **options: int) -> dict:
-        """Greedy tokens after the prompt, whose one placeholder gives way to the projected slide."""
+    def score(self, slide: np.ndarray, question: str, token_ids: list[int]) -> list[float]:
+        """The log-probability of each token of an answer, given those before it."""
+        embeds = self.prompt_embeds(f"{SYSTEM} USER: <image>\n{question} ASSISTANT:", slide)
+        answer = self.model.get_input_embeddings()(torch.tensor(token_ids))
+        logits = self.model(inputs_embeds=torch.cat([embeds, answer])[None]).logits[0]
+        said = logits[len(embeds) - 1 : -1].log_softmax(-1)
+        return said[torch.arange(len(token_ids)), token_ids].tolist()
+
+    def prompt_embeds(self, prompt: str, slide: np.ndarray) -> torch.Tensor:
+        """Rows of a prompt whose one placeholder gives way to the projected slide."""
         before, after = (self.embed(text) for text in prompt.split("<image>"))
         bos = self.model.get_input_embeddings()(torch.tensor([self.tokenizer.bos_token_id]))
-        embeds = torch.cat([bos, before, self.project(slide), after])[None]
+        return torch.cat([bos, before, self.project(slide), after])
+
+    @torch.inference_mode()
+    def answer(self, prompt: str, slide: np.ndarray, max_tokens: int, **options: int) -> dict:
+        """Greedy tokens after the prompt, whose one placeholder gives way to the projected slide."""
+        embeds = self.prompt_embeds(prompt, slide)[None]
         mask = torch.ones(embeds.shape[:2], dtype=torch.long)
         ids = self.model.generate(
             inputs_embeds=embeds,
@@ -88,10 +109,15 @@ def main() -> None:
     request = json.load(sys.stdin)
     reference = Reference(Path(request["folder"]))
     answers = []
-    for conversation in request["conversations"]:
-        slide = np.load(io.BytesIO(base64.b64decode(conversation.pop("slide"))))
-        answers.append(reference.converse(slide, **conversation))
+    for conversation in request.get("conversations", []):
+        answers.append(reference.converse(_slide(conversation), **conversation))
+    for answer in request.get("scored", []):
+        answers.append(reference.score(_slide(answer), **answer))
     json.dump(answers, sys.stdout)
+
+
+def _slide(request: dict) -> np.ndarray:
+    return np.load(io.BytesIO(base64.b64decode(request.pop("slide"))))
 
 
 if __name__ == "__main__":

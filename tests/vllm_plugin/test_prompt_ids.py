@@ -18,7 +18,7 @@ from toy_checkpoint import Toy, llama_tensors, toy_manifest
 from vllm_requests import npy, slide_tokens
 from vllm_server import VllmServer, running_vllm
 
-from model_store.convert.convert_llm import convert_llm
+from model_store.convert.convert_llm import LlmSources, convert_llm
 from model_store.convert.llava_checkpoint import find_checkpoint
 from model_store.manifest import Manifest, PromptTemplate
 from server.asking.conversations import Conversation, Turn
@@ -107,7 +107,7 @@ def served_folder(scratch: Path, manifest: Manifest, legacy: bool | None, vllm_p
     config |= {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "clean_up_tokenization_spaces": False}
     toy.write_json("llm/tokenizer_config.json", config if legacy is None else {**config, "legacy": legacy})
     (scratch / "served").mkdir()
-    convert_llm(find_checkpoint(llm, llm), manifest, scratch / "served")
+    convert_llm(LlmSources(find_checkpoint(llm, llm)), manifest, scratch / "served", print)
     return scratch / "served"
 
 

@@ -27,7 +27,10 @@ from eyepiece_vllm.vllm_internals import (
 
 @MULTIMODAL_REGISTRY.register_processor(SlideProcessor, info=SlideProcessingInfo, dummy_inputs=SlideDummyInputs)
 class WsiLlavaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsPP):
-    """Loads a checkpoint with LLaVA's tensor names; unknown, missing or misshapen tensors stop the start."""
+    """Loads a checkpoint with LLaVA's tensor names; unknown, missing or misshapen tensors stop the start.
+
+    A quantised one names in those terms what is quantised and what is not: vLLM renames both by the two maps below.
+    """
 
     hf_to_vllm_mapper = WeightsMapper(
         orig_to_new_prefix={
@@ -54,7 +57,8 @@ class WsiLlavaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsLo
         config = vllm_config.model_config.hf_config
         self.vocab_size = config.text_config.vocab_size
         self.configure_mm_token_handling(self.vocab_size, [config.image_token_index])
-        # Not marked as a tower: vLLM drops towers when images are limited to 0, and this one is small.
+        # Not marked as a tower: vLLM drops towers when images are limited to 0, and this one is small. Plain layers
+        # of torch: whole on every device, and in 16 bits whatever the language model is quantised to.
         self.projector = SlideProjector(config.mm_hidden_size, config.text_config.hidden_size)
         with self._mark_language_model(vllm_config):
             self.language_model = init_vllm_registered_model(

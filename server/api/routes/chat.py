@@ -60,6 +60,7 @@ def _model(manifest: Manifest) -> dict[str, Any]:
         "created": 0,
         "owned_by": "eyepiece",
         "title": manifest.title,
+        "quantization": manifest.llm.quantization,
         "licence": manifest.licence,
         "notice": manifest.notice,
     }

@@ -10,7 +10,7 @@ from torch import Tensor
 from toy_checkpoint import Toy, toy_manifest
 from toy_language_model import TOY_LOW_RANK, toy_language_model
 
-from model_store.convert.convert_llm import convert_llm
+from model_store.convert.convert_llm import LlmSources, convert_llm
 from model_store.convert.llava_checkpoint import find_checkpoint
 from training.errors import TrainingError
 from training.language_model.configuration import load_published
@@ -42,7 +42,7 @@ def converted(toy: Toy, downloads: Path) -> dict[str, Tensor]:
     served = downloads / "served"
     served.mkdir()
     manifest = toy.manifest.model_copy(update={"llm": toy.manifest.llm.model_copy(update={"dtype": "float32"})})
-    convert_llm(find_checkpoint(downloads / "llm", downloads / "llm_base"), manifest, served)
+    convert_llm(LlmSources(find_checkpoint(downloads / "llm", downloads / "llm_base")), manifest, served, print)
     return {name: tensor for file in served.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 

@@ -58,7 +58,7 @@ resources:
     {{- toYaml . | nindent 4 }}
     {{- end }}
     {{- if .gpus }}
-    {{ .gpuResource }}: {{ .gpus }}
+    nvidia.com/gpu: {{ .gpus }}
     {{- end }}
 {{- end -}}
 
