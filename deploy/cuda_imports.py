@@ -36,10 +36,9 @@ def torch_is_built_for(cuda_major: str) -> None:
 
 def attention_backends() -> None:
     """Every attention backend of vLLM that is for NVIDIA's GPUs, the ones that are chosen by a model included."""
-    from vllm.v1.attention.backends.registry import AttentionBackendEnum
-
+    registry = importlib.import_module("vllm.v1.attention.backends.registry")
     failed = []
-    for backend in AttentionBackendEnum:
+    for backend in registry.AttentionBackendEnum:
         try:
             if backend.value:
                 backend.get_class()
@@ -50,11 +49,9 @@ def attention_backends() -> None:
 
 def plugin_is_known() -> None:
     """vLLM finds the plugin and knows its architecture."""
-    import vllm
-    from eyepiece_vllm import ARCHITECTURE, register
-
-    register()
-    assert ARCHITECTURE in vllm.ModelRegistry.get_supported_archs()
+    plugin = importlib.import_module("eyepiece_vllm")
+    plugin.register()
+    assert plugin.ARCHITECTURE in importlib.import_module("vllm").ModelRegistry.get_supported_archs()
 
 
 def parts(environment: str, cuda_major: str) -> list[tuple[str, Callable[[], object]]]:
