@@ -28,7 +28,7 @@ def install(name: str, folder: Path, variables: Mapping[str, str]) -> Path:
     python = folder / name / "bin" / "python"
     install = [UV, "pip", "install", "--quiet", "--no-deps", "--python", python]
     for command in (
-        [UV, "venv", "--quiet", "--python", sys.executable, folder / name],
+        [UV, "venv", "--quiet", "--clear", "--python", sys.executable, folder / name],
         [*install, "--require-hashes", "--requirements", LOCKS / f"{name}-cuda.txt"],
         [*install, "--build-constraints", LOCKS / "build.txt", OURS[name]],
     ):
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
             return 1
         places = uv_environment(read_pip_configuration(Path(sys.executable)))
         variables = {"UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(folder / "downloads")), **places}
+        variables["UV_FIND_LINKS"] = ""  # a CPU build of torch there would be taken for the locked one, and refused
         return max([check(name, folder, variables) for name in OURS if options.only in (None, name)])
     finally:
         if not options.keep:
