@@ -1,11 +1,13 @@
 """`make cuda-environment`: installs the CUDA environments from their locks, imports what is in them, removes them.
 
-Needs no GPU and no driver: 4 GB of downloads, 8 GB of disk in FOLDER (a new one, removed at the end) and `.venv`.
-`--keep` leaves the environments there; packages that were downloaded for it are kept where UV_CACHE_DIR says.
+Needs a C compiler, but no GPU and no driver; works in a folder of its own, with its own downloads (UV_CACHE_DIR keeps
+them elsewhere), one environment after the other, and removes it at the end. `--keep` does not.
 """
 
 import argparse
+import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from environments import LOCKS, ROOT
 from pip_configuration import read_pip_configuration, uv_environment
 
 NEEDED_GB = 14.0
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 CUDA_MAJOR = "13"  # what LEAST_DRIVER in environments.py belongs to
 UV = ROOT / ".venv" / "bin" / "uv"
 # Environment → what of ours is installed into it.
@@ -34,6 +37,30 @@ def install(name: str, folder: Path, variables: Mapping[str, str]) -> Path:
     ):
         subprocess.run([str(part) for part in command], check=True, cwd=ROOT, env={**os.environ, **variables})
     return python
+
+
+def driver_stand_in(folder: Path, packages: Path) -> Path:
+    """A folder with a `libcuda.so.1` for machines without a driver: each function says that there is no device.
+
+    It has every name of the driver's functions that stands in a compiled file of `packages`, which links to them.
+    """
+    names = {b"cuInit"}
+    for file in packages.rglob("*.so"):
+        names.update(re.findall(rb"\0(cu[A-Z]\w+)(?=\0)", file.read_bytes()))
+    source = "".join(f"int {name.decode()}(void) {{ return {NO_DEVICE}; }}\n" for name in sorted(names))
+    folder.mkdir(exist_ok=True)
+    compile_it = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-Wl,-soname,libcuda.so.1", "-o", folder / "libcuda.so.1"]
+    subprocess.run([str(part) for part in compile_it], input=source, text=True, check=True)
+    return folder
+
+
+def has_driver() -> bool:
+    """Whether the driver's library is installed."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def size_gb(folder: Path) -> float:
@@ -67,14 +94,18 @@ def main(arguments: Sequence[str]) -> int:
 def check(name: str, folder: Path, variables: Mapping[str, str]) -> int:
     """Installs and imports one environment; says how long and how large."""
     started = time.monotonic()
+    quiet = {"PYTHONSAFEPATH": "1", "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     try:
         python = install(name, folder, variables)
+        if name == "vllm" and not has_driver():
+            (packages,) = (folder / name).glob("lib/python3.*/site-packages")
+            quiet["LD_LIBRARY_PATH"] = str(driver_stand_in(folder / "driver", packages / "vllm"))
+            quiet["CUDA_VISIBLE_DEVICES"] = ""  # or vLLM takes a Triton without an active driver for none
     except (OSError, subprocess.CalledProcessError):
         sys.stderr.write(f"{name} could not be installed, see the lines above.\n")
         return 1
     print(f"{name}: installed in {time.monotonic() - started:.0f} s, {size_gb(folder / name):.1f} GB", flush=True)
     command = [str(python), str(ROOT / "deploy" / "cuda_imports.py"), name, CUDA_MAJOR]
-    quiet = {"PYTHONSAFEPATH": "1", "VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     started = time.monotonic()
     code = subprocess.run(command, check=False, cwd=folder, env={**os.environ, **quiet}).returncode
     print(f"{name}: imported in {time.monotonic() - started:.0f} s", flush=True)
