@@ -10,7 +10,9 @@ SlideError                 final: the same bytes fail again, so a job is not ret
 └── UnusableFeatures       precomputed features that are not what the served model needs
 ReaderDied                 the child process crashed or overran its deadline: may pass, so it is retried
 EncoderOverflowed          a ModelError: an encoder's numbers left the range of its dtype
+DeviceOutOfMemory          no memory for this computation; another, or the same one later, may have it
 DeviceLost                 the GPU has failed: this process can encode nothing more
+└── DeviceFull             no memory for a single tile, of whichever slide
 EncodeCancelled            the caller asked to stop
 StoredFileDamaged          an embedding or features file is not what its format says; made again by encoding
 """
@@ -74,8 +76,16 @@ class ReaderDied(EyepieceError):
     code = "unreadable_slide"
 
 
+class DeviceOutOfMemory(EyepieceError):
+    """The device had no memory for what was to be computed. Says nothing against the slide; the process can go on."""
+
+
 class DeviceLost(EyepieceError):
     """The device, or the thread that owns it, has failed. Says nothing about the slide; the process has to end."""
+
+
+class DeviceFull(DeviceLost):
+    """The device's memory does not do for one tile: others have taken it, or it is too small for the model."""
 
 
 class EncoderOverflowed(ModelError):

@@ -5,6 +5,7 @@ float32 [tiles, feature_dim]. That is 6 kB a tile with 1536 features: 60 MB for 
 slide (500,000); and, while that slide is in the slide encoder, what the slide encoder needs for so many tiles.
 """
 
+import logging
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
@@ -25,10 +26,11 @@ from encoders.encoder_id import encoder_id
 from encoders.errors import EncodeCancelled, EncoderOverflowed, UnusableFeatures
 from encoders.feature_parts import PartWriter, load_features
 from encoders.features_file import write_features, write_given_features
+from encoders.golden_vector import read_golden
 from encoders.precomputed.features_kind import features_kind
 from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenTiles
-from encoders.slide_encoder.encode import SlideEncoder
+from encoders.slide_encoder.encode import SlideAttention, SlideEncoder
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
@@ -36,6 +38,8 @@ from encoders.tiling.plan_tiles import plan_at_target
 from encoders.types import MppSource, SlideEmbedding, SlideFile, TileFeatures, TilePlan
 from model_store.installed import InstalledModel
 from model_store.manifest import TilingSpec
+
+log = logging.getLogger(__name__)
 
 # A slide that waits for the slide encoder looks so often whether it is still wanted.
 _LOOK_EVERY_S = 0.5
@@ -74,14 +78,24 @@ class Encoders:
         return self.model.manifest.tiling
 
 
-def load_encoders(model: InstalledModel, device: str) -> Encoders:
-    """Loads both encoders on "cpu", "cuda", "cuda:1" …, or "auto", and runs them once; raises ModelError."""
+def load_encoders(model: InstalledModel, device: str, slide_attention: SlideAttention = "torch") -> Encoders:
+    """Loads both encoders on "cpu", "cuda", "cuda:1" …, or "auto", and runs them as slides will: nothing is compiled
+    later. Where the model has a golden vector, it goes through both.
+
+    Raises ModelError, also for other numbers than the golden vector's, DeviceLost, DeviceOutOfMemory.
+    """
     manifest, where = model.manifest, choose_device(device)
-    tiles = TileEncoder(manifest.tile_encoder, model.tile_encoder_weights, where)
-    slide = SlideEncoder(manifest.slide_encoder, model.slide_encoder_weights, where)
-    tiles.warm_up()
-    slide.encode(_one_tile(manifest.tiling, manifest.slide_encoder.in_chans))
-    return Encoders(model, tiles, slide, TileBatcher(tiles))
+    golden = read_golden(model)
+    with told_as_ours():
+        tiles = TileEncoder(manifest.tile_encoder, model.tile_encoder_weights, where)
+        slide = SlideEncoder(manifest.slide_encoder, model.slide_encoder_weights, where, slide_attention)
+        features = tiles.warm_up(None if golden is None else golden.tile_pixels)
+        slide.encode(_one_tile(manifest.tiling, manifest.slide_encoder.in_chans))
+        if golden is None:
+            log.warning("The model has no golden vector: whether this device computes right is not checked.")
+        else:
+            golden.compare(features, slide.encode(golden.slide))
+        return Encoders(model, tiles, slide, TileBatcher(tiles))
 
 
 def encode_slide(
@@ -98,7 +112,8 @@ def encode_slide(
     Tiles whose features `caller.parts` has are not encoded again. A file of precomputed features, recognised by its
     content, skips the steps that it replaces; given slide tokens leave nothing to encode and no features file to write.
 
-    Raises the first failure: a SlideError, ReaderDied, EncodeCancelled or ModelError; nothing but the reader's child
+    Raises the first failure: a SlideError, ReaderDied, EncodeCancelled, ModelError, DeviceLost or DeviceOutOfMemory;
+    nothing but the reader's child
     has to be cleaned up, and it is. The parts stay: when the embedding is safe, it is for the caller to remove them.
     """
     if features_kind(slide.path) is not None:
@@ -158,8 +173,7 @@ def _encoded(
 def _encode_features(features: TileFeatures, encoders: Encoders, caller: Caller) -> NDArray[np.float16]:
     with _turn(encoders.slide_turn, caller.cancelled):
         caller.on_progress("encode_slide", 0, 1)
-        with told_as_ours():
-            tokens = encoders.slide.encode(features, partial(_stop_if, caller.cancelled))
+        tokens = encoders.slide.encode(features, partial(_stop_if, caller.cancelled))
     caller.on_progress("encode_slide", 1, 1)
     return tokens
 
@@ -176,7 +190,7 @@ def _encode_given(
         write_given_features(features_path, given)
         side = given.statements.side_px_level0
         try:
-            with _turn(encoders.slide_turn, caller.cancelled), told_as_ours():
+            with _turn(encoders.slide_turn, caller.cancelled):
                 tokens = encoders.slide.encode_rows(
                     given.features, given.coords, manifest.tiling.tile_px, side, partial(_stop_if, caller.cancelled)
                 )

@@ -27,7 +27,15 @@ def commands(long: bool) -> dict[str, list[str]]:
     """The load tests by their module, and what each is told."""
     flag = ["--long"] if long else []
     journey = ["--users", "8", "--seconds", "300"] if long else []
-    return {"journey": journey, "api_alone": flag, "overhead": flag, "generate_worker": flag, "big_upload": flag}
+    return {
+        "journey": journey,
+        "api_alone": flag,
+        "token_cost": ["--real", *flag],
+        "footprint": ["--real"],
+        "overhead": flag,
+        "generate_worker": flag,
+        "big_upload": flag,
+    }
 
 
 def _ran(name: str, extra: Sequence[str]) -> bool:

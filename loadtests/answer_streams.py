@@ -41,13 +41,15 @@ class Request:
 
 @dataclass(frozen=True)
 class StreamedAnswer:
-    """Seconds since the request was sent; `usage` as the server reports it, `closing` the last event's data."""
+    """Seconds since the request was sent; `usage` as the server reports it, `closing` the last event's data, `pieces`
+    how many events brought text."""
 
     text: str
     first_text_s: float
     total_s: float
     usage: dict[str, Any]
     closing: dict[str, Any] = field(default_factory=dict)
+    pieces: int = 0
 
     @property
     def tokens(self) -> int:
@@ -69,6 +71,7 @@ class _Reply:
     """What has come so far."""
 
     text: str = ""
+    pieces: int = 0
     first_text_s: float | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     closing: dict[str, Any] = field(default_factory=dict)
@@ -101,7 +104,8 @@ class AnswerClient:
         if reply.first_text_s is None or not reply.usage:
             await self.close()
             raise AnswerFailed("broken", "the stream ended without its last event", text=reply.text)
-        return StreamedAnswer(reply.text, reply.first_text_s, time.perf_counter() - started, reply.usage, reply.closing)
+        total_s = time.perf_counter() - started
+        return StreamedAnswer(reply.text, reply.first_text_s, total_s, reply.usage, reply.closing, reply.pieces)
 
     async def close(self) -> None:
         """Hang up."""
@@ -184,6 +188,7 @@ def _take(name: str, data: bytes, reply: _Reply) -> None:
     content = json.loads(data)
     if name == "token":
         reply.text += content["text"]
+        reply.pieces += 1
     elif name == "done":
         reply.closing, reply.usage = content, content["usage"]
     elif name == "error" or "error" in content:
@@ -199,6 +204,7 @@ def _take_chunk(content: dict[str, Any], reply: _Reply) -> None:
         piece = choice["delta"].get("content") or ""
         # As our API does it: an answer begins with its first visible character.
         reply.text += piece if reply.text else piece.lstrip()
+        reply.pieces += bool(piece)
 
 
 def _refusal(status: int, body: bytes) -> AnswerFailed:

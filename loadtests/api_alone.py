@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="1000 questions in place of 200")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder, _stand_in() as llm_url:
+    with tempfile.TemporaryDirectory() as folder, stand_in_vllm() as llm_url:
         model = load_model(Path(folder, "models"), "tiny")
         with own_server(Path(folder), model.manifest.name, llm_url=llm_url) as server:
             (slide,) = upload_slides(server, 1)
@@ -45,9 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 @contextmanager
-def _stand_in() -> Iterator[str]:
+def stand_in_vllm(step_s: float = 0.001) -> Iterator[str]:
+    """The URL of stand_in_vllm.py, which makes a token for each running answer every `step_s`."""
     port = free_loopback_port()
-    command = [sys.executable, "-m", "loadtests.stand_in_vllm", str(port)]
+    command = [sys.executable, "-m", "loadtests.stand_in_vllm", str(port), str(step_s)]
     with subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGKILL)) as process:
         try:
             yield f"http://127.0.0.1:{port}"

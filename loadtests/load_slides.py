@@ -47,11 +47,31 @@ def upload_slides(server: OwnServer, count: int) -> list[LoadSlide]:
     return [LoadSlide(it, _embedding(server, it)) for it in ids]
 
 
-def api_request(server: OwnServer, slide: LoadSlide, question: str, conversation: str | None = None) -> Request:
+def api_request(
+    server: OwnServer,
+    slide: LoadSlide,
+    question: str,
+    conversation: str | None = None,
+    max_tokens: int | None = None,
+) -> Request:
     """A question to the API."""
-    content = {"question": question, "temperature": 0, "conversation_id": conversation}
+    content = {"question": question, "temperature": 0, "conversation_id": conversation, "max_tokens": max_tokens}
     body = orjson.dumps({name: value for name, value in content.items() if value is not None})
     return Request(f"{server.api_url}/v1/slides/{slide.id}/questions", body)
+
+
+def chat_request(server: OwnServer, slide: LoadSlide, question: str, max_tokens: int) -> Request:
+    """The same question to the API as an OpenAI client asks it."""
+    parts = [{"type": "slide", "slide": {"id": slide.id}}, {"type": "text", "text": question}]
+    content = {
+        "model": server.model.manifest.name,
+        "messages": [{"role": "user", "content": parts}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0,
+        "max_tokens": max_tokens,
+    }
+    return Request(f"{server.api_url}/v1/chat/completions", orjson.dumps(content))
 
 
 async def bare_request(server: OwnServer, slide: LoadSlide, question: str, turns: Turns = ()) -> Request:

@@ -24,11 +24,12 @@ _LIMITS = {"EYEPIECE_MAX_CONCURRENT_QUESTIONS": "256"}
 
 @dataclass(frozen=True)
 class OwnServer:
-    """Where everything is. `llm_key` opens the vLLM at `llm_url`."""
+    """Where everything is. `llm_key` opens the vLLM at `llm_url`; `redis_url` holds Redis' password."""
 
     api_url: str
     llm_url: str
     llm_key: str
+    redis_url: str
     data_dir: Path
     model: InstalledModel
 
@@ -39,8 +40,18 @@ class OwnServer:
 
     def cpu_s(self, command: str) -> float:
         """CPU seconds that it has used, in user space and in the kernel."""
-        times = self.process(command).cpu_times()
-        return float(times.user + times.system)
+        return cpu_s_of(self.process(command))
+
+    def vllm_api_server(self) -> psutil.Process:
+        """The process of vLLM that speaks HTTP: its engine is a child of it."""
+        children = psutil.Process().children(recursive=True)
+        return next(it for it in children if "vllm.entrypoints.openai.api_server" in it.cmdline())
+
+
+def cpu_s_of(process: psutil.Process) -> float:
+    """CPU seconds that a process has used, in user space and in the kernel, without its children's."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager
@@ -75,6 +86,7 @@ def own_server(
             f"http://127.0.0.1:{settings.port}",
             environment["EYEPIECE_LLM_URL"],
             environment.get("EYEPIECE_LLM_API_KEY", ""),
+            environment["EYEPIECE_REDIS_URL"],
             data_dir,
             installed,
         )

@@ -35,11 +35,20 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr = Field(SecretStr(""), description="The key that vLLM was started with.")
     model: str = Field("demo", description="Name of the model to serve.")
     models_dir: Path | None = Field(None, description="Installed models; empty = DATA_DIR/models.")
-    device: str = Field("auto", description="Device of the encoders: auto, cpu, cuda, cuda:1 …")
+    device: str = Field(
+        "auto",
+        description="Device of the encoders: auto, cpu, cuda, cuda:1 …, or a GPU's or MIG instance's UUID (`nvidia-smi "
+        "-L`); the worker sees no other GPU.",
+    )
     tile_dtype: Literal["", "float32", "float16", "bfloat16", "float8"] = Field(
         "",
         description="Numbers of the tile encoder; empty = the manifest's. Changes the encoder id: slides are encoded "
         "again. The API and all workers need the same.",
+    )
+    slide_attention: Literal["torch", "flash-attn"] = Field(
+        "torch",
+        description="Kernel of the slide encoder's attention: torch's own, or the package flash-attn's where it is "
+        "installed; see docs/decisions/0032.",
     )
     tile_reduction: Literal["", "area", "dct"] = Field(
         "",

@@ -24,6 +24,7 @@ from encoders.caller import Caller
 from encoders.device import choose_device, limit_memory
 from encoders.encoder_id import encoder_id
 from encoders.errors import DeviceLost
+from encoders.one_gpu import see_one_gpu
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tile_encoder.compile_model import keep_compiled_code_in
 from encoders.tiling.isolation.lower_priority import lower_priority
@@ -57,14 +58,14 @@ def run(settings: Settings) -> None:
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-worker", settings.traces_url)
     model = open_served_model(settings)
-    where = choose_device(settings.device)
+    where = choose_device(see_one_gpu(settings.device))
     limit_memory(where, settings.worker_gpu_memory)
     device = str(where)
     metrics = WorkerMetrics(CollectorRegistry())
     health = WorkerHealth(metrics, settings.worker_host, settings.worker_port)
     health.start()
     keep_compiled_code_in(settings.data_dir / "compiled")
-    with load_encoders(model, device) as encoders:
+    with load_encoders(model, device, settings.slide_attention) as encoders:
         metrics.registry.register(TileEncoderMetrics(encoders.batcher))
         log.info("worker_warm", model=model.manifest.name, device=device, port=health.port)
         asyncio.run(_work(settings, encoders, metrics, health, slides_at_once(settings, device)))
@@ -94,7 +95,7 @@ async def _work(
         await encode_worker(jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides).start()
     await redis.aclose()
     if lost:
-        raise DeviceLost("The GPU has failed. A new worker process may work; if it does not, check the GPU.")
+        raise DeviceLost("The GPU has failed, or has no memory left. A new worker may work; if not, its log says why.")
 
 
 def _encode_job(

@@ -4,8 +4,16 @@ Public scaled_dot_product_attention hides the log-sum-exp, by which dilated atte
 operators underneath return it. No mask, no dropout. Only the output is to be differentiated.
 """
 
+from collections.abc import Callable, Iterable, Sequence
+
 import torch
 from torch import Tensor
+
+Qkv = tuple[Tensor, Tensor, Tensor]
+# Output and log-sum-exp, as `attention_with_lse` gives them.
+Attended = tuple[Tensor, Tensor]
+# A kernel for many at once, in their order. They may be computed as they are asked for.
+Attend = Callable[[Sequence[Qkv]], Iterable[Attended]]
 
 # Scores held at once by the fallback, in elements: 256 MB of fp32.
 FALLBACK_SCORES = 1 << 26

@@ -13,6 +13,7 @@ hp = ceil(H / r) heads a group.
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from encoders.slide_encoder.attention_kernels import attention_with_lse
+from encoders.slide_encoder.attention_kernels import Attend, Attended, Qkv, attention_with_lse
 
 # log-sum-exp of a (token, head) that a branch does not cover: finite, so two of them merge without NaN.
 UNCOVERED = -1e8
@@ -80,14 +81,27 @@ def buffer_rows(tokens: int, branches: tuple[Branch, ...]) -> int:
     return tokens + max(branch.ratio for branch in branches) - 1
 
 
-def dilated_attention(query: Tensor, key: Tensor, value: Tensor, tokens: int, branches: tuple[Branch, ...]) -> Tensor:
+def one_after_another(together: Sequence[Qkv]) -> Iterator[Attended]:
+    """torch's own kernels, on views, each result computed when it is asked for: only one is held."""
+    return (attention_with_lse(*qkv) for qkv in together)
+
+
+def dilated_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: int,
+    branches: tuple[Branch, ...],
+    attend: Attend = one_after_another,
+) -> Tensor:
     """[buffer_rows, H, d] each, zero from row `tokens` on → fp32 [tokens, H, d].
 
-    Differentiable; as in the published training, no gradient flows through the mixing weights.
+    Differentiable; as in the published training, no gradient flows through the mixing weights. `attend` computes the
+    aligned branches when nothing is to be differentiated.
     """
     if torch.is_grad_enabled() and query.requires_grad:
         return _mixed_out_of_place(query[:tokens], key[:tokens], value[:tokens], branches)
-    return _mixed_in_place(query, key, value, tokens, branches)
+    return _mixed_in_place(query, key, value, tokens, branches, attend)
 
 
 def padded_branch(query: Tensor, key: Tensor, value: Tensor, branch: Branch) -> tuple[Tensor, Tensor]:
@@ -132,7 +146,9 @@ def _mixed_out_of_place(query: Tensor, key: Tensor, value: Tensor, branches: tup
     return torch.stack([out.float() * weight[..., None] for out, weight in zip(outs, weights, strict=True)]).sum(0)
 
 
-def _mixed_in_place(query: Tensor, key: Tensor, value: Tensor, tokens: int, branches: tuple[Branch, ...]) -> Tensor:
+def _mixed_in_place(
+    query: Tensor, key: Tensor, value: Tensor, tokens: int, branches: tuple[Branch, ...], attend: Attend
+) -> Tensor:
     """The mix as a running one: branch after branch is merged into one output through views, without copies."""
     total = torch.zeros_like(query, dtype=torch.float32)
     total_lse = total.new_full((*total.shape[:2], 1), UNCOVERED)
@@ -141,9 +157,15 @@ def _mixed_in_place(query: Tensor, key: Tensor, value: Tensor, tokens: int, bran
             out, lse = padded_branch(query[:tokens], key[:tokens], value[:tokens], branch)
             _merge(total[:tokens], total_lse[:tokens], out, lse[..., None])
             continue
-        for span, heads in product(spans(tokens, branch), head_groups(query.shape[1], branch.ratio)):
-            views = [dilated_view(x, span, heads, branch.ratio) for x in (query, key, value, total, total_lse)]
-            _attend_views(views, span.missing_keys)
+        pieces = [
+            piece
+            for span, heads in product(spans(tokens, branch), head_groups(query.shape[1], branch.ratio))
+            for piece in _pieces((query, key, value, total, total_lse), span, heads, branch.ratio)
+        ]
+        attended = attend([(q, k, v) for q, k, v, *_ in (piece.views for piece in pieces)])
+        for piece, (out, lse) in zip(pieces, attended, strict=True):
+            _, _, _, piece_total, piece_lse = piece.views
+            _merge(piece_total, piece_lse, out, lse[..., None], piece.missing_keys)
     return total[:tokens]
 
 
@@ -178,13 +200,22 @@ def dilated_view(x: Tensor, span: Span, heads: HeadGroups, ratio: int) -> Tensor
     return x.as_strided(size, stride, x.storage_offset() + first)
 
 
-def _attend_views(views: list[Tensor], missing_keys: int) -> None:
-    """Attend within views of q, k, v, merge into those of the total. Kernels take two of the three batch axes."""
-    segments, groups = views[0].shape[:2]
-    loop_axis = 0 if segments <= groups else 1
-    for query, key, value, total, total_lse in zip(*(view.unbind(loop_axis) for view in views), strict=True):
-        out, lse = attention_with_lse(query, key, value)
-        _merge(total, total_lse, out, lse[..., None], missing_keys)
+@dataclass(frozen=True)
+class _Piece:
+    """Views [B, group heads, slots, d] of q, k, v and of the total and its log-sum-exp, attended together."""
+
+    views: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    missing_keys: int
+
+
+def _pieces(tensors: Iterable[Tensor], span: Span, heads: HeadGroups, ratio: int) -> list[_Piece]:
+    """Kernels take two of the three batch axes of `dilated_view`."""
+    views = [dilated_view(x, span, heads, ratio) for x in tensors]
+    loop_axis = 0 if span.segments <= heads.groups else 1
+    return [
+        _Piece((query, key, value, total, total_lse), span.missing_keys)
+        for query, key, value, total, total_lse in zip(*(view.unbind(loop_axis) for view in views), strict=True)
+    ]
 
 
 def _merge(total: Tensor, total_lse: Tensor, out: Tensor, lse: Tensor, missing_keys: int = 0) -> None:

@@ -1,20 +1,29 @@
 """Step 5: the features of a slide's tiles to its embedding: LongNet, then the output that the manifest names."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from encoders.errors import EncoderOverflowed
+from encoders.device_errors import empty_cache, told_as_ours
+from encoders.errors import DeviceOutOfMemory, EncoderOverflowed
 from encoders.load_weights import TORCH_DTYPES, load_weights
+from encoders.slide_encoder.flash_attention import load_flash_attention
 from encoders.slide_encoder.longnet import LongNetViT
 from encoders.slide_encoder.outputs import keep_for, output_rows
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.types import TileFeatures
 from model_store.manifest import SlideEncoderSpec
+
+# Whose kernel: torch's own, or the package flash-attn's. They differ by rounding.
+SlideAttention = Literal["torch", "flash-attn"]
+
+log = logging.getLogger(__name__)
 
 
 def _go_on() -> None:
@@ -24,22 +33,27 @@ def _go_on() -> None:
 class SlideEncoder:
     """One slide encoder on one device; one slide per call, as the published model requires."""
 
-    def __init__(self, spec: SlideEncoderSpec, weights: Path, device: torch.device) -> None:
+    def __init__(
+        self, spec: SlideEncoderSpec, weights: Path, device: torch.device, attention: SlideAttention = "torch"
+    ) -> None:
+        """Raises ModelError when the weights do not fit, or the kernel of attention cannot be had."""
         self._spec = spec
         self._device = device
         self._model = _build(spec, weights, device)
+        if attention == "flash-attn":
+            self._model.use_attention(load_flash_attention(device, TORCH_DTYPES[spec.dtype]))
 
     def encode(self, features: TileFeatures, ask: Callable[[], None] = _go_on) -> NDArray[np.float16]:
         """Features [N, D] in raster order → slide tokens fp16 [slide_tokens, embed_dim], not padded.
 
         Half a million tiles take minutes on a CPU: `ask` is called all along, and stops it by raising.
 
-        Raises SlideTooLarge for a tile outside the position grid, EncoderOverflowed for a result that is not finite.
+        Raises SlideTooLarge for a tile outside the position grid, EncoderOverflowed for a result that is not finite,
+        DeviceOutOfMemory and DeviceLost.
         """
         plan = features.plan
         return self.encode_rows(features.features, plan.coords, plan.tile_px, plan.tile_px_level0, ask)
 
-    @torch.inference_mode()
     def encode_rows(
         self,
         features: NDArray[np.float32],
@@ -49,12 +63,27 @@ class SlideEncoder:
         ask: Callable[[], None] = _go_on,
     ) -> NDArray[np.float16]:
         """The same without a plan; `tile_px_level0` may be None where the manifest's grid does not need it."""
+        grid_px = self._grid_px(tile_px, tile_px_level0)
+        try:
+            with told_as_ours():
+                return self._tokens(features, coords, grid_px, ask)
+        except DeviceOutOfMemory:
+            log.warning("The device's memory does not do for a slide of %d tiles; once again.", len(features))
+        # What torch kept for later is in pieces; and the tile encoder's batch in hand is over by now.
+        empty_cache(self._device)
+        with told_as_ours():
+            return self._tokens(features, coords, grid_px, ask)
+
+    @torch.inference_mode()
+    def _tokens(
+        self, features: NDArray[np.float32], coords: NDArray[np.int64], grid_px: int, ask: Callable[[], None]
+    ) -> NDArray[np.float16]:
         with _asked_all_along(self._model, ask):
             states = self._model(
                 torch.from_numpy(features).to(self._device),
-                torch.from_numpy(coords).to(self._device),
+                torch.from_numpy(coords),  # the grid is the CPU's: see grid_index
                 keep=keep_for(self._spec.output),
-                tile_size=self._grid_px(tile_px, tile_px_level0),
+                tile_size=grid_px,
             )
         tokens = output_rows(self._spec.output, states, self._model.norm, self._spec.slide_tokens)
         half = tokens.to(torch.float16).cpu().numpy()

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.errors import NoTissue
-from encoders.slide_encoder.dilated_attention import Branch, buffer_rows, dilated_attention, make_branches
+from encoders.slide_encoder.attention_kernels import Attend
+from encoders.slide_encoder.dilated_attention import (
+    Branch,
+    buffer_rows,
+    dilated_attention,
+    make_branches,
+    one_after_another,
+)
 from encoders.slide_encoder.outputs import Keep, SlideStates
 from encoders.slide_encoder.positions import grid_index, position_rows
 
@@ -65,6 +72,7 @@ class DilatedSelfAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.branches = branches
+        self.attend: Attend = one_after_another
         self.q_proj = CastingLinear(embed_dim, embed_dim)
         self.k_proj = CastingLinear(embed_dim, embed_dim)
         self.v_proj = CastingLinear(embed_dim, embed_dim)
@@ -77,7 +85,7 @@ class DilatedSelfAttention(nn.Module):
         The norm acts in here, on chunks, so that the normalised tokens are never held as a whole.
         """
         query, key, value = self._project(x, norm)
-        mixed = dilated_attention(query, key, value, len(x), self.branches).flatten(1)
+        mixed = dilated_attention(query, key, value, len(x), self.branches, self.attend).flatten(1)
         out = place_for_result(x)
         for rows in chunks(len(x)):
             out[rows] = x[rows] + self.out_proj(self.inner_attn_ln(mixed[rows])).float()
@@ -187,7 +195,8 @@ class LongNetViT(nn.Module):
         """One slide: features [L, in_chans] and level-0 (x, y) of the tiles [L, 2], in raster order.
 
         `tile_size` is this slide's tile stride in level-0 pixels (512 for a 40x slide tiled at 20x); it moves
-        positions only, never segment lengths. Raises NoTissue for L = 0, CoordinatesOutOfRange for tiles outside
+        positions only, never segment lengths. The coordinates may be on the CPU whatever the model's device is, and are
+        best left there. Raises NoTissue for L = 0, CoordinatesOutOfRange for tiles outside
         the grid, ValueError for wrong shapes.
         """
         self._check_shapes(tile_features, coords)
@@ -207,6 +216,12 @@ class LongNetViT(nn.Module):
         for module in self.modules():
             if isinstance(module, CastingLinear):
                 module.to(dtype)
+
+    def use_attention(self, attend: Attend) -> None:
+        """Another kernel of attention, for inference."""
+        for module in self.modules():
+            if isinstance(module, DilatedSelfAttention):
+                module.attend = attend
 
     def _check_shapes(self, tile_features: Tensor, coords: Tensor) -> None:
         in_chans = self.patch_embed.proj.in_features

@@ -100,6 +100,16 @@ class TileBatcher:
         return self._tiles
 
     @property
+    def pass_tiles(self) -> int:
+        """How many tiles the device computes at once; fewer than a batch since its memory did not do for that."""
+        return self._encoder.pass_tiles
+
+    @property
+    def refused_passes(self) -> int:
+        """How often the device's memory did not do for a pass."""
+        return self._encoder.refused_passes
+
+    @property
     def padded_tiles(self) -> int:
         """How many rows of batches were computed without a tile in them."""
         return self._padded_tiles

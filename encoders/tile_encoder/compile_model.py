@@ -8,6 +8,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from encoders.device_errors import told_as_ours
+from encoders.errors import DeviceLost, DeviceOutOfMemory
+
 log = logging.getLogger(__name__)
 
 _CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
@@ -31,11 +34,16 @@ def compile_model(model: nn.Module, example: Tensor) -> nn.Module | None:
     """The model compiled for the example's shape and device, or None and a warning where that does not work.
 
     The first call takes minutes for a large model on a GPU. To be called in inference mode, as the result will be.
+    Raises DeviceLost and DeviceOutOfMemory: those are no faults of the compiler.
     """
     mode = _CUDA_MODE if example.is_cuda else None
     compiled: nn.Module = torch.compile(model, fullgraph=True, dynamic=False, mode=mode)  # type: ignore[assignment]
     try:
-        compiled(example)
+        with told_as_ours():
+            compiled(example)
+    except (DeviceLost, DeviceOutOfMemory):
+        torch.compiler.reset()
+        raise
     except Exception:  # a compiler fails in ways of its own; without it the model is slower, not wrong
         log.warning("The tile encoder cannot be compiled and runs uncompiled, which is slower.", exc_info=True)
         torch.compiler.reset()

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from model_store.errors import EyepieceError
 from server.errors import Draining, openai_error
@@ -20,18 +20,38 @@ T = TypeVar("T")
 
 # Shorter than the idle limit of common proxies (HAProxy and nginx: 30–60 s).
 _KEEPALIVE_S = 15.0
-_DONE = "[DONE]"
+_DONE = b"data: [DONE]\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-class EventStream(StreamingResponse):
-    """A stream that frees its resources even when the client is gone before the first event: a generator that was
-    never started would not run its own `finally`, and one that waits to be read would run it some time later."""
+class EventStream(StreamingResponse, Generic[T]):
+    """Items as server-sent events, written by the task that also makes them: an event costs no task and no timer.
 
-    def __init__(self, content: AsyncGenerator[bytes, None], resources: AsyncExitStack | None = None) -> None:
-        super().__init__(content, media_type="text/event-stream", headers=_HEADERS)
+    A comment is sent when nothing came for a while; `last_words` once `cut` is done; `closing` behind the last item.
+    It frees its resources even when the client is gone before the first event: a generator that was never started would
+    not run its own `finally`, and one that waits to be read would run it some time later.
+    """
+
+    def __init__(
+        self,
+        items: AsyncGenerator[T, None],
+        encode: Callable[[T], bytes],
+        cut: "asyncio.Future[None]",
+        last_words: bytes,
+        *,
+        closing: bytes = b"",
+        resources: AsyncExitStack | None = None,
+    ) -> None:
+        super().__init__(items, media_type="text/event-stream", headers=_HEADERS)  # type: ignore[arg-type]  # encoded
+        self._items = items
+        self._encode = encode
+        self._cut = cut
+        self._last_words = last_words
+        self._closing = closing
         self._resources = resources or AsyncExitStack()
-        self._resources.push_async_callback(content.aclose)
+        self._resources.push_async_callback(items.aclose)
+        self._is_sending = False
+        self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream, then free."""
@@ -40,24 +60,66 @@ class EventStream(StreamingResponse):
         finally:
             await to_the_end(self._resources.aclose())
 
+    async def stream_response(self, send: Send) -> None:
+        """Headers, events, end."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        clock = asyncio.get_running_loop().time
+        self._sent_at = clock()
+        writing = asyncio.ensure_future(self._write(send, clock))
+        try:
+            while not writing.done():
+                quiet_s = clock() - self._sent_at
+                waited_for: set[asyncio.Future[Any]] = {writing, self._cut}
+                await asyncio.wait(
+                    waited_for, timeout=max(0, _KEEPALIVE_S - quiet_s), return_when=asyncio.FIRST_COMPLETED
+                )
+                if writing.done():
+                    break
+                if self._cut.done():
+                    await stop(writing)
+                    await send(_body(self._last_words))
+                    break
+                if clock() - self._sent_at >= _KEEPALIVE_S:
+                    if not self._is_sending:  # else the client does not read, and needs no sign of life
+                        await send(_body(KEEPALIVE_COMMENT))
+                    self._sent_at = clock()
+        finally:
+            if not writing.done():
+                await stop(writing)
+            failure = None if writing.cancelled() else writing.exception()
+        if failure is not None:
+            raise failure
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, send: Send, clock: Callable[[], float]) -> None:
+        async for item in self._items:
+            await self._send(send, self._encode(item))
+            self._sent_at = clock()
+        if self._closing:
+            await self._send(send, self._closing)
+
+    async def _send(self, send: Send, content: bytes) -> None:
+        self._is_sending = True
+        await send(_body(content))
+        self._is_sending = False
+
 
 def sse_response(
     events: AsyncGenerator[Event, None], cut: "asyncio.Future[None]", resources: AsyncExitStack | None = None
-) -> EventStream:
+) -> EventStream[Event]:
     """Native events: `event:`, one-line JSON `data:`, and `id:` where the stream can be resumed.
 
     When `cut` is done the stream ends with the error `draining`.
     """
-    last_words = _native(_error_event(_cut_short()))
-    return EventStream(_with_keepalive(events, _native, cut, last_words), resources)
+    return EventStream(events, _native, cut, _native(_error_event(_cut_short())), resources=resources)
 
 
 def openai_response(
     chunks: AsyncGenerator[dict[str, Any], None], cut: "asyncio.Future[None]", resources: AsyncExitStack
-) -> EventStream:
+) -> EventStream[dict[str, Any]]:
     """OpenAI chunks: `data:` only, then `data: [DONE]`; the same error in OpenAI's envelope."""
-    last_words = _data_only(orjson.dumps(openai_error(_cut_short())).decode()) + _data_only(_DONE)
-    return EventStream(_with_keepalive(_closed_by_done(chunks), _data_only, cut, last_words), resources)
+    last_words = _data_only(openai_error(_cut_short())) + _DONE
+    return EventStream(chunks, _data_only, cut, last_words, closing=_DONE, resources=resources)
 
 
 async def errors_as_events(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
@@ -100,49 +162,17 @@ def _error_event(error: EyepieceError) -> Event:
 
 
 def _native(event: Event) -> bytes:
-    return format_sse_event(data_str=orjson.dumps(event.data).decode(), event=event.name, id=event.id)
+    """JSON has no line breaks of its own, and names and ids are ours."""
+    resumed_from = f"id: {event.id}\n" if event.id else ""
+    return b"event: %s\ndata: %s\n%s\n" % (event.name.encode(), orjson.dumps(event.data), resumed_from.encode())
 
 
-async def _closed_by_done(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[str, None]:
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            yield orjson.dumps(chunk).decode()
-    yield _DONE
+def _data_only(data: dict[str, Any]) -> bytes:
+    return b"data: %s\n\n" % orjson.dumps(data)
 
 
-def _data_only(data: str) -> bytes:
-    return format_sse_event(data_str=data)
-
-
-async def _with_keepalive(
-    items: AsyncGenerator[T, None], encode: Callable[[T], bytes], cut: "asyncio.Future[None]", last_words: bytes
-) -> AsyncGenerator[bytes, None]:
-    """Encoded items, with a comment whenever nothing came for a while; `last_words` once `cut` is done."""
-    upcoming: asyncio.Task[T] | None = None
-    try:
-        while True:
-            upcoming = upcoming or asyncio.ensure_future(_next(items))
-            waited_for: set[asyncio.Future[Any]] = {upcoming, cut}
-            await asyncio.wait(waited_for, timeout=_KEEPALIVE_S, return_when=asyncio.FIRST_COMPLETED)
-            if not upcoming.done():
-                if cut.done():
-                    yield last_words
-                    return
-                yield KEEPALIVE_COMMENT
-                continue
-            finished, upcoming = upcoming, None
-            try:
-                yield encode(finished.result())
-            except StopAsyncIteration:
-                return
-    finally:
-        if upcoming is not None:
-            await stop(upcoming)
-        await to_the_end(items.aclose())
-
-
-async def _next(items: AsyncGenerator[T, None]) -> T:
-    return await anext(items)
+def _body(content: bytes) -> Message:
+    return {"type": "http.response.body", "body": content, "more_body": True}
 
 
 async def _disconnected(request: Request) -> None:

@@ -1,5 +1,7 @@
 """The chunks of vLLM's streamed answer: only the fields that are read, checked before they are believed."""
 
+from collections.abc import Iterator
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from server.errors import LanguageModelFailed
@@ -64,3 +66,27 @@ def read_chunk(payload: bytes) -> Chunk:
     if chunk.error is not None:
         raise LanguageModelFailed("The language model broke off; ask again.")
     return chunk
+
+
+class ChunkReader:
+    """Finds the chunks in a stream of server-sent events that comes in any pieces."""
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self._rest = b""
+
+    def read(self, data: bytes) -> Iterator[Chunk]:
+        """The chunks that are whole with these bytes; nothing is read behind `[DONE]`.
+
+        Raises:
+            LanguageModelFailed: as read_chunk.
+        """
+        # Lines as server-sent events have them. Python's own also end at U+0085 and U+2028, which answers may hold.
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                payload = line[5:].strip()
+                if payload == b"[DONE]":
+                    self.is_done = True
+                    return
+                yield read_chunk(payload)

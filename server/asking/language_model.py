@@ -6,15 +6,16 @@ many slide tokens as it was sent. It knows HTTP and vLLM's wire format, not conv
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 
-from server.asking.answer_chunks import Chunk, read_chunk
+from server.asking.answer_chunks import Chunk, ChunkReader
+from server.asking.vllm_transport import VllmTransport
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import (
     LanguageModelFailed,
@@ -23,7 +24,6 @@ from server.errors import (
     SlideLost,
 )
 from server.telemetry.tracing import trace_headers
-from server.to_the_end import stop, to_the_end
 
 PLACEHOLDER = "<image>"
 # Between two tokens, or before the first behind a full queue. A vLLM that is stopped in mid-stream may fall silent
@@ -31,6 +31,7 @@ PLACEHOLDER = "<image>"
 _TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=60.0, pool=60.0)
 # Below the five seconds after which vLLM's server closes a connection that nothing comes through.
 _KEEPALIVE_S = 3.0
+_IDLE_CONNECTIONS = 64
 # How long the end of the stream may take behind its last event, before the connection is given up.
 _END_S = 1.0
 # vLLM, or the balancer before it, closed a connection as a request was put on it: nothing was answered.
@@ -145,46 +146,26 @@ class LanguageModel:
         if slide is not None:
             headers["X-Slide-Id"] = slide.route_key
         for wait_s in self._retry_waits_s:
-            response, stack = await self._send(body, headers)
+            response = await self._send(body, headers)
             if response.status_code not in _ANOTHER_MAY_ANSWER:
                 break
-            await to_the_end(stack.aclose())
+            await response.aclose()
             await asyncio.sleep(wait_s)
         else:
-            response, stack = await self._send(body, headers)
+            response = await self._send(body, headers)
         slide_tokens = slide.slide_tokens if slide else 0
-        return Answer(await _accepted(response, stack), stack, slide_tokens, self._note_token)
+        return Answer(await _accepted(response), slide_tokens, self._note_token)
 
-    async def _send(self, body: bytes, headers: dict[str, str]) -> tuple[httpx.Response, AsyncExitStack]:
-        """The response's head; closing the stack ends the request."""
+    async def _send(self, body: bytes, headers: dict[str, str]) -> httpx.Response:
+        """The response's head; closing the response ends the request."""
+        request = self._client.build_request("POST", "/v1/chat/completions", content=body, headers=headers)
         try:
             try:
-                return await self._send_once(body, headers)
+                return await self._client.send(request, stream=True)
             except _BROKE_OFF:
-                return await self._send_once(body, headers)
+                return await self._client.send(request, stream=True)
         except httpx.HTTPError as error:
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
-
-    async def _send_once(self, body: bytes, headers: dict[str, str]) -> tuple[httpx.Response, AsyncExitStack]:
-        on_its_way = asyncio.Event()
-
-        async def note(step: str, _: dict[str, Any]) -> None:
-            if step == "http11.send_request_headers.started":
-                on_its_way.set()
-
-        extensions = {"trace": note}
-        request = self._client.build_request(
-            "POST", "/v1/chat/completions", content=body, headers=headers, extensions=extensions
-        )
-        sending = asyncio.ensure_future(self._client.send(request, stream=True))
-        try:
-            response = await asyncio.shield(sending)
-        except asyncio.CancelledError:
-            await to_the_end(_take_back(sending, on_its_way))
-            raise
-        stack = AsyncExitStack()
-        stack.push_async_callback(response.aclose)
-        return response, stack
 
     def _body(self, tenant: str, messages: list[Message], sampling: Sampling) -> bytes:
         body: dict[str, Any] = {
@@ -206,58 +187,69 @@ class LanguageModel:
 class Answer:
     """The reply to one request, read once. Closing it early makes vLLM stop generating."""
 
-    def __init__(
-        self, response: httpx.Response, stack: AsyncExitStack, slide_tokens: int, on_piece: Callable[[], None]
-    ) -> None:
+    def __init__(self, response: httpx.Response, slide_tokens: int, on_piece: Callable[[], None]) -> None:
         """`on_piece` is called whenever something of the answer came."""
         self._response = response
-        self._stack = stack
         self._slide_tokens = slide_tokens
         self._on_piece = on_piece
+        self._reason = "stop"
+        self._usage: Usage | None = None
+        self._begun = False
 
     async def close(self) -> None:
-        """Drop the connection, also while being cancelled; vLLM aborts the request if it still runs."""
-        await to_the_end(self._stack.aclose())
+        """Drop the connection; vLLM aborts the request if it still runs. Waits for nothing (vllm_transport.py), so
+        that it is whole also while being cancelled."""
+        await self._response.aclose()
 
     async def pieces(self) -> AsyncGenerator[Token | Finished, None]:
-        """Tokens as they come, then one `Finished`.
+        """Text as it comes, then one `Finished`. Tokens that came together are one piece.
 
         Raises:
             SlideLost: vLLM used another number of slide tokens than it was sent.
             LanguageModelFailed, LanguageModelUnavailable: the stream broke off.
         """
-        usage: Usage | None = None
-        reason, begun = "stop", False
-        async with aclosing(self._chunks()) as chunks:
-            async for chunk in chunks:
-                if chunk.has_progress:
-                    self._on_piece()
-                usage = self._checked_usage(chunk) or usage
-                for choice in chunk.choices:
-                    reason = choice.finish_reason or reason
-                    # A tokenizer that writes words with their space begins with one; LLaVA strips it (run_llava.py).
-                    text = (choice.delta.content or "") if begun else (choice.delta.content or "").lstrip()
-                    if text:
-                        begun = True
-                        yield Token(text)
-        if usage is None:
-            raise SlideLost("vLLM did not report its slide tokens; start it with --enable-prompt-tokens-details.")
-        yield Finished(reason, usage)
-
-    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
+        chunks = ChunkReader()
         try:
-            async with aclosing(_lines(self._response)) as lines:
-                async for line in lines:
-                    if not line.startswith(b"data:"):
-                        continue
-                    payload = line[5:].strip()
-                    if payload == b"[DONE]":
-                        await to_the_end(_read_on(lines))
-                        return
-                    yield read_chunk(payload)
+            async with aclosing(self._response.aiter_raw()) as received:  # type: ignore[type-var]  # a generator
+                async for data in received:
+                    text, failure = self._take(chunks.read(data))
+                    if text:
+                        yield Token(text)
+                    if failure is not None:
+                        raise failure
+                    if chunks.is_done:
+                        await _read_on(received)
+                        break
         except httpx.HTTPError as error:
             raise LanguageModelUnavailable("The language model went away; ask again.") from error
-        raise LanguageModelFailed("The language model's answer ended early; ask again.")
+        if not chunks.is_done:
+            raise LanguageModelFailed("The language model's answer ended early; ask again.")
+        if self._usage is None:
+            raise SlideLost("vLLM did not report its slide tokens; start it with --enable-prompt-tokens-details.")
+        yield Finished(self._reason, self._usage)
+
+    def _take(self, chunks: Iterator[Chunk]) -> tuple[str, LanguageModelFailed | None]:
+        """The text of the chunks, and why they end early: what was said before is still passed on.
+
+        Raises:
+            SlideLost: nothing of them is.
+        """
+        text = ""
+        try:
+            for chunk in chunks:
+                if chunk.has_progress:
+                    self._on_piece()
+                self._usage = self._checked_usage(chunk) or self._usage
+                for choice in chunk.choices:
+                    self._reason = choice.finish_reason or self._reason
+                    text += choice.delta.content or ""
+                # A tokenizer that writes words with their space begins with one; LLaVA strips it (run_llava.py).
+                if text and not self._begun:
+                    text = text.lstrip()
+                    self._begun = bool(text)
+        except LanguageModelFailed as error:
+            return text, error
+        return text, None
 
     def _checked_usage(self, chunk: Chunk) -> Usage | None:
         reported = chunk.usage
@@ -279,13 +271,9 @@ def language_model_client(url: str, api_key: str) -> httpx.AsyncClient:
     """The connection pool to vLLM; proxies of the environment are not for it."""
     # A vLLM without key wants no header: "Bearer " with nothing behind it is not one that HTTP allows.
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return httpx.AsyncClient(
-        base_url=url,
-        timeout=_TIMEOUT,
-        trust_env=False,
-        headers=headers,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEPALIVE_S),
-    )
+    headers["Accept-Encoding"] = "identity"  # a balancer that compresses would hold tokens back
+    transport = VllmTransport(_IDLE_CONNECTIONS, _KEEPALIVE_S)
+    return httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False, headers=headers, transport=transport)
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -302,46 +290,23 @@ def _message(message: Message) -> dict[str, Any]:
     }
 
 
-async def _lines(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Lines as server-sent events have them. httpx' own also end at U+0085 and U+2028, which answers may hold."""
-    rest = b""
-    async with aclosing(response.aiter_bytes()) as pieces:  # type: ignore[type-var]  # a generator, typed as iterator
-        async for piece in pieces:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                yield line
-    if rest:
-        yield rest
-
-
-async def _read_on(lines: AsyncGenerator[bytes, None]) -> None:
+async def _read_on(received: AsyncIterator[bytes]) -> None:
     """To the end of a stream that has said all: only a connection that was read to its end can be used again."""
     with suppress(TimeoutError, httpx.HTTPError):
         async with asyncio.timeout(_END_S):
-            async for _ in lines:
+            async for _ in received:
                 pass
 
 
-async def _take_back(sending: "asyncio.Task[httpx.Response]", on_its_way: asyncio.Event) -> None:
-    """End a request whose asker is gone. Not while httpcore (1.0.9) connects: it would keep the new connection, open
-    and never to be used, for ever; connecting is bounded by its own timeout."""
-    noticing = asyncio.ensure_future(on_its_way.wait())
-    await asyncio.wait({sending, noticing}, timeout=_TIMEOUT.connect, return_when=asyncio.FIRST_COMPLETED)
-    await stop(sending)
-    await stop(noticing)
-    if not sending.cancelled() and sending.exception() is None:
-        await sending.result().aclose()
-
-
-async def _accepted(response: httpx.Response, stack: AsyncExitStack) -> httpx.Response:
+async def _accepted(response: httpx.Response) -> httpx.Response:
     """The response when vLLM has accepted the request; closes it when not."""
     try:
         await _raise_for_refusal(response)
     except httpx.HTTPError as error:
-        await to_the_end(stack.aclose())
+        await response.aclose()
         raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
     except BaseException:
-        await to_the_end(stack.aclose())
+        await response.aclose()
         raise
     return response
 

@@ -42,11 +42,12 @@ def encode_rate(model: InspectedModel, device: str) -> EncodeRate:
         return EncodeRate(None, None, f"the model {model.manifest.name} is not installed here")
     try:
         from encoders.device import choose_device  # torch
+        from encoders.one_gpu import see_one_gpu
         from encoders.tile_encoder.encode import TileEncoder
     except ImportError:
         return EncodeRate(None, None, "the worker's packages (torch, timm) are not installed here")
     try:
-        where = choose_device(device)
+        where = choose_device(see_one_gpu(device))
         encoder = TileEncoder(model.manifest.tile_encoder, model.installed.tile_encoder_weights, where, compiles=False)
         encoder.warm_up()
     except ModelError as error:

@@ -54,6 +54,7 @@ def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
     """Digests, then shapes, then the golden vector where there is one."""
     from encoders import golden_vector
     from encoders.expected_shapes import expected_shapes
+    from encoders.one_gpu import see_one_gpu
     from model_store.verify import verify_shapes
 
     verify_digests(model)
@@ -61,6 +62,7 @@ def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
     tensors = verify_shapes(model, expected_shapes(model.manifest))
     print(f"shapes         {tensors} tensors are what the manifest describes")
     print(f"language model {_llm_line(model)}")
+    device = see_one_gpu(device)
     if record_golden:
         model = golden_vector.record_golden(model, device)
     found = golden_vector.check_golden(model, device)
@@ -71,7 +73,9 @@ def compare_outputs(model: InstalledModel, features: Path, published: Path, devi
     """Which output of the slide encoder comes nearest to a published feature file."""
     from encoders.compare_outputs import compare_outputs, read_published_rows
     from encoders.features_file import read_features
+    from encoders.one_gpu import see_one_gpu
 
+    device = see_one_gpu(device)
     rows = read_published_rows(published, model.manifest.slide_encoder)
     print(f"{'output':<30} {'mean cosine':>12} {'mean difference':>16}")
     for match in compare_outputs(model, read_features(features), rows, device):
@@ -106,7 +110,8 @@ def _llm_line(model: InstalledModel) -> str:
 def _golden_line(found: Any, recorded: bool) -> str:
     if found is None:
         return "none in this model; --record-golden makes one"
-    differences = f"tile features {found.tile_features:.2g}, slide tokens {found.slide_tokens:.2g}"
+    tile = "not compared in 8 bits" if found.tile_features is None else f"{found.tile_features:.2g}"
+    differences = f"tile features {tile}, slide tokens {found.slide_tokens:.2g}"
     return f"{'recorded; ' if recorded else ''}largest differences: {differences} (at most {found.atol:g})"
 
 

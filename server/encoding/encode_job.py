@@ -20,7 +20,7 @@ from saq import Job, Status
 
 from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
-from encoders.errors import DeviceLost, ReaderDied, SlideError, UnreadableSlide
+from encoders.errors import DeviceFull, DeviceLost, DeviceOutOfMemory, ReaderDied, SlideError, UnreadableSlide
 from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, SlideWarning, Stage
 from model_store.errors import EyepieceError
@@ -41,6 +41,12 @@ log = structlog.get_logger(__name__)
 Encode = Callable[[SlideFile, float | None, Path, Caller], SlideEmbedding]
 # Often enough for a progress bar, rarely enough for Redis.
 _PROGRESS_EVERY_S = 0.5
+# A quarter of an hour: vLLM or another slide may give memory back, and what is too large for every worker is said.
+_MEMORY_WAITS, _MEMORY_WAIT_S = 15, 60.0
+_TOO_LITTLE_MEMORY = (
+    "This slide needs more memory than the encoder's device has, and nothing is wrong with it. Encode it again when "
+    "the operator has given the worker more."
+)
 # `encoders.tiling.slide_readers.choose_reader` says why a slide has another one.
 _FAST_READER = "fast_tiff"
 
@@ -87,8 +93,14 @@ class EncodeJob:
         except SlideError as error:
             await self._fail(record, error)
             return self._ended(error.code)
+        except DeviceOutOfMemory as error:
+            log.warning("device_out_of_memory", slide=record.id[:12], detail=error.detail)
+            return await self._try_when_there_is_memory(context["job"], record)
         except DeviceLost as error:
-            # It says nothing about the slide, so it spends none of the attempts that errors get.
+            # It says nothing about the slide, so it spends none of the attempts that errors get. A slide on which GPUs
+            # fail ends with its starts; one tile is like another, so no slide is to blame for a full GPU.
+            if isinstance(error, DeviceFull):
+                context["job"].retries += 1
             log.error("device_lost", slide=record.id[:12], exc_info=error)
             self.metrics.jobs.labels("device_lost").inc()
             self.on_device_lost()
@@ -227,6 +239,21 @@ class EncodeJob:
             raise EncodeInterrupted(f"Encoding was interrupted by {type(error).__name__}.") from None
         await self._fail(record, _believed(error))
         return self._ended("gave_up")
+
+    async def _try_when_there_is_memory(self, job: Job, record: SlideRecord) -> str:
+        """Back to the queue, where a worker with more memory may take it; that spends no attempt of the slide.
+
+        Not for ever: what a slide needs in the slide encoder grows with its tiles, and may be more than any worker has.
+        """
+        waits = int(job.meta.get("memory_waits", 0)) + 1
+        job.meta["memory_waits"] = waits
+        if waits > _MEMORY_WAITS:
+            await self._fail(record, EyepieceError(_TOO_LITTLE_MEMORY))
+            return self._ended("out_of_memory_for_good")
+        job.retries += 1
+        job.retry_delay, job.retry_backoff = _MEMORY_WAIT_S, False
+        self.metrics.jobs.labels("out_of_memory").inc()
+        raise EncodeInterrupted("The worker's device had too little memory for this slide.") from None
 
     def _ended(self, outcome: str) -> str:
         self.metrics.jobs.labels(outcome).inc()

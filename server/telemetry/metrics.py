@@ -8,7 +8,8 @@ from importlib.metadata import version
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -143,6 +144,14 @@ class TileEncoderCounters(Protocol):
     def padded_tiles(self) -> int:
         """Places in batches that no tile filled."""
 
+    @property
+    def pass_tiles(self) -> int:
+        """Tiles that the device computes at once."""
+
+    @property
+    def refused_passes(self) -> int:
+        """Passes that the device's memory did not do for."""
+
 
 class TileEncoderMetrics(Collector):
     """Reads the tile encoder's counters when they are asked for; `registry.register(…)` it."""
@@ -150,9 +159,13 @@ class TileEncoderMetrics(Collector):
     def __init__(self, counters: TileEncoderCounters) -> None:
         self._counters = counters
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """The three counters as they are now."""
+    def collect(self) -> Iterator[Metric]:
+        """The counters as they are now."""
         prefix, counted = "eyepiece_tile_encoder", self._counters
         yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", counted.busy_s)
         yield CounterMetricFamily(f"{prefix}_idle_seconds", "Time without tiles to encode.", counted.idle_s)
         yield CounterMetricFamily(f"{prefix}_padded_tiles", "Places left empty in batches.", counted.padded_tiles)
+        yield CounterMetricFamily(
+            f"{prefix}_out_of_memory", "Passes that the device's memory did not do for.", counted.refused_passes
+        )
+        yield GaugeMetricFamily(f"{prefix}_pass_tiles", "Tiles computed at once.", counted.pass_tiles)

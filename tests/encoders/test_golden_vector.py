@@ -1,5 +1,6 @@
 """A golden vector is computed again and compared; changed weights or a changed file are found."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from untrained_model import untrained_model
 
-from encoders.golden_vector import GOLDEN_FILE, check_golden, record_golden
+from encoders.golden_vector import GOLDEN_FILE, check_golden, read_golden, record_golden
+from encoders.pipeline import load_encoders
+from model_store.choices import with_choices
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, verify_digests
 
@@ -59,3 +62,50 @@ def test_an_unknown_format_is_refused(golden: InstalledModel, metadata: dict[str
 
     with pytest.raises(ModelError, match="golden vector"):
         check_golden(golden, "cpu")
+
+
+def test_a_worker_that_computes_other_numbers_does_not_start(golden: InstalledModel) -> None:
+    with load_encoders(golden, "cpu"):
+        pass  # the recorded ones
+    path = golden.folder / GOLDEN_FILE
+    arrays = load_file(path)
+    arrays["tile_features"][0, 5] += 0.01
+    save_file(arrays, path, metadata={"format_version": "1", "atol": "0.001"})
+
+    with pytest.raises(ModelError, match=r"tile features differ by 0\.01"):
+        load_encoders(golden, "cpu")
+
+
+def test_a_worker_without_a_golden_vector_says_that_nothing_was_checked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), load_encoders(untrained_model(tmp_path), "cpu"):
+        pass
+
+    assert "no golden vector" in caplog.text
+
+
+def test_slide_tokens_may_be_rounded_to_either_neighbour(golden: InstalledModel) -> None:
+    vector = read_golden(golden)
+    assert vector is not None
+    features, tokens = vector.arrays["tile_features"], vector.arrays["slide_tokens"].astype(np.float16)
+    next_ones = np.nextafter(tokens, np.float16(np.inf))
+    assert float(np.abs(next_ones.astype(np.float64) - tokens).max()) > vector.atol, "a step is more than what passes"
+
+    assert vector.compare(features, next_ones).slide_tokens <= 1e-6
+    with pytest.raises(ModelError, match=r"slide tokens by 0\.0"):
+        vector.compare(features, (tokens.astype(np.float32) + 0.01).astype(np.float16))
+
+
+def test_a_coarser_dtype_than_was_recorded_has_its_own_tolerance(golden: InstalledModel) -> None:
+    with load_encoders(with_choices(golden, "bfloat16"), "cpu"):
+        pass
+
+
+def test_products_in_8_bits_are_compared_by_their_own_gate(golden: InstalledModel) -> None:
+    vector = read_golden(with_choices(golden, "float8"))
+    assert vector is not None
+
+    found = vector.compare(vector.arrays["tile_features"] * 2, vector.arrays["slide_tokens"].astype(np.float16))
+
+    assert (found.tile_features, found.slide_tokens) == (None, 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import big_upload, generate_worker, overhead
+from loadtests import big_upload, footprint, generate_worker, overhead, token_cost
 from loadtests.__main__ import commands
 from loadtests.journey import _step
 from loadtests.results_file import percentile, write_result
@@ -34,14 +34,14 @@ def test_what_is_added_is_the_median_of_the_rounds_differences() -> None:
     assert found.api_cpu_ms() == pytest.approx(20 / 3)
 
 
-@pytest.mark.parametrize(("added", "word"), [(4.9, "met"), (5.1, "MISSED")])
+@pytest.mark.parametrize(("added", "word"), [(2.9, "met"), (3.1, "MISSED")])
 def test_the_report_says_whether_a_target_is_met(added: float, word: str) -> None:
     found = comparison([round_of([10 + added], 96)], [round_of([10], 100)])
     follow_ups = {way: [overhead.FollowUp(1.0, 0.34, 600)] for way in (overhead.API, overhead.BARE)}
 
     text = overhead.report([found], follow_ups)
 
-    assert f"Added with 16 client: {added:.1f} ms, target 5, {word}." in text
+    assert f"Added with 16 client: {added:.1f} ms, target 3, {word}." in text
     assert "0.96 of vLLM's, target 0.95, met." in text
     assert "0.34, target 0.35, met." in text
 
@@ -56,6 +56,48 @@ def test_answers_that_differ_are_counted() -> None:
 
     assert "1 of 2 answers are the same" in text
     assert "4.0 (4.0–4.0), target 5, MISSED" in text
+
+
+def token_round(request_ms: float, token_ms: dict[str, float], requests: int = 8) -> token_cost.Round:
+    def batch(tokens: int) -> token_cost.Batch:
+        cpu_s = {name: requests * (request_ms + tokens * ms) / 1000 for name, ms in token_ms.items()}
+        return token_cost.Batch(requests, requests * tokens, requests * tokens // 2, cpu_s)
+
+    return token_cost.Round(batch(token_cost.SHORT_TOKENS), batch(token_cost.LONG_TOKENS))
+
+
+def test_a_tokens_cost_is_told_from_its_requests() -> None:
+    one = token_round(12.5, {token_cost.API: 0.05})
+
+    assert one.token_ms(token_cost.API) == pytest.approx(0.05)
+    assert one.request_ms(token_cost.API) == pytest.approx(12.5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "of_vllm", "words"),
+    [(0.09, 0.1, ("met", "met")), (0.11, 0.1, ("MISSED", "MISSED")), (0.09, 0.08, ("met", "MISSED"))],
+)
+def test_a_tokens_cost_is_judged_by_the_dearer_dialect_and_beside_vllm(
+    ours: float, of_vllm: float, words: tuple[str, str]
+) -> None:
+    cheap, dear = ({token_cost.API: cost, token_cost.VLLM: of_vllm} for cost in (0.02, ours))
+
+    text = token_cost.report({"questions": [token_round(10, cheap)], "chat completions": [token_round(9, dear)]})
+
+    assert f"A token: {ours:.3f} ms, target 0.1, {words[0]}." in text
+    assert f"vLLM's API server: {of_vllm:.3f} ms; no more than that: {words[1]}." in text
+    assert "| 2.00 |" in text  # tokens an event
+
+
+def test_memory_is_the_most_that_a_process_had() -> None:
+    text = footprint.report(
+        {"Redis": 9.6}, {"Redis": 30.2, "eyepiece api": 120.0}, {"embedding": 885_000, "conversation": 4_200}
+    )
+
+    assert "| Redis | 10 | 30 |" in text
+    assert "| eyepiece api | 0 | 120 |" in text
+    assert "| embedding | 0.89 |" in text
+    assert "| 5 turns | 0.0042 |" in text
 
 
 def test_an_upload_is_compared_with_the_slower_of_disk_and_hash() -> None:

@@ -22,6 +22,7 @@ VALUES: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 KUBERNETES = ("1.27", "1.34")
 OF_OPERATORS = {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
+MIG = "nvidia.com/mig-3g.40gb"
 
 SMALLEST: dict[str, Any] = {"secrets": {"existingSecret": "passwords"}}
 LARGEST: dict[str, Any] = {
@@ -32,6 +33,7 @@ LARGEST: dict[str, Any] = {
     "store": {"url": "s3://slides/here", "secretEnvironment": "bucket"},
     "settings": {"EYEPIECE_MAX_QUEUED_JOBS": "500"},
     "worker": {
+        "gpuResource": MIG,
         "runtimeClassName": "nvidia",
         "nodeSelector": {"gpu": "yes"},
         "tolerations": [{"key": "gpu", "operator": "Exists"}],
@@ -171,6 +173,20 @@ def test_every_pod_meets_kubernetes_restricted_profile_and_writes_only_where_it_
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"]["limits"]["memory"]
+
+
+@pytest.mark.parametrize(
+    ("which", "worker", "vllm"),
+    [("smallest", {"nvidia.com/gpu": 1}, {"nvidia.com/gpu": 1}), ("largest", {MIG: 1}, {"nvidia.com/gpu": 2})],
+)
+def test_gpus_are_asked_for_by_the_name_of_the_device_plugin(
+    which: str, worker: dict[str, int], vllm: dict[str, int]
+) -> None:
+    found = pods(rendered(which))
+
+    for name, expected in (("worker", worker), ("vllm", vllm)):
+        limits = found[name]["spec"]["containers"][0]["resources"]["limits"]
+        assert {it: limits[it] for it in limits if it != "memory"} == expected
 
 
 @pytest.mark.parametrize("which", BOTH)

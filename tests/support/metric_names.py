@@ -40,6 +40,8 @@ _NAMES = re.compile(r"(?<![\w:.$])[a-zA-Z_:][\w:]*(?!\s*\(|[\w:])")
 class _Counters:
     busy_s = idle_s = 0.0
     padded_tiles = 0
+    pass_tiles = 0
+    refused_passes = 0
 
 
 def own_metrics() -> set[str]:

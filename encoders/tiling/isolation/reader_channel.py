@@ -153,9 +153,13 @@ def _start_child(command: Sequence[str], inherited: Sequence[int]) -> "subproces
 
 
 def child_environment() -> dict[str, str]:
-    """Nothing of ours, above all no secret; single-threaded numerics and two arenas keep the address space small."""
+    """Nothing of ours, above all no secret; single-threaded numerics and two arenas keep the address space small.
+
+    The child sees no GPU: a library in it that asked for one would take half a gigabyte of it, on whichever is first.
+    """
     environment = {
         "LC_ALL": "C.UTF-8",
+        "CUDA_VISIBLE_DEVICES": "",
         "MALLOC_ARENA_MAX": "2",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",

@@ -12,7 +12,7 @@ from features_files import COORDS, TRIDENT_ATTRIBUTES, tile_features, write_hdf5
 from encoders.caller import Caller
 from encoders.embedding_file import from_bytes, to_bytes
 from encoders.encoder_id import encoder_id
-from encoders.errors import EncodeCancelled, EncoderOverflowed, UnusableFeatures
+from encoders.errors import DeviceLost, DeviceOutOfMemory, EncodeCancelled, EncoderOverflowed, UnusableFeatures
 from encoders.features_file import StoredFacts, read_facts, read_features
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -144,3 +144,26 @@ def test_an_encode_from_features_stops_wherever_it_is_cancelled(tmp_path: Path, 
         with pytest.raises(EncodeCancelled):
             encode_until(look)
     assert encode_until(10**9).looks == looks  # nothing of a stopped run is left in the model
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), DeviceLost),
+        (torch.OutOfMemoryError("CUDA out of memory"), DeviceOutOfMemory),
+    ],
+)
+def test_a_device_that_fails_on_given_features_is_told_as_on_pixels(
+    tmp_path: Path, encoders: Encoders, monkeypatch: pytest.MonkeyPatch, error: Exception, ours: type[Exception]
+) -> None:
+    path = write_hdf5(tmp_path / "a.h5", **TRIDENT_ATTRIBUTES)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(encoders.slide._model, "forward", fail)
+
+    with pytest.raises(ours):
+        encode(path, encoders, tmp_path / "out.h5")
+    assert encoders.slide_turn.acquire(blocking=False), "the next slide has its turn"
+    encoders.slide_turn.release()

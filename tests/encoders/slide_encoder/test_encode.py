@@ -1,3 +1,4 @@
+import weakref
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -5,12 +6,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional
 
-from encoders.errors import SlideTooLarge
+from encoders.device_errors import empty_cache
+from encoders.errors import DeviceOutOfMemory, SlideTooLarge
+from encoders.slide_encoder import encode as encode_module
+from encoders.slide_encoder import longnet
 from encoders.slide_encoder.encode import SlideEncoder, empty_slide_encoder
 from encoders.slide_encoder.longnet import LongNetViT
 from encoders.slide_encoder.outputs import OUTPUTS, SlideStates
+from encoders.slide_encoder.positions import grid_index
 from encoders.types import TileFeatures, TilePlan
 from model_store.installed import InstalledModel
 from model_store.manifest import SlideOutput
@@ -126,6 +132,73 @@ def test_a_tile_outside_the_position_grid_is_refused(demo_model: InstalledModel,
 
     with pytest.raises(SlideTooLarge):
         encoder_of(demo_model).encode(TileFeatures(far, tile_features.features))
+
+
+def test_the_grid_is_the_cpus_whatever_the_device(
+    demo_model: InstalledModel, tile_features: TileFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(demo_model)
+    encoder._model.to("meta")
+    encoder._device = torch.device("meta")  # it computes nothing, but everything else is as on a GPU
+    devices: list[str] = []
+
+    def noted(coords: torch.Tensor, tile_size: float, slide_ngrids: int) -> torch.Tensor:
+        devices.append(coords.device.type)
+        index = grid_index(coords, tile_size, slide_ngrids)
+        devices.append(index.device.type)
+        return index
+
+    monkeypatch.setattr(longnet, "grid_index", noted)
+
+    with pytest.raises(NotImplementedError, match="out of meta tensor"):
+        encoder.encode(tile_features)
+    assert devices == ["cpu", "cpu"]
+
+
+class FullDevice(nn.Module):
+    """Stands before a model; out of memory the first `times`."""
+
+    def __init__(self, model: LongNetViT, times: int) -> None:
+        super().__init__()
+        self.inner, self.norm, self.times = model, model.norm, times
+        self.held: list[weakref.ref[torch.Tensor]] = []
+
+    def forward(self, features: torch.Tensor, coords: torch.Tensor, **options: Any) -> SlideStates:
+        self.held.append(weakref.ref(features))
+        if len(self.held) <= self.times:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        states: SlideStates = self.inner(features, coords, **options)
+        return states
+
+
+def test_memory_that_does_not_do_is_asked_for_once_more(
+    demo_model: InstalledModel, tile_features: TileFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of(demo_model)
+    expected = encoder.encode(tile_features)
+    device = FullDevice(encoder._model, times=1)
+    encoder._model = device  # type: ignore[assignment]
+    held: list[bool] = []
+
+    def emptied(where: torch.device) -> None:
+        empty_cache(where)
+        held.append(any(it() is not None for it in device.held))
+
+    monkeypatch.setattr(encode_module, "empty_cache", emptied)
+
+    assert np.array_equal(encoder.encode(tile_features), expected)
+
+    assert held == [False], "nothing of the first attempt is held when the cache is emptied"
+
+
+def test_memory_that_still_does_not_do_is_its_own_error(
+    demo_model: InstalledModel, tile_features: TileFeatures
+) -> None:
+    encoder = encoder_of(demo_model)
+    encoder._model = FullDevice(encoder._model, times=2)  # type: ignore[assignment]
+
+    with pytest.raises(DeviceOutOfMemory):
+        encoder.encode(tile_features)
 
 
 def test_half_precision_stays_close(demo_model: InstalledModel, tile_features: TileFeatures) -> None:

@@ -1,6 +1,9 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from encoders.errors import SlideError
 from encoders.slide_encoder.positions import CoordinatesOutOfRange, grid_index, position_rows
@@ -43,6 +46,34 @@ def test_whole_and_fractional_coordinates_give_the_same_index() -> None:
     coords = torch.randint(0, 256_000, (500, 2))
 
     assert torch.equal(grid_index(coords, 256, 1000), grid_index(coords.double(), 256, 1000))
+
+
+class ReciprocalDivision(TorchDispatchMode):
+    """Divides by a number as CUDA does, and only what is not the CPU's contract: multiplies by its reciprocal."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.div.Tensor and not isinstance(args[1], torch.Tensor):
+            dividend = args[0] if args[0].is_floating_point() else args[0].float()
+            if dividend.dtype != torch.float64:
+                return dividend * (torch.ones((), dtype=dividend.dtype) / args[1])
+        return func(*args, **(kwargs or {}))
+
+
+def test_every_stride_has_the_cells_of_whole_numbers() -> None:
+    wrong, wrong_there = [], []
+    for stride in range(100, 2100):
+        column = torch.arange(0, 900, 3)
+        coords = column[:, None].repeat(1, 2) * stride
+        with ReciprocalDivision():
+            index = grid_index(coords, stride, 1000)
+            cells = torch.floor(coords / stride)
+        wrong += [stride] * (not torch.equal(index, column * 1001))
+        wrong_there += [stride] * (not torch.equal(cells.long(), coords // stride))
+
+    assert wrong == []
+    assert len(wrong_there) > 100, "the device's own division would be noticed"
 
 
 def test_a_wider_stride_gives_a_coarser_grid() -> None:

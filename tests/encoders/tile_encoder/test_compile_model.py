@@ -2,6 +2,7 @@ import logging
 import os
 import shutil
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 import torch
 from small_tile_encoder import BATCH_TILES, CPU, SIDE_PX, small_encoder, small_weights, spec_of
 
+from encoders.errors import DeviceLost
+from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.compile_model import compile_model, keep_compiled_code_in
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
@@ -51,6 +54,103 @@ def _encode_elsewhere(encoder: TileEncoder, tiles: np.ndarray) -> np.ndarray:
     finally:
         torch.compiler.set_stance("default")
     return results[0]
+
+
+class EmptyCompiler:
+    """Compiles to what it is given and counts how often; its code runs for at most `memory_tiles` tiles."""
+
+    def __init__(self, memory_tiles: int = BATCH_TILES) -> None:
+        self.compiled_tiles: list[int] = []
+        self.memory_tiles = memory_tiles
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., object]:
+        (tiles,) = (len(each) for each in inputs if each.dtype == torch.uint8)
+        self.compiled_tiles.append(tiles)
+
+        def run(*arguments: object) -> object:
+            if tiles > self.memory_tiles:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return graph.forward(*arguments)
+
+        return run
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmptyCompiler]:
+    compiler, compile_ = EmptyCompiler(), torch.compile
+
+    def compile_by_it(model: torch.nn.Module, *, fullgraph: bool, dynamic: bool, mode: object) -> object:
+        return compile_(model, fullgraph=fullgraph, dynamic=dynamic, backend=compiler)
+
+    monkeypatch.setattr(torch, "compile", compile_by_it)
+    torch.compiler.reset()
+    yield compiler
+    torch.compiler.reset()
+
+
+def encoder_to_compile(folder: Path) -> TileEncoder:
+    return small_encoder(folder, timm_args=spec_of().timm_args | {"depth": 1}, compiles=True)
+
+
+def test_it_is_compiled_once_for_everything_that_is_encoded(tmp_path: Path, compiler: EmptyCompiler) -> None:
+    tiles = tissue_like_tiles(BATCH_TILES + 3, SIDE_PX)
+    encoder = encoder_to_compile(tmp_path)
+
+    encoder.warm_up()
+    # The batcher's buffers and thread, two slides, a batch that is not full; then the simple way.
+    batcher = TileBatcher(encoder)
+    for _ in range(2):
+        with batcher.slide() as slide:
+            slide.put(tiles)
+            batched = np.concatenate(list(slide.finish()))
+    batcher.close()
+    encoder.encode(tiles[:1])
+
+    assert encoder.compiled
+    assert compiler.compiled_tiles == [BATCH_TILES]
+    expected = small_encoder(tmp_path, timm_args=spec_of().timm_args | {"depth": 1}).encode(tiles)
+    np.testing.assert_allclose(batched, expected, atol=1e-5)
+
+
+def test_it_is_compiled_for_as_many_tiles_as_fit(tmp_path: Path, compiler: EmptyCompiler) -> None:
+    compiler.memory_tiles = 3
+    encoder = encoder_to_compile(tmp_path)
+
+    encoder.warm_up()
+    encoder.encode(tissue_like_tiles(BATCH_TILES + 1, SIDE_PX))
+
+    assert encoder.compiled
+    assert encoder.pass_tiles == 2
+    assert compiler.compiled_tiles == [BATCH_TILES, BATCH_TILES // 2, 2]
+
+
+def test_memory_that_runs_out_later_costs_the_compiled_code_and_compiles_nothing(
+    tmp_path: Path, compiler: EmptyCompiler
+) -> None:
+    encoder = encoder_to_compile(tmp_path)
+    encoder.warm_up()
+    tiles = tissue_like_tiles(BATCH_TILES, SIDE_PX)
+    expected = encoder.encode(tiles)
+    compiler.memory_tiles = 3
+
+    features = encoder.encode(tiles)
+
+    assert not encoder.compiled
+    assert encoder.pass_tiles == BATCH_TILES // 2, "what was compiled has another shape, so it is not asked"
+    assert compiler.compiled_tiles == [BATCH_TILES]
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
+def test_a_device_that_fails_while_compiling_is_no_fault_of_the_compiler(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def lost(*_: object, **__: object) -> object:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: lost)
+
+    with pytest.raises(DeviceLost):
+        encoder_to_compile(tmp_path).warm_up()
 
 
 def test_what_cannot_be_compiled_runs_as_it_is_and_says_so(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import pytest
 from api_parts import stored_slide, until
@@ -13,9 +14,10 @@ from served_app import request_of, served
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Scope
 
+import server.api.stream
 from server.api.drain import Drain
 from server.api.parts import Parts
-from server.api.stream import errors_as_events, sse_response
+from server.api.stream import errors_as_events, openai_response, sse_response
 from server.errors import LanguageModelFailed
 from server.slides.catalogue import SlideRecord
 from server.slides.progress import Event
@@ -182,3 +184,123 @@ async def test_an_error_becomes_the_last_event() -> None:
 
     assert [event.name for event in seen] == ["token", "error"]
     assert seen[-1].data == {"code": "language_model_failed", "detail": "It broke off."}
+
+
+class Client:
+    """Takes what is sent, as uvicorn does; with `reads` unset it does not."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.ended = False
+        self.reads = asyncio.Event()
+        self.reads.set()
+
+    async def receive(self) -> Message:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def send(self, message: Message) -> None:
+        await self.reads.wait()
+        if message["type"] == "http.response.body":
+            self.bodies += [message["body"]] if message["body"] else []
+            self.ended = not message["more_body"]
+
+
+async def streamed(response: Any, client: Client) -> None:
+    await response({**SCOPE, "asgi": {"spec_version": "2.3"}}, client.receive, client.send)
+
+
+async def test_each_event_is_sent_as_it_comes_in_the_form_of_its_dialect() -> None:
+    async def events() -> AsyncGenerator[Event, None]:
+        yield Event("progress", {"stage": "tile"}, "5-0")
+        yield Event("token", {"text": "a\nb\u2028ü"})
+
+    async def chunks() -> AsyncGenerator[dict[str, Any], None]:
+        yield {"choices": [{"delta": {"content": "a\nb"}}]}
+
+    native, openai = Client(), Client()
+    await streamed(sse_response(events(), Drain().cut), native)
+    await streamed(openai_response(chunks(), Drain().cut, AsyncExitStack()), openai)
+
+    assert native.bodies == [
+        b'event: progress\ndata: {"stage":"tile"}\nid: 5-0\n\n',
+        'event: token\ndata: {"text":"a\\nb\u2028ü"}\n\n'.encode(),
+    ]
+    assert openai.bodies == [b'data: {"choices":[{"delta":{"content":"a\\nb"}}]}\n\n', b"data: [DONE]\n\n"]
+    assert native.ended
+    assert openai.ended
+
+
+@pytest.mark.parametrize("kind", ["native", "openai"])
+async def test_a_stream_that_is_cut_says_so_and_frees_everything(kind: str) -> None:
+    freed: list[str] = []
+    waits = asyncio.Event()
+
+    async def items(first: Any) -> AsyncGenerator[Any, None]:
+        try:
+            yield first
+            waits.set()
+            await asyncio.Event().wait()
+        finally:
+            freed.append("generator")
+
+    drain, client, resources = Drain(), Client(), AsyncExitStack()
+    resources.callback(freed.append, "resources")
+    if kind == "native":
+        response: Any = sse_response(items(Event("token", {"text": "x"})), drain.cut, resources)
+    else:
+        response = openai_response(items({"x": 1}), drain.cut, resources)
+    streaming = asyncio.create_task(streamed(response, client))
+    await waits.wait()
+    drain.cut.set_result(None)
+    await streaming
+
+    first, *last = client.bodies
+    assert b"x" in first
+    assert b"draining" in last[0]
+    assert client.ended
+    assert freed == ["generator", "resources"]
+    assert (b"".join(last)).endswith(b"data: [DONE]\n\n") == (kind == "openai")
+
+
+async def test_a_quiet_stream_shows_that_it_lives_and_one_that_is_not_read_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server.api.stream, "_KEEPALIVE_S", 0.01)
+    go_on = asyncio.Event()
+
+    async def events() -> AsyncGenerator[Event, None]:
+        await go_on.wait()
+        yield Event("token", {"text": "x"})
+
+    client = Client()
+    response = sse_response(events(), Drain().cut)
+    streaming = asyncio.create_task(streamed(response, client))
+    await until(lambda: len(client.bodies) >= 2)
+    client.reads.clear()
+    go_on.set()
+    await until(lambda: response._is_sending)
+    shown, sent_at = len(client.bodies), response._sent_at
+    await until(lambda: response._sent_at != sent_at)  # it would have been time for another
+    client.reads.set()
+    await streaming
+
+    assert set(client.bodies[:shown]) == {b": ping\n\n"}
+    assert client.bodies[-1] == b'event: token\ndata: {"text":"x"}\n\n'
+    assert len(client.bodies) <= shown + 2  # one may have been on its way
+
+
+async def test_what_breaks_in_the_making_ends_the_stream_and_frees_everything() -> None:
+    freed: list[str] = []
+
+    async def events() -> AsyncGenerator[Event, None]:
+        yield Event("token", {"text": "x"})
+        raise RuntimeError("a bug")
+
+    resources = AsyncExitStack()
+    resources.callback(freed.append, "resources")
+    client = Client()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await streamed(sse_response(events(), Drain().cut, resources), client)
+
+    assert freed == ["resources"]
+    assert not client.ended

@@ -282,6 +282,40 @@ async def test_a_reply_may_arrive_in_any_pieces(split: int) -> None:
     assert pieces[:-1] == [Token("Größe"), Token(" 5 µm")]
 
 
+async def test_tokens_that_arrive_together_are_one_piece() -> None:
+    first, *rest = sse(token_chunk("No "), token_chunk("tum"), token_chunk("our."), {"choices": [], "usage": usage(32)})
+    vllm = FakeVllm()
+    vllm.answer_with(first, b"".join(rest))
+
+    assert (await ask(vllm))[:-1] == [Token("No "), Token("tumour.")]
+
+
+async def test_what_was_said_before_a_failure_in_the_same_moment_is_passed_on() -> None:
+    vllm = FakeVllm()
+    vllm.answer_with(b"".join([*sse(token_chunk("No "), done=False), b'data: {"error": {"code": 500}}\n\n']))
+    model = LanguageModel(vllm.client(), "demo", INPUTS, retry_waits_s=())
+    answer = await model.open("a", [Message("user", "Why?", slide_input())], SAMPLING)
+    pieces = answer.pieces()
+
+    assert await anext(pieces) == Token("No ")
+    with pytest.raises(LanguageModelFailed):
+        await anext(pieces)
+    await answer.close()
+    await model.aclose()
+
+
+async def test_what_comes_together_with_the_loss_of_the_slide_is_withheld() -> None:
+    vllm = FakeVllm()
+    vllm.answer_with(b"".join(sse(token_chunk("secret"), {"choices": [], "usage": usage(0)})))
+    model = LanguageModel(vllm.client(), "demo", INPUTS, retry_waits_s=())
+    answer = await model.open("a", [Message("user", "Why?", slide_input())], SAMPLING)
+
+    with pytest.raises(SlideLost):
+        await anext(answer.pieces())
+    await answer.close()
+    await model.aclose()
+
+
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\v", "\r", "\n"])
 async def test_an_answer_may_hold_any_line_separator(separator: str) -> None:
     vllm = FakeVllm(f"one{separator}two")

@@ -98,6 +98,7 @@ OTHERWISE: dict[str, str] = {
     "llm_gpu_memory": "0.6",
     "tile_dtype": "bfloat16",
     "tile_reduction": "dct",
+    "slide_attention": "flash-attn",
     "log_level": "debug",
     "tenant_quotas": '{"ward": {"stored_bytes": 7}}',
 }

@@ -258,7 +258,7 @@ def test_a_gpu_has_two_slides_at_once_unless_told_otherwise(
 class Counted:
     """A tile encoder's counters."""
 
-    busy_s, idle_s, padded_tiles = 12.5, 0.25, 3
+    busy_s, idle_s, padded_tiles, pass_tiles, refused_passes = 12.5, 0.25, 3, 32, 2
 
 
 def test_the_tile_encoders_counters_are_read_when_they_are_asked_for() -> None:
@@ -272,3 +272,5 @@ def test_the_tile_encoders_counters_are_read_when_they_are_asked_for() -> None:
     assert "eyepiece_tile_encoder_busy_seconds_total 13.0" in shown
     assert "eyepiece_tile_encoder_idle_seconds_total 0.25" in shown
     assert "eyepiece_tile_encoder_padded_tiles_total 3.0" in shown
+    assert "eyepiece_tile_encoder_out_of_memory_total 2.0" in shown
+    assert "eyepiece_tile_encoder_pass_tiles 32.0" in shown

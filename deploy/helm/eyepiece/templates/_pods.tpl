@@ -58,7 +58,7 @@ resources:
     {{- toYaml . | nindent 4 }}
     {{- end }}
     {{- if .gpus }}
-    nvidia.com/gpu: {{ .gpus }}
+    {{ .gpuResource }}: {{ .gpus }}
     {{- end }}
 {{- end -}}
 

@@ -24,7 +24,8 @@ from encode_jobs import (
 from fakes import FakeEncode
 from saq import Job
 
-from encoders.errors import DeviceLost, NoTissue, ReaderDied
+from encoders.errors import DeviceFull, DeviceLost, DeviceOutOfMemory, NoTissue, ReaderDied
+from server.encoding import encode_job
 from server.encoding.encode_job import EncodeInterrupted, EncodeJob
 from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
@@ -123,6 +124,65 @@ async def test_a_lost_device_ends_the_worker_and_spends_no_attempt_of_the_slide(
     assert ended == ["worker"]
     assert not message.meta.get("errors")
     assert (await job.slides.require(TENANT, SLIDE)).error is None
+
+
+async def test_a_gpu_without_memory_for_one_tile_ends_the_worker_and_not_the_slide(
+    job: EncodeJob, encode: FakeEncode
+) -> None:
+    record = await uploaded(job)
+    ended: list[str] = []
+    encode.error = DeviceFull("There is no memory for a single tile.")
+    message = Job(function="encode_slide", kwargs=arguments(record), retries=2, attempts=2)
+
+    with pytest.raises(EncodeInterrupted):
+        await run(dataclasses.replace(job, on_device_lost=lambda: ended.append("worker")), message)
+
+    assert ended == ["worker"]
+    assert message.retryable, "although it was its last start"
+    assert not message.meta.get("errors")
+
+
+async def test_a_slide_waits_for_memory_without_spending_an_attempt_and_not_for_ever(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode_job, "_MEMORY_WAITS", 2)
+    encode.error = DeviceOutOfMemory("Too little.")
+    record = await uploaded(job)
+    await leave_a_part(job, record)
+    await jobs.enqueue(record)
+    message = await taken(jobs)
+    message.attempts = settings.job_attempts
+
+    for waits in (1, 2):
+        with pytest.raises(EncodeInterrupted, match="too little memory"):
+            await run(job, message)
+        assert message.retryable
+        assert (message.meta["memory_waits"], message.meta.get("errors")) == (waits, None)
+        assert message.next_retry_delay() == 60
+        message.attempts += 1
+    assert len(await encoders_with_parts(job, record)) == 1, "no tile is encoded again"
+    assert (await job.slides.require(TENANT, SLIDE)).error is None
+
+    assert await run(job, message) == "out_of_memory_for_good"
+    failed = (await job.slides.require(TENANT, SLIDE)).error
+    assert failed is not None
+    assert "nothing is wrong with it" in failed.detail
+    assert (outcome(job, "out_of_memory"), outcome(job, "out_of_memory_for_good")) == (2, 1)
+
+
+async def test_memory_that_comes_back_does_not_fail_the_slide(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode
+) -> None:
+    encode.error = DeviceOutOfMemory("Too little.")
+    record = await uploaded(job)
+    await jobs.enqueue(record)
+    message = await taken(jobs)
+    with pytest.raises(EncodeInterrupted):
+        await run(job, message)
+
+    encode.error = None
+
+    assert await run(job, message) == "ready"
 
 
 class SilentEnd(ProgressLog):
