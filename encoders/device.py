@@ -8,6 +8,7 @@ import sys
 import torch
 
 from encoders.nvidia_driver import driver_version, too_old, visible_gpus
+from encoders.one_gpu import see_one_gpu
 from model_store.errors import ModelError
 
 
@@ -65,7 +66,7 @@ def limit_memory(device: torch.device, share: float) -> None:
 def main() -> int:
     """Prints the device, or the reason; exit code 0 or 2."""
     try:
-        print(choose_device(sys.argv[1]))
+        print(choose_device(see_one_gpu(sys.argv[1])))
     except ModelError as error:
         print(error.detail)
         return 2

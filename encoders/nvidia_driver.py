@@ -32,6 +32,16 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(by_number.get(name, f"NVIDIA GPU {name}") for name in wanted)
 
 
+def number_of(uuid: str) -> int | None:
+    """Which of `visible_gpus` has that UUID; None where none of them has, or nothing tells it."""
+    uuids = _ask("uuid")
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = list(uuids) if chosen is None else [name.strip() for name in chosen.split(",")]
+    numbered = dict(zip(map(str, range(len(uuids))), uuids, strict=True))
+    found = [numbered.get(name, name) for name in names]
+    return found.index(uuid) if uuid in found else None
+
+
 def driver_version() -> str | None:
     """As in `580.65.06`; None when nothing tells it."""
     for file in _VERSION_FILES:

@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     device: str = Field(
         "auto",
         description="Device of the encoders: auto, cpu, cuda, cuda:1 …, or a GPU's or MIG instance's UUID (`nvidia-smi "
-        "-L`); the worker sees no other GPU.",
+        "-L`); the worker sees no other GPU. `eyepiece up --workers N` takes N of them, with commas.",
     )
     tile_dtype: Literal["", "float32", "float16", "bfloat16", "float8"] = Field(
         "",

@@ -17,13 +17,14 @@ _IS_AVAILABLE = "import sys, torch; sys.exit(0 if torch.cuda.is_available() else
 
 
 def unusable_by_encoders(device: str) -> str | None:
-    """Why a worker would refuse to start on that EYEPIECE_DEVICE, and what to do; None when it would not."""
-    if device.startswith("cpu") or (device == "auto" and not visible_gpus()):
-        return None
-    code, printed = _run(Path(sys.executable), "-m", "encoders.device", device)
-    if code == 0:
-        return None
-    return printed.strip() or f"The encoders' torch does not start. To repair it, {MAKE_ENVIRONMENTS}."
+    """Why a worker would refuse to start on that EYEPIECE_DEVICE, or one of several; None when none would."""
+    for name in (name.strip() for name in device.split(",")):
+        if name.startswith("cpu") or (name == "auto" and not visible_gpus()):
+            continue
+        code, printed = _run(Path(sys.executable), "-m", "encoders.device", name)
+        if code != 0:
+            return printed.strip() or f"The encoders' torch does not start. To repair it, {MAKE_ENVIRONMENTS}."
+    return None
 
 
 def unusable_by_vllm(found: VllmEnvironment, device: str) -> str | None:

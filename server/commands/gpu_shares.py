@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from encoders.nvidia_driver import number_of
 from server.commands.outcome import CommandError, ExitCode
 from server.settings import Settings
 
@@ -33,7 +34,8 @@ class GpuShares:
 def plan_shares(settings: Settings, workers: int, gpus: int, llm_gpus: int) -> GpuShares:
     """The plan for `gpus` visible ones, of which vLLM takes the first `llm_gpus` (0: it runs elsewhere or on the CPU).
 
-    Workers whose device is `auto` get the other GPUs in turn; only where there is no other do they share vLLM's.
+    Several devices, with commas, are one for each worker. Workers whose device is `auto` get the other GPUs in turn;
+    only where there is no other do they share vLLM's.
 
     Raises:
         CommandError: what the settings ask for does not fit on one GPU.
@@ -55,18 +57,30 @@ def plan_shares(settings: Settings, workers: int, gpus: int, llm_gpus: int) -> G
 
 
 def _devices(device: str, workers: int, gpus: int, llm_gpus: int) -> tuple[str, ...]:
+    named = tuple(name.strip() for name in device.split(","))
+    if len(named) > 1:
+        if len(named) != workers or not all(named):
+            raise CommandError(
+                f"EYEPIECE_DEVICE names {len(named)} devices, and {workers} encoder workers would start: name one for "
+                "each, or one for all, or start another number (--workers).",
+                ExitCode.USAGE,
+            )
+        return named
     if device != "auto" or gpus < 2:
         return (device,) * workers
     places: Sequence[int] = range(llm_gpus, gpus) or range(gpus)
     return tuple(f"cuda:{places[number % len(places)]}" for number in range(workers))
 
 
-def _gpu_of(device: str, gpus: int) -> int | None:
-    """Its number, or None on the CPU."""
+def _gpu_of(device: str, gpus: int) -> int | str | None:
+    """Its number; its UUID where that has none, as an instance of a divided GPU (MIG); None on the CPU."""
     if device.startswith("cpu") or not gpus:
         return None
-    number = device.rpartition(":")[2]
-    return int(number) if number.isdigit() else 0
+    if device.startswith(("GPU-", "MIG-")):
+        number = number_of(device)
+        return device if number is None else number
+    last = device.rpartition(":")[2]
+    return int(last) if last.isdigit() else 0
 
 
 def _refuse_too_much(workers: int, worker: float, llm: float) -> None:

@@ -1,5 +1,8 @@
+import os
+
 import pytest
 
+from encoders import device
 from encoders.one_gpu import see_one_gpu
 from encoders.tiling.isolation.reader_channel import child_environment
 from model_store.errors import ModelError
@@ -44,3 +47,22 @@ def test_a_process_that_parses_files_sees_no_gpu(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
 
     assert child_environment()["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize("name", [MIG, GPU, "cuda:1"])
+def test_what_asks_for_other_processes_understands_the_same_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    seen: list[str] = []
+
+    def is_available() -> bool:
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return True
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"7,{MIG}")
+    monkeypatch.setattr("torch.cuda.is_available", is_available)
+    monkeypatch.setattr("sys.argv", ["encoders.device", name])
+
+    assert device.main() == 0
+    assert capsys.readouterr().out == "cuda\n"
+    assert seen == [GPU if name == GPU else MIG]

@@ -51,11 +51,38 @@ def test_a_device_that_was_named_is_every_workers() -> None:
     assert plan(2, gpus=4, device="cuda:0") == GpuShares(("cuda:0", "cuda:0"), llm=0.75, worker=0.1, is_shared=True)
 
 
+def test_several_devices_are_one_for_each_worker() -> None:
+    named = plan(2, gpus=4, device="cuda:1, cuda:3")
+    assert (named.devices, named.is_shared, named.worker) == (("cuda:1", "cuda:3"), False, 0.0)
+    assert plan(2, gpus=4, device="cuda:0,cuda:3").is_shared
+    assert plan(2, gpus=1, device="cpu,cuda:0").worker == 0.2
+
+    for device in ("cuda:0,cuda:1", "cuda:0,,cuda:1"):
+        with pytest.raises(CommandError, match="name one for each") as refused:
+            plan(4, gpus=4, device=device)
+        assert refused.value.exit_code == ExitCode.USAGE
+
+
+def test_a_uuid_is_the_gpu_that_has_it_and_an_instance_of_one_is_a_place_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("encoders.nvidia_driver._ask", lambda field: ("GPU-a", "GPU-b", "GPU-c"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert plan(gpus=3, device="GPU-a").is_shared
+    assert not plan(gpus=3, device="GPU-b").is_shared
+    assert plan(2, gpus=3, device="GPU-b,cuda:1").worker == TOGETHER / 2, "one GPU by two names"
+    assert plan(2, gpus=3, device="MIG-x,MIG-y") == GpuShares(("MIG-x", "MIG-y"), 0.9, 0.0, is_shared=False)
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, MIG-x")
+    assert plan(gpus=2, device="GPU-c").is_shared
+    assert not plan(gpus=2, device="MIG-x").is_shared
+
+
 @pytest.mark.parametrize("workers", [1, 2, 3])
 @pytest.mark.parametrize("llm", [0.0, 0.1, 0.6, 0.9])
 @pytest.mark.parametrize("worker", [0.0, 0.05, 0.3])
 def test_whatever_is_set_either_fits_or_is_refused(workers: int, llm: float, worker: float) -> None:
-    if llm + workers * worker > TOGETHER:
+    if round(llm + workers * worker, 6) > TOGETHER:
         with pytest.raises(CommandError) as refused:
             plan(workers, llm_gpu_memory=llm, worker_gpu_memory=worker)
         assert refused.value.exit_code == ExitCode.USAGE
