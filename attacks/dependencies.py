@@ -12,7 +12,7 @@ from redis import Redis
 
 from attacks.findings import Finding
 from attacks.own_server import OwnServer
-from attacks.sample_slides import features_file, ready_slide
+from attacks.sample_slides import features_file, pixel_slide, ready_slide
 from attacks.target import request_head
 
 _SEEN_WITHIN_S = 10.0
@@ -20,6 +20,8 @@ _REFUSED_WITHIN_S = 20.0
 # A stop may be taken for a replica that is replaced until it has been seen twice.
 _KNOWN_AFTER_S = 12.0
 _BACK_WITHIN_S = 300.0
+_STOPPED_S, _UPLOAD_EVERY_S = 300.0, 15.0
+_AT_ONCE_S, _NOTICED_WITHIN_S = 3.0, 20.0
 
 
 async def attack(server: OwnServer, share: float) -> AsyncIterator[Finding]:
@@ -27,6 +29,9 @@ async def attack(server: OwnServer, share: float) -> AsyncIterator[Finding]:
     slide = await ready_slide(server, server.attacker)
     for found in await _llm(server, slide, "stopped", lambda process: process.suspend()):
         yield found
+    if server.stand_in is not None:  # vLLM itself is killed and started again by `eyepiece up` before that
+        for found in await _llm_stopped_for_long(server, slide, _STOPPED_S * max(0.1, share)):
+            yield found
     for found in await _llm(server, slide, "killed", lambda process: process.kill()):
         yield found
     for found in await _redis(server, slide, "read-only", _read_only):
@@ -70,6 +75,44 @@ async def _llm(server: OwnServer, slide: str, how: str, hurt: Callable[[psutil.P
         ),
         Finding(f"{name}: ready again", f"{back_s:.0f} s", f"≤ {_BACK_WITHIN_S:.0f} s", back_s <= _BACK_WITHIN_S),
     ]  # fmt: skip
+
+
+async def _llm_stopped_for_long(server: OwnServer, slide: str, lasting_s: float) -> list[Finding]:
+    """Slides are taken and encoded all the time; who asks is told why not, also who asked as it stopped."""
+    process, began = server.llm_process(), time.monotonic()
+    process.suspend()
+    states, refusals, slowest_s = [], [], 0.0
+    try:
+        first = await server.target.ask(slide, server.attacker, timeout_s=4 * _REFUSED_WITHIN_S)
+        while time.monotonic() - began < lasting_s:
+            await asyncio.sleep(_UPLOAD_EVERY_S)
+            upload = await server.target.upload_one("a.svs", pixel_slide(), server.attacker, timeout_s=30)
+            asked = await server.target.ask(slide, server.attacker, timeout_s=_REFUSED_WITHIN_S)
+            state = await server.target.wait_until_encoded(str(upload.json.get("id")), server.attacker, 60)
+            states.append(f"{upload.status} {state}")
+            refusals.append(f"{asked.status} {asked.code}")
+            slowest_s = max(slowest_s, asked.took_s)
+        reason = str(asked.json.get("detail"))
+    finally:
+        process.send_signal(signal.SIGCONT)
+    back_s = await _ready_again(server)
+    name = f"vLLM stopped for {lasting_s:.0f} s"
+    told = f"{first.status or 'no reply'} {first.code} after {first.took_s:.1f} s"
+    seen = f"{', '.join(sorted(set(refusals)))}, after {slowest_s:.1f} s at most: {reason}"
+    refused = all(it == "503 language_model_unavailable" for it in refusals)
+    return [
+        Finding(
+            f"{name}: {len(states)} uploads", ", ".join(sorted(set(states))), "202 ready", set(states) == {"202 ready"}
+        ),
+        Finding(f"{name}: questions", seen, "503 with the reason, at once", refused and slowest_s <= _AT_ONCE_S),
+        Finding(
+            f"{name}: the question that was asked as it stopped",
+            told,
+            f"503 within {_NOTICED_WITHIN_S:.0f} s",
+            first.status == 503 and first.took_s <= _NOTICED_WITHIN_S,
+        ),
+        Finding(f"{name}: ready again", f"{back_s:.0f} s", f"≤ {_BACK_WITHIN_S:.0f} s", back_s <= _BACK_WITHIN_S),
+    ]
 
 
 async def _redis(

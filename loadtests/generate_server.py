@@ -34,7 +34,7 @@ class Worker:
         weights = {name: tensor.float() for name, tensor in load_file(llm_folder / "model.safetensors").items()}
         self._projector = {name: weights.pop(name) for name in sorted(weights) if "mm_projector" in name}
         self._width = config["mm_hidden_size"]
-        self._model = LlamaForCausalLM(LlamaConfig(**config["text_config"])).eval()
+        self._model = LlamaForCausalLM(LlamaConfig(**config["text_config"])).train(mode=False)
         self._model.load_state_dict(weights, strict=True)
         self._tokenizer = AutoTokenizer.from_pretrained(llm_folder)
 
@@ -53,11 +53,13 @@ class Worker:
                 pad_token_id=0,
             )[0]
         usage = {"prompt_tokens": embeds.shape[1], "completion_tokens": len(ids)}
-        return {"answer": self._tokenizer.decode(ids, skip_special_tokens=True).strip(), "usage": usage}
+        text = str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        return {"answer": text.strip(), "usage": usage}
 
     def _embed(self, text: str) -> torch.Tensor:
         ids = self._tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids[0]
-        return self._model.get_input_embeddings()(ids)
+        embedded: torch.Tensor = self._model.get_input_embeddings()(ids)
+        return embedded
 
     def _project(self, slide: np.ndarray) -> torch.Tensor:
         """Zero columns on the right, then linear, exact GELU, linear."""

@@ -40,7 +40,7 @@ class Clinician(HttpUser):  # type: ignore[misc]  # locust has no types
         if key := os.environ.get("EYEPIECE_API_KEY"):
             self.client.headers["Authorization"] = f"Bearer {key}"
 
-    @task
+    @task  # type: ignore[untyped-decorator]
     def journey(self) -> None:
         """One slide from beginning to end; it is deleted afterwards."""
         slide_id = self._upload()

@@ -16,9 +16,16 @@ _HAMAMATSU_SECTION, _HAMAMATSU_MOST_BYTES = b"Virtual Microscope Specimen]", 64 
 _MIRAX_SUFFIX = ".mrxs"
 
 
+def name_to_open(name: str) -> str:
+    """The name, or path, under which OpenSlide takes a file for what it is: of MIRAX's index, which may be .MRXS, with
+    the end in lower case."""
+    end = len(name) - len(_MIRAX_SUFFIX)
+    return name[:end] + _MIRAX_SUFFIX if name[end:].lower() == _MIRAX_SUFFIX else name
+
+
 def may_be_slide(path: Path, name: str = "") -> bool:
     """Whether a reader should look at the file, which is called `name` among several; raises OSError."""
-    if name.endswith(_MIRAX_SUFFIX):
+    if name.lower().endswith(_MIRAX_SUFFIX):
         return True
     with path.open("rb") as file:
         head = file.read(_HAMAMATSU_MOST_BYTES)

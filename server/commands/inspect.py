@@ -18,6 +18,7 @@ from encoders.precomputed.features_kind import features_kind
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.inspection import SlideLevel
 from encoders.tiling.resolution import require_possible
+from encoders.tiling.slide_kind import name_to_open
 from encoders.types import SlideFacts, SlideWarning, TilePlan
 from server.commands.inspected_model import InspectedModel, inspected_model
 from server.commands.inspection_report import print_report
@@ -120,7 +121,7 @@ def _with_its_files(path: Path) -> Iterator[LocalSource]:
             ExitCode.USAGE,
         )
     with tempfile.TemporaryDirectory(prefix="eyepiece-inspect-") as folder, arranged(places, Path(folder)) as root:
-        yield LocalSource(root / own.name, root)
+        yield LocalSource(root / name_to_open(own.name), root)
 
 
 def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import StoredParts, remove_parts
 from server.telemetry.metrics import WorkerMetrics
 from server.telemetry.tracing import past_span, span
-from server.uploads.slide_source import LocalSource, local_source
+from server.uploads.slide_source import LocalSource, local_source, source_changed
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +116,7 @@ class EncodeJob:
         beating = asyncio.create_task(heartbeat(job, self.settings.job_heartbeat_s / 3))
         try:
             async with self._source(record) as source:
-                embedding = await self._in_thread(record, source)
+                embedding = await self._compared(record, source)
         except FileNotFoundError as error:
             if await self.slides.find(record.tenant, record.id) is not None and not await self._has_source(record):
                 raise UnreadableSlide("The stored file of this slide is gone; upload the slide again.") from error
@@ -143,9 +143,27 @@ class EncodeJob:
                 yield source
         else:
             async with self.store.local_file(record.paths.given_features(record.features_sha256)) as path:
-                yield LocalSource(path)
+                yield LocalSource(path, digests=((path, record.features_sha256),))
 
-    async def _in_thread(self, record: SlideRecord, source: LocalSource) -> SlideEmbedding:
+    async def _compared(self, record: SlideRecord, source: LocalSource) -> SlideEmbedding:
+        """The embedding of a source whose bytes, read beside the encode, are those that were uploaded: a flipped byte
+        can decode to other tissue without a word. Nothing is published before."""
+        stop = threading.Event()
+        comparing = asyncio.create_task(asyncio.to_thread(source.is_unchanged, stop))
+        try:
+            try:
+                return await self._in_thread(record, source, comparing)
+            except SlideError:
+                if not await asyncio.shield(comparing):
+                    raise source_changed() from None
+                raise
+        finally:
+            stop.set()
+            await asyncio.gather(comparing, return_exceptions=True)
+
+    async def _in_thread(
+        self, record: SlideRecord, source: LocalSource, is_unchanged: "asyncio.Task[bool]"
+    ) -> SlideEmbedding:
         """Run the encode beside the event loop, so that the heartbeat goes on; cancelling stops it at a batch."""
         features_path = self.store.new_staging_path()
         loop = asyncio.get_running_loop()
@@ -165,6 +183,8 @@ class EncodeJob:
         work = asyncio.create_task(asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, caller))
         try:
             embedding = await asyncio.shield(work)
+            if not await asyncio.shield(is_unchanged):
+                raise source_changed()
             reporter.finish()
             if features_path.exists():  # not when slide tokens were given
                 await self.store.publish_file(features_path, record.paths.features(record.encoder_id))

@@ -108,15 +108,44 @@ class QueueDepth:
     oldest_queued_s: float
 
 
+class JobQueue(RedisQueue):
+    """SAQ's queue, in which a job that cannot be read is none: it stops nobody who asks for another, and what lies
+    there is thrown away when its slide is queued again or deleted."""
+
+    def deserialize(
+        self, payload: dict[str, Any] | str | bytes | None, status: Status | str | None = None
+    ) -> Job | None:
+        """The job; None, and a line in the log, for what is damaged or another release's."""
+        try:
+            return super().deserialize(payload, status)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("job_unreadable", error=type(error).__name__)
+            return None
+
+    async def discard_unreadable(self, job_key: str) -> bool:
+        """Remove a job that cannot be read from all of the queue's lists; False when there is none."""
+        job_id = self.job_id(job_key)
+        content: Any = await self.redis.get(job_id)
+        if content is None or self.deserialize(content) is not None:
+            return False
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.zrem(self.namespace("incomplete"), job_id)
+            for name in ("queued", "active"):
+                pipe.lrem(self.namespace(name), 0, job_id)
+            pipe.delete(job_id)
+            await pipe.execute()
+        return True
+
+
 class EncodeJobs:
     """Enqueue, find and cancel; the worker's side is `PrioritisedQueue`."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self.queues: dict[Priority, RedisQueue] = {
-            "urgent": RedisQueue(redis, name="eyepiece-urgent"),
-            "routine": RedisQueue(redis, name="eyepiece-routine"),
+        self.queues: dict[Priority, JobQueue] = {
+            "urgent": JobQueue(redis, name="eyepiece-urgent"),
+            "routine": JobQueue(redis, name="eyepiece-routine"),
         }
 
     async def enqueue(self, record: SlideRecord) -> bool:
@@ -136,7 +165,10 @@ class EncodeJobs:
                     return False
                 await live.abort("promoted")
             await self._require_room(record.tenant)
-            return await self.queues[record.priority].enqueue(self._job(record)) is not None
+            queue, job = self.queues[record.priority], self._job(record)
+            if await queue.enqueue(job) is not None:
+                return True
+            return await queue.discard_unreadable(job.key) and await queue.enqueue(job) is not None
         except RedisError as error:
             raise QueueUnavailable("The job queue does not answer; the slide is kept, try again.") from error
 
@@ -162,6 +194,8 @@ class EncodeJobs:
             job = await queue.job(_job_key(record, priority))
             if job is not None:
                 await self._forget(job)
+            else:
+                await queue.discard_unreadable(_job_key(record, priority))
 
     async def _forget(self, job: Job) -> None:
         runs = job.status in (Status.ACTIVE, Status.ABORTING)
@@ -224,7 +258,7 @@ class EncodeJobs:
         )
 
 
-class PrioritisedQueue(RedisQueue):
+class PrioritisedQueue(JobQueue):
     """The routine queue with the urgent one before it, as the one queue that a SAQ worker reads; in both, tenants take
     turns.
 

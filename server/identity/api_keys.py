@@ -141,8 +141,10 @@ class KeyRing:
         self._remembered: dict[str, tuple[float, ApiKey]] = {}
 
     async def any_exists(self) -> bool:
-        """Whether there is any key, as of a few seconds ago."""
-        if self._any_known_until <= time.monotonic():
+        """Whether there is any key: the first ends keyless access with the next request, or, where asking the store
+        takes longer than looking into a folder, within seconds. That it was the last one is noticed within seconds."""
+        is_cheap = self._store.local_root is not None
+        if self._any_known_until <= time.monotonic() or (is_cheap and not self._any_exists):
             self._any_exists = await any_key(self._store)
             self._any_known_until = time.monotonic() + _REMEMBERED_S
         return self._any_exists

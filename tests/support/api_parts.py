@@ -1,6 +1,7 @@
 """What tests of the API start from: a client of an app, a slide that was uploaded long ago, a worker."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -33,10 +34,16 @@ def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.Asy
 
 
 async def stored_slide(
-    parts: Parts, name: str = "slide", *, tenant: str = "default", ready: bool = False, **facts: object
+    parts: Parts,
+    name: str = "slide",
+    *,
+    tenant: str = "default",
+    ready: bool = False,
+    whole: bool = False,
+    **facts: object,
 ) -> SlideRecord:
-    """A stored slide whose id is made from `name`."""
-    slide_id = name.encode().hex().ljust(64, "0")[:64]
+    """A stored slide whose id is made from `name`; with `whole` it is that of its bytes, as an encode wants it."""
+    slide_id = hashlib.sha256(b"bytes").hexdigest() if whole else name.encode().hex().ljust(64, "0")[:64]
     record = parts.slides.new_record(tenant, slide_id, f"{name}.svs", 5).model_copy(update=facts)
     staged = parts.store.new_staging_path()
     staged.write_bytes(b"bytes")

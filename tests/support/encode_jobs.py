@@ -1,6 +1,7 @@
 """Encode jobs with a fake encode: a slide in the store, its job delivered, and what can be seen of it."""
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from server.slides.catalogue import SlideRecord
 from server.storage.slide_store import SlideStore
 
 ENCODER = "e" * 16
-TENANT, SLIDE = "default", "ab" * 32
+CONTENT = b"bytes"
+TENANT, SLIDE = "default", hashlib.sha256(CONTENT).hexdigest()
 
 
 class JournalStore(SlideStore):
@@ -35,7 +37,7 @@ class JournalStore(SlideStore):
 async def uploaded(job: EncodeJob) -> SlideRecord:
     record = job.slides.new_record(TENANT, SLIDE, "Doe^Jane.svs", 5)
     staged = job.store.new_staging_path()
-    staged.write_bytes(b"bytes")
+    staged.write_bytes(CONTENT)
     await job.store.publish_file(staged, record.paths.source)
     await job.slides.create(record)
     return record

@@ -72,8 +72,9 @@ async def test_what_a_proxy_passed_on_needs_a_key(make_app: Callable[..., FastAP
     assert await status_of(make_app(keep_keyless=True), **{header: "x"}) == 200
 
 
-async def test_once_a_key_exists_one_is_needed(make_app: Callable[..., FastAPI]) -> None:
+async def test_once_a_key_exists_one_is_needed_from_the_next_request_on(make_app: Callable[..., FastAPI]) -> None:
     app = make_app()
+    assert await status_of(app) == 200
     secret = await create_key(app.state.parts.store, "a")
 
     async with client_of(app) as client:

@@ -1,5 +1,6 @@
 """A worker's real job, encoders and all, given slides made to harm: it fails with a reason and leaves nothing."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -39,9 +40,9 @@ def worker_job(parts: Parts, encoders: Encoders, limits: ReaderLimits) -> Encode
     return replace(encode_job(parts, FakeEncode("unused")), encode=encode)
 
 
-async def uploaded(parts: Parts, name: str, slide: bytes) -> tuple[SlideRecord, Job]:
+async def uploaded(parts: Parts, slide: bytes) -> tuple[SlideRecord, Job]:
     """The slide's record, and its job as a worker gets it."""
-    record = parts.slides.new_record("default", name.encode().hex().ljust(64, "0"), "Doe^Jane.svs", len(slide))
+    record = parts.slides.new_record("default", hashlib.sha256(slide).hexdigest(), "Doe^Jane.svs", len(slide))
     staged = parts.store.new_staging_path()
     staged.write_bytes(slide)
     await parts.store.publish_file(staged, record.paths.source)
@@ -78,7 +79,7 @@ def damaged_at_its_end() -> list[Directory]:
 
 async def test_a_damaged_slide_fails_at_once_and_the_worker_goes_on(parts: Parts, encoders: Encoders) -> None:
     job = worker_job(parts, encoders, ReaderLimits(deadline_s=100))
-    record, message = await uploaded(parts, "damaged", write_tiff(damaged_at_its_end()))
+    record, message = await uploaded(parts, write_tiff(damaged_at_its_end()))
 
     assert await run(job, message) == "unreadable_slide"
 
@@ -88,7 +89,7 @@ async def test_a_damaged_slide_fails_at_once_and_the_worker_goes_on(parts: Parts
     assert "level-0 rectangle" in failed.detail
     assert files_of(parts, record) == {"source/slide", "slide.json"}
     assert not await parts.embeddings.exists(record)
-    intact, message = await uploaded(parts, "intact", write_tiff(honest()))
+    intact, message = await uploaded(parts, write_tiff(honest()))
     assert await run(job, message) == "ready"
     assert (await parts.slides.require("default", intact.id)).tile_count
 
@@ -96,7 +97,7 @@ async def test_a_damaged_slide_fails_at_once_and_the_worker_goes_on(parts: Parts
 async def test_a_decoder_that_hangs_is_tried_again_and_then_given_up(parts: Parts, encoders: Encoders) -> None:
     settings = parts.settings.model_copy(update={"job_error_attempts": 2})
     job = replace(worker_job(parts, encoders, ReaderLimits(deadline_s=2)), settings=settings)
-    record, message = await uploaded(parts, "slow", slow_slide())
+    record, message = await uploaded(parts, slow_slide())
 
     with pytest.raises(EncodeInterrupted, match="ReaderDied"):
         await run(job, message)

@@ -84,6 +84,53 @@ async def test_slides_tenants_and_encoders_have_jobs_of_their_own(jobs: EncodeJo
     assert all([await jobs.enqueue(record) for record in records])
 
 
+UNREADABLE = {
+    "no JSON": b"\x00damaged",
+    "no object": b"[]",
+    "an object without anything": b"{}",
+    "a job of another queue": b'{"queue": "other", "function": "f", "key": "k"}',
+    "a job with what this release does not know": b'{"queue": "eyepiece-routine", "function": "f", "since_saq_9": 1}',
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=list(UNREADABLE))
+async def test_a_job_that_cannot_be_read_stands_alone_and_is_made_again(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis, content: bytes
+) -> None:
+    record, other, deleted = record_of("a"), record_of("b"), record_of("c")
+    for it in (record, deleted, other):
+        await jobs.enqueue(it)
+    for it in (record, deleted):
+        job = await jobs.find(it)
+        assert job is not None
+        await redis.set(job.id, content)
+
+    assert await jobs.find(record) is None
+    assert not await jobs.is_running(record)
+    assert (await jobs.depth("routine")).queued == 3
+    await jobs.cancel(deleted)
+    assert await jobs.enqueue(record)
+
+    assert await order(jobs, 2) == ["default b", "default a"]
+    assert len(await redis.keys("saq:job:*")) == 2
+
+
+async def test_a_worker_that_takes_a_job_that_cannot_be_read_takes_the_next_one(
+    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
+) -> None:
+    damaged, good = record_of("a"), record_of("b")
+    for it in (damaged, good):
+        await jobs.enqueue(it)
+    first = await jobs.find(damaged)
+    assert first is not None
+    await redis.set(first.id, b"damaged")
+    queue = PrioritisedQueue(jobs)
+
+    taken = [await queue.dequeue() for _ in range(2)]
+
+    assert [job and job.kwargs and job.kwargs["slide_id"] for job in taken if job] == [good.id]
+
+
 async def test_a_waiting_job_is_promoted_when_it_becomes_urgent(jobs: EncodeJobs, record_of: RecordOf) -> None:
     first, second = record_of("a"), record_of("b")
     await jobs.enqueue(first)

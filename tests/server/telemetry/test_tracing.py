@@ -74,7 +74,7 @@ async def test_the_job_carries_the_trace_of_who_queued_it(
 async def test_the_encode_goes_on_with_the_trace_stage_by_stage(
     client: httpx.AsyncClient, parts: Parts, spans: InMemorySpanExporter
 ) -> None:
-    slide = await stored_slide(parts)
+    slide = await stored_slide(parts, whole=True)
     await client.post(f"/v1/slides/{slide.id}/encode", json={}, headers={"traceparent": PARENT})
     job = await parts.jobs.find(slide)
     assert job is not None

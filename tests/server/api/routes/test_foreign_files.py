@@ -17,7 +17,11 @@ def form_of(folder: Path) -> list[tuple[str, tuple[str, bytes]]]:
     return [("file", (str(path.relative_to(folder)), path.read_bytes())) for path in files]
 
 
-@pytest.mark.parametrize("write", [write_vms, write_mirax])
+def write_mirax_of_windows(folder: Path) -> Path:
+    return write_mirax(folder, "SLIDE.MRXS")
+
+
+@pytest.mark.parametrize("write", [write_vms, write_mirax, write_mirax_of_windows])
 async def test_good_slides_of_several_files_are_accepted_and_shown(
     client: httpx.AsyncClient, tmp_path: Path, write: Callable[[Path], Path]
 ) -> None:

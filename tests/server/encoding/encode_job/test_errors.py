@@ -10,6 +10,7 @@ from encode_jobs import (
     ENCODER,
     SLIDE,
     TENANT,
+    JournalStore,
     arguments,
     deliver,
     encoders_with_parts,
@@ -49,6 +50,25 @@ async def test_a_fault_of_the_slide_fails_it_at_once(job: EncodeJob, jobs: Encod
     assert await encoders_with_parts(job, record) == []
     assert (await names(job))[-1] == "failed"
     assert staged_files(job) == []
+
+
+@pytest.mark.parametrize("error", [None, NoTissue("There is no tissue on this slide.")])
+async def test_a_source_that_is_not_what_was_uploaded_is_no_slides(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode, store: JournalStore, error: Exception | None
+) -> None:
+    """Neither what was computed of it nor what is wrong with it is said of the slide."""
+    encode.error = error
+    record = await uploaded(job)
+    await leave_a_part(job, record)
+    await job.store.put(record.paths.source, b"bytez")
+    store.published.clear()
+
+    assert await deliver(job, jobs, record) == "unreadable_slide"
+
+    failed = (await job.slides.require(TENANT, SLIDE)).error
+    assert failed is not None
+    assert failed.detail.endswith("is not what was uploaded any more; upload the slide again.")
+    assert store.published == staged_files(job) == await encoders_with_parts(job, record) == []
 
 
 async def test_a_slide_whose_source_is_gone_says_so(job: EncodeJob, jobs: EncodeJobs) -> None:
