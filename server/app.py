@@ -27,7 +27,7 @@ from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
 from server.api.routes import chat, document, health, questions, slides, usage
 from server.asking.conversations import Conversations
-from server.asking.language_model import LanguageModel, language_model_client
+from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
 from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import AskedSlides, SlideInputs
 from server.encoding.jobs import EncodeJobs
@@ -144,7 +144,8 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
     inputs = SlideInputs(model.llm_digest, llm_key)
     embeddings = EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics)
     inspector = SlideInspector(settings)
-    client = language_model_client(settings.llm_url, llm_key)
+    transport = language_model_transport()
+    client = language_model_client(settings.llm_url, llm_key, transport)
     return Parts(
         settings=settings,
         manifest=model.manifest,
@@ -158,7 +159,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         conversations=Conversations(redis, settings.conversation_ttl_s),
         inspector=inspector,
         thumbnails=Thumbnails(store, inspector),
-        language_model=LanguageModel(client, model.manifest.llm.served_name, inputs),
+        language_model=LanguageModel(client, model.manifest.llm.served_name, inputs, transport=transport),
         slide_inputs=inputs,
         asked_slides=AskedSlides(embeddings, inputs),
         metrics=metrics,

@@ -34,6 +34,8 @@ _KEEPALIVE_S = 3.0
 _IDLE_CONNECTIONS = 64
 # How long the end of the stream may take behind its last event, before the connection is given up.
 _END_S = 1.0
+# While questions are refused, one that was sent before is waited for no longer than this without a sign of it.
+_SILENT_S = 5.0
 # vLLM, or the balancer before it, closed a connection as a request was put on it: nothing was answered.
 _BROKE_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
@@ -99,8 +101,11 @@ class LanguageModel:
         model: str,
         inputs: SlideInputs,
         retry_waits_s: Sequence[float] = _RETRY_WAITS_S,
+        transport: VllmTransport | None = None,
     ) -> None:
+        """`transport` is the client's, by which waiting questions can be given up."""
         self._client = client
+        self._transport = transport
         self._model = model
         self._inputs = inputs
         self._retry_waits_s = retry_waits_s
@@ -114,6 +119,11 @@ class LanguageModel:
 
     def _note_token(self) -> None:
         self._token_at = time.monotonic()
+
+    def give_up_silent(self) -> None:
+        """While questions are refused, tell also those who asked before and have heard nothing for a while."""
+        if self.refusal is not None and self._transport is not None:
+            self._transport.give_up_silent(_SILENT_S)
 
     async def healthy(self) -> bool:
         """Whether the server answers its health check."""
@@ -146,19 +156,22 @@ class LanguageModel:
         if slide is not None:
             headers["X-Slide-Id"] = slide.route_key
         for wait_s in self._retry_waits_s:
-            response = await self._send(body, headers)
+            response = await self._send(body, headers, is_probe)
             if response.status_code not in _ANOTHER_MAY_ANSWER:
                 break
             await response.aclose()
             await asyncio.sleep(wait_s)
         else:
-            response = await self._send(body, headers)
+            response = await self._send(body, headers, is_probe)
         slide_tokens = slide.slide_tokens if slide else 0
         return Answer(await _accepted(response), slide_tokens, self._note_token)
 
-    async def _send(self, body: bytes, headers: dict[str, str]) -> httpx.Response:
+    async def _send(self, body: bytes, headers: dict[str, str], is_probe: bool) -> httpx.Response:
         """The response's head; closing the response ends the request."""
-        request = self._client.build_request("POST", "/v1/chat/completions", content=body, headers=headers)
+        extensions = {"patient": is_probe}  # the watch itself decides how long a probe may take
+        request = self._client.build_request(
+            "POST", "/v1/chat/completions", content=body, headers=headers, extensions=extensions
+        )
         try:
             try:
                 return await self._client.send(request, stream=True)
@@ -267,12 +280,17 @@ class Answer:
         )
 
 
-def language_model_client(url: str, api_key: str) -> httpx.AsyncClient:
+def language_model_transport() -> VllmTransport:
+    """Connections to vLLM, for `language_model_client`."""
+    return VllmTransport(_IDLE_CONNECTIONS, _KEEPALIVE_S)
+
+
+def language_model_client(url: str, api_key: str, transport: VllmTransport | None = None) -> httpx.AsyncClient:
     """The connection pool to vLLM; proxies of the environment are not for it."""
     # A vLLM without key wants no header: "Bearer " with nothing behind it is not one that HTTP allows.
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     headers["Accept-Encoding"] = "identity"  # a balancer that compresses would hold tokens back
-    transport = VllmTransport(_IDLE_CONNECTIONS, _KEEPALIVE_S)
+    transport = transport or language_model_transport()
     return httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False, headers=headers, transport=transport)
 
 

@@ -41,6 +41,7 @@ class VllmTransport(httpx.AsyncBaseTransport):
         head, body = _head(request), await request.aread()
         origin = (request.url.raw_scheme, request.url.raw_host, request.url.port or _port_of(request.url))
         connection = self._take_idle(origin) or await self._connect(request.url, origin[2], timeout["connect"])
+        connection.is_patient = bool(request.extensions.get("patient"))
         try:
             await connection.ask((head, body), timeout["write"], timeout["read"])
         except BaseException:
@@ -57,6 +58,12 @@ class VllmTransport(httpx.AsyncBaseTransport):
         """Close every connection, also those of answers that still run."""
         for connection in list(self._open):
             connection.abort()
+
+    def give_up_silent(self, silent_s: float) -> None:
+        """End the exchanges of which nothing has come for so long, but for those whose request has the extension
+        `patient`; whoever waits gets httpx.ReadTimeout."""
+        for connection in list(self._open):
+            connection.give_up_if_silent(silent_s)
 
     def give_back(self, connection: "_Connection", origin: tuple[bytes, bytes, int]) -> None:
         """Keep a connection whose response was read to its end; close any other."""
@@ -138,6 +145,7 @@ class _Connection(asyncio.Protocol):
         self._failure: httpx.TransportError | None = None
         self._write_paused = self._read_paused = False
         self._clock: asyncio.TimerHandle | None = None  # of reading during an exchange, of keeping behind it
+        self.is_patient = False
         self._begin(None)
         self._is_complete = True
 
@@ -206,6 +214,11 @@ class _Connection(asyncio.Protocol):
             self._read_paused = False
             self._wire.resume_reading()
         return piece
+
+    def give_up_if_silent(self, silent_s: float) -> None:
+        """Unless nobody waits, or somebody who wants to wait."""
+        if self._waiter is not None and not self.is_patient and self._loop.time() - self._waits_since >= silent_s:
+            self._fail(httpx.ReadTimeout("It was given up."))
 
     async def _something(self) -> None:
         """Wait until something happens."""

@@ -25,7 +25,7 @@ from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, SlideWarning, Stage
 from model_store.errors import EyepieceError
 from server.embeddings.cache import EmbeddingCache
-from server.encoding.jobs import TRACE
+from server.encoding.jobs import TRACE, JobQueue
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord, recorded
 from server.slides.catalogue import SlideError as Failure
@@ -127,6 +127,9 @@ class EncodeJob:
         finally:
             beating.cancel()
         await self._publish(record, embedding)
+        if isinstance(job.queue, JobQueue):
+            with contextlib.suppress(RedisError):  # as above
+                await job.queue.charge(record.tenant, embedding.tile_count)
         return "ready"
 
     async def _has_source(self, record: SlideRecord) -> bool:

@@ -31,6 +31,8 @@ URGENT_IN_A_ROW = 4
 # Whose turn it was is remembered for so long.
 _TURNS_TTL_S = 86_400
 _TURNS_KEY = "eyepiece:encode-turns"
+# A slide with more tiles, a large one already, has been more than one turn.
+TILES_OF_A_TURN = 20_000
 _IDLE_WAIT_S = 0.5
 _REDIS_AWAY_WAIT_S = 1.0
 # What a finished job leaves behind is kept so long for the reconciler to see that it gave up.
@@ -80,7 +82,7 @@ _TAKE_NEXT_JOB = """
     local in_a_row = tonumber(redis.call('HGET', turns, ':urgent') or '0')
     local takes_urgent = urgent ~= nil
     if urgent and routine then
-        local had_last = urgent.turn == tonumber(redis.call('HGET', turns, ':turn') or '0')
+        local had_last = urgent.turn >= tonumber(redis.call('HGET', turns, ':turn') or '0')
         local others_turn = urgent.tenant ~= routine.tenant and routine.turn < urgent.turn
         others_turn = others_turn and (in_a_row >= 1 or had_last)
         takes_urgent = in_a_row < tonumber(ARGV[1]) and not others_turn
@@ -121,6 +123,12 @@ class JobQueue(RedisQueue):
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             log.warning("job_unreadable", error=type(error).__name__)
             return None
+
+    async def charge(self, tenant: str, tiles: int) -> None:
+        """Take the turns from a tenant that a slide of so many tiles was, beyond the one that was taken for it: others
+        who wait go first so many times."""
+        if extra := tiles // TILES_OF_A_TURN:
+            await self.redis.hincrby(_TURNS_KEY, tenant, extra)
 
     async def discard_unreadable(self, job_key: str) -> bool:
         """Remove a job that cannot be read from all of the queue's lists; False when there is none."""

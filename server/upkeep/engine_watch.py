@@ -58,7 +58,12 @@ class EngineWatch:
         self._stops = 0
 
     async def look(self) -> bool:
-        """Whether questions are answered now."""
+        """Whether questions are answered now. While they are not, those that wait already are given up."""
+        answers = await self._look()
+        self._language_model.give_up_silent()
+        return answers
+
+    async def _look(self) -> bool:
         model = self._language_model
         if not await model.healthy():
             await self.aclose()

@@ -12,6 +12,7 @@ from api_parts import until
 
 from server.asking.vllm_transport import VllmTransport, _Connection
 from server.machine.redis_server import free_loopback_port
+from server.to_the_end import stop
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -278,3 +279,31 @@ def test_the_same_holds_on_uvloop(holds: Callable[[], Coroutine[Any, Any, None]]
     uvloop = pytest.importorskip("uvloop")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(holds())
+
+
+async def test_exchanges_that_are_silent_are_given_up_before_the_head_and_behind_it_unless_they_are_patient() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if raw.heads[-1].startswith(b"GET /begins"):
+            writer.write(_CHUNKED + b"3\r\none\r\n")
+        await reader.read()  # until the client closes
+
+    async with asked(answer) as (client, raw):
+        transport = client._transport
+        assert isinstance(transport, VllmTransport)
+        silent = []
+        for path in ("/begins", "/nothing"):
+            silent.append(asyncio.create_task(client.get(path)))
+            await until(lambda: len(raw.heads) == len(silent))
+        patient = asyncio.create_task(client.get("/nothing", extensions={"patient": True}))
+        await until(lambda: len(raw.heads) == 3 and any(it._has_head for it in transport._open))
+        await until(lambda: all(it._waiter is not None for it in transport._open))
+
+        transport.give_up_silent(60.0)
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in silent)
+        transport.give_up_silent(0.0)
+        given_up = await asyncio.gather(*silent, return_exceptions=True)
+
+        assert [type(error) for error in given_up] == [httpx.ReadTimeout] * 2
+        assert not patient.done()
+        await stop(patient)

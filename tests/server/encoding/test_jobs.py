@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from saq import Job, Status
 
 from server.encoding import jobs as jobs_module
-from server.encoding.jobs import URGENT_IN_A_ROW, EncodeJobs, PrioritisedQueue
+from server.encoding.jobs import TILES_OF_A_TURN, URGENT_IN_A_ROW, EncodeJobs, PrioritisedQueue
 from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
 from server.slides.catalogue import Priority, SlideCatalogue, SlideRecord
@@ -231,6 +231,26 @@ async def test_a_routine_job_waits_for_the_slide_in_hand_and_for_no_second_one_o
     await jobs.enqueue(record_of("r", "modest"))
 
     assert await order(jobs, 2) == ["modest r", "flood u1"]
+
+
+@pytest.mark.parametrize(
+    ("tiles", "expected"),
+    [
+        (TILES_OF_A_TURN - 1, ["modest a", "flood b", "modest c", "flood d"]),
+        (2 * TILES_OF_A_TURN, ["modest a", "modest c", "flood b", "flood d"]),
+    ],
+)
+async def test_a_tenant_that_had_a_huge_slide_waits_for_more_than_one_of_the_others(
+    jobs: EncodeJobs, record_of: RecordOf, tiles: int, expected: list[str]
+) -> None:
+    await jobs.enqueue(record_of("huge", "flood"))
+    assert await order(jobs, 1) == ["flood huge"]
+    for tenant, names in (("flood", "bd"), ("modest", "ac")):
+        for name in names:
+            await jobs.enqueue(record_of(name, tenant))
+    await jobs.queues["routine"].charge("flood", tiles)
+
+    assert await order(jobs, 4) == expected
 
 
 async def test_urgent_jobs_of_an_idle_time_are_not_held_against_the_next(jobs: EncodeJobs, record_of: RecordOf) -> None:

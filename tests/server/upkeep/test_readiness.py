@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from refusing_redis import refusing_writes
 
 from server.api.parts import Parts
+from server.asking.vllm_transport import VllmTransport
 from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 
@@ -119,6 +120,32 @@ async def test_without_the_language_model_slides_are_uploaded_and_encoded_and_qu
     assert len(vllm.requests) == 2  # to see whether it is there again, and the second question
     assert mended["status"] == "ready"
     assert answered.status_code == 200
+
+
+class GivenUp(VllmTransport):
+    """Notes when waiting questions are given up."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 0.0)
+        self.after_s: list[float] = []
+
+    def give_up_silent(self, silent_s: float) -> None:
+        self.after_s.append(silent_s)
+
+
+async def test_who_waits_for_an_answer_already_is_told_as_soon_as_questions_are_refused(
+    parts: Parts, vllm: FakeVllm, watch: EngineWatch
+) -> None:
+    parts.language_model._transport = given_up = GivenUp()
+    await until(watch.look)
+    vllm.is_healthy = False
+    seen = []
+    for _ in range(3):
+        await watch.look()
+        seen.append(len(given_up.after_s))
+
+    assert seen == [0, 1, 2]  # one look may meet a replica that is taking another's place
+    assert set(given_up.after_s) == {5.0}
 
 
 class HeldEngine:
