@@ -210,8 +210,8 @@ class Answer:
         self._begun = False
 
     async def close(self) -> None:
-        """Drop the connection; vLLM aborts the request if it still runs. Waits for nothing (vllm_transport.py), so
-        that it is whole also while being cancelled."""
+        """Drop the connection; vLLM aborts the request if it still runs. Never waits (vllm_transport.py), so it is
+        whole even while the task is being cancelled."""
         await self._response.aclose()
 
     async def pieces(self) -> AsyncGenerator[Token | Finished, None]:

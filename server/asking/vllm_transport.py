@@ -1,8 +1,8 @@
 """HTTP/1.1 to vLLM as an httpx transport: asyncio's connections and llhttp, which uvicorn parses requests with too.
 
 Each token of an answer is a piece of a chunked body, and httpx' own transport (httpcore over anyio and h11) spends more
-on it than all the rest of the API; docs/decisions/0029 has the numbers. Closing a connection is one call that waits for
-nothing, so that no cancelled task can leave one half closed. It knows no proxies, no HTTP/2, no HEAD and no redirects.
+on it than the rest of the API does; docs/decisions/0030 has the numbers. Closing a connection is one call that never
+waits, so a cancelled task cannot leave one half closed. No proxies, no HTTP/2, no HEAD, no redirects.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _HEAD_BYTES = 64 * 1024
 
 
 class VllmTransport(httpx.AsyncBaseTransport):
-    """A pool of connections. `max_idle` of them wait for a next request, for `keepalive_s` each."""
+    """A connection pool that keeps at most `max_idle` idle connections, each for `keepalive_s`."""
 
     def __init__(self, max_idle: int, keepalive_s: float) -> None:
         self._max_idle = max_idle
@@ -30,8 +30,8 @@ class VllmTransport(httpx.AsyncBaseTransport):
         self._open: set[_Connection] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Returns behind the response's head; closing the response gives the connection back, or closes it when the
-        body was not read to its end.
+        """Returns once the head of the response has arrived. Closing the response returns its connection to the pool,
+        or closes the connection when the body was not read to its end.
 
         Raises:
             httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.ReadTimeout, httpx.WriteTimeout,
@@ -66,7 +66,7 @@ class VllmTransport(httpx.AsyncBaseTransport):
             connection.give_up_if_silent(silent_s)
 
     def give_back(self, connection: "_Connection", origin: tuple[bytes, bytes, int]) -> None:
-        """Keep a connection whose response was read to its end; close any other."""
+        """Keep a connection whose response was read to its end; close every other one."""
         if not connection.can_be_reused or len(self._idle) >= self._max_idle:
             connection.abort()
             return
@@ -74,7 +74,7 @@ class VllmTransport(httpx.AsyncBaseTransport):
         connection.close_later(self._keepalive_s)
 
     def _take_idle(self, origin: tuple[bytes, bytes, int]) -> "_Connection | None":
-        """The one that was used last: the others may expire."""
+        """The most recently used one, so that the others may expire."""
         for connection in reversed(self._idle):
             if self._idle[connection] == origin:
                 del self._idle[connection]
@@ -104,13 +104,13 @@ class VllmTransport(httpx.AsyncBaseTransport):
         return httpx.create_ssl_context(trust_env=False)
 
     def forget(self, connection: "_Connection") -> None:
-        """A connection that is closed."""
+        """Drop a connection that is closed."""
         self._open.discard(connection)
         self._idle.pop(connection, None)
 
 
 class _Body(httpx.AsyncByteStream):
-    """A response's body, in the pieces in which it comes; what comes while nobody reads is one piece."""
+    """The body of a response, piece by piece; bytes that arrive between two reads are one piece."""
 
     def __init__(self, connection: "_Connection", transport: VllmTransport, origin: tuple[bytes, bytes, int]) -> None:
         self._connection: _Connection | None = connection
@@ -127,14 +127,14 @@ class _Body(httpx.AsyncByteStream):
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
-        """Give the connection back; nothing is waited for."""
+        """Return the connection to the pool; never waits."""
         if self._connection is not None:
             self._transport.give_back(self._connection, self._origin)
             self._connection = None
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, for one exchange at a time. Whoever waits is woken by whatever happens."""
+    """One connection with one exchange at a time; every event wakes the task that waits for it."""
 
     def __init__(self, transport: VllmTransport) -> None:
         self._loop = asyncio.get_running_loop()
@@ -144,7 +144,8 @@ class _Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._failure: httpx.TransportError | None = None
         self._write_paused = self._read_paused = False
-        self._clock: asyncio.TimerHandle | None = None  # of reading during an exchange, of keeping behind it
+        # The read timeout during an exchange, the keep-alive time between two.
+        self._clock: asyncio.TimerHandle | None = None
         self.is_patient = False
         self._begin(None)
         self._is_complete = True
@@ -161,7 +162,7 @@ class _Connection(asyncio.Protocol):
 
     @property
     def can_be_reused(self) -> bool:
-        """Whether the exchange is over on both sides and the connection stays."""
+        """Whether the exchange is over on both sides and the server keeps the connection open."""
         wire = self._wire
         return (
             self._is_complete
@@ -173,18 +174,18 @@ class _Connection(asyncio.Protocol):
         )
 
     def abort(self) -> None:
-        """Close at once. What was not sent is dropped."""
+        """Close at once and drop what was not sent."""
         self._stop_clock()
         if self._wire is not None:
             self._wire.abort()
 
     def close_later(self, seconds: float) -> None:
-        """Unless another exchange begins before."""
+        """Close after `seconds` unless another exchange begins before."""
         self._stop_clock()
         self._clock = self._loop.call_later(seconds, self.abort)
 
     async def ask(self, sent: Sequence[bytes], write_timeout_s: float | None, read_timeout_s: float | None) -> None:
-        """Send a request; returns when the head of its response is there."""
+        """Send a request and return once the head of its response has arrived."""
         self._stop_clock()
         self._begin(read_timeout_s)
         if self._wire is None or self._wire.is_closing():
@@ -202,7 +203,7 @@ class _Connection(asyncio.Protocol):
             await self._something()
 
     async def read(self) -> bytes:
-        """What has come of the body and was not read yet; empty at its end."""
+        """The bytes of the body that arrived since the last read; empty at its end."""
         while not self._pieces:
             if self._is_complete:
                 return b""
@@ -221,7 +222,11 @@ class _Connection(asyncio.Protocol):
             self._fail(httpx.ReadTimeout("It was given up."))
 
     async def _something(self) -> None:
-        """Wait until something happens."""
+        """Wait for the next event.
+
+        Raises:
+            httpx.TransportError: the connection failed.
+        """
         if self._failure is not None:
             raise self._failure
         self._waits_since = self._loop.time()
@@ -236,7 +241,7 @@ class _Connection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     def _fail(self, failure: httpx.TransportError) -> None:
-        """The first failure is the one that is told."""
+        """Close; the first failure is the one that is reported."""
         self._failure = self._failure or failure
         self.abort()
         self._wake()
@@ -246,7 +251,7 @@ class _Connection(asyncio.Protocol):
             self._clock = self._loop.call_later(self._read_timeout_s, self._look_at_clock)
 
     def _look_at_clock(self) -> None:
-        """One timer for a whole response, not one for each piece: it looks how long the waiting has lasted."""
+        """One timer for a whole response instead of one a piece: it looks how long the current wait has lasted."""
         assert self._read_timeout_s is not None
         waited_s = self._loop.time() - self._waits_since if self._waiter is not None else 0.0
         if waited_s >= self._read_timeout_s:
@@ -323,7 +328,7 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._is_complete = self._has_head
-        self._stays_open = self._parser.should_keep_alive()  # it knows here and no longer behind
+        self._stays_open = self._parser.should_keep_alive()  # llhttp forgets it after this callback
         self._wake()
 
 
@@ -335,7 +340,7 @@ def _head(request: httpx.Request) -> bytes:
     """Request line and headers.
 
     Raises:
-        httpx.LocalProtocolError: a header would end before its time.
+        httpx.LocalProtocolError: a value holds a line break.
     """
     lines = [b"%s: %s" % pair for pair in request.headers.raw]
     head = [b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path), *lines]
