@@ -3,6 +3,3 @@
 import encoders.tile_encoder.torchvision_ops as torchvision_ops  # noqa: F401, I001 - declares missing operators; must come first
 from transformers import LlamaConfig as LlamaConfig
 from transformers import LlamaForCausalLM as LlamaForCausalLM
-from peft import LoraConfig as LoraConfig
-from peft import TaskType as TaskType
-from peft import inject_adapter_in_model as inject_adapter_in_model

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from training.language_model.hugging_face import LoraConfig, TaskType, inject_adapter_in_model
+from training.language_model.hugging_face_peft import LoraConfig, TaskType, inject_adapter_in_model
 from training.language_model.slide_language_model import SlideLanguageModel
 
 _ADAPTER: Final = "default"

@@ -23,17 +23,17 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType, parse_flag_from_env, set_seed
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from encoders.device import choose_device
 from model_store.errors import ModelError
 from training.errors import SettingsChanged, TrainingDiverged, TrainingError
 from training.loop.batches_ahead import batches_ahead
 from training.loop.checkpoint import Progress, load_checkpoint, load_trained, save_checkpoint, save_trained
+from training.loop.optimizer import adamw
 from training.loop.progress import ProgressReport
-from training.loop.settings import LoopSettings, learning_rate, rate_factor
+from training.loop.settings import LoopSettings, learning_rate
 from training.loop.stage_folder import is_done, require_same_settings, write_done, write_settings
-from training.loop.trained_state import trained_parameters
 
 Batch = Mapping[str, Tensor]
 
@@ -124,21 +124,8 @@ def _refuse_idle_gpu() -> None:
 
 
 def _prepare(accelerator: Accelerator, model: nn.Module, task: StageTask, settings: LoopSettings, folder: Path) -> _Run:
-    prepared, optimizer = accelerator.prepare(model, _optimizer(model, settings))
+    prepared, optimizer = accelerator.prepare(model, adamw(model, settings))
     return _Run(accelerator, prepared.train(), optimizer, task, settings, folder)
-
-
-def _optimizer(model: nn.Module, settings: LoopSettings) -> Optimizer:
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in trained_parameters(model):
-        # Norm weights and biases keep their size: decay is for matrices.
-        decay = settings.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((decay, rate_factor(settings, name)), []).append(parameter)
-    described = [
-        {"params": parameters, "weight_decay": decay, "factor": factor}
-        for (decay, factor), parameters in groups.items()
-    ]
-    return AdamW(described, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
 def _start(run: _Run) -> Progress:
