@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | vllm-variants | charts | bench | load | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | vllm-variants | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ BIN := .venv/bin
 LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds $(BUILDS))
 DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load doctor lint test check fuzz chaos attack replicas vllm-variants charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack replicas vllm-variants charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -35,6 +35,8 @@ help:
 	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
 	@echo 'make load [LONG=1]'
 	@echo '              how fast a server is under load, against servers that it starts itself (5 GB of disk when long)'
+	@echo 'make gpu-check [SMALL=1] [DEVICE=cuda] [ONLY="ceilings tile_speed"] [GPU_PYTHON=python]'
+	@echo '              what a GPU makes of the encoders, the projector and the trainer; SMALL=1 DEVICE=cpu: do the checks run?'
 	@echo 'make doctor   what is wrong on this machine, and what to do'
 	@echo 'make locks [UPGRADE=1]'
 	@echo '              write deploy/locks: every package of every environment with its hashes'
@@ -76,6 +78,10 @@ bench: bench-environment
 
 load: environments load-environment
 	$(BIN)/python -m loadtests $(if $(filter-out 0,$(LONG)),--long)
+
+# GPU_PYTHON: one that has what the checks need, where nothing can be installed (docs/gpu.md).
+gpu-check: $(if $(GPU_PYTHON),,server-environment)
+	$(or $(GPU_PYTHON),$(BIN)/python) -m benchmarks.gpu_check $(if $(DEVICE),--device $(DEVICE)) $(if $(filter-out 0,$(SMALL)),--small) $(if $(ONLY),--only $(ONLY))
 
 doctor: server-environment
 	@$(BIN)/eyepiece doctor

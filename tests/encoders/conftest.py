@@ -9,7 +9,6 @@ from untrained_model import untrained_manifest, untrained_model
 from encoders.types import TileFeatures, TilePlan
 from model_store.installed import InstalledModel
 from model_store.manifest import TilingSpec
-from synthetic.write_slide import write_sample_slide
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +19,9 @@ def tiling() -> TilingSpec:
 @pytest.fixture(scope="session")
 def sample_slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2048 × 1536 px at 0.5 µm/px, two levels."""
+    # Not above: the tests for a GPU run where nothing can write a slide (benchmarks/gpu_check/marked_tests.py).
+    from synthetic.write_slide import write_sample_slide
+
     path = tmp_path_factory.mktemp("slides") / "sample.svs"
     write_sample_slide(path, seed=7, width_px=2048, height_px=1536)
     return path
