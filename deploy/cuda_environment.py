@@ -78,7 +78,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     folder: Path = options.folder.absolute()
     if folder.exists() and not options.keep:
-        sys.stderr.write(f"{folder} is there already and would be removed at the end: remove it, or name another one.\n")
+        sys.stderr.write(
+            f"{folder} is there already and would be removed at the end: remove it, or name another one.\n"
+        )
         return 1
     folder.mkdir(parents=True, exist_ok=True)
     try:
