@@ -16,6 +16,11 @@ from model_store.errors import EyepieceError
 _OUT_OF_MEMORY: Final = ("out of memory", "STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 _OF_A_DEVICE: Final = ("CUDA error", "CUDA driver error", "Triton Error [CUDA]", "CUBLAS_STATUS_", "CUDNN_STATUS_")
 
+MORE_MEMORY: Final = (
+    "Lower EYEPIECE_LLM_GPU_MEMORY and raise EYEPIECE_WORKER_GPU_MEMORY, or give the worker another GPU "
+    "(EYEPIECE_DEVICE)."
+)
+
 
 @contextmanager
 def told_as_ours() -> Iterator[None]:
@@ -41,10 +46,7 @@ def empty_cache(device: torch.device) -> None:
 def _in_our_words(error: RuntimeError) -> EyepieceError | None:
     text = str(error)
     if isinstance(error, torch.OutOfMemoryError) or any(name in text for name in _OUT_OF_MEMORY):
-        return DeviceOutOfMemory(
-            "The encoders' device has too little memory free. Give vLLM less of this GPU, or the worker another one "
-            "(EYEPIECE_DEVICE)."
-        )
+        return DeviceOutOfMemory(f"The encoders' device has too little memory free. {MORE_MEMORY}")
     if isinstance(error, torch.AcceleratorError) or any(name in text for name in _OF_A_DEVICE):
         return DeviceLost("The GPU has failed; restart the worker, and check the GPU if it fails again.")
     return None

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from encoders.device_errors import empty_cache, told_as_ours
+from encoders.device_errors import MORE_MEMORY, empty_cache, told_as_ours
 from encoders.errors import DeviceFull, DeviceOutOfMemory
 from encoders.tile_encoder.compile_model import compile_model
 from encoders.tile_encoder.cpu_features import fit_threads_to_quota, native_cpu_dtype
@@ -166,10 +166,7 @@ class TileEncoder:
         self._refused_passes += 1
         empty_cache(self._device)
         if self._pass_tiles == 1:
-            raise DeviceFull(
-                "The encoders' device has no memory for a single tile. Give vLLM less of this GPU, or the worker "
-                "another one (EYEPIECE_DEVICE)."
-            )
+            raise DeviceFull(f"The encoders' device has no memory for a single tile. {MORE_MEMORY}")
         refused, self._pass_tiles = self._pass_tiles, (self._pass_tiles + 1) // 2
         log.warning(
             "The device's memory does not do for %d tiles at once; from now on it is given %d.",

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_tile_encoder import BATCH_TILES, SIDE_PX, small_encoder
+from numpy.typing import NDArray
+from small_tile_encoder import BATCH_TILES, SIDE_PX, small_encoder, spec_of
 from torch import Tensor, nn
 
 from encoders.device_errors import empty_cache
@@ -40,8 +41,17 @@ class Device(nn.Module):
         return features
 
 
+ONE_BLOCK = spec_of().timm_args | {"depth": 1}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> NDArray[np.float32]:
+    """The features of TILES where memory does for all."""
+    return small_encoder(tmp_path_factory.mktemp("plain"), timm_args=ONE_BLOCK).encode(TILES)
+
+
 def with_memory_for(tiles: int, folder: Path, batch_tiles: int = BATCH_TILES) -> tuple[TileEncoder, Device]:
-    encoder = small_encoder(folder, batch_tiles=batch_tiles)
+    encoder = small_encoder(folder, timm_args=ONE_BLOCK, batch_tiles=batch_tiles)
     device = Device(encoder, tiles)
     encoder._model = device
     return encoder, device
@@ -57,14 +67,13 @@ def with_memory_for(tiles: int, folder: Path, batch_tiles: int = BATCH_TILES) ->
     ],
 )
 def test_the_batch_is_halved_until_it_fits_and_gives_the_same_features(
-    tmp_path: Path, batch_tiles: int, memory_tiles: int, given: list[int]
+    tmp_path: Path, expected: NDArray[np.float32], batch_tiles: int, memory_tiles: int, given: list[int]
 ) -> None:
     encoder, device = with_memory_for(memory_tiles, tmp_path, batch_tiles)
-    expected = small_encoder(tmp_path).encode(TILES[:batch_tiles])
 
     features = encoder.encode(TILES[:batch_tiles])
 
-    np.testing.assert_allclose(features, expected, atol=1e-5)
+    np.testing.assert_allclose(features, expected[:batch_tiles], atol=1e-5)
     assert device.given == given
 
 
@@ -98,9 +107,8 @@ def test_the_cache_is_emptied_when_nothing_of_the_failed_pass_is_held(
     assert held == [False, False]
 
 
-def test_slides_do_not_notice(tmp_path: Path) -> None:
+def test_slides_do_not_notice(tmp_path: Path, expected: NDArray[np.float32]) -> None:
     encoder, _ = with_memory_for(2, tmp_path)
-    expected = small_encoder(tmp_path).encode(TILES)
     batcher = TileBatcher(encoder)
 
     with batcher.slide() as slide:
@@ -121,10 +129,10 @@ def test_a_device_that_has_no_memory_for_one_tile_says_what_to_set(tmp_path: Pat
     assert device.given == [8, 4, 2, 1]
 
 
-def test_warming_up_finds_what_fits(tmp_path: Path) -> None:
+def test_warming_up_finds_what_fits(tmp_path: Path, expected: NDArray[np.float32]) -> None:
     encoder, _ = with_memory_for(3, tmp_path)
 
     sample = encoder.warm_up(TILES[:2])
 
     assert encoder.pass_tiles == 2
-    np.testing.assert_allclose(sample, small_encoder(tmp_path).encode(TILES[:2]), atol=1e-5)
+    np.testing.assert_allclose(sample, expected[:2], atol=1e-5)
