@@ -77,7 +77,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--keep", action="store_true", help="do not remove the folder")
     options = parser.parse_args(arguments)
     folder: Path = options.folder.absolute()
-    folder.mkdir(parents=True, exist_ok=options.keep)
+    if folder.exists() and not options.keep:
+        sys.stderr.write(
+            f"{folder} is there already and would be removed at the end: remove it, or name another one.\n"
+        )
+        return 1
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         if (free_gb := shutil.disk_usage(folder).free / 1e9) < NEEDED_GB:
             sys.stderr.write(f"{NEEDED_GB:.0f} GB of disk are needed and {free_gb:.0f} GB are free: make room.\n")

@@ -33,7 +33,8 @@ COMPILED = (
 # torch 2.13 on PyPI is built for CUDA 13 (docs/decisions).
 LEAST_DRIVER = 580
 LINES_SHOWN_ON_FAILURE = 15
-# CPU measured: 1.3 + 3.1 GB; the rest is room for downloads. The CUDA libraries add about 5 GB to each.
+# Measured: 1.3 + 3.1 GB for CPUs; for CUDA 5.1 GB without the packages of trainer and tests, and 8.2 GB. The rest is
+# room for downloads.
 NEEDED_GB = {"cpu": {"server": 2.0, "vllm": 4.0, "bench": 2.0}, "cuda": {"server": 6.0, "vllm": 9.0, "bench": 6.0}}
 # Readers of others to measure ours against; each is left out where it does not install. cuCIM reads on the CPU
 # without the 2 GB of CUDA libraries that it asks for.
