@@ -7,6 +7,7 @@ the grace is told so (`draining`) before the connection closes. A second signal 
 """
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,7 +111,11 @@ class DrainGate:
 
 
 class DrainingServer(uvicorn.Server):
-    """uvicorn, which would close its sockets at the first signal; this one leaves by the steps above."""
+    """uvicorn, which would close its sockets at the first signal; this one leaves by the steps above.
+
+    Whoever does what SIGTERM asks ends with exit code 0. uvicorn would end as if killed, by raising the signal again;
+    that is left to Ctrl-C, a second signal, and one that comes before anything is served.
+    """
 
     def __init__(self, config: uvicorn.Config, drain: Drain, notice_s: float, grace_s: float) -> None:
         super().__init__(config)
@@ -138,4 +143,7 @@ class DrainingServer(uvicorn.Server):
 
     async def _leave(self, sig: int) -> None:
         await self._drain.leave(self._notice_s, self._grace_s)
-        super().handle_exit(sig, None)
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, None)

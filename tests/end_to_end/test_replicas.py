@@ -5,7 +5,6 @@ count. The counts are printed (`pytest -s`).
 """
 
 import asyncio
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -88,7 +87,7 @@ async def under_load(
 ) -> tuple[Tally, int]:
     """The tally of a load in whose middle `disturb` runs, and where HAProxy's log stood before."""
     since = len(stack.proxied())
-    load = Load(stack, expected, folder)
+    load = Load(stack.haproxy.clients_url, expected, folder)
     load.start(clients)
     await load.more(2 * CLIENTS)
     await disturb()
@@ -159,7 +158,7 @@ async def test_sigterm_breaks_none_of_sixteen_streams(stack: ReplicaStack, slide
     assert ended_before < STREAMS
     assert broken == []
     assert outcomes[:SLIDES] == outcomes[SLIDES:]  # the same questions about the same slides
-    assert api.exit_code == -signal.SIGTERM  # uvicorn raises it again when it is through
+    assert api.exit_code == 0  # it did what it was asked to
 
 
 async def test_an_api_is_drained_under_load(stack: ReplicaStack, undisturbed: Answers, tmp_path: Path) -> None:

@@ -277,12 +277,18 @@ async def ask_once(url: str, slide_id: str, question: str, **options: Any) -> St
         AnswerFailed: there is no whole answer.
     """
     on_first_text: Callable[[], None] = options.pop("on_first_text", lambda: None)
+    headers: Mapping[str, str] = options.pop("headers", {})
     body = json.dumps({"question": question, "temperature": 0, **options}).encode()
     client = AnswerClient()
     try:
-        return await client.ask(Request(f"{url}/v1/slides/{slide_id}/questions", body), on_first_text)
+        return await client.ask(Request(f"{url}/v1/slides/{slide_id}/questions", body, headers), on_first_text)
     finally:
         await client.close()
+
+
+def key_headers(key: str | None) -> dict[str, str]:
+    """What a client with that key sends along; without one nothing."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 @dataclass
@@ -307,9 +313,10 @@ class Tally:
 class Load:
     """Clients that ask without a pause, and one that uploads, until `stop`; every answer is compared."""
 
-    def __init__(self, stack: ReplicaStack, expected: Mapping[tuple[str, str], str], folder: Path) -> None:
-        """`expected` has the undisturbed answer to each question about each slide."""
-        self._stack = stack
+    def __init__(self, url: str, expected: Mapping[tuple[str, str], str], folder: Path, key: str | None = None) -> None:
+        """`url` is HAProxy's; `expected` has the undisturbed answer to each question about each slide."""
+        self._url = url
+        self._headers = key_headers(key)
         self._expected = list(expected.items())
         self._folder = folder
         self._stopped = False
@@ -344,7 +351,7 @@ class Load:
             (slide_id, question), answer = self._expected[number % len(self._expected)]
             number += 1
             try:
-                given = await ask_once(self._stack.haproxy.clients_url, slide_id, question)
+                given = await ask_once(self._url, slide_id, question, headers=self._headers)
             except AnswerFailed as error:
                 self.tally.failed[error.code] += 1
                 continue
@@ -354,11 +361,11 @@ class Load:
                 self.tally.wrong += 1
 
     async def _upload_on(self) -> None:
-        path, url = self._folder / "uploaded-under-load.h5", self._stack.haproxy.clients_url
+        path = self._folder / "uploaded-under-load.h5"
         # A request that is not the first of its connection HAProxy would break off without an answer or a line in its
         # log, for the client to try again.
-        closing = {"Connection": "close"}
-        async with httpx.AsyncClient(base_url=url, timeout=120.0, headers=closing) as client:
+        closing = {"Connection": "close", **self._headers}
+        async with httpx.AsyncClient(base_url=self._url, timeout=120.0, headers=closing) as client:
             while not self._stopped and len(self.tally.accepted) < _UPLOADS:
                 content = feature_slide(path, seed=int.from_bytes(os.urandom(4))).read_bytes()
                 try:

@@ -1,6 +1,9 @@
 """Leaving: what runs ends, what is new is refused in the words of its route, what takes too long is told so."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -130,3 +133,24 @@ async def test_followers_of_a_slide_are_sent_on(client: httpx.AsyncClient, parts
     await asyncio.wait_for(parts.drain.leave(0, grace_s=60), 10)
 
     assert (await following).text == ""
+
+
+SERVER = """
+import signal, sys, uvicorn
+from starlette.applications import Starlette
+from server.api.drain import Drain, DrainingServer
+
+class Asked(DrainingServer):
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        signal.raise_signal(int(sys.argv[1]))
+
+Asked(uvicorn.Config(Starlette(), port=0, log_config=None), Drain(), 0, 1).run()
+"""
+
+
+@pytest.mark.parametrize(("asked", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, -signal.SIGINT)])
+def test_leaving_when_asked_is_no_failure_and_an_interrupt_is_one(asked: signal.Signals, code: int) -> None:
+    ended = subprocess.run([sys.executable, "-c", SERVER, str(int(asked))], capture_output=True, text=True, timeout=60)
+
+    assert ended.returncode == code, ended.stderr
