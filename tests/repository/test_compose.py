@@ -1,6 +1,11 @@
-"""docker-compose.yml and the Dockerfile, as far as they can be checked without a container engine."""
+"""docker-compose.yml and the Dockerfile, as far as they can be checked without a container engine.
+
+`make images && make stack` builds and runs them (test_compose_stack.py).
+"""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,11 @@ def stages() -> dict[str, str]:
     """The Dockerfile's stages: name → instructions."""
     parts = re.split(r"^FROM \S+ AS (\S+)$", DOCKERFILE, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def arguments_of(stage: str) -> set[str]:
+    """The names that the stage itself declares."""
+    return set(re.findall(r"^ARG (\w+)", stages()[stage], re.MULTILINE))
 
 
 def mounts_of(name: str) -> dict[str, tuple[str, bool]]:
@@ -75,12 +85,111 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored() -> None:
     allowed = (ROOT / ".dockerignore").read_text().splitlines()
 
     for source in " ".join(copied).split():
-        assert (ROOT / source).exists(), source
-        assert f"!{source}" in allowed, source
+        for builds in ("cpu", "cuda"):
+            assert list(ROOT.glob(source.replace("$BUILDS", builds).removeprefix("./"))), source
+        assert any(f"!{it}" in allowed for it in (source, *map(str, Path(source).parents))), source
+
+
+def test_every_stage_that_installs_says_where_packages_come_from() -> None:
+    """Buildah hands no ARG on to a stage that is made from another; a stage without it would ask PyPI, or get CUDA."""
+    installing = {name for name, text in stages().items() if re.search(r"\bpip install --|\buv (pip|build)", text)}
+
+    assert {"tools", "wheels", "sbom", "build-api", "build-worker", "build-vllm"} <= installing
+    for name in installing:
+        wanted = {"UV_DEFAULT_INDEX"} if "uv " not in stages()[name] else {"UV_DEFAULT_INDEX", "UV_FIND_LINKS"}
+        used = set(re.findall(r"\$\{?(\w+)", stages()[name])) & {"BUILDS", "CPU_TORCH", "UV_DEFAULT_INDEX"}
+        assert wanted | used <= arguments_of(name), name
+
+
+def test_nothing_that_fetches_a_frontend_stands_in_the_dockerfile() -> None:
+    """A `# syntax` line names an image of others that has to be pulled before anything is built."""
+    assert not re.search(r"^#\s*syntax\s*=", DOCKERFILE, re.MULTILINE)
+
+
+def test_the_path_has_what_makes_users() -> None:
+    path = re.search(r"(?<!\w)PATH=(\S+)", stages()["base"])
+
+    assert path
+    assert {"/usr/local/sbin", "/usr/sbin", "/sbin"} <= set(path[1].split(":"))
+
+
+def test_an_image_has_the_torch_that_was_asked_for_or_is_not_built() -> None:
+    asked = {name: re.findall(r"require_torch\.sh (\S+) (\S+)", stages()[name]) for name in stages()}
+
+    assert {name: found for name, found in asked.items() if found} == {
+        "build-api": [("/opt/eyepiece", "none")],
+        "build-worker": [("/opt/eyepiece", '"$BUILDS"')],
+        "build-vllm": [("/opt/vllm", '"$BUILDS"')],
+    }
+
+
+def test_only_images_with_cuda_have_a_compiler() -> None:
+    compiling = {name for name, text in stages().items() if re.search(r"install .*\bgcc\b", text)}
+
+    assert compiling == {"wheels", "system-cuda"}
+    assert "FROM system-${BUILDS} AS worker" in DOCKERFILE
+    assert "FROM system-${BUILDS} AS vllm" in DOCKERFILE
+    assert "FROM base AS api" in DOCKERFILE
+
+
+@pytest.mark.parametrize("stage", SCALED)
+def test_every_image_lists_its_own_environments(stage: str) -> None:
+    environments = re.findall(r"^COPY --from=\S+ (/opt/\w+) /opt/\w+$", stages()[stage], re.MULTILINE)
+
+    assert f"list_components.py eyepiece-{stage} /usr/share/eyepiece {' '.join(environments)}\n" in stages()[stage]
+
+
+def test_every_environment_of_an_image_is_trimmed() -> None:
+    made = re.findall(r"uv venv (/opt/(?!sbom)\w+)", DOCKERFILE)
+
+    assert sorted(re.findall(r"sh deploy/trim_environment\.sh (\S+)", DOCKERFILE)) == sorted(made)
+
+
+def test_trimming_takes_folders_of_tests_and_nothing_else(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/python3.11/site-packages"
+    taken = ("numpy/tests/a.py", "numpy/linalg/tests/__pycache__/b.pyc")
+    kept = ("numpy/testing/c.py", "jinja2/tests.py", "numpy/linalg/d.py")
+    for name in (*taken, *kept):
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).touch()
+    (tmp_path / ".lock").touch()
+
+    subprocess.run(["sh", ROOT / "deploy/trim_environment.sh", tmp_path], check=True)
+
+    assert not (tmp_path / ".lock").exists()
+    assert {str(path.relative_to(packages)) for path in packages.rglob("*") if path.is_file()} == set(kept)
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "code"),
+    [
+        ("cpu", "cpu", 0),
+        ("cuda", "cuda", 0),
+        ("cuda", "cpu", 1),
+        ("cpu", "cuda", 1),
+        ("none", "none", 0),
+        ("cpu", "none", 1),
+    ],
+)
+def test_another_torch_than_the_asked_one_ends_the_build(tmp_path: Path, has: str, wanted: str, code: int) -> None:
+    packages = tmp_path / "packages"
+    if has != "none":
+        (packages / "torch").mkdir(parents=True)
+        (packages / "torch/__init__.py").write_text("from torch import version")
+        (packages / "torch/version.py").write_text(f"cuda = {'13.0' if has == 'cuda' else None!r}")
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+
+    ended = subprocess.run(["sh", ROOT / "deploy/require_torch.sh", tmp_path, wanted], capture_output=True, text=True)
+
+    assert ended.returncode == code, ended.stderr
+    assert bool(ended.stderr) == bool(code)
 
 
 def test_images_are_installed_from_the_locks_that_a_checkout_has() -> None:
-    named = set(re.findall(r"deploy/locks/[\w$.-]+", DOCKERFILE))
+    named = set(re.findall(r"deploy/locks/[\w$.-]+\.(?:txt|in)", DOCKERFILE))
 
     files = {name.replace("$BUILDS", builds) for name in named for builds in ("cpu", "cuda")}
     assert len(files) >= 7
@@ -225,6 +334,15 @@ def test_as_many_gpus_are_reserved_as_the_language_model_is_split_over() -> None
 
     assert device["count"] == SERVICES["vllm"]["environment"]["EYEPIECE_TENSOR_PARALLEL_SIZE"]
     assert device["count"] == "${EYEPIECE_TENSOR_PARALLEL_SIZE:-1}"
+
+
+def test_the_tag_of_an_image_says_which_builds_it_has() -> None:
+    for name, service in OURS.items():
+        builds = "-${EYEPIECE_BUILDS:-cpu}" if "args" in service["build"] else ""
+        image = f"eyepiece-{service['build']['target']}:${{EYEPIECE_TAG:-local}}"
+        assert service["image"] == image + builds
+        if builds:
+            assert CUDA["services"][name]["image"] == f"{image}-cuda"
 
 
 def test_the_gpu_file_changes_services_that_exist_into_what_the_dockerfile_builds() -> None:

@@ -27,7 +27,7 @@ MIG = "nvidia.com/mig-3g.40gb"
 SMALLEST: dict[str, Any] = {"secrets": {"existingSecret": "passwords"}}
 LARGEST: dict[str, Any] = {
     **SMALLEST,
-    "image": {"registry": "registry.example.org/eyepiece", "tag": "0.1.0-cuda", "pullSecrets": [{"name": "pull"}]},
+    "image": {"registry": "registry.example.org/eyepiece", "tag": "0.2.0", "pullSecrets": [{"name": "pull"}]},
     "model": "wsi-llava",
     "models": {"existingClaim": "models"},
     "store": {"url": "s3://slides/here", "secretEnvironment": "bucket"},
@@ -49,7 +49,9 @@ LARGEST: dict[str, Any] = {
     },
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
 }
+WITHOUT_GPUS: dict[str, Any] = {**SMALLEST, "worker": {"gpus": 0}, "vllm": {"gpus": 0}}
 BOTH = {"smallest": SMALLEST, "largest": LARGEST}
+RENDERED = {**BOTH, "without GPUs": WITHOUT_GPUS}
 
 Objects = list[dict[str, Any]]
 
@@ -59,7 +61,7 @@ def rendered(which: str) -> Objects:
     """All objects of a release called `rel` in the namespace `path`."""
     charts = pytest.importorskip("helm_python.chart", reason="helm-python-sdk (Helm's engine) is not installed")
     with charts.Chart.load(CHART) as chart:
-        texts = chart.render(values=BOTH[which], name="rel", namespace="path")
+        texts = chart.render(values=RENDERED[which], name="rel", namespace="path")
     documents = [text for name, text in sorted(texts.items()) if name.endswith(".yaml")]
     return [found for text in documents for found in yaml.safe_load_all(text) if found]
 
@@ -224,6 +226,21 @@ def test_a_worker_answers_the_probes_and_prometheus_of_its_cluster(which: str) -
 
     assert told["EYEPIECE_WORKER_HOST"] == "0.0.0.0"
     assert worker["ports"] == [{"name": "health", "containerPort": int(told["EYEPIECE_WORKER_PORT"])}]
+
+
+@pytest.mark.parametrize("which", RENDERED)
+def test_the_tag_of_an_image_says_which_builds_it_has(which: str) -> None:
+    """By the GPUs; the API has neither."""
+    tag, prefix = ("0.2.0", "registry.example.org/eyepiece/") if which == "largest" else ("0.1.0", "")
+    builds = "cpu" if which == "without GPUs" else "cuda"
+
+    ours = {
+        it["image"] for pod in pods(rendered(which)).values() for it in containers(pod) if "eyepiece-" in it["image"]
+    }
+
+    assert ours == {
+        f"{prefix}eyepiece-{name}" for name in (f"api:{tag}", f"worker:{tag}-{builds}", f"vllm:{tag}-{builds}")
+    }
 
 
 @pytest.mark.parametrize("which", BOTH)

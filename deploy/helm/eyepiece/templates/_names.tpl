@@ -22,10 +22,13 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end -}}
 
+{{- /* The builds stand in the tag, and who has GPUs gets those with CUDA; the API has neither. */ -}}
 {{- define "eyepiece.image" -}}
 {{- $root := index . 0 -}}
 {{- $image := $root.Values.image -}}
+{{- $part := index $root.Values (index . 1) -}}
 {{- with $image.registry }}{{ . }}/{{ end }}eyepiece-{{ index . 1 }}:{{ $image.tag | default $root.Chart.AppVersion }}
+{{- if hasKey $part "gpus" }}-{{ ternary "cuda" "cpu" (gt (int $part.gpus) 0) }}{{ end }}
 {{- end -}}
 
 {{- define "eyepiece.secret" -}}
