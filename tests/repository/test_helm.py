@@ -205,7 +205,7 @@ def test_models_are_read_only_and_vllm_sees_nothing_of_any_tenant(which: str) ->
 
     assert all(mounts[name]["models"] is True for name in mounts)
     assert set(mounts["vllm"]) == {"models", "cache", "tmp", "shared-memory"}
-    assert environment == {"EYEPIECE_MODEL", "EYEPIECE_LLM_API_KEY"}
+    assert environment == {"EYEPIECE_MODEL", "EYEPIECE_LLM_API_KEY", "EYEPIECE_TENSOR_PARALLEL_SIZE"}
 
 
 @pytest.mark.parametrize("which", BOTH)

@@ -36,6 +36,9 @@ KERNELS: dict[Quantization, str] = {
     "awq": "CPUWNA16LinearKernel for AutoAWQ",
     "gptq": "CPUWNA16LinearKernel for AutoGPTQ",
 }
+# Largest difference in the natural logarithm. Measured, from its own matrices and from the whole ones: fp8 0.0147 and
+# 0.14, awq 0.0036 and 0.37, gptq 0.0040 and 0.10. An input near the middle of two 8-bit values may fall to either.
+LIMITS: dict[Quantization, float] = {"fp8": 0.03, "awq": 0.01, "gptq": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +114,8 @@ def test_tokens_are_as_likely_as_the_plain_matrices_make_them(
     assert KERNELS[quantize] in vllm.log.read_text()
     difference, from_whole = (farthest(it.llm_folder, answers, vllm_python) for it in (model, whole))
     print(f"{quantize} in {dtype}: {difference:.4f} from its own matrices, {from_whole:.4f} from those of {dtype}")
-    assert difference < LIMITS[dtype]
-    assert from_whole > 3 * LIMITS[dtype], "a server of the whole model would be told from this one"
-
-
-# In the natural logarithm; what 16-bit activations leave beside fp32 (see the numbers that the test prints).
-LIMITS: dict[Dtype, float] = {"float16": 0.02, "bfloat16": 0.2}
+    assert difference < LIMITS[quantize]
+    assert from_whole > 3 * LIMITS[quantize], "a server of the whole model would be told from this one"
 
 
 def test_two_ranks_answer_as_one_does(vllm_python: Path, tmp_path: Path) -> None:
