@@ -2,7 +2,9 @@
 
 The parser and the validator work through a whole body in one go, and nothing else is answered meanwhile. Their time
 goes with the number of values far more than with the bytes: 4 MB of `0,0,0,…` took a minute, 4 MB of text takes some
-milliseconds. So values are counted before anything is parsed, and large bodies are parsed one at a time.
+milliseconds. So values are counted before anything is parsed, and large bodies are parsed one at a time. Numbers are
+the exception: their time goes with the square of their digits (4 MB of numbers of 4,000 digits: 75 ms), so digits are
+counted too.
 """
 
 import asyncio
@@ -14,6 +16,9 @@ from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ALL_BUT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b",[{")
+_ALL_BUT_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789")
+# More than any number that means something here has.
+_DIGITS_OF_A_VALUE = 32
 # Counted in a millisecond or two.
 _PIECE_BYTES = 64 * 1024
 # What is no larger is counted and parsed in a fraction of a millisecond, whatever it holds.
@@ -29,10 +34,11 @@ class BodyBounds:
 
 
 class ValueCount:
-    """Counts the values of a JSON text that comes in pieces."""
+    """Counts the values of a JSON text that comes in pieces, and the digits of its numbers."""
 
     def __init__(self) -> None:
         self.values = 0
+        self.digits = 0
         self._in_string = False
         self._rest = b""
 
@@ -48,6 +54,7 @@ class ValueCount:
         between_quotes = piece.split(b'"')
         outside = b"".join(between_quotes[self._in_string :: 2])
         self.values += len(outside.translate(None, _ALL_BUT_STRUCTURE))
+        self.digits += len(outside.translate(None, _ALL_BUT_DIGITS))
         self._in_string ^= len(between_quotes) % 2 == 0
 
 
@@ -114,6 +121,8 @@ def _count(piece: bytes, bounds: BodyBounds, count: ValueCount) -> None:
     count.add(piece)
     if count.values > bounds.max_values:
         raise HTTPException(422, f"The request body has more than {bounds.max_values} values; send fewer at once.")
+    if count.digits > bounds.max_values * _DIGITS_OF_A_VALUE:
+        raise HTTPException(422, "The numbers of the request body have too many digits; send shorter ones.")
 
 
 class _Body:

@@ -17,5 +17,5 @@ def lower_priority(pid: int, by: int) -> None:
     with suppress(OSError):
         niceness = min(_LOWEST, os.getpriority(os.PRIO_PROCESS, 0) + by)
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
-        if os.getsid(pid) == pid:
+        if niceness and os.getsid(pid) == pid:
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness))

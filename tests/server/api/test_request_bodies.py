@@ -47,6 +47,8 @@ BODIES = {
     "content parts": (CHAT, chat(b'[{"type":"text","text":""}'), b',{"type":"text","text":""}'),
     "messages": (CHAT, b'{"messages":[{}', b',{"role":"user"}'),
     "stops": (CHAT, b'{"stop":[""', b',"x"'),
+    "numbers of many digits": (CHAT, chat(b"[1"), b"," + b"9" * 4_000),
+    "one number": (f"/v1/slides/{SLIDE}/questions", b'{"max_tokens": 1', b"9"),
     "unknown keys": (CHAT, b'{"a":0', b',"b":0'),
     "nested": (CHAT, chat(b"["), b"["),
     "nested objects": (CHAT, chat(b'{"a":'), b'{"a":'),
