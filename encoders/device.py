@@ -53,14 +53,15 @@ def limit_memory(device: torch.device, share: float) -> None:
     """
     if device.type != "cuda" or not share:
         return
-    free, total = torch.cuda.mem_get_info(device)
+    index = device.index or 0  # "cuda" alone is refused where a limit is set
+    free, total = torch.cuda.mem_get_info(index)
     if free < share * total:
         raise ModelError(
             f"The worker may take {share * total / 1e9:.1f} GB of the GPU's {total / 1e9:.1f} GB and only "
             f"{free / 1e9:.1f} GB are free. See with `nvidia-smi` what holds the rest, or lower "
             "EYEPIECE_WORKER_GPU_MEMORY."
         )
-    torch.cuda.set_per_process_memory_fraction(share, device)
+    torch.cuda.set_per_process_memory_fraction(share, index)
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
 """A GPU that is here and cannot be used stops a worker, with the reason; the CPU is taken where there is none."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -91,29 +92,34 @@ def test_the_module_answers_for_other_processes(
 
 
 class Memory:
-    """A GPU's memory, and the limit that was set."""
+    """A GPU's memory behind torch's own functions, which check what they are given; and the limits that were set."""
 
     def __init__(self, free_gb: float, total_gb: float) -> None:
         self.free, self.total = int(free_gb * GB), int(total_gb * GB)
-        self.limits: list[tuple[float, str]] = []
+        self.limits: list[tuple[float, int]] = []
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (self.free, self.total))
+        runtime = SimpleNamespace(cudaMemGetInfo=lambda index: (self.free, self.total))
+        monkeypatch.setattr("torch.cuda.cudart", lambda: runtime)
+        monkeypatch.setattr("torch.cuda.memory._lazy_init", lambda: None)
         monkeypatch.setattr(
-            "torch.cuda.set_per_process_memory_fraction",
-            lambda share, device: self.limits.append((share, str(device))),
+            torch._C,
+            "_cuda_setMemoryFraction",
+            lambda share, index: self.limits.append((share, index)),
+            raising=False,
         )
 
 
-def test_a_worker_is_kept_to_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "index"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_worker_is_kept_to_its_share(monkeypatch: pytest.MonkeyPatch, name: str, index: int) -> None:
     memory = Memory(free_gb=5.9, total_gb=24)
     memory.install(monkeypatch)
 
-    limit_memory(torch.device("cuda:1"), 0.2)
-    limit_memory(torch.device("cuda:1"), 0.0)
+    limit_memory(torch.device(name), 0.2)
+    limit_memory(torch.device(name), 0.0)
     limit_memory(torch.device("cpu"), 0.2)
 
-    assert memory.limits == [(0.2, "cuda:1")]
+    assert memory.limits == [(0.2, index)]
 
 
 def test_a_share_that_others_hold_is_refused_with_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
