@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 
 import uvicorn
@@ -62,6 +62,8 @@ _AFTER_DRAIN_S = 1
 # 200 messages of a few content parts each; a question has seven fields.
 _MAX_CHAT_VALUES = 5_000
 _MAX_VALUES = 100
+# Named anew for every question otherwise, a tenth of a millisecond each; few slides have an override.
+_REMEMBERED_ENCODERS = 1024
 _DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a medical device."
 
 
@@ -151,7 +153,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         manifest=model.manifest,
         redis=redis,
         store=store,
-        slides=SlideCatalogue(store, redis, partial(encoder_id, model)),
+        slides=SlideCatalogue(store, redis, lru_cache(_REMEMBERED_ENCODERS)(partial(encoder_id, model))),
         keys=KeyRing(store),
         jobs=EncodeJobs(redis, settings),
         progress=ProgressLog(redis, settings.event_ttl_s),

@@ -17,7 +17,9 @@ from server.slides.catalogue import now
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> OwnServer:
     folder = tmp_path_factory.mktemp("data")
-    return OwnServer("http://api:1", "http://llm:2", "key", folder, load_model(folder / "models", "tiny"))
+    return OwnServer(
+        "http://api:1", "http://llm:2", "key", "redis://redis:3", folder, load_model(folder / "models", "tiny")
+    )
 
 
 @pytest.fixture
