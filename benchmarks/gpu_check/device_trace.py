@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from torch.autograd.profiler_util import EventList
+from torch.autograd.profiler_util import FunctionEvent
 
 Kind = Literal["matrix products", "attention", "copies to the device", "other copies", "everything else"]
 # By the names of kernels: cuBLAS's, cuDNN's and CUTLASS's, Triton's templates, FlashAttention's. The first that fits.
@@ -32,19 +32,33 @@ class Span:
         return next((kind for kind, pattern in _KINDS if re.search(pattern, lower)), "everything else")
 
 
-def device_spans(events: EventList) -> list[Span]:
-    """All that ran on CUDA devices."""
-    return [
+def device_spans(events: Iterable[FunctionEvent]) -> list[Span]:
+    """All that ran on CUDA devices; regions that somebody named are none, though they have a time there.
+
+    Raises RuntimeError where the profiler saw nothing of the device.
+    """
+    spans = [
         Span(event.name, event.time_range.start, event.time_range.end)
         for event in events
-        if event.device_type.name == "CUDA"
+        if event.device_type.name == "CUDA" and not event.is_user_annotation and not _is_wait(event.name)
     ]
+    if not any(_is_kernel(span) for span in spans):
+        raise RuntimeError("torch's profiler saw no kernel of the device (CUPTI): what overlaps is not known")
+    return spans
+
+
+def _is_wait(name: str) -> bool:
+    return re.search(r"\b(sync|wait event)\b", name.lower()) is not None
+
+
+def _is_kernel(span: Span) -> bool:
+    return span.kind not in ("copies to the device", "other copies")
 
 
 def shares(spans: Iterable[Span]) -> dict[Kind, float]:
     """Each kind's share of the time between the first kernel's start and the last one's end; overlaps count twice."""
     all_spans = list(spans)
-    kernels = [span for span in all_spans if "cop" not in span.kind]
+    kernels = [span for span in all_spans if _is_kernel(span)]
     whole = max(span.end for span in kernels) - min(span.start for span in kernels)
     found: dict[Kind, float] = {}
     for span in all_spans:
@@ -54,7 +68,7 @@ def shares(spans: Iterable[Span]) -> dict[Kind, float]:
 
 def idle_share(spans: Iterable[Span]) -> float:
     """Of the time between the first kernel's start and the last one's end, the part in which no kernel ran."""
-    kernels = sorted((span.start, span.end) for span in spans if "cop" not in span.kind)
+    kernels = sorted((span.start, span.end) for span in spans if _is_kernel(span))
     busy, reached = 0.0, kernels[0][0]
     for start, end in kernels:
         busy += max(0.0, end - max(start, reached))
@@ -65,7 +79,7 @@ def idle_share(spans: Iterable[Span]) -> float:
 def overlapped_share(spans: Iterable[Span]) -> float:
     """Of the copies to the device, how many ran beside a kernel. The first has none to run beside."""
     all_spans = list(spans)
-    kernels = [span for span in all_spans if "cop" not in span.kind]
+    kernels = [span for span in all_spans if _is_kernel(span)]
     copies = sorted((s for s in all_spans if s.kind == "copies to the device"), key=lambda s: s.start)[1:]
     beside = sum(any(k.start < c.end and c.start < k.end for k in kernels) for c in copies)
     return beside / len(copies)

@@ -1,18 +1,15 @@
 """The vLLM plugin's projector against Hugging Face's own of LLaVA, with the same weights, at the published size."""
 
-import sys
-from importlib import import_module
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 import encoders.tile_encoder.torchvision_ops  # noqa: F401 - transformers imports torchvision
+from benchmarks.gpu_check.plugin import plugin_module
 from benchmarks.gpu_check.results import Finding, Number
 from benchmarks.gpu_check.setting import Setting
 
-_PLUGIN: Final = Path(__file__).resolve().parents[2] / "vllm_plugin"
 _SLIDE_TOKENS, _WIDTH, _PROJECTOR_WIDTH, _HIDDEN = 576, 768, 1024, 4096
 # Largest difference relative to the largest value. float32: sums of 4096 products in another order, 2^-24 each. In 16
 # bits slide, weights, hidden layer and result are rounded, by 2^-11 in float16 and 2^-8 in bfloat16: four of those.
@@ -47,10 +44,7 @@ def _theirs() -> Any:
 
 
 def _ours(theirs: Any, setting: Setting, dtype: torch.dtype) -> nn.Module:
-    # The plugin is a distribution of its own, which need not be installed here; its projector knows nothing of vLLM.
-    if str(_PLUGIN) not in sys.path:
-        sys.path.append(str(_PLUGIN))
-    projector: nn.Module = import_module("eyepiece_vllm.projector").SlideProjector(_PROJECTOR_WIDTH, _HIDDEN)
+    projector: nn.Module = plugin_module("projector").SlideProjector(_PROJECTOR_WIDTH, _HIDDEN)
     renamed = {"linear_1": "0", "linear_2": "2"}
     state = {f"{renamed[name.split('.')[0]]}.{name.split('.')[1]}": t for name, t in theirs.state_dict().items()}
     projector.load_state_dict(state)

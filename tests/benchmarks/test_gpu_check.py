@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import suppress
+from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from made_up_checks import breaks_off, dies, hangs, leaves_a_child, made_up, mis
 from numpy.typing import NDArray
 from packaging.requirements import Requirement
 from torch import Tensor
+from torch._C._autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEvent
 
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check.checks import SUITE
-from benchmarks.gpu_check.device_trace import Span, idle_share, overlapped_share, shares
+from benchmarks.gpu_check.device_trace import Span, device_spans, idle_share, overlapped_share, shares
 from benchmarks.gpu_check.gap import COMPILING, DEVICE_IDLE, PRODUCTS_ALONE, REACHED, explain_gap, time_in
 from benchmarks.gpu_check.processes import without_paths
 from benchmarks.gpu_check.results import Number, Outcome
@@ -91,6 +94,13 @@ def test_what_a_check_has_started_ends_with_it(tmp_path: Path) -> None:
         ended = os.pidfd_open(int(facts["child"]))
         assert select.select([ended], [], [], PATIENCE_S)[0]
         os.close(ended)
+
+
+def test_for_cuda_processes_are_new_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_check.main(["--device", "cuda", "--out", str(tmp_path)], made_up(passes, dies)) == 1
+
+    assert capsys.readouterr().out.splitlines()[-1] == "1 passed, 1 failed, 0 skipped"
+    assert [path.name for path in tmp_path.iterdir()] == [f"gpu_check-made-up-{date.today()}.json"]
 
 
 def test_what_cannot_begin_in_time_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,6 +252,24 @@ def test_an_encoder_that_is_off_in_one_dtype_is_found_out(monkeypatch: pytest.Mo
         "float16": False,
         "bfloat16": True,
     }
+
+
+def event(name: str, device: str = "CUDA", *, is_named: bool = False) -> FunctionEvent:
+    device_type = getattr(DeviceType, device)
+    return FunctionEvent(1, name, 1, 10.0, 30.0, device_type=device_type, is_user_annotation=is_named)
+
+
+def test_spans_are_what_ran_on_the_device_and_nothing_else() -> None:
+    events = [
+        event("aten::mm", "CPU"),
+        event("sm90_xmma_gemm_f16f16"),
+        event("Torch-Compiled Region: 0/0", is_named=True),
+        event("Stream Wait Event"),
+    ]
+
+    assert device_spans(events) == [Span("sm90_xmma_gemm_f16f16", 10, 30)]
+    with pytest.raises(RuntimeError, match="saw no kernel"):
+        device_spans(events[:1])
 
 
 def speed(reached: float, **others: float) -> list[Outcome]:

@@ -48,4 +48,6 @@ def made_up(
     *functions: Callable[[Setting], Finding], limit_s: float = 60, device: Callable[[Setting], Finding] = passes
 ) -> Suite:
     checks = tuple(Check(each.__name__, __name__, limit_s, each.__name__) for each in functions)
-    return Suite(device=Check("device", __name__, 60, device.__name__), checks=checks, warm=())
+    return Suite(
+        device=Check("device", __name__, 60, device.__name__), checks=checks, warm=("benchmarks.gpu_check.processes",)
+    )
