@@ -84,6 +84,7 @@ def test_nothing_stays_and_one_fault_is_a_fault(
     monkeypatch.delenv("UV_CACHE_DIR", raising=False)
     monkeypatch.setattr(script, "NEEDED_GB", 0.0)
     monkeypatch.setattr(script, "check", check)
+    monkeypatch.setattr(script, "read_pip_configuration", lambda python: {})
 
     assert script.main(["--folder", str(tmp_path / "cuda")]) == max(codes.values())
     assert list(tmp_path.iterdir()) == []

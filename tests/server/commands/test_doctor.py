@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nvidia_machine import pretend_no_nvidia, pretend_nvidia
@@ -180,11 +181,19 @@ def test_vllm_and_the_machine_go_together_or_the_start_is_refused(
     assert_failed(checks.check_vllm_environment(Settings(device=device)), said)
 
 
-def test_a_process_that_asks_torch_is_really_asked(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
+def test_another_python_is_really_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$PYTHONSAFEPATH $*"\nexit 2\n')
+    python.chmod(0o755)
 
-    assert gpu._run(Path(sys.executable), "-c", gpu._IS_AVAILABLE)[0] == (0 if torch.cuda.is_available() else 2)
-    assert gpu._run(tmp_path / "no-python", "-c", "")[0] == 1
+    assert gpu._run(python, "-m", "encoders.device", "auto") == (2, "1 -m encoders.device auto\n")
+    assert gpu._run(tmp_path / "no-python", "-c", "") == (1, "")
+    for is_available, code in ((True, 0), (False, 2)):
+        torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda found=is_available: found))
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        with pytest.raises(SystemExit) as ended:
+            exec(gpu._IS_AVAILABLE, {})
+        assert ended.value.code == code
 
 
 def test_too_little_disk_and_memory_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
