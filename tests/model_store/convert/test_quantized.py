@@ -8,7 +8,16 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from packed_checkpoints import Method, Packed, language_model_of, packed_model, set_bits, write_beside, write_packed
+from packed_checkpoints import (
+    CONFIGS,
+    Method,
+    Packed,
+    language_model_of,
+    packed_model,
+    set_bits,
+    write_beside,
+    write_packed,
+)
 from safetensors.torch import load_file, save_file
 from toy_checkpoint import LAYERS, LINEARS, Tensors, Toy, toy_manifest
 
@@ -16,6 +25,8 @@ from encoders.encoder_id import encoder_id
 from encoders.expected_shapes import expected_shapes
 from model_store.convert.convert_model import convert_model
 from model_store.convert.float8_weights import float8_rows
+from model_store.convert.llava_config import LlavaConfig, llava_shapes, packed_shapes
+from model_store.convert.packed_weights import packed_form
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, verify_digests
 from model_store.manifest import Manifest, Quantization
@@ -214,6 +225,30 @@ def test_a_config_of_its_own_is_read_too(
     one.write_json(f"llm_quantized/{file}", said)
 
     assert_holds(convert(one, tmp_path / "models", method), packed, one)
+
+
+@pytest.mark.parametrize(
+    ("method", "packed"),
+    [("awq", {"q": (4096, 512), "down": (11008, 512)}), ("gptq", {"q": (512, 4096), "down": (1376, 4096)})],
+)
+def test_a_published_seven_billion_in_groups_of_128_has_these_shapes(
+    method: Method, packed: dict[str, tuple[int, int]]
+) -> None:
+    numbers = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+    projector = {"mm_hidden_size": 1024, "mm_projector_type": "mlp2x_gelu"}
+    whole = llava_shapes(LlavaConfig.model_validate({**numbers, **projector, "num_attention_heads": 32}))
+
+    shapes = packed_shapes(whole, packed_form({**CONFIGS[method], "group_size": 128}))
+
+    assert len(shapes) == len(whole) + 2 * 7 * 32
+    for name, groups, module in (("q", 32, "self_attn.q_proj"), ("down", 86, "mlp.down_proj")):
+        prefix = f"model.layers.31.{module}"
+        assert shapes[f"{prefix}.qweight"] == packed[name]
+        assert shapes[f"{prefix}.qzeros"] == (groups, 512)
+        assert shapes[f"{prefix}.scales"] == (groups, 4096)
+    assert {name: shape for name, shape in shapes.items() if "mm_projector" in name or "norm" in name} == {
+        name: shape for name, shape in whole.items() if "mm_projector" in name or "norm" in name
+    }
 
 
 def test_what_was_fine_tuned_is_told_from_its_base(toy: Callable[[str], Toy], tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """How `eyepiece llm` starts vLLM: what the manifest decides, and what never stands in an argument."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from model_store.installed import InstalledModel
 from model_store.manifest import packaged_manifest
-from server.commands.llm import Listen, trace_arguments, vllm_arguments, vllm_environment
+from server.commands.llm import Listen, become_vllm, trace_arguments, vllm_arguments, vllm_environment
+from server.settings import Settings
 
 HERE = Listen("127.0.0.1", 8101)
 
@@ -146,3 +148,27 @@ def test_on_a_cpu_nothing_of_it_is_set(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("server.commands.llm.builds_of", lambda python: "cpu")
 
     assert not {"TRITON_CACHE_DIR", "VLLM_USE_FLASHINFER_SAMPLER"} & set(environment({}, tmp_path))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_number_of_devices_is_handed_on_before_what_the_caller_adds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr("server.commands.llm.require_vllm", lambda python, device: python)
+    monkeypatch.setattr("server.commands.llm.builds_of", lambda python: "cpu")
+    monkeypatch.setattr("server.commands.llm.own_cpus", lambda: [0, 1, 2, 3])
+    monkeypatch.setattr(os, "execve", lambda python, command, variables: started.append((command, variables)))
+    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    become_vllm(Settings(data_dir=tmp_path, tensor_parallel_size=size), HERE, ["--max-num-seqs", "4"])
+
+    [(command, variables)] = started
+    assert command[-2:] == ["--max-num-seqs", "4"]
+    if size == 1:
+        assert "--tensor-parallel-size" not in command
+        assert "VLLM_CPU_OMP_THREADS_BIND" not in variables
+    else:
+        assert value_of("--tensor-parallel-size", command) == "2"
+        assert variables["VLLM_CPU_OMP_THREADS_BIND"] == "0,1|2,3"

@@ -17,7 +17,16 @@ from supervised import component as process
 from server.commands.environments import VllmEnvironment
 from server.commands.gpu_shares import plan_shares
 from server.commands.outcome import CommandError, ExitCode
-from server.commands.up import Plan, http_probe, redis_story, refuse_unusable_ports, shares_here, start_in_turn
+from server.commands.up import (
+    Plan,
+    UpOptions,
+    http_probe,
+    redis_story,
+    refuse_unusable_ports,
+    shares_here,
+    start_in_turn,
+    up,
+)
 from server.machine.redis_server import free_loopback_port
 from server.machine.supervise import Component, ComponentError, RestartPolicy, Supervisor
 from server.settings import Settings
@@ -285,3 +294,25 @@ def test_who_shares_is_read_from_the_machine(
 
     assert shares_here(Settings(), 1).llm == llm
     assert shares_here(Settings(llm_url="http://elsewhere:8101"), 1).llm == 0.9
+
+
+def test_workers_get_the_gpus_that_vllm_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = VllmEnvironment(tmp_path, False, "0.32.0", "2.13.0", has_plugin=True, cuda_version="13.0")
+    monkeypatch.setattr("server.commands.up.read_vllm_environment", lambda python: found)
+    monkeypatch.setattr("server.commands.up.visible_gpus", lambda: ("NVIDIA H100",) * 4)
+
+    shares = shares_here(Settings(tensor_parallel_size=2), 2)
+
+    assert (shares.devices, shares.is_shared) == (("cuda:2", "cuda:3"), False)
+
+
+def test_a_model_that_cannot_be_split_so_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.commands.up.require_vllm_unless_elsewhere", lambda settings: None)
+    monkeypatch.setattr("server.commands.up.builds_of", lambda python: "cpu")
+    monkeypatch.setattr("server.commands.up._supervise", lambda *_: pytest.fail("it was started"))
+    settings = Settings(data_dir=tmp_path / "data", port=free_loopback_port(), device="cpu", tensor_parallel_size=4)
+
+    with pytest.raises(CommandError, match="6 attention heads cannot be shared out evenly: choose one of 1, 2, 3, 6"):
+        up(settings, UpOptions())
