@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.device import choose_device
+from encoders.device_errors import told_as_ours
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.slide_encoder.outputs import POOLED_OUTPUTS
 from encoders.types import TileFeatures
@@ -37,7 +38,8 @@ def compare_outputs(
     matches = []
     for output in POOLED_OUTPUTS:
         spec = SlideEncoderSpec.model_validate({**model.manifest.slide_encoder.model_dump(), "output": output})
-        computed = SlideEncoder(spec, model.slide_encoder_weights, where).encode(features).astype(np.float32)
+        with told_as_ours():
+            computed = SlideEncoder(spec, model.slide_encoder_weights, where).encode(features).astype(np.float32)
         matches.append(
             OutputMatch(output, _mean_cosine(computed, published), float(np.abs(computed - published).mean()))
         )

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from encoders.device import choose_device
+from encoders.device_errors import told_as_ours
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tiling.plan_tiles import plan_at_target
@@ -132,10 +133,12 @@ def _computed(
     manifest, where = model.manifest, choose_device(device)
     # One tile, not a full batch: a batch of ViT-g takes minutes on a CPU.
     one_by_one = manifest.tile_encoder.model_copy(update={"batch_tiles": 1})
-    tiles = TileEncoder(one_by_one, model.tile_encoder_weights, where)
-    features = tiles.encode(golden.tile_pixels)
-    del tiles
-    return features, SlideEncoder(manifest.slide_encoder, model.slide_encoder_weights, where).encode(golden.slide)
+    with told_as_ours():
+        tiles = TileEncoder(one_by_one, model.tile_encoder_weights, where)
+        features = tiles.encode(golden.tile_pixels)
+        del tiles
+        slide = SlideEncoder(manifest.slide_encoder, model.slide_encoder_weights, where)
+        return features, slide.encode(golden.slide)
 
 
 def _seeded_input(tiling: TilingSpec, in_chans: int) -> Arrays:

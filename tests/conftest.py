@@ -1,6 +1,7 @@
 """Fixtures that more than one package's tests need."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             return "servers" if nodeid.startswith(_WITH_SERVERS) else nodeid.split("::", 1)[0]
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _gpus_as_they_were() -> Iterator[None]:
+    """What runs in this process as a command of its own hides GPUs from it (`encoders.one_gpu`)."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    yield
+    if before is None:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 @pytest.fixture(scope="session")

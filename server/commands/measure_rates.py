@@ -7,7 +7,7 @@ import numpy as np
 
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.types import TilePlan
-from model_store.errors import ModelError
+from model_store.errors import EyepieceError
 from server.commands.inspected_model import InspectedModel
 
 # Enough to keep every decoder thread busy for a while; on a slow path the time ends it.
@@ -42,15 +42,19 @@ def encode_rate(model: InspectedModel, device: str) -> EncodeRate:
         return EncodeRate(None, None, f"the model {model.manifest.name} is not installed here")
     try:
         from encoders.device import choose_device  # torch
+        from encoders.device_errors import told_as_ours
         from encoders.one_gpu import see_one_gpu
         from encoders.tile_encoder.encode import TileEncoder
     except ImportError:
         return EncodeRate(None, None, "the worker's packages (torch, timm) are not installed here")
     try:
         where = choose_device(see_one_gpu(device))
-        encoder = TileEncoder(model.manifest.tile_encoder, model.installed.tile_encoder_weights, where, compiles=False)
-        encoder.warm_up()
-    except ModelError as error:
+        with told_as_ours():
+            encoder = TileEncoder(
+                model.manifest.tile_encoder, model.installed.tile_encoder_weights, where, compiles=False
+            )
+            encoder.warm_up()
+    except EyepieceError as error:  # its GPU may be full, or gone
         return EncodeRate(None, None, error.detail)
     tile_px = model.manifest.tiling.tile_px
     pixels = np.zeros((encoder.batch_tiles, tile_px, tile_px, 3), dtype=np.uint8)

@@ -81,7 +81,6 @@ def test_the_module_answers_for_other_processes(
 ) -> None:
     pretend_no_nvidia(monkeypatch, tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # `main` chooses among them; set here to be undone
     codes = []
     for name in ("auto", "cuda"):
         monkeypatch.setattr("sys.argv", ["encoders.device", name])

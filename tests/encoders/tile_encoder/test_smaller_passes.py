@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_tile_encoder import BATCH_TILES, SIDE_PX, small_encoder, spec_of
+from small_tile_encoder import BATCH_TILES, SIDE_PX, small_encoder, small_weights, spec_of
 from torch import Tensor, nn
 
 from encoders.device_errors import empty_cache
@@ -136,3 +136,21 @@ def test_warming_up_finds_what_fits(tmp_path: Path, expected: NDArray[np.float32
 
     assert encoder.pass_tiles == 2
     np.testing.assert_allclose(sample, expected[:2], atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_that_is_short_of_memory_is_given_fewer_tiles(tmp_path: Path) -> None:
+    spec = spec_of(timm_args=ONE_BLOCK, batch_tiles=65536)  # 0.2 GB of pixels, 0.8 GB as float32
+    encoder = TileEncoder(spec, small_weights(tmp_path, spec), torch.device("cuda"), compiles=False)
+    expected = encoder.encode(TILES)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 6e8) / total)
+    try:
+        features = encoder.encode(TILES)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+    np.testing.assert_allclose(features, expected, atol=1e-3)
+    assert encoder.pass_tiles < spec.batch_tiles

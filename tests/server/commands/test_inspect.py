@@ -256,6 +256,22 @@ def test_a_device_that_is_not_there_is_said(settings: Settings, monkeypatch: pyt
     assert "no CUDA device" in (rate.note or "")
 
 
+def test_a_gpu_that_is_full_is_said_and_the_slide_described_all_the_same(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("encoders.tile_encoder.encode.build_tile_encoder", full)
+
+    rate = encode_rate(inspected_model(settings), "cpu")
+
+    assert rate.tiles_per_s is None
+    assert "too little memory" in (rate.note or "")
+
+
 def test_every_reader_and_reason_has_words() -> None:
     assert set(READERS) == set(get_args(ReaderKind))
     assert set(REASONS) == set(get_args(ReaderReason))
