@@ -26,7 +26,7 @@ WarningCode = Literal[
     "colors_contradicted",  # tiles are not of the colour space that the file says: read by what they say themselves
     "colors_doubted",  # hardly any stain looks like this: RGB and YCbCr may be confused
     "level_not_believed",  # a level of the pyramid is not the slide's, or cannot be placed: not used
-    "levels_drawn_from_finer",  # tiles have no bytes, and OpenSlide draws low levels from level 0 by leaving pixels out
+    "levels_drawn_from_finer",  # tiles have no bytes, and low levels do not tell whether tissue is missing there
 ]
 
 

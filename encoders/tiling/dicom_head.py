@@ -16,12 +16,15 @@ from encoders.tiling.dicom_elements import (
     top_level_elements,
 )
 
-SOP_CLASS = 0x0002_0002
+SOP_CLASS, CONCATENATION = 0x0002_0002, 0x0020_9161
 SAMPLES, BITS_ALLOCATED, BITS_STORED = 0x0028_0002, 0x0028_0100, 0x0028_0101
-FOCAL_PLANES = 0x0048_0303
+PLANAR, IS_SIGNED = 0x0028_0006, 0x0028_0103
+MATRIX_COLUMNS, MATRIX_ROWS, FOCAL_PLANES = 0x0048_0006, 0x0048_0007, 0x0048_0303
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-_TEXTS = frozenset({SOP_CLASS, TRANSFER_SYNTAX, IMAGE_TYPE, SERIES, PHOTOMETRIC})
-_NUMBERS = {SAMPLES: "H", BITS_ALLOCATED: "H", BITS_STORED: "H", FOCAL_PLANES: "I"}
+_TEXTS = frozenset({SOP_CLASS, CONCATENATION, TRANSFER_SYNTAX, IMAGE_TYPE, SERIES, PHOTOMETRIC})
+_NUMBERS = dict.fromkeys((SAMPLES, BITS_ALLOCATED, BITS_STORED, PLANAR, IS_SIGNED), "H")
+_NUMBERS |= dict.fromkeys((MATRIX_COLUMNS, MATRIX_ROWS, FOCAL_PLANES), "I")
+_MAGIC_BYTES = 132
 # What is looked for stands before colour profiles and frames.
 _HEAD_BYTES = 2**18
 _MAX_ELEMENTS = _HEAD_BYTES // 8
@@ -30,10 +33,12 @@ _MAX_TEXT_BYTES = 256
 
 def dicom_head(path: Path) -> Mapping[int, str | int]:
     """Values by tag, of those above that come in the file's first 256 KiB; empty for no DICOM file. Raises OSError."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
     found: dict[int, str | int] = {}
-    if is_dicom(head):
+    with path.open("rb") as file:
+        head = file.read(_MAGIC_BYTES)
+        if not is_dicom(head):
+            return found
+        head += file.read(_HEAD_BYTES)
         with suppress(struct.error, TooManyElements):  # the head ends in the middle of something
             for element in top_level_elements(lambda at, size: head[at : at + size], _MAX_ELEMENTS):
                 _note(element.tag, head[element.start : element.start + element.length], found)

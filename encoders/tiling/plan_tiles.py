@@ -51,8 +51,9 @@ def choose_scale(levels: Sequence[Level], mpp: float, tiling: TilingSpec) -> Til
             "or give `mpp` if the file is wrong."
         )
     scales = [level.downsample * mpp / tiling.target_mpp for level in levels]
-    same = [index for index, scale in enumerate(scales) if abs(scale - 1) <= _SAME_SCALE]
-    finer = [index for index, scale in enumerate(scales) if scale < 1] or [0]
+    exact = [index for index, level in enumerate(levels) if level.is_exact]
+    same = [index for index in exact if abs(scales[index] - 1) <= _SAME_SCALE]
+    finer = [index for index in exact if scales[index] < 1] or [0]
     level = min(same, key=lambda index: abs(scales[index] - 1)) if same else max(finer, key=lambda i: scales[i])
     read_px = tiling.tile_px if same else max(1, round(tiling.tile_px / scales[level]))
     return TileScale(level, read_px, read_px * levels[level].downsample)

@@ -17,6 +17,7 @@ from encoders.errors import MissingMpp, ReaderDied, SlideError, UnsupportedForma
 from encoders.precomputed.features_kind import features_kind
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.inspection import SlideLevel
+from encoders.tiling.repeated_levels import repeated_levels
 from encoders.tiling.resolution import require_possible
 from encoders.tiling.slide_kind import name_to_open
 from encoders.types import SlideFacts, SlideWarning, TilePlan
@@ -120,8 +121,10 @@ def _with_its_files(path: Path) -> Iterator[LocalSource]:
             "their own.",
             ExitCode.USAGE,
         )
-    with tempfile.TemporaryDirectory(prefix="eyepiece-inspect-") as folder, arranged(places, Path(folder)) as root:
-        yield LocalSource(root / name_to_open(own.name), root)
+    left_out = repeated_levels(places)
+    read = {name: file for name, file in places.items() if name not in left_out}
+    with tempfile.TemporaryDirectory(prefix="eyepiece-inspect-") as folder, arranged(read, Path(folder)) as root:
+        yield LocalSource(root / name_to_open(left_out.get(own.name, own.name)), root)
 
 
 def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:

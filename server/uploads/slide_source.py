@@ -20,6 +20,7 @@ from pathlib import Path
 from encoders.errors import SlideError, UnreadableSlide, UnsupportedFormat
 from encoders.tiling.dicom_head import SOP_CLASS, WHOLE_SLIDE, dicom_head
 from encoders.tiling.foreign_files import alone, foreign_file
+from encoders.tiling.repeated_levels import repeated_levels
 from encoders.tiling.slide_kind import may_be_slide, name_to_open
 from encoders.types import SlideFacts
 from server.storage.slide_store import SlidePaths, SlideStore
@@ -80,9 +81,11 @@ async def find_entry(tenant: str, files: Sequence[SourceFile], folder: Path, ins
         if reason := await asyncio.to_thread(why_no_slide, files[0].path, files[0].relative_path):
             raise UnsupportedFormat(reason)
         return Entry(None, await inspector.facts(tenant, files[0].path))
-    candidates = await asyncio.to_thread(_candidates, files)
+    left_out = await asyncio.to_thread(repeated_levels, {file.relative_path: file.path for file in files})
+    read = [file for file in files if file.relative_path not in left_out]
+    candidates = await asyncio.to_thread(_candidates, read)
     refusal: SlideError = UnsupportedFormat("None of the files opens as a slide; send all files of one slide.")
-    with arranged({file.relative_path: file.path for file in files}, folder) as root:
+    with arranged({file.relative_path: file.path for file in read}, folder) as root:
         for relative_path in candidates:
             try:
                 facts = await inspector.facts(tenant, root / name_to_open(relative_path), root)
@@ -160,6 +163,8 @@ async def local_source(store: SlideStore, paths: SlidePaths, entry: str | None) 
     try:
         places = {path: await store.bring(paths.source_file(sha256), folder) for path, sha256 in _parsed(manifest)}
         digests = tuple((places[path], sha256) for path, sha256 in _parsed(manifest))
+        for repeated in await asyncio.to_thread(repeated_levels, places):
+            del places[repeated]
         with arranged(places, folder) as root:
             yield LocalSource(root / name_to_open(entry), root, digests)
     finally:

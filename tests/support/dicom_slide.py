@@ -1,6 +1,6 @@
-"""Whole-slide DICOM by pydicom: TILED_FULL, one instance a level, JPEG frames as they are given."""
+"""Whole-slide DICOM by pydicom: one instance a level, JPEG frames as they are given, TILED_SPARSE where some lack."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 @dataclass(frozen=True)
 class DicomLevel:
-    """`frames` are the tiles in raster order; `mpp` in µm/px."""
+    """`frames` are the tiles in raster order, b"" for none; `mpp` in µm/px."""
 
     width: int
     height: int
@@ -55,7 +55,12 @@ def _instance(
         "VOLUME",
         "NONE" if not index else "RESAMPLED",
     ]
-    dataset.DimensionOrganizationType = "TILED_FULL"
+    frames = [frame for frame in level.frames if frame]
+    if len(frames) < len(level.frames):
+        dataset.DimensionOrganizationType = "TILED_SPARSE"
+        dataset.PerFrameFunctionalGroupsSequence = Items(_positions(level, tile_px))
+    else:
+        dataset.DimensionOrganizationType = "TILED_FULL"
     dataset.Rows = dataset.Columns = tile_px
     dataset.TotalPixelMatrixColumns, dataset.TotalPixelMatrixRows = level.width, level.height
     dataset.TotalPixelMatrixFocalPlanes = dataset.NumberOfOpticalPaths = 1
@@ -63,7 +68,7 @@ def _instance(
         side * level.mpp / 1e3 for side in (level.width, level.height)
     )
     dataset.ImagedVolumeDepth = 0.001
-    dataset.NumberOfFrames = len(level.frames)
+    dataset.NumberOfFrames = len(frames)
     dataset.SamplesPerPixel, dataset.PlanarConfiguration, dataset.PhotometricInterpretation = 3, 0, photometric
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
     dataset.LossyImageCompression = "01"
@@ -79,7 +84,23 @@ def _instance(
     path = Dataset()
     path.OpticalPathIdentifier, path.ObjectiveLensPower = "1", objective_power
     dataset.OpticalPathSequence = Items([path])
-    dataset.PixelData = encapsulate(level.frames)
+    dataset.PixelData = encapsulate(frames)
     dataset["PixelData"].VR = "OB"
     dataset["PixelData"].is_undefined_length = True
     return dataset
+
+
+def _positions(level: DicomLevel, tile_px: int) -> Iterator[Dataset]:
+    """Where each frame lies, counted from 1."""
+    columns = -(-level.width // tile_px)
+    for index, frame in enumerate(level.frames):
+        if frame:
+            row, column = divmod(index, columns)
+            place = Dataset()
+            place.ColumnPositionInTotalImagePixelMatrix = column * tile_px + 1
+            place.RowPositionInTotalImagePixelMatrix = row * tile_px + 1
+            place.XOffsetInSlideCoordinateSystem = place.YOffsetInSlideCoordinateSystem = 0
+            place.ZOffsetInSlideCoordinateSystem = 0
+            groups = Dataset()
+            groups.PlanePositionSlideSequence = Items([place])
+            yield groups

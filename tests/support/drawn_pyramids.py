@@ -2,7 +2,7 @@
 
 A case is made from a seed alone. What is read of it is compared with the drawn picture, never with another reader:
 OpenSlide shares several of the mistakes that this looks for. The writers are tifffile's and pydicom's, and our own of
-MIRAX.
+MIRAX, SCN, NDPI, VMS and Philips TIFF.
 """
 
 import dataclasses
@@ -19,21 +19,47 @@ import tifffile
 from dicom_slide import DicomLevel, write_dicom
 from mirax_slide import write_mirax
 from numpy.typing import NDArray
+from scanner_formats import (
+    Said,
+    ScannedArea,
+    TiledLevel,
+    is_whole_blocks,
+    with_restarts,
+    write_ndpi,
+    write_philips,
+    write_scn,
+    write_vms,
+)
 
 Picture = NDArray[np.uint8]
-Container = Literal["aperio", "generic-tiff", "dicom", "mirax"]
+Container = Literal["aperio", "generic-tiff", "dicom", "mirax", "scn", "philips", "ndpi", "vms"]
 Fault = Literal["none", "macro", "blank", "shifted", "other slide", "aspect", "ten times too fine"]
 Colour = Literal["as declared", "ycbcr called rgb", "one tile of another encoder"]
 # Faults of the picture on whole levels, which must be noticed or do no harm.
 LEVEL_FAULTS: tuple[Fault, ...] = ("macro", "blank", "shifted", "other slide", "aspect")
+# By containers that cannot hold the others, or have no place for them.
+_FAULTS_OF: dict[Container, tuple[Fault, ...]] = {
+    "scn": ("blank", "shifted", "aspect"),
+    "philips": LEVEL_FAULTS,
+    "ndpi": ("blank", "shifted", "other slide", "macro"),
+    "vms": ("blank", "shifted", "other slide", "macro"),
+    "dicom": LEVEL_FAULTS,
+}
+_RATIOS_OF: dict[Container, tuple[int, ...]] = {
+    "scn": (2, 3, 4),
+    "philips": (2,),
+    "ndpi": (2, 4),
+    "vms": (16,),
+    "dicom": (2, 4),
+}
 GLASS = (242, 240, 243)
 _QUALITY = 96
 
 
 @dataclass(frozen=True)
 class Case:
-    """One slide. `downsamples` are the true ones, 1 first; `sparse` is the share of tiles of level 0 that are left
-    out, in all levels at the same places."""
+    """One slide. `downsamples` are the true ones, 1 first; with `sparse` tiles of level 0 are left out, or SCN has two
+    areas in place of one."""
 
     seed: int
     container: Container
@@ -95,6 +121,33 @@ def make_case(seed: int) -> Case:
     return case
 
 
+def make_other_case(seed: int) -> Case:
+    """The same for other formats: a case of SCN, Philips TIFF, NDPI, VMS or sparse DICOM."""
+    rng = np.random.default_rng((20_261_129, seed))
+    container: Container = rng.choice(["scn", "philips", "ndpi", "vms", "dicom"])
+    ratio = float(rng.choice(_RATIOS_OF[container]))
+    count = 2 if container == "vms" else int(rng.integers(1, 4))
+    has_tiles = container in ("scn", "philips", "dicom")
+    # Hamamatsu's sides are whole blocks of pixels in every level.
+    width, height = (128 * int(rng.integers(5, 9)) + (int(rng.integers(128)) if has_tiles else 0) for _ in range(2))
+    return Case(
+        seed=seed,
+        container=container,
+        width=width,
+        height=height,
+        tile_px=int(rng.choice([64, 128, 256, 512])),
+        mpp=float(rng.choice([0.25, 0.5])),
+        downsamples=tuple(ratio**index for index in range(count)),
+        padded=container == "philips",
+        compression="jpeg",
+        fault=str(rng.choice(_FAULTS_OF[container])) if rng.random() < 0.35 and count > 1 else "none",
+        sparse=container == "dicom" or (has_tiles and bool(rng.random() < 0.35)),
+        colour=str(rng.choice(["ycbcr called rgb", "one tile of another encoder"]))
+        if container != "vms" and rng.random() < 0.2
+        else "as declared",
+    )
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A case's picture, RGB [height, width, 3], which of it is tissue and which was scanned, bool [height, width]."""
@@ -122,11 +175,18 @@ def draw(case: Case) -> Drawn:
         for amplitude, cell_px in ((12.0, 5), (16.0, 17), (22.0, 60), (18.0, 170))
     )
     tissue = _noise(rng, size, min(size) // 3) + _bump(size) > 0.35
+    if case.container in ("ndpi", "vms"):
+        # Hamamatsu's levels go down to a few pixels a tile, where tissue as pale as glass is no matter of pyramids.
+        texture = texture * 0.7
     stain = np.array([200, 140, 185]) + texture[..., np.newaxis] * np.array([0.9, 1.3, 0.8])
     picture = np.where(tissue[..., np.newaxis], stain, np.array(GLASS) + rng.normal(0, 0.6, (*size[::-1], 1)))
     drawn = np.clip(picture, 0, 255).round().astype(np.uint8)
     scanned = np.ones(size[::-1], dtype=np.bool_)
-    if case.sparse:
+    if case.container == "scn":
+        scanned[...] = False
+        for left, top, right, bottom in _areas(case):
+            scanned[top:bottom, left:right] = True
+    elif case.sparse:
         for row, column in _left_out(case):
             side = case.tile_px
             scanned[row * side : (row + 1) * side, column * side : (column + 1) * side] = False
@@ -135,12 +195,25 @@ def draw(case: Case) -> Drawn:
 
 def write(case: Case, drawn: Drawn, folder: Path) -> Path:
     """The slide's file; of several, the one to open."""
+    if case.container == "scn":
+        return _write_scn(case, drawn, folder)
     levels = [_level(case, drawn, index) for index in range(len(case.downsamples))]
     if case.container == "dicom":
         return _write_dicom(case, levels, folder)
     if case.container == "mirax":
         missing = set(_left_out(case)) if case.sparse else set()
         return write_mirax(folder, levels, case.tile_px, case.mpp, missing)
+    if case.container == "philips":
+        tiled = [_tiled(case, picture, is_level0=index == 0) for index, picture in enumerate(levels)]
+        return write_philips(folder / f"{case.seed}.tiff", tiled, case.downsamples, _said(case))
+    if case.container == "ndpi":
+        sizes = [(picture.shape[1], picture.shape[0]) for picture in levels]
+        streams = [_stream(case, picture) for picture in levels]
+        return write_ndpi(folder / f"{case.seed}.ndpi", streams, sizes, _said(case))
+    if case.container == "vms":
+        pictures = [with_restarts(half) for half in np.split(levels[0], 2, axis=1)]
+        overview = with_restarts(levels[1])
+        return write_vms(folder / "vms", pictures, overview, case.width, case.height, _said(case))
     return _write_tiff(case, levels, folder)
 
 
@@ -216,6 +289,47 @@ def _jpeg(case: Case, tile: Picture, *, is_odd: bool) -> bytes:
     )
 
 
+def _stream(case: Case, picture: Picture) -> bytes:
+    """Of a whole level."""
+    if case.colour == "as declared" and is_whole_blocks(picture):
+        return with_restarts(picture)
+    return _jpeg(case, np.ascontiguousarray(picture), is_odd=False)
+
+
+def _tiled(case: Case, picture: Picture, *, is_level0: bool) -> TiledLevel:
+    return TiledLevel(picture.shape[1], picture.shape[0], list(_tiles(case, picture, is_level0=is_level0)))
+
+
+def _said(case: Case) -> Said:
+    return Said(case.tile_px, case.mpp, 10 / case.mpp, is_rgb=case.colour != "as declared")
+
+
+def _areas(case: Case) -> list[tuple[int, int, int, int]]:
+    """Left, top, right, bottom of what SCN has of its canvas, in whole pixels of every level."""
+    step = int(case.downsamples[-1])
+    first = -(-48 // step) * step
+    right, bottom = ((side - 48) // step * step for side in (case.width, case.height))
+    if not case.sparse:
+        return [(first, first, right, bottom)]
+    middle, gap = (first + right) // 2 // step * step, -(-64 // step) * step
+    return [(first, first, middle, bottom), (middle + gap, 2 * first, right, bottom)]
+
+
+def _write_scn(case: Case, drawn: Drawn, folder: Path) -> Path:
+    areas = []
+    for left, top, right, bottom in _areas(case):
+        part = dataclasses.replace(drawn, picture=drawn.picture[top:bottom, left:right])
+        levels = [
+            # Padding of the finest level would count as scanned.
+            _tiled(
+                case, _level(dataclasses.replace(case, padded=case.padded and index > 0), part, index), is_level0=False
+            )
+            for index in range(len(case.downsamples))
+        ]
+        areas.append(ScannedArea(left, top, right - left, bottom - top, levels))
+    return write_scn(folder / f"{case.seed}.scn", (case.width, case.height), areas, _said(case))
+
+
 def _write_tiff(case: Case, levels: list[Picture], folder: Path) -> Path:
     path = folder / f"{case.seed}.tif"
     said_rgb = case.colour != "as declared" or case.compression == "deflate"
@@ -277,3 +391,8 @@ def _bump(size: tuple[int, int]) -> NDArray[np.float32]:
 def cases(count: int, first_seed: int = 0) -> Iterator[Case]:
     """`count` cases from a seed on."""
     return (make_case(seed) for seed in range(first_seed, first_seed + count))
+
+
+def other_cases(count: int, first_seed: int = 0) -> Iterator[Case]:
+    """The same of the formats that need writers of their own."""
+    return (make_other_case(seed) for seed in range(first_seed, first_seed + count))

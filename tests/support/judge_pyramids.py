@@ -8,14 +8,15 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
-from drawn_pyramids import cases
+from drawn_pyramids import cases, other_cases
 from pyramid_judge import judge
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Judges so many cases from a seed on."""
+    """Judges so many cases from a seed on, and a fifth as many of scanners' other formats."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=500)
@@ -23,8 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         # Beyond the suite's, which are the first ones.
-        for case in cases(wish.count, wish.seed * 100_000):
-            found = judge(case, Path(folder) / str(case.seed))
+        first = wish.seed * 100_000
+        for number, case in enumerate(chain(cases(wish.count, first), other_cases(wish.count // 5, first))):
+            found = judge(case, Path(folder) / str(number))
             outcomes[found.outcome] += 1
             is_sound = case.fault == "none" and case.colour == "as declared"
             if found.outcome == "wrong" or (found.outcome == "refused" and is_sound):

@@ -2,6 +2,7 @@
 says, or silently wrong. In this process, for speed."""
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,11 @@ import numpy as np
 from drawn_pyramids import Case, Drawn, draw, write
 from numpy.typing import NDArray
 
-from encoders.errors import SlideError
+from encoders.errors import NoTissue, SlideError
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.read_tiles import read_tile
+from encoders.tiling.repeated_levels import repeated_levels
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.types import TilePlan
@@ -29,7 +31,7 @@ _SURELY_TISSUE, _SURELY_GLASS = 0.5, 0.0
 _PATCH_PX, _PATCHES = 48, 4
 
 Outcome = Literal["right", "refused", "said", "wrong"]
-# What is warned of with this may be some grey levels off, and a level may lie at another scale.
+# With this warning low levels may be some grey levels off, and show nothing of what level 0 lacks. Tiles are right.
 _SAID = "levels_drawn_from_finer"
 
 
@@ -48,13 +50,18 @@ def judge(case: Case, folder: Path) -> Judgement:
     drawn = draw(case)
     folder.mkdir()
     path = write(case, drawn, folder)
+    for repeated in repeated_levels({it.name: it for it in path.parent.iterdir() if it.suffix == ".dcm"}):
+        (path.parent / repeated).unlink()  # whoever arranges the files of a slide for a reader leaves them out
     try:
         reader = open_reader(path, LIMITS).reader
         plan = make_plan(reader, TILING, None, LIMITS)
         tiles = [(int(x), int(y), read_tile(reader, plan, int(x), int(y))) for x, y in plan.coords]
-        wrong = _wrong_tile(drawn, plan, tiles) or _wrong_plan(drawn, plan) or _wrong_level(drawn, reader)
+        if wrong := _wrong_tile(drawn, plan, tiles):
+            return Judgement(case, "wrong", wrong, len(plan.warnings))
+        wrong = _wrong_plan(drawn, plan) or _wrong_level(drawn, reader)
     except SlideError as error:
-        return Judgement(case, "refused", f"{error.code}: {error.detail}")
+        is_true = isinstance(error, NoTissue) and _most_tissue(drawn) < TILING.min_tissue_fraction
+        return Judgement(case, "right" if is_true else "refused", f"{error.code}: {error.detail}")
     said = any(warning.code == _SAID for warning in plan.warnings)
     outcome: Outcome = "right" if not wrong else "said" if said else "wrong"
     return Judgement(case, outcome, wrong, len(plan.warnings))
@@ -88,6 +95,14 @@ def _wrong_plan(drawn: Drawn, plan: TilePlan) -> str:
     return ""
 
 
+def _most_tissue(drawn: Drawn) -> float:
+    """The largest share of tissue in a tile that was scanned wholly."""
+    side = round(TILING.tile_px * TILING.target_mpp / drawn.case.mpp)
+    corners = product(range(0, drawn.case.height - side + 1, side), range(0, drawn.case.width - side + 1, side))
+    tiles = [np.s_[y : y + side, x : x + side] for y, x in corners]
+    return max((float(drawn.tissue[it].mean()) for it in tiles if drawn.scanned[it].all()), default=0.0)
+
+
 def _wrong_level(drawn: Drawn, reader: SlideReader) -> str:
     """A few patches of every level that is offered, against the drawing at the scale that is claimed."""
     rng = np.random.default_rng(drawn.case.seed)
@@ -103,7 +118,7 @@ def _wrong_level(drawn: Drawn, reader: SlideReader) -> str:
             here = np.s_[y : y + round(covered), x : x + round(covered)]
             if not drawn.scanned[here].all() or drawn.scanned[here].size < covered**2:
                 continue
-            pixels = reader.read_region(x, y, index, _PATCH_PX, _PATCH_PX)
+            pixels, _ = reader.read_covered(x, y, index, _PATCH_PX, _PATCH_PX)
             different = _difference(pixels, drawn.at(x, y, covered, _PATCH_PX))
             if different > MOST_DIFFERENT:
                 return f"level {index} at 1/{level.downsample:g} differs by {different:.1f} at ({x}, {y})"

@@ -54,8 +54,8 @@ def tiles_of_tissue(recipe: SparseRecipe) -> int:
     return (right - left) * (bottom - top)
 
 
-def write_tiff(path: Path, recipe: SparseRecipe) -> Path:
-    """A generic TIFF whose level 0 has no bytes where nothing was scanned."""
+def write_tiff(path: Path, recipe: SparseRecipe, description: str | None = None) -> Path:
+    """A TIFF whose level 0 has no bytes where nothing was scanned: generic, unless `description` is Aperio's."""
     picture = draw(recipe)
     with tifffile.TiffWriter(path) as tiff:
         for downsample in _DOWNSAMPLES:
@@ -72,11 +72,17 @@ def write_tiff(path: Path, recipe: SparseRecipe) -> Path:
                 compression="jpeg",
                 resolution=(per_cm, per_cm),
                 resolutionunit="CENTIMETER",
+                description=description,
                 subfiletype=0 if downsample == 1 else 1,
                 metadata=None,
                 software=False,
             )
     return path
+
+
+def write_aperio(folder: Path, recipe: SparseRecipe) -> Path:
+    """The same as Aperio."""
+    return write_tiff(folder / "slide.svs", recipe, "Aperio drawn\r\n|AppMag = 20|MPP = 0.5")
 
 
 def write_as_mirax(folder: Path, recipe: SparseRecipe) -> Path:

@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 
 from encoders.errors import UnreadableSlide
 from encoders.tiling.slide_readers.jpeg_segments import MalformedJpeg
-from encoders.tiling.slide_readers.jpeg_tiles import JpegTiles, UndecodableTile
+from encoders.tiling.slide_readers.jpeg_tiles import JpegTiles, UndecodableTile, check_format
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
-from encoders.tiling.slide_readers.tiff_levels import RGB, YCBCR, TiledImage
+from encoders.tiling.slide_readers.tiff_levels import TiledImage
 
-_JPEG = 7
-_MAX_TILE_PX = 2_048
 # The self-check decodes about this many pixels of tissue per level twice: some 10 ms, mostly OpenSlide's.
 _CHECKED_PX = 3 * 256 * 256
 
@@ -47,7 +45,7 @@ def _only_match(images: tuple[TiledImage, ...], oracle: OpenSlideReader, level: 
 def fast_level(file: int, images: tuple[TiledImage, ...], oracle: OpenSlideReader, level: int) -> FastLevel:
     """That level, ready to be served; raises NotEligible saying why OpenSlide has to."""
     image = images[level]
-    _check_format(image)
+    check_format(image)
     # Aperio: OpenSlide draws what lies over a missing tile of a finer level from that level's finer one.
     if any(not finer.byte_counts.all() for finer in images[: level + 1]):
         raise NotEligible("missing_tiles")
@@ -58,15 +56,6 @@ def fast_level(file: int, images: tuple[TiledImage, ...], oracle: OpenSlideReade
     for column, row in _sampled_tiles(image):
         _check_tile(fast, oracle, level, column, row)
     return fast
-
-
-def _check_format(image: TiledImage) -> None:
-    if image.compression != _JPEG:
-        raise NotEligible("other_compression")
-    if image.bits != (8, 8, 8) or not image.is_interleaved or image.photometric not in (RGB, YCBCR):
-        raise NotEligible("other_pixel_format")
-    if max(image.tile_width, image.tile_height) > _MAX_TILE_PX:
-        raise NotEligible("other_tile_size")
 
 
 def _sampled_tiles(image: TiledImage) -> list[tuple[int, int]]:

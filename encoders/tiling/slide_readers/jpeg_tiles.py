@@ -20,8 +20,10 @@ from encoders.tiling.slide_readers.jpeg_segments import (
 )
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.stream_colors import jpeg_color
-from encoders.tiling.slide_readers.tiff_levels import YCBCR, TiledImage
+from encoders.tiling.slide_readers.tiff_levels import RGB, YCBCR, TiledImage
 
+_JPEG = 7
+_MAX_TILE_PX = 2_048
 # A stream this much longer than its pixels is no compression but a trap.
 _MAX_BYTES_PER_PIXEL = 12
 # KeyError: samplings that simplejpeg has no name for.
@@ -31,6 +33,16 @@ _COLOR_SPACES = {"rgb": "RGB", "ycbcr": "YCbCr"}
 
 class UndecodableTile(Exception):
     """Damaged, or not what the directory says: OpenSlide has the last word."""
+
+
+def check_format(image: TiledImage) -> None:
+    """Raises NotEligible for an image that is not stored in JPEG tiles of red, green and blue."""
+    if image.compression != _JPEG:
+        raise NotEligible("other_compression")
+    if image.bits != (8, 8, 8) or not image.is_interleaved or image.photometric not in (RGB, YCBCR):
+        raise NotEligible("other_pixel_format")
+    if max(image.tile_width, image.tile_height) > _MAX_TILE_PX:
+        raise NotEligible("other_tile_size")
 
 
 class JpegTiles:

@@ -4,7 +4,7 @@ Runs in the reader process only. Coordinates are level-0 pixels, x to the right,
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from ctypes import POINTER, c_uint32
 from dataclasses import replace
@@ -23,9 +23,11 @@ from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.resolution import StatedResolution, judge_resolution
 from encoders.tiling.slide_readers.believed_levels import FoundLevel, JudgedLevels, ReadLevel, judge_levels
 from encoders.tiling.slide_readers.container_colors import contradicts_in_sample
+from encoders.tiling.slide_readers.jpeg_tiles import UndecodableTile
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import MAX_HOLE_SHARE, Level, cut_off, damaged, not_scanned
+from encoders.tiling.slide_readers.stored_level import StoredLevel
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
 from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_images
 from encoders.tiling.slide_readers.why_unusable import (
@@ -79,11 +81,16 @@ class OpenSlideReader(ReducesByArea):
         # Raised by every read: a fault that a slide without a stated resolution may keep to itself until it is asked.
         self.refusal: UnreadableSlide | None = None
         self._vendor = facts.vendor
+        redrawn = frozenset(self._redrawn(len(found)))
+        # In false colours, as OpenSlide shows them, levels cannot be compared.
+        self._stored = dict(self._stored_levels(range(len(found)) if self.denies_colors else redrawn))
         judged = self._judge(found, painted)
-        self.facts = replace(
-            facts, warnings=(*facts.warnings, *_refused(judged.refused), *self._drawn_from_finer(judged))
+        numbers = frozenset(it.found.number for it in judged.believed)
+        unseen = self._unseen_gaps() if (redrawn & numbers) - self._stored.keys() else ()
+        self.facts = replace(facts, warnings=(*facts.warnings, *_refused(judged.refused), *unseen))
+        self.levels = tuple(
+            Level(*it.found.size, it.downsample, it.found.number not in redrawn) for it in judged.believed
         )
-        self.levels = tuple(Level(*it.found.size, it.downsample) for it in judged.believed)
         self.tile_sizes = tuple(it.found.tile for it in judged.believed)
         self.painted_downsamples = tuple(painted[it.found.number] for it in judged.believed)
         self._numbers = tuple(it.found.number for it in judged.believed)
@@ -106,13 +113,14 @@ class OpenSlideReader(ReducesByArea):
         self, x: int, y: int, level: int, width: int, height: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
         """See SlideReader."""
-        out = np.empty((height, width, 3), dtype=np.uint8)
-        alpha = self._read(x, y, level, out)
-        return out, None if alpha is None else np.asarray(alpha >= _COVERED_ALPHA, dtype=np.bool_)
+        stored = self._stored.get(self._numbers[level])
+        if stored is not None and self.refusal is None:
+            return self._read_stored(stored, x, y, level, width, height)
+        return self._read_painted(x, y, level, width, height)
 
     def empty_tiles(self, level: int) -> NDArray[np.bool_] | None:
-        """See SlideReader; known of TIFF alone. OpenSlide draws Aperio's lower levels from finer ones where need be."""
-        if level and self._vendor == "aperio":
+        """See SlideReader; known of TIFF alone."""
+        if not self.levels[level].is_exact:
             return None
         try:
             images = self.tiled_images
@@ -157,21 +165,57 @@ class OpenSlideReader(ReducesByArea):
                 _ = self.tiled_images
         except NotEligible:  # OpenSlide might allocate what such a directory claims, or abort, for no more than a look
             read = None
-        return judge_levels(found, read, in_false_colors=read is not None and self.denies_colors)
+        are_false = read is not None and self.denies_colors and len(self._stored) < len(found)
+        return judge_levels(found, read, in_false_colors=are_false)
 
-    def _drawn_from_finer(self, judged: JudgedLevels) -> Iterator[SlideWarning]:
-        """OpenSlide (openslide-vendor-aperio.c) takes the tiles of Aperio's low levels for missing wherever one of a
-        finer level has no bytes, and draws them from that level without averaging: up to some grey levels off."""
-        if self._vendor != "aperio" or len(judged.believed) == 1:
-            return
-        with suppress(NotEligible):
-            empty = sum(int((image.byte_counts == 0).sum()) for image in self.tiled_images)
-            if empty:
-                yield SlideWarning(
-                    "levels_drawn_from_finer",
-                    f"{empty} tiles of the file have no pixels; around them small levels are drawn from the full-size "
-                    "picture, less exactly. A complete export is read exactly.",
-                )
+    def _redrawn(self, count: int) -> Iterator[int]:
+        """The numbers of `count` levels that OpenSlide draws anew around gaps; see `stored_level`."""
+        if self._vendor == "aperio":
+            with suppress(NotEligible):
+                gaps = [bool((image.byte_counts == 0).any()) for image in self.tiled_images]
+                if len(gaps) != count:  # which level is which is not known
+                    gaps = [any(gaps)] * count
+                yield from (number for number in range(1, count) if any(gaps[: number + 1]))
+
+    def _stored_levels(self, numbers: Iterable[int]) -> Iterator[tuple[int, StoredLevel]]:
+        """Those of them that can be read as they are stored, in the colours that their tiles say."""
+        for number in numbers:
+            size = lowlevel.get_level_dimensions(self._handle, number)
+            images = [image for image in self.tiled_images if (image.width, image.height) == size]
+            if len(images) == 1:
+                with suppress(NotEligible, OSError):
+                    yield number, StoredLevel(self._path, images[0])
+
+    def _read_painted(
+        self, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        alpha = self._read(x, y, level, out)
+        return out, None if alpha is None else np.asarray(alpha >= _COVERED_ALPHA, dtype=np.bool_)
+
+    def _read_stored(
+        self, stored: StoredLevel, x: int, y: int, level: int, width: int, height: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+        """Where the level has no tile of its own, what OpenSlide draws from a finer one."""
+        side = self.levels[level].downsample
+        try:
+            pixels, covered = stored.read(round(x / side), round(y / side), width, height)
+        except UndecodableTile:
+            raise damaged(self.facts, x, y, math.ceil(width * side), math.ceil(height * side)) from None
+        if covered.all():
+            return pixels, None
+        painted, has_pixels = self._read_painted(x, y, level, width, height)
+        pixels[~covered] = painted[~covered]
+        covered = np.ones_like(covered) if has_pixels is None else covered | has_pixels
+        return pixels, None if covered.all() else covered
+
+    def _unseen_gaps(self) -> Iterator[SlideWarning]:
+        empty = sum(int((image.byte_counts == 0).sum()) for image in self.tiled_images)
+        yield SlideWarning(
+            "levels_drawn_from_finer",
+            f"{empty} tiles of the file have no pixels, and whether tissue lies there cannot be seen: around them "
+            "small levels are drawn from the full-size picture. Look at the thumbnail, or send a complete export.",
+        )
 
     def _read(self, x: int, y: int, level: int, out: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
         """Fills `out`; alpha of the region where it is not 255 throughout."""
@@ -202,19 +246,37 @@ class OpenSlideReader(ReducesByArea):
         (column, x_rest), (row, y_rest) = divmod(x, meant), divmod(y, meant)
         if x_rest or y_rest:  # between two pixels of the level: the nearest position that can be asked for
             return _Where(number, round(x / meant * painted), round(y / meant * painted))
-        return _at_own_pixel(number, painted, int(column), int(row))
+        return self._at_own_pixel(number, painted, int(column), int(row))
+
+    def _at_own_pixel(self, number: int, painted: float, left: int, top: int) -> "_Where":
+        """Where OpenSlide finds the pixel (left, top) of a level, though it divides by `painted` and takes whole
+        positions.
+
+        Where that would fall between two pixels, painting begins a few pixels earlier, at one that it hits. In Leica's
+        slides OpenSlide drops what is left over of a pixel.
+        """
+        if self._vendor == "leica":
+            return _Where(number, math.ceil(left * painted), math.ceil(top * painted))
+        (x, skipped_columns), (y, skipped_rows) = _hit(left, painted), _hit(top, painted)
+        return _Where(number, x, y, skipped_columns, skipped_rows)
 
     def _read_own_pixels(
         self, painted: Sequence[float], number: int, left: int, top: int, width: int, height: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """A `ReadLevel`; raises UnreadableSlide."""
         out = np.empty((height, width, 3), dtype=np.uint8)
-        where = _at_own_pixel(number, painted[number], left, top)
+        where = self._at_own_pixel(number, painted[number], left, top)
         try:
-            return out, _paint(self._handle, where, out)
+            alpha = _paint(self._handle, where, out)
+            if number in self._stored:
+                pixels, covered = self._stored[number].read(left, top, width, height)
+                out[covered], alpha[covered] = pixels[covered], 255
         except openslide.OpenSlideError:
             self._handle = _open(self._path)
             raise _unopenable() from None
+        except UndecodableTile:
+            raise _unopenable() from None
+        return out, alpha
 
     def _read_again(self, where: "_Where", out: NDArray[np.uint8], place: tuple[int, int, float]) -> NDArray[np.uint8]:
         """After an error a handle is dead for every later read, so the fault may be another thread's tile."""
@@ -240,15 +302,6 @@ class _Where(NamedTuple):
     y: int
     skipped_columns: int = 0
     skipped_rows: int = 0
-
-
-def _at_own_pixel(number: int, painted: float, left: int, top: int) -> _Where:
-    """Where OpenSlide finds the pixel (left, top) of a level, though it divides by `painted` and takes whole positions.
-
-    Where that would fall between two pixels, painting begins a few pixels earlier, at one that it hits.
-    """
-    (x, skipped_columns), (y, skipped_rows) = _hit(left, painted), _hit(top, painted)
-    return _Where(number, x, y, skipped_columns, skipped_rows)
 
 
 @lru_cache(maxsize=65_536)

@@ -16,11 +16,16 @@ MAX_HOLE_SHARE = 0.10
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the pyramid: its size in its own pixels, and level-0 pixels per pixel."""
+    """One level of the pyramid: its size in its own pixels, and level-0 pixels per pixel.
+
+    What is not exact is good enough to find tissue in; `read_region` may be some grey levels off, so no tile is read
+    from it.
+    """
 
     width: int
     height: int
     downsample: float
+    is_exact: bool = True
 
 
 class Scale(NamedTuple):

@@ -1,4 +1,4 @@
-"""Refuses TIFFs whose finest picture is no RGB picture: channels in pages of their own, grey, palettes, inks.
+"""Refuses TIFFs whose finest picture is no upright RGB picture: channels in pages, grey, palettes, inks, turned ones.
 
 OpenSlide paints all of these as if they were a slide in colour: of three pages red, green and blue the first one, in
 grey. The pages are not put together here: only OME-XML tells in which order, and scanners of bright field write RGB.
@@ -13,6 +13,9 @@ from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_ima
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _PALETTE, _CMYK = 0, 1, 3, 5
 _LAB_LIKE = (8, 9, 10)
+_JPEG, _UPRIGHT = 7, 1
+# What ExtraSamples calls alpha: associated or not.
+_ALPHA = (1, 2)
 
 
 class UnusableChannels(UnreadableSlide):
@@ -51,4 +54,8 @@ def _reason(finest: list[TiledImage]) -> str | None:
         return "The slide is monochrome: it has one grey channel, and the model was made for stains in colour."
     if samples > 4:
         return f"The slide has {samples} channels, as fluorescence has."
+    if samples == 4 and (not image.extra_samples or image.extra_samples[0] not in _ALPHA):
+        return "The slide has a fourth channel and does not say what it is."
+    if image.orientation != _UPRIGHT and image.compression != _JPEG:  # libtiff turns each tile, not the picture
+        return f"The slide's picture is stored turned or mirrored (TIFF's orientation {image.orientation})."
     return None

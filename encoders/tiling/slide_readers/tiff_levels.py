@@ -25,10 +25,13 @@ _MAX_ENTRIES = 1_024
 MAX_TILES = 4_000_000
 _MAX_TABLES_BYTES = 65_536
 
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR = 256, 257, 258, 259, 262, 277, 284
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 259, 262, 274
+_SAMPLES, _PLANAR, _EXTRA_SAMPLES = 277, 284, 338
 _TILE_WIDTH, _TILE_HEIGHT, _OFFSETS, _BYTE_COUNTS, _JPEG_TABLES = 322, 323, 324, 325, 347
-_FEW = (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT)
+_FEW = (_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANAR, _TILE_WIDTH, _TILE_HEIGHT)
 _MAX_VALUES = {tag: 4 for tag in _FEW} | {_OFFSETS: MAX_TILES, _BYTE_COUNTS: MAX_TILES, _JPEG_TABLES: _MAX_TABLES_BYTES}
+# One for each channel.
+_MAX_VALUES |= {_BITS: 256, _EXTRA_SAMPLES: 256}
 # TIFF field types that hold unsigned whole numbers or bytes: BYTE, SHORT, LONG, UNDEFINED, IFD, LONG8.
 _DTYPES = {1: "u1", 3: "u2", 4: "u4", 7: "u1", 13: "u4", 16: "u8"}
 
@@ -37,7 +40,8 @@ _Tags = dict[int, NDArray[np.uint64]]
 
 @dataclass(frozen=True)
 class TiledImage:
-    """One tiled image; `offsets` and `byte_counts` are [rows, columns], and every tile ends within the file.
+    """One tiled image; `offsets` and `byte_counts` are [rows, columns], and every tile ends within the file. Where each
+    channel has tiles of its own, they are the first channel's, and none where any channel has none.
 
     `bits` has one entry per sample. Numbers are TIFF's own: compression 7 is JPEG, photometric 2 RGB and 6 YCbCr.
     """
@@ -54,6 +58,8 @@ class TiledImage:
     jpeg_tables: bytes
     offsets: NDArray[np.int64]
     byte_counts: NDArray[np.int64]
+    orientation: int = 1
+    extra_samples: tuple[int, ...] = ()
 
 
 def read_tiled_images(file: int) -> tuple[TiledImage, ...]:
@@ -142,6 +148,8 @@ def _tiled_image(tags: _Tags, file_bytes: int) -> TiledImage:
         raise cut_off()
     no_tables = np.zeros(0, dtype=np.uint64)
     samples = _one(tags, _SAMPLES, 1)
+    is_interleaved = _one(tags, _PLANAR, 1) == 1
+    planes = (1 if is_interleaved else max(1, samples), *shape)
     bits = tags.get(_BITS, np.ones(1, dtype=np.uint64))
     return TiledImage(
         width=width,
@@ -152,10 +160,12 @@ def _tiled_image(tags: _Tags, file_bytes: int) -> TiledImage:
         photometric=_one(tags, _PHOTOMETRIC),
         bits=tuple(bits.tolist()) if len(bits) == samples else (),
         samples=samples,
-        is_interleaved=_one(tags, _PLANAR, 1) == 1,
+        is_interleaved=is_interleaved,
         jpeg_tables=tags.get(_JPEG_TABLES, no_tables).astype(np.uint8).tobytes(),
-        offsets=offsets.astype(np.int64).reshape(shape),
-        byte_counts=byte_counts.astype(np.int64).reshape(shape),
+        offsets=offsets.astype(np.int64).reshape(planes)[0],
+        byte_counts=byte_counts.astype(np.int64).reshape(planes).min(axis=0),
+        orientation=_one(tags, _ORIENTATION, 1),
+        extra_samples=tuple(tags.get(_EXTRA_SAMPLES, no_tables).tolist()),
     )
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from encoders.errors import SlideError, UnreadableSlide, UnsupportedFormat
-from encoders.tiling.dicom_elements import IMAGE_TYPE, TRANSFER_SYNTAX
+from encoders.tiling.dicom_elements import IMAGE_TYPE, PHOTOMETRIC, TRANSFER_SYNTAX
 from encoders.tiling.dicom_head import (
     BITS_ALLOCATED,
     BITS_STORED,
     FOCAL_PLANES,
+    IS_SIGNED,
+    PLANAR,
     SAMPLES,
     SOP_CLASS,
     WHOLE_SLIDE,
@@ -35,8 +37,6 @@ _SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.77.1.4": "a photograph",
     "1.2.840.10008.5.1.4.1.1.104.1": "a PDF document",
 }
-# What OpenSlide decodes in DICOM: JPEG, JPEG 2000, and uncompressed.
-_SYNTAXES_READ = {"1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
 _SYNTAXES = {
     "1.2.840.10008.1.2": "implicit value representations",
     "1.2.840.10008.1.2.2": "big-endian numbers",
@@ -54,6 +54,14 @@ _SYNTAXES = {
     "1.2.840.10008.1.2.4.203": "HTJ2K",
     "1.2.840.10008.1.2.5": "RLE",
 }
+# By compression, what OpenSlide reads of DICOM's PhotometricInterpretation.
+_COLORS_READ = {
+    "1.2.840.10008.1.2.1": {"RGB"},
+    "1.2.840.10008.1.2.4.50": {"RGB", "YBR_FULL_422"},
+    "1.2.840.10008.1.2.4.90": {"RGB", "YBR_RCT"},
+    "1.2.840.10008.1.2.4.91": {"RGB", "YBR_RCT", "YBR_ICT"},
+}
+_COLORS_KNOWN = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "YBR_RCT", "YBR_ICT", "HSV"}
 _COMPRESSIONS = {
     2: "CCITT",
     3: "CCITT fax",
@@ -81,6 +89,31 @@ _ONLY_PICTURES = (
     "The files hold no level of a slide, only its label, overview or thumbnail. Send the slide's VOLUME images, all "
     "files of the series in one form."
 )
+_PALETTE = "The slide stores palette indices, not colours. Export it as an 8-bit RGB slide of a bright-field stain."
+_PLANES = (
+    "The slide stores each colour as a plane of its own (PlanarConfiguration 1), which is not read here. Export it "
+    "again with JPEG or JPEG 2000 compression."
+)
+_SIGNED = (
+    "The slide stores its pixels as signed numbers, and slides are read with 8 unsigned bits per channel. Export it "
+    "again as 8-bit RGB, or send the scanner's original file."
+)
+_TWO_OF_A_SIZE = (
+    "Two levels of the slide have the same size, as those of focal planes and optical paths do. Send the files of one "
+    "plane and path alone, and of levels that are padded to one size the finest."
+)
+_TWO_OF_A_KIND = (
+    "Two files of the slide hold its label, its overview or its thumbnail. Send each of these once, or the VOLUME "
+    "images alone."
+)
+_SEVERAL_SCANS = (
+    "The slide holds several scans, at different magnifications or in different light. Export each scan as a slide of "
+    "its own."
+)
+_NO_BRIGHT_FIELD = (
+    "The slide holds no picture in bright field, only an overview or fluorescence. Send a scan of a bright-field stain."
+)
+_REPEATED = "Files of the slide came twice. Send each file of the series once, all in one form."
 _INCOMPLETE = "Files of the slide are missing. Send all files of the series in one form."
 _STRIPS = (
     "This TIFF is not stored in tiles, as slides are: it is a plain picture, or only a label or overview. Send the "
@@ -90,10 +123,19 @@ _NO_VENDOR = (
     "This is a TIFF that holds no slide in a layout that is known here. Send the scanner's original file, or export "
     "a tiled, pyramidal TIFF."
 )
+_BIG_ENDIAN = (
+    "This TIFF stores its numbers in big-endian order, in which slides are not read here. Export it again in "
+    "little-endian order, or send the scanner's original file."
+)
 _SAID: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"FocalPlanes value"), _Z_STACK),
     (re.compile(r"SamplesPerPixel value 1 !="), _GREY),
     (re.compile(r"MONOCHROME"), _GREY),
+    (re.compile(r"unexpected associated image"), _TWO_OF_A_KIND),
+    (re.compile(r"unexpected image"), _TWO_OF_A_SIZE),
+    (re.compile(r"multiple SOP instances"), _REPEATED),
+    (re.compile(r"dissimilar main images|Inconsistent main image"), _SEVERAL_SCANS),
+    (re.compile(r"Can't find main image"), _NO_BRIGHT_FIELD),
     (
         re.compile(r"No pyramid levels found|Found no levels|No pyramid levels in slide|Couldn't find any pyramid"),
         _ONLY_PICTURES,
@@ -105,7 +147,7 @@ _COMPRESSION_SAID = re.compile(r"(?:TIFF compression: |Compression )(\d+)")
 _COMPRESSION_NAMED = re.compile(r"([A-Za-z0-9 /-]{2,20}) compression (?:is not supported|support is not configured)")
 _BITS, _COMPRESSION, _SAMPLE_FORMAT, _TILE_WIDTH = 258, 259, 339, 322
 _MAX_DIRECTORIES, _MAX_ENTRIES = 256, 1_024
-_FLOAT = 3
+_IS_SIGNED, _FLOAT = 2, 3
 
 
 class _TiffImage(NamedTuple):
@@ -116,6 +158,7 @@ class _TiffImage(NamedTuple):
     compression: int
     sample_format: int
     is_tiled: bool
+    is_big_endian: bool
 
 
 def require_usable_samples(path: Path) -> None:
@@ -171,20 +214,30 @@ def _why_no_dicom(head: Mapping[int, str | int]) -> str | None:
     planes, samples = head.get(FOCAL_PLANES, 1), head.get(SAMPLES, 3)
     bits = max(int(head.get(tag, 8)) for tag in (BITS_ALLOCATED, BITS_STORED))
     syntax = str(head.get(TRANSFER_SYNTAX, ""))
+    colors = str(head.get(PHOTOMETRIC, "RGB"))
     if isinstance(planes, int) and planes > 1:
         return _Z_STACK
+    if colors == "PALETTE COLOR":
+        return _PALETTE
     if samples == 1:
         return _GREY
     if bits != 8:
         return _wrong_bits(bits)
     if syntax in _SYNTAXES:
         return _wrong_compression(_SYNTAXES[syntax])
+    if head.get(IS_SIGNED):
+        return _SIGNED
+    if head.get(PLANAR):
+        return _PLANES
+    if colors not in _COLORS_READ.get(syntax, {colors}):
+        return _wrong_colors(colors)
     flavours = {"LABEL", "OVERVIEW", "THUMBNAIL"} & set(str(head.get(IMAGE_TYPE, "")).split("\\"))
     return _ONLY_PICTURES if flavours else None
 
 
 def _why_no_tiff(image: _TiffImage) -> SlideError:
-    return UnsupportedFormat(_unusual(image) or (_NO_VENDOR if image.is_tiled else _STRIPS))
+    unknown = _BIG_ENDIAN if image.is_big_endian else _NO_VENDOR
+    return UnsupportedFormat(_unusual(image) or (unknown if image.is_tiled else _STRIPS))
 
 
 def _unusual(image: _TiffImage) -> str | None:
@@ -203,6 +256,8 @@ def _require_bytes(image: _TiffImage) -> None:
             "The slide stores its pixels as floating-point numbers, and slides are read with 8 bits per channel. "
             "Export it again as 8-bit RGB, or send the scanner's original file."
         )
+    if image.sample_format == _IS_SIGNED:
+        raise UnsupportedFormat(_SIGNED)
     if image.bits not in (0, 8):
         raise UnsupportedFormat(_wrong_bits(image.bits))
 
@@ -211,6 +266,14 @@ def _wrong_bits(bits: int) -> str:
     return (
         f"The slide stores {bits} bits per channel, and slides are read with 8. Export it again as 8-bit RGB, or send "
         "the scanner's original file."
+    )
+
+
+def _wrong_colors(name: str) -> str:
+    known = name if name in _COLORS_KNOWN else "a colour space of its own"
+    return (
+        f"The slide stores its colours as {known}, which is not read with its compression. Export it again with JPEG "
+        "in YBR_FULL_422, or with JPEG 2000."
     )
 
 
@@ -253,7 +316,7 @@ def _images(file: BinaryIO) -> list[_TiffImage]:
         (at,) = struct.unpack(order + offset_code, file.read(struct.calcsize(offset_code)))
         area = values.get(256, 0) * values.get(257, 0)
         bits, compression, sample_format = (values.get(tag, 0) for tag in (_BITS, _COMPRESSION, _SAMPLE_FORMAT))
-        images.append(_TiffImage(area, bits, compression, sample_format, _TILE_WIDTH in values))
+        images.append(_TiffImage(area, bits, compression, sample_format, _TILE_WIDTH in values, order == ">"))
     return images
 
 

@@ -50,11 +50,15 @@ def find_coverage(reader: SlideReader, level: int, overview: Overview) -> Covera
         return FULL
     scanned = np.ones(overview.pixels.shape[:2], dtype=np.bool_) if overview.covered is None else overview.covered
     if empty is None:
-        scanned = scanned & ~_empty_where_asked(reader, level, overview)
-        if scanned.all():
+        asked = _empty_where_asked(reader, level, overview, scanned)
+        if scanned.all() and not asked.any():
             return FULL
-        inside = cv2.erode(scanned.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
-        return Coverage(scanned, AreaMask(np.asarray(inside, dtype=np.bool_), overview.px_level0))
+        if (size := reader.tile_sizes[level]) is not None:
+            asked = border = _whole_tiles(asked, size, overview.px_level0 / reader.levels[level].downsample)
+        else:  # the border may lie a pixel of the overview farther out
+            asked = _grown(asked, _RIM_PX)
+            border = _grown(asked, 1)
+        return Coverage(scanned & ~asked, AreaMask(scanned & ~border, overview.px_level0))
     stored = _stored_mask(reader, level, ~empty)
     has_bytes = _at_overview(stored, overview)
     is_seen = (has_bytes & ~scanned).mean() <= _UNSEEN_SHARE
@@ -79,10 +83,11 @@ def _at_overview(mask: AreaMask, overview: Overview) -> Mask:
     return mask.inside[np.ix_(rows, columns)]
 
 
-def _empty_where_asked(reader: SlideReader, level: int, overview: Overview) -> Mask:
-    """Areas of one colour of which the file has no pixel wherever it was asked."""
+def _empty_where_asked(reader: SlideReader, level: int, overview: Overview, known: Mask) -> Mask:
+    """Areas of one colour, among those that the overview's level has, of which the file has no pixel wherever it was
+    asked."""
     empty = np.zeros(overview.pixels.shape[:2], dtype=np.bool_)
-    flat = find_flat(overview.pixels).astype(np.uint8)
+    flat = (find_flat(overview.pixels) & known).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
     by_area = sorted(range(1, count), key=lambda label: -stats[label][cv2.CC_STAT_AREA])
     for label in by_area[:_ASKED_AREAS]:
@@ -93,8 +98,24 @@ def _empty_where_asked(reader: SlideReader, level: int, overview: Overview) -> M
         found = labels[box] == label
         if not any(_has_pixel(reader, level, overview, left + x, top + y) for x, y in _places(found)):
             empty[box] |= found
-    rim = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
-    return np.asarray(cv2.dilate(empty.astype(np.uint8), rim) > 0, dtype=np.bool_)
+    return empty
+
+
+def _whole_tiles(area: Mask, tile_size: tuple[int, int], px: float) -> Mask:
+    """All pixels of the stored tiles that the area touches; `px` pixels of their level are one of it."""
+    row, column = (
+        ((np.arange(count) + 0.5) * px / side).astype(np.int64)
+        for count, side in zip(area.shape, tile_size[::-1], strict=True)
+    )
+    touched = np.zeros((row[-1] + 1, column[-1] + 1), dtype=np.bool_)
+    ys, xs = np.nonzero(area)
+    touched[row[ys], column[xs]] = True
+    return np.asarray(touched[np.ix_(row, column)])
+
+
+def _grown(area: Mask, by_px: int) -> Mask:
+    kernel = np.ones((2 * by_px + 1, 2 * by_px + 1), np.uint8)
+    return np.asarray(cv2.dilate(area.astype(np.uint8), kernel) > 0, dtype=np.bool_)
 
 
 def _places(area: Mask) -> list[tuple[int, int]]:

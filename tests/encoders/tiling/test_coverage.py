@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from sparse_slides import TILE_PX, SparseRecipe, tiles_of_tissue, write_as_mirax, write_tiff
+from sparse_slides import TILE_PX, SparseRecipe, draw, tiles_of_tissue, write_aperio, write_as_mirax, write_tiff
 
 from encoders.errors import UnreadableSlide
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -52,7 +53,9 @@ def test_in_mirax_single_pixels_tell(
     assert planned(path, small_tiles) == pytest.approx(tiles_of_tissue(recipe), abs=2)
 
 
-@pytest.mark.parametrize("write", [lambda folder, it: write_tiff(folder / "lost.tif", it), write_as_mirax])
+@pytest.mark.parametrize(
+    "write", [lambda folder, it: write_tiff(folder / "lost.tif", it), write_aperio, write_as_mirax]
+)
 def test_tissue_that_level_0_has_not_is_refused_and_named(
     tmp_path: Path, small_tiles: TilingSpec, write: Callable[[Path, SparseRecipe], Path]
 ) -> None:
@@ -61,6 +64,23 @@ def test_tissue_that_level_0_has_not_is_refused_and_named(
 
     with pytest.raises(UnreadableSlide, match=r"no pixels in the level-0 rectangle \(1\d\d\d, 1\d\d\d\) – \(1"):
         planned(path, small_tiles)
+
+
+def test_aperios_small_levels_are_read_as_they_are_stored(tmp_path: Path, small_tiles: TilingSpec) -> None:
+    """OpenSlide would draw them anew around gaps, without what level 0 lacks."""
+    recipe = SparseRecipe(lost=(4, 4, 5, 5))
+    reader = open_reader(write_aperio(tmp_path, recipe), LIMITS).reader
+    finer = small_tiles.model_copy(update={"target_mpp": 2.0, "tile_px": TILE_PX // 4})
+
+    assert [level.is_exact for level in reader.levels] == [True, False, False]
+    assert reader.facts.warnings == ()
+    pixels, covered = reader.read_covered(0, 0, 1, recipe.columns * TILE_PX // 4, recipe.rows * TILE_PX // 4)
+    truth = cv2.resize(draw(recipe), pixels.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert covered is None
+    assert np.abs(pixels.astype(np.int16) - truth).mean() <= 1
+    # Tiles at that very scale come from level 0 all the same.
+    plan = make_plan(reader, finer, None, LIMITS)
+    assert (plan.level, len(plan.coords)) == (0, tiles_of_tissue(recipe))
 
 
 def test_what_no_plan_noticed_is_refused_when_it_is_read(tmp_path: Path, small_tiles: TilingSpec) -> None:

@@ -9,6 +9,8 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 import pytest
+from dicom_slide import DicomLevel, write_dicom
+from slides_of_several import GREEN, jpeg
 from sparse_slides import SparseRecipe, write_tiff
 from tiled_jpeg import Recipe, write_slide
 
@@ -182,6 +184,17 @@ def test_tissue_that_the_file_has_no_pixels_of_is_refused_and_what_is_there_is_d
     assert report["error"]["code"] == "unreadable_slide"
     assert "has no pixels in the level-0 rectangle" in report["error"]["detail"]
     assert cv2.imread(str(tmp_path / "lost.png")) is not None
+
+
+def test_of_files_with_levels_of_one_size_the_finest_is_read(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = [DicomLevel(512, 512, 0.5, [jpeg(GREEN)] * 4), *(DicomLevel(256, 256, it, [jpeg(GREEN)]) for it in (1, 2))]
+    path = write_dicom(tmp_path / "series", levels, 256, 20, "YBR_FULL_422")
+
+    report, _ = report_of(settings, InspectWish(path.with_name("l2.dcm"), measure_encoder=False), capsys)
+
+    assert [(level["width"], level["downsample"]) for level in report["levels"]] == [(512, 1), (256, 2)]
 
 
 def test_a_slide_that_is_not_there_is_refused_before_anything_is_done(settings: Settings, tmp_path: Path) -> None:
