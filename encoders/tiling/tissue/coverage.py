@@ -23,6 +23,8 @@ _SMALLEST_FLAT_AREA = 48
 _ASKED_AREAS, _ASKED_ALONG = 64, 4
 # Around what has no pixels: the flat area lacks two pixels on each side, the next one is mixed.
 _RIM_PX = 3
+# OpenSlide's vendors whose tiles lie on a grid from (0, 0); others place them where the stage was.
+_ALIGNED_TILES = ("dicom", "philips")
 # Of the slide: borders of tiles that lie between two pixels.
 _UNSEEN_SHARE = 0.01
 
@@ -53,7 +55,8 @@ def find_coverage(reader: SlideReader, level: int, overview: Overview) -> Covera
         asked = _empty_where_asked(reader, level, overview, scanned)
         if scanned.all() and not asked.any():
             return FULL
-        if (size := reader.tile_sizes[level]) is not None:
+        size = reader.tile_sizes[level]
+        if size is not None and reader.facts.vendor in _ALIGNED_TILES:
             asked = border = _whole_tiles(asked, size, overview.px_level0 / reader.levels[level].downsample)
         else:  # the border may lie a pixel of the overview farther out
             asked = _grown(asked, _RIM_PX)

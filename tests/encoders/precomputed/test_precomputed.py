@@ -14,13 +14,12 @@ from untrained_model import untrained_manifest
 
 from encoders.errors import UnsupportedFormat, UnusableFeatures
 from encoders.features_file import write_features
-from encoders.precomputed.features_process import check_features_of_slide, read_given_features
+from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
 from encoders.tiling.isolation.reader_limits import ReaderLimits
-from encoders.types import SlideFacts, TileFeatures, TilePlan
-from model_store.manifest import Manifest, Reduction, packaged_manifest
+from encoders.types import TileFeatures, TilePlan
+from model_store.manifest import Manifest, Reduction
 
-HANDED = Path(__file__).parents[4] / "shared/cases"
 UNTRAINED = untrained_manifest()
 LIMITS = ReaderLimits(deadline_s=60, cpu_s=60, max_tiles=1_000)
 RASTER = [1, 2, 3, 0]
@@ -214,22 +213,6 @@ def test_neither_kind_of_file_is_unsupported(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedFormat):
         read(tmp_path / "f.h5")
-
-
-@pytest.mark.skipif(not HANDED.is_dir(), reason="the features from the field are not here")
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("features_of_another_slide", "of a slide of 4608 × 3840 px, this one has 2560 × 3072"),
-        ("features_beyond_stated_slide", "beyond the slide's size"),
-        ("features_overlap_unsaid", "closer together"),
-    ],
-)
-def test_features_from_the_field_that_contradict_something_are_refused(name: str, why: str) -> None:
-    reference = SlideFacts("generic-tiff", 2560, 3072, 0.5, None)
-
-    with pytest.raises(UnusableFeatures, match=why):
-        check_features_of_slide(HANDED / f"{name}.h5", packaged_manifest("demo"), LIMITS, reference)
 
 
 def test_coordinates_as_shares_are_named(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.why_unusable import reason_said
 
-HANDED = Path(__file__).parents[5] / "shared/cases"
 PIXELS = np.random.default_rng(2).integers(0, 255, (256, 256, 3))
 
 
@@ -108,17 +107,3 @@ def test_the_series_is_found_behind_references_to_others(tmp_path: Path) -> None
     path = dicom(tmp_path, ReferencedSeriesSequence=[other])
 
     assert dicom_head(path)[SERIES] == pydicom.dcmread(path).SeriesInstanceUID
-
-
-@pytest.mark.skipif(not HANDED.is_dir(), reason="the slides from the field are not here")
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("float32.tif", "floating-point"),
-        ("twelve_bit_in_sixteen.tif", "16 bits"),
-        ("z_stack_dicom/l0.dcm", "z-stack"),
-        ("features_legacy_torch.pt", "before version 1.6"),
-    ],
-)
-def test_files_from_the_field_say_why(name: str, why: str) -> None:
-    assert why in refusal_of(HANDED / name)

@@ -15,7 +15,6 @@ from tiled_jpeg import Recipe, write_slide
 from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
 
-HANDED = Path(__file__).parents[5] / "shared/cases"
 SLIDE_FIELDS = {
     "id",
     "object",
@@ -180,20 +179,3 @@ async def test_an_index_without_its_folder_asks_for_it(client: httpx.AsyncClient
     assert problem_of(refused, 415) == "unsupported_format"
     assert "all files of the folder" in refused.json()["detail"]
     assert "Doe" not in refused.json()["detail"]
-
-
-@pytest.mark.skipif(not HANDED.is_dir(), reason="the files from the field are not here")
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("float32.tif", "floating-point"),
-        ("twelve_bit_in_sixteen.tif", "16 bits"),
-        ("z_stack_dicom/l0.dcm", "z-stack"),
-        ("features_legacy_torch.pt", "before version 1.6"),
-    ],
-)
-async def test_files_from_the_field_that_cannot_be_used_say_why(client: httpx.AsyncClient, name: str, why: str) -> None:
-    refused = await upload(client, (HANDED / name).read_bytes())
-
-    assert problem_of(refused, 415) == "unsupported_format"
-    assert why in refused.json()["detail"]
