@@ -55,9 +55,8 @@ def find_coverage(reader: SlideReader, level: int, overview: Overview) -> Covera
         asked = _empty_where_asked(reader, level, overview, scanned)
         if scanned.all() and not asked.any():
             return FULL
-        size = reader.tile_sizes[level]
-        if size is not None and reader.facts.vendor in _ALIGNED_TILES:
-            asked = border = _whole_tiles(asked, size, overview.px_level0 / reader.levels[level].downsample)
+        if reader.tile_sizes[level] is not None and reader.facts.vendor in _ALIGNED_TILES:
+            asked = border = _whole_tiles(reader, level, asked, overview.px_level0)
         else:  # the border may lie a pixel of the overview farther out
             asked = _grown(asked, _RIM_PX)
             border = _grown(asked, 1)
@@ -104,14 +103,17 @@ def _empty_where_asked(reader: SlideReader, level: int, overview: Overview, know
     return empty
 
 
-def _whole_tiles(area: Mask, tile_size: tuple[int, int], px: float) -> Mask:
-    """All pixels of the stored tiles that the area touches; `px` pixels of their level are one of it."""
+def _whole_tiles(reader: SlideReader, level: int, area: Mask, px_level0: float) -> Mask:
+    """All pixels of the level's tiles that the area touches inside the slide; one of its pixels is `px_level0`."""
+    size = reader.tile_sizes[level]
+    assert size is not None, "asked for where it is known"
+    y, x = ((np.arange(count) + 0.5) * px_level0 for count in area.shape)
+    inside = area & (y < reader.facts.height)[:, np.newaxis] & (x < reader.facts.width)
     row, column = (
-        ((np.arange(count) + 0.5) * px / side).astype(np.int64)
-        for count, side in zip(area.shape, tile_size[::-1], strict=True)
+        (at / (side * reader.levels[level].downsample)).astype(np.int64) for at, side in ((y, size[1]), (x, size[0]))
     )
     touched = np.zeros((row[-1] + 1, column[-1] + 1), dtype=np.bool_)
-    ys, xs = np.nonzero(area)
+    ys, xs = np.nonzero(inside)
     touched[row[ys], column[xs]] = True
     return np.asarray(touched[np.ix_(row, column)])
 
