@@ -19,13 +19,22 @@ def choose_device(device: str) -> torch.device:
         ModelError: it is not there, or there is a GPU that this torch cannot use; the text says why and what to do.
     """
     if torch.cuda.is_available():
-        return torch.device("cuda" if device == "auto" else device)
+        return _named("cuda" if device == "auto" else device)
     gpus = visible_gpus()
     if gpus and (device == "auto" or device.startswith("cuda")):
         raise ModelError(f"{gpus[0]} {_why_unusable()}, or set EYEPIECE_DEVICE=cpu to compute without it.")
     if device.startswith("cuda"):
         raise ModelError("This machine or this torch has no CUDA device; set EYEPIECE_DEVICE to cpu or auto.")
-    return torch.device("cpu" if device == "auto" else device)
+    return _named("cpu" if device == "auto" else device)
+
+
+def _named(device: str) -> torch.device:
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{device!r} is no device. Set EYEPIECE_DEVICE to auto, cpu, cuda, cuda:1 …, or a UUID of `nvidia-smi -L`."
+        ) from error
 
 
 def _why_unusable() -> str:

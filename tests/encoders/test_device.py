@@ -76,6 +76,14 @@ def test_a_gpu_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(choose_device("cpu")) == "cpu"
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_a_name_that_no_device_has_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, works: bool) -> None:
+    pretend_no_nvidia(monkeypatch, tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: works)
+
+    assert "'gpu 1' is no device" in refusal("gpu 1")
+
+
 def test_the_module_answers_for_other_processes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
