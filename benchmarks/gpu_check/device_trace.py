@@ -9,7 +9,9 @@ from torch.autograd.profiler_util import FunctionEvent
 
 Kind = Literal["matrix products", "attention", "copies to the device", "other copies", "everything else"]
 # By the names of kernels: cuBLAS's, cuDNN's and CUTLASS's, Triton's templates, FlashAttention's. The first that fits.
+# What inductor fuses is named after all that it takes part in, products and attention too, and is neither.
 _KINDS: Final[tuple[tuple[Kind, str], ...]] = (
+    ("everything else", r"^triton_(?!tem|mm)"),
     ("copies to the device", r"memcpy htod"),
     ("other copies", r"memcpy|memset"),
     ("attention", r"fmha|flash|attention|sdpa"),

@@ -72,7 +72,9 @@ def run_here(check: Check, setting: Setting) -> Outcome:
         took_s=round(time.monotonic() - started, 2),
         cpu_s=round(_cpu_s() - cpu_s, 2),
         reason=" ".join(without_paths(reason).split()),
-        **dict(finding),
+        numbers=finding.numbers,
+        facts=finding.facts,
+        notes=tuple(without_paths(note) for note in finding.notes),
     )
 
 

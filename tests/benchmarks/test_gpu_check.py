@@ -203,11 +203,12 @@ def test_folders_are_cut_off() -> None:
 def test_shares_of_a_trace() -> None:
     spans = [
         Span("Memcpy HtoD (Pinned -> Device)", 0, 2),
-        Span("sm90_xmma_gemm_f16f16", 2, 8),
+        Span("sm90_xmma_gemm_f16f16", 2, 7),
+        Span("triton_tem_fused_addmm_3", 7, 8),
         Span("Memcpy HtoD (Pinned -> Device)", 3, 4),
         Span("fmha_cutlassF_f16_aligned", 8, 9),
         Span("Memcpy HtoD (Pinned -> Device)", 9.2, 9.8),
-        Span("triton_poi_fused_add_0", 10, 12),
+        Span("triton_red_fused_add_mm_native_layer_norm_0", 10, 12),
         Span("Memcpy DtoH (Device -> Pinned)", 12, 13),
     ]
 
