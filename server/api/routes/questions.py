@@ -87,7 +87,8 @@ async def ask(
     slots: QuestionSlotsDep,
     drain: DrainDep,
 ) -> Response:
-    """Ask about a slide: server-sent events, or one JSON object with `stream: false`."""
+    """Ask about a slide: server-sent events, or one JSON object with `stream: false`. A `token` event holds the text
+    that arrived together, which is mostly one token."""
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
         opening = story.open(tenant, slide_id, body.as_question())

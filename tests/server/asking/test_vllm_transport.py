@@ -167,7 +167,7 @@ async def test_only_waiting_counts_as_silence() -> None:
         await go_on.wait()
         writer.write(b"3\r\ntwo\r\n0\r\n\r\n")
 
-    async with asked(answer, read_s=0.05) as (client, _), client.stream("GET", "/") as response:
+    async with asked(answer, read_s=0.5) as (client, _), client.stream("GET", "/") as response:
         pieces = response.aiter_raw()
         assert await anext(pieces) == b"one"
         looks = connection_of(client)._clock
