@@ -16,13 +16,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 from benchmarks.gpu_check.checks import SUITE, Check, Suite
 from benchmarks.gpu_check.gap import explain_gap
 from benchmarks.gpu_check.processes import Context, processes_for, run_apart
-from benchmarks.gpu_check.record import RESULTS, write_record
+from benchmarks.gpu_check.record import RESULTS, record_path, write_record
 from benchmarks.gpu_check.results import Outcome, last_line
 from benchmarks.gpu_check.setting import Setting
 
@@ -43,12 +44,13 @@ def main(arguments: Sequence[str] | None = None, suite: Suite = SUITE) -> int:
         if device.state != "passed":
             print(*log.splitlines()[-_LOG_LINES:], device.reason, sep="\n", file=sys.stderr)
             return 2
-        outcomes = []
+        outcomes, day = [], date.today()
+        path = record_path(options.out or _folder(setting), device.facts["device"], day)
         for outcome in _outcomes(chosen, setting, context, options.budget_s):
             outcomes.append(outcome)
             print(outcome.text, flush=True)
             # After every check: whoever interrupts the run keeps what there is.
-            path = write_record(options.out or _folder(setting), setting, device.facts, outcomes)
+            write_record(path, setting, day, device.facts, outcomes)
     gap = explain_gap(outcomes) if setting.on_gpu else []
     print(*gap, f"Recorded in {path.name}.", last_line(outcomes), sep="\n")
     return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0

@@ -15,14 +15,17 @@ RESULTS: Final = Path(__file__).resolve().parents[1] / "results"
 PACKAGES: Final = ("torch", "timm", "transformers", "safetensors", "h5py", "numpy", "pydantic", "triton", "flash-attn")
 
 
-def write_record(folder: Path, setting: Setting, device: dict[str, str], outcomes: Sequence[Outcome]) -> Path:
-    """Writes `gpu_check-<device>-<date>.json`, whole or not at all; a run of the same day is replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    today = date.today().isoformat()
-    path = folder / f"gpu_check-{_in_a_file_name(device['device'])}-{today}.json"
+def record_path(folder: Path, device: str, day: date) -> Path:
+    """`gpu_check-<device>-<date>.json`: a run of the same day is replaced."""
+    return folder / f"gpu_check-{_in_a_file_name(device)}-{day.isoformat()}.json"
+
+
+def write_record(path: Path, setting: Setting, day: date, device: dict[str, str], outcomes: Sequence[Outcome]) -> None:
+    """Writes it whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     record = {
         "benchmark": "gpu_check",
-        "date": today,
+        "date": day.isoformat(),
         "small": setting.small,
         "machine": machine() | device,
         "versions": versions(PACKAGES),
@@ -31,7 +34,6 @@ def write_record(folder: Path, setting: Setting, device: dict[str, str], outcome
     draft = path.with_suffix(".part")
     draft.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draft.rename(path)
-    return path
 
 
 def _in_a_file_name(device: str) -> str:
