@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packed_checkpoints import language_model_of, packed_model, write_beside
 from toy_checkpoint import Toy, toy_manifest
 
 from encoders.expected_shapes import expected_shapes
@@ -164,6 +165,19 @@ def test_a_folder_serves_where_there_is_no_internet(toy: Toy, tmp_path: Path) ->
     assert model.manifest.downloads is not None
     assert model.manifest.downloads.llm.revision == COMMIT
     assert not (tmp_path / "downloads/llm/notes.txt").exists()
+
+
+def test_a_quantised_language_model_is_fetched_where_a_manifest_names_one(toy: Toy, tmp_path: Path) -> None:
+    published = write_beside(toy, packed_model(language_model_of(toy, toy.final), "awq"))
+    assert toy.manifest.downloads is not None
+    named = toy.manifest.downloads.llm_base.model_copy(update={"repository": "somebody/toy-awq"})
+    downloads = toy.manifest.downloads.model_copy(update={"llm_quantized": named})
+    manifest = toy.manifest.model_copy(update={"downloads": downloads})
+
+    fetch_model(manifest, tmp_path / "downloads", StoreOrigin(str(toy.folder)), lambda line: None)
+
+    fetched = tmp_path / "downloads" / "llm_quantized" / "model.safetensors"
+    assert fetched.read_bytes() == (published / "model.safetensors").read_bytes()
 
 
 def test_an_interrupted_copy_goes_on_where_it_stopped(toy: Toy, tmp_path: Path) -> None:
