@@ -41,6 +41,9 @@ _TEXTURE = 8.0
 _SAME_CORRELATION = 0.6
 # The same texture must be found no farther off than this, and hardly better elsewhere.
 _SAME_PLACE_PX, _BETTER_ELSEWHERE = 1, 0.05
+# What is left of both behind a blur must be the same much more exactly: noise, decimation and compression are gone, and
+# two blots of tissue alone correlate at 0.8 to 0.9.
+_COARSE_SIGMA_PX, _SAME_COARSELY = 3.0, 0.95
 # Two patches without texture that differ by this much (of 255) do not show the same.
 _OTHER_LUMINANCE = 40.0
 # Of a patch in a slide with gaps: this part is enough to compare, pixels that lie beside a gap are not.
@@ -78,7 +81,8 @@ def judge_levels(found: Sequence[FoundLevel], read: ReadLevel | None, *, in_fals
     """Every level against the next finer one that is believed.
 
     A level without any texture to compare is believed when its size alone gives its scale; so are all without `read`.
-    In false colours, which hide texture, one whose size leaves a choice of scales must be seen to be the same.
+    In false colours, which hide texture, one whose size leaves a choice of scales must be seen to be the same, and so
+    must every one that is coarser than a level that is not believed.
     """
     level0 = found[0]
     scales = {level.number: possible_downsamples(level0.size, level.size, level.tile) for level in found[1:]}
@@ -86,12 +90,15 @@ def judge_levels(found: Sequence[FoundLevel], read: ReadLevel | None, *, in_fals
     patches = _Patches(read)
     places = _places(level0, open_to_doubt, scales, patches) if open_to_doubt and read else []
     believed = [Believed(level0, 1.0)]
-    for level in open_to_doubt:
+    is_any_other = False
+    for level in found[1:]:
         choices = scales[level.number]
-        by_size = len(choices) == 1 or not in_false_colors
+        # Behind one that shows something else the next ones may be its own reductions.
+        by_size = (len(choices) == 1 or not in_false_colors) and not is_any_other
         downsample = _downsample(level, choices, believed[-1], places, patches, by_size=by_size)
         if downsample is not None:
             believed.append(Believed(level, downsample))
+        is_any_other |= downsample is None
     kept = {it.found.number for it in believed}
     return JudgedLevels(tuple(believed), tuple(level for level in found if level.number not in kept))
 
@@ -259,4 +266,16 @@ def _verdict(seen: NDArray[np.float32], wanted: NDArray[np.float32], compared: N
     first, last = _MARGIN_PX - _SAME_PLACE_PX, _MARGIN_PX + _SAME_PLACE_PX + 1
     best_here = float(matches[first:last, first:last].max())
     is_same = best_here >= _SAME_CORRELATION and best_here >= float(matches.max()) - _BETTER_ELSEWHERE
+    if is_same and mask is None:
+        row, column = np.unravel_index(int(matches[first:last, first:last].argmax()), (last - first, last - first))
+        there = seen[first + row : first + row + side, first + column : first + column + side]
+        is_same = _are_coarsely_the_same(wanted, there)
     return "same" if is_same else "other"
+
+
+def _are_coarsely_the_same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
+    """Also where there is too little to compare behind the blur."""
+    coarse = [cv2.GaussianBlur(it, (0, 0), _COARSE_SIGMA_PX).ravel() for it in (one, other)]
+    if min(float(it.std()) for it in coarse) < _TEXTURE / 2:
+        return True
+    return float(np.corrcoef(*coarse)[0, 1]) >= _SAME_COARSELY

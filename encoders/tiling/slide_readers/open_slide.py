@@ -41,6 +41,8 @@ from encoders.types import SlideFacts, SlideWarning
 MAX_OBJECTIVE_POWER = 400.0
 # What OpenSlide reads by TIFF's own tags alone.
 PLAIN_TIFF = ("aperio", "generic-tiff")
+# Hamamatsu's tiles are rows between restart markers; sides are never padded to them.
+_WITHOUT_PADDING = ("hamamatsu",)
 # OpenSlide decodes whole tiles and keeps none beyond its 32 MB cache: a slide in one tile of 16,000² px takes 2 GB per
 # thread, once for every region. Scanners write tiles of up to 1,024 px in TIFF.
 MAX_TIFF_TILE_PX = 4_096**2
@@ -91,7 +93,7 @@ class OpenSlideReader(ReducesByArea):
         self.levels = tuple(
             Level(*it.found.size, it.downsample, it.found.number not in redrawn) for it in judged.believed
         )
-        self.tile_sizes = tuple(it.found.tile for it in judged.believed)
+        self.tile_sizes = tuple(found[it.found.number].tile for it in judged.believed)
         self.painted_downsamples = tuple(painted[it.found.number] for it in judged.believed)
         self._numbers = tuple(it.found.number for it in judged.believed)
 
@@ -166,6 +168,8 @@ class OpenSlideReader(ReducesByArea):
         except NotEligible:  # OpenSlide might allocate what such a directory claims, or abort, for no more than a look
             read = None
         are_false = read is not None and self.denies_colors and len(self._stored) < len(found)
+        if self._vendor in _WITHOUT_PADDING:
+            found = [replace(level, tile=None) for level in found]
         return judge_levels(found, read, in_false_colors=are_false)
 
     def _redrawn(self, count: int) -> Iterator[int]:

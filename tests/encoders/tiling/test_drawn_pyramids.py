@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from drawn_pyramids import LEVEL_FAULTS, Case, cases, draw, make_case, other_cases, write
+from drawn_pyramids import LEVEL_FAULTS, Case, cases, draw, make_case, make_other_case, other_cases, write
 from pyramid_judge import LIMITS, TILING, judge
 
 from encoders.errors import MissingMpp, UnsupportedFormat
@@ -40,6 +40,22 @@ def test_scanners_other_formats_are_right_or_refused(tmp_path: Path) -> None:
     # Of what is sparse tissue may be missing, which is refused.
     assert [(it.word, it.case) for it in sound if it.outcome != "right" and not it.case.sparse] == []
     assert {it.case.container for it in sound} == {"scn", "philips", "ndpi", "vms", "dicom"}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        make_case(100_003),  # another slide's level, in false colours without texture
+        make_case(100_300_376),  # a level squeezed by a fifth, and one blot of tissue on it
+        make_other_case(100_300_081),  # a map of another slide, and its reductions
+    ],
+    ids=lambda it: str(it.seed),
+)
+def test_levels_that_once_passed_for_the_slides_own_do_so_no_more(tmp_path: Path, case: Case) -> None:
+    found = judge(case, tmp_path / "slide")
+
+    assert found.outcome == "right", found.word
+    assert found.warnings
 
 
 def other_case(container: str, **changes: object) -> Case:
