@@ -275,7 +275,7 @@ def _verdict(seen: NDArray[np.float32], wanted: NDArray[np.float32], compared: N
 
 def _are_coarsely_the_same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     """Also where there is too little to compare behind the blur."""
-    coarse = [cv2.GaussianBlur(it, (0, 0), _COARSE_SIGMA_PX).ravel() for it in (one, other)]
-    if min(float(it.std()) for it in coarse) < _TEXTURE / 2:
+    first, second = (cv2.GaussianBlur(it, (0, 0), _COARSE_SIGMA_PX).ravel() for it in (one, other))
+    if min(float(first.std()), float(second.std())) < _TEXTURE / 2:
         return True
-    return float(np.corrcoef(*coarse)[0, 1]) >= _SAME_COARSELY
+    return float(np.corrcoef(first, second)[0, 1]) >= _SAME_COARSELY
