@@ -1,7 +1,7 @@
 """What a request may not ask of vLLM's sampler, because it looks prompt ids up in tables of the vocabulary.
 
-A slide's placeholder lies behind the vocabulary (Vicuna: id 32000 of 0 to 31999). vLLM 0.32 does not expect that. So its
-source says; the first point was seen too, the kernel run by Triton's interpreter:
+A slide's placeholder lies behind the vocabulary (Vicuna: id 32000 of 0 to 31999). vLLM 0.32 does not expect that. So
+its source says; the first point was seen too, the kernel run by Triton's interpreter:
 
 - Penalties. The second model runner marks prompt ids as bits in a row of ceil(vocabulary / 32) words for each request
   (`_bincount_kernel`). The placeholder's word is the first of the next request's row, and behind the last row other
