@@ -13,6 +13,7 @@ import pytest
 import yaml
 from command_lines import parse_command_line
 
+from encoders.nvidia_driver import least_driver
 from server.commands.gpu_shares import plan_shares
 from server.settings import Settings
 
@@ -304,6 +305,16 @@ def test_the_settings_that_are_set_exist() -> None:
 
     for environment in (*ours, *gpu):
         assert set(environment) <= known
+
+
+def test_images_for_gpus_say_which_driver_they_need_and_those_for_cpus_none() -> None:
+    lock = (ROOT / "deploy" / "locks" / "worker-cuda.txt").read_text()
+    (cuda,) = re.findall(r"^cuda-toolkit==(\d+\.\d+)", lock, re.MULTILINE)
+
+    assert f'LABEL eyepiece.nvidia-driver=">={least_driver(cuda)}"' in stages()["system-cuda"]
+    assert f'ENV NVIDIA_REQUIRE_CUDA="cuda>={cuda}"' in stages()["system-cuda"]
+    assert DOCKERFILE.count("NVIDIA_REQUIRE_CUDA") == DOCKERFILE.count("eyepiece.nvidia-driver") == 1
+    assert DOCKERFILE.count("FROM system-${BUILDS} AS ") == 2, "worker and vLLM have it from there"
 
 
 def default_of(service: str, variable: str) -> float:
