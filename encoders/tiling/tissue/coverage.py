@@ -52,19 +52,28 @@ def find_coverage(reader: SlideReader, level: int, overview: Overview) -> Covera
         return FULL
     scanned = np.ones(overview.pixels.shape[:2], dtype=np.bool_) if overview.covered is None else overview.covered
     if empty is None:
-        asked = _empty_where_asked(reader, level, overview, scanned)
-        if scanned.all() and not asked.any():
+        asked = _empty_where_asked(reader, level, overview, scanned & _inside(reader, overview, 0.0))
+        # A level that is padded shows more than the slide.
+        in_slide = _inside(reader, overview, 1.0)
+        if scanned.all() and in_slide.all() and not asked.any():
             return FULL
         if reader.tile_sizes[level] is not None and reader.facts.vendor in _ALIGNED_TILES:
             asked = border = _whole_tiles(reader, level, asked, overview.px_level0)
         else:  # the border may lie a pixel of the overview farther out
             asked = _grown(asked, _RIM_PX)
             border = _grown(asked, 1)
-        return Coverage(scanned & ~asked, AreaMask(scanned & ~border, overview.px_level0))
+        return Coverage(scanned & in_slide & ~asked, AreaMask(scanned & ~border, overview.px_level0))
     stored = _stored_mask(reader, level, ~empty)
     has_bytes = _at_overview(stored, overview)
     is_seen = (has_bytes & ~scanned).mean() <= _UNSEEN_SHARE
     return Coverage(scanned & has_bytes, stored, is_seen=bool(is_seen))
+
+
+def _inside(reader: SlideReader, overview: Overview, margin_px: float) -> Mask:
+    """The overview's pixels whose centres lie in the slide, or no more than `margin_px` of its pixels beyond."""
+    y, x = (np.arange(count) + 0.5 - margin_px for count in overview.pixels.shape[:2])
+    height, width = (side / overview.px_level0 for side in (reader.facts.height, reader.facts.width))
+    return np.asarray((y < height)[:, np.newaxis] & (x < width), dtype=np.bool_)
 
 
 def _stored_mask(reader: SlideReader, level: int, has_bytes: Mask) -> AreaMask:

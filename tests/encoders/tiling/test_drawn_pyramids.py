@@ -161,3 +161,10 @@ def test_tags_ten_times_too_fine_are_not_believed(tmp_path: Path) -> None:
 
     with pytest.raises(MissingMpp, match=r"0\.05 µm/px"):
         make_plan(reader, TILING, None, LIMITS)
+
+
+def test_what_a_padded_level_shows_beyond_the_slide_is_not_asked_for(tmp_path: Path) -> None:
+    """A seam of padding inside the slide and much of it beyond: one white area, of which level 0 has the seam alone."""
+    found = judge(make_case(100_300_410), tmp_path / "slide")
+
+    assert (found.outcome, found.word, found.warnings) == ("right", "", 0)
