@@ -25,7 +25,7 @@ from server.machine.supervise import die_with_parent
 from server.machine.up_state import STATE_FILE, UpStateFile, is_current, process_start, read_state
 from server.settings import Settings
 
-TESTS = Path(__file__).resolve().parents[2] / "support"
+TESTS = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120.0
 
 
@@ -62,7 +62,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     folder, host = tmp_path_factory.mktemp("status"), ipv6_or_another_loopback()
     ports = {name: free_loopback_port() for name in ("api", "redis", "vllm", "worker-1")}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EYEPIECE_")} | {
-        "PYTHONPATH": str(TESTS),
+        "PYTHONPATH": f"{TESTS / 'support'}:{TESTS}",
         "PYTHONSAFEPATH": "1",
         "EYEPIECE_REDIS_PORT": str(ports["redis"]),
         "EYEPIECE_LLM_PORT": str(ports["vllm"]),
