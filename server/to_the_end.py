@@ -17,6 +17,21 @@ T = TypeVar("T")
 async def to_the_end(work: Awaitable[T]) -> T:
     """The result of `work`, which goes on whatever happens to its caller; a cancellation is raised behind it."""
     task = asyncio.ensure_future(work)
+    await _until_done(task)
+    return task.result()
+
+
+async def stop(task: "asyncio.Future[Any]") -> None:
+    """Cancel a task once and wait until it has tidied up; how it ended is nobody's business."""
+    if not task.done():
+        task.cancel()
+        await _until_done(task)
+    if not task.cancelled():
+        task.exception()  # or asyncio would complain that nobody has looked at it
+
+
+async def _until_done(task: "asyncio.Future[Any]") -> None:
+    """Wait for the task; a cancellation of the caller is raised when it is done."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
         while not task.done():
@@ -26,12 +41,3 @@ async def to_the_end(work: Awaitable[T]) -> T:
                 cancelled = error
     if cancelled is not None:
         raise cancelled
-    return task.result()
-
-
-async def stop(task: "asyncio.Future[Any]") -> None:
-    """Cancel a task once and wait until it has tidied up; how it ended is nobody's business."""
-    task.cancel()
-    await to_the_end(asyncio.wait([task]))
-    if not task.cancelled():
-        task.exception()  # or asyncio would complain that nobody has looked at it
