@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | vllm-variants | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | images | stack | vllm-variants | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -8,9 +8,10 @@ DATA_DIR := data
 WORK := data/training
 BIN := .venv/bin
 LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds $(BUILDS))
-DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py
+DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
+	deploy/container_engine.py deploy/build_images.py deploy/list_components.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack replicas vllm-variants charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack replicas images stack vllm-variants charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -28,8 +29,10 @@ help:
 	@echo 'make attack [STAND_IN=1] [ONLY="hang_ups floods"] [SHARE=0.1] [JSON=out.json]'
 	@echo '              attack a server started for it, on loopback only; half an hour'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
-	@echo 'make vllm-variants'
-	@echo '              quantised language models and two ranks in a real vLLM, against plain transformers; on a CPU'
+	@echo 'make images [BUILDS=cpu] [TAG=local] [ENGINE=docker|podman] [BASES=debian]'
+	@echo '              build the images, look at them, list their components in build/images'
+	@echo 'make stack [ENGINE=docker|podman] [BASES=debian]'
+	@echo '              start docker-compose.yml with them, ask through HAProxy, kill a replica of each'
 	@echo 'make charts   render the Helm chart and hold it against Kubernetes schemas; installs 100 MB for it'
 	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
 	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
@@ -116,6 +119,17 @@ vllm-variants: environments
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py
+
+# Which engine, and what BASES=debian does: deploy/container_engine.py.
+ENGINE_CHOICE = $(if $(ENGINE),ENGINE=$(ENGINE)) $(if $(BASES),BASES=$(BASES))
+
+images:
+	$(ENGINE_CHOICE) $(PYTHON) deploy/build_images.py $(if $(BUILDS),--builds $(BUILDS)) $(if $(TAG),--tag $(TAG))
+
+stack: server-environment
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["stack"], sep="\n")' | \
+		$(BIN)/python -m pip install --quiet --requirement /dev/stdin
+	EYEPIECE_STACK=1 $(ENGINE_CHOICE) $(BIN)/pytest -s -x tests/end_to_end/test_compose_stack.py
 
 charts: server-environment
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["charts"], sep="\n")' | \

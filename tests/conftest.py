@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
-# Minutes long: `make replicas`, which needs HAProxy, and `make vllm-variants`.
-_LONG = ["end_to_end/test_replicas.py", "vllm_plugin/test_variants.py"]
-collect_ignore = [] if "EYEPIECE_LONG_TESTS" in os.environ else _LONG
+# Minutes long: `make replicas`, which needs HAProxy, `make vllm-variants`, and `make stack`, which needs images.
+_ASKED_FOR = {
+    "end_to_end/test_replicas.py": "EYEPIECE_LONG_TESTS",
+    "vllm_plugin/test_variants.py": "EYEPIECE_LONG_TESTS",
+    "end_to_end/test_compose_stack.py": "EYEPIECE_STACK",
+}
+collect_ignore = [path for path, variable in _ASKED_FOR.items() if variable not in os.environ]
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"
 
 

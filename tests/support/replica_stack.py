@@ -313,8 +313,16 @@ class Tally:
 class Load:
     """Clients that ask without a pause, and one that uploads, until `stop`; every answer is compared."""
 
-    def __init__(self, url: str, expected: Mapping[tuple[str, str], str], folder: Path, key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        expected: Mapping[tuple[str, str], str],
+        folder: Path,
+        key: str | None = None,
+        make_slide: Callable[[Path, int], Path] = feature_slide,
+    ) -> None:
         """`url` is HAProxy's; `expected` has the undisturbed answer to each question about each slide."""
+        self._make_slide = make_slide
         self._url = url
         self._headers = key_headers(key)
         self._expected = list(expected.items())
@@ -367,7 +375,7 @@ class Load:
         closing = {"Connection": "close", **self._headers}
         async with httpx.AsyncClient(base_url=self._url, timeout=120.0, headers=closing) as client:
             while not self._stopped and len(self.tally.accepted) < _UPLOADS:
-                content = feature_slide(path, seed=int.from_bytes(os.urandom(4))).read_bytes()
+                content = self._make_slide(path, int.from_bytes(os.urandom(3))).read_bytes()
                 try:
                     answer = await client.post("/v1/slides", files={"file": ("features.h5", content)})
                 except httpx.TransportError:
