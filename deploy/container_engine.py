@@ -59,8 +59,12 @@ class Engine:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            check=check,
+            check=False,
         )
+        if check and ended.returncode:
+            error = subprocess.CalledProcessError(ended.returncode, ended.args, ended.stdout, ended.stderr)
+            error.add_note(ended.stderr)  # the engine's own words, which a traceback would leave out
+            raise error
         return ended.stdout.strip()
 
     def answers(self) -> bool:
