@@ -27,6 +27,7 @@ WarningCode = Literal[
     "colors_doubted",  # hardly any stain looks like this: RGB and YCbCr may be confused
     "level_not_believed",  # a level of the pyramid is not the slide's, or cannot be placed: not used
     "levels_drawn_from_finer",  # tiles have no bytes, and low levels do not tell whether tissue is missing there
+    "pictures_not_read",  # other large pictures lie in the file: scans or focal planes, of which one is read
 ]
 
 

@@ -25,11 +25,14 @@ _ADAPTED_PRODUCT = 4.0
 # Two statements about the same pixels that differ by more than rounding does.
 _SAME_MPP = 0.10
 
-_NUMBER = r"([0-9]{1,4}(?:\.[0-9]{1,12})?)"
-_DESCRIBED_MPP = re.compile(rf"(?:\bMPP\s*=\s*|\bPhysicalSizeX=\"){_NUMBER}", re.ASCII)
-_DESCRIBED_POWER = re.compile(rf"(?:\bAppMag\s*=\s*|\bNominalMagnification=\"){_NUMBER}", re.ASCII)
-# Microns are what OME means where it names no unit.
-_OTHER_UNIT = re.compile(r"\bPhysicalSizeXUnit=\"(?!µm|um|micron)", re.ASCII)
+_NUMBER = r"([0-9]{1,4}(?:[.,][0-9]{1,12})?(?:[eE][-+]?[0-9]{1,2})?)"
+# Aperio's, OME's and ImageJ's words for it; some exports write a comma, or XML in single quotes.
+_DESCRIBED_MPP = re.compile(rf"(?:\bMPP\s*=\s*|\bPhysicalSizeX=[\"']|\bpixel_width=){_NUMBER}", re.ASCII)
+_DESCRIBED_POWER = re.compile(rf"(?:\bAppMag\s*=\s*|\bNominalMagnification=[\"']){_NUMBER}", re.ASCII)
+_DESCRIBED_UNIT = re.compile(r"\bPhysicalSizeXUnit=[\"']([^\"']{1,12})|^unit=(\S{1,12})", re.MULTILINE)
+# Microns are what OME means where it names no unit. A unit that is not here says nothing.
+_UM = {"nm": 0.001, "mm": 1_000.0, "cm": 10_000.0, "um": 1.0, "micron": 1.0, "microns": 1.0}
+_UM |= dict.fromkeys(("\u00b5m", "\u03bcm", "&#181;m", "&#xb5;m", "&micro;m", "\\u00b5m"), 1.0)
 _DESCRIPTION_CHARS = 20_000
 
 
@@ -100,7 +103,7 @@ def _contradictions(said: StatedResolution, mpp: float, power: float | None) -> 
         found.append(f"an objective of {power:g}×, which usually gives {10 / power:.2g}")
     if said.tag_mpp and COARSEST_MPP >= said.tag_mpp >= FINEST_MPP and _differ(said.tag_mpp, mpp):
         found.append(f"TIFF resolution tags of {said.tag_mpp:.4g}")
-    described = None if _OTHER_UNIT.search(said.description) else _found(_DESCRIBED_MPP, said.description)
+    described = _described_mpp(said.description)
     if described and _differ(described, mpp):
         found.append(f"a description with {described:.4g}")
     if not found:
@@ -115,6 +118,13 @@ def _differ(one: float, other: float) -> bool:
     return abs(one - other) > _SAME_MPP * min(one, other)
 
 
+def _described_mpp(description: str) -> float | None:
+    unit = _DESCRIBED_UNIT.search(description[:_DESCRIPTION_CHARS])
+    um = _UM.get((unit[1] or unit[2]).lower()) if unit else 1.0
+    size = _found(_DESCRIBED_MPP, description)
+    return size * um if size and um else None
+
+
 def _found(pattern: re.Pattern[str], description: str) -> float | None:
     match = pattern.search(description[:_DESCRIPTION_CHARS])
-    return float(match[1]) if match else None
+    return float(match[1].replace(",", ".")) if match else None

@@ -53,6 +53,9 @@ _EXACT = 0.01
 _MAX_SKIPPED_PX = 64
 # Half of a pixel: at the borders of what was scanned OpenSlide blends where tiles lie between two pixels.
 _COVERED_ALPHA = 128
+_COLORS = 3
+# Of the slide's area: a label or a macro stored in tiles is smaller.
+_LARGE_SHARE = 0.25
 # Tiles of each level whose heads are looked at on opening, which takes some milliseconds.
 _SAMPLED_HEADS = 512
 
@@ -85,11 +88,12 @@ class OpenSlideReader(ReducesByArea):
         self._vendor = facts.vendor
         redrawn = frozenset(self._redrawn(len(found)))
         # In false colours, as OpenSlide shows them, levels cannot be compared.
+        others = tuple(self._other_pictures(sizes))
         self._stored = dict(self._stored_levels(range(len(found)) if self.denies_colors else redrawn))
         judged = self._judge(found, painted)
         numbers = frozenset(it.found.number for it in judged.believed)
         unseen = self._unseen_gaps() if (redrawn & numbers) - self._stored.keys() else ()
-        self.facts = replace(facts, warnings=(*facts.warnings, *_refused(judged.refused), *unseen))
+        self.facts = replace(facts, warnings=(*facts.warnings, *others, *_refused(judged.refused), *unseen))
         self.levels = tuple(
             Level(*it.found.size, it.downsample, it.found.number not in redrawn) for it in judged.believed
         )
@@ -171,6 +175,29 @@ class OpenSlideReader(ReducesByArea):
         if self._vendor in _WITHOUT_PADDING:
             found = [replace(level, tile=None) for level in found]
         return judge_levels(found, read, in_false_colors=are_false)
+
+    def _other_pictures(self, sizes: Sequence[tuple[int, int]]) -> Iterator[SlideWarning]:
+        """Large pictures in colour that are no levels: another series, another focal plane. Raises UnsupportedFormat
+        where one is larger than the finest level, which then is none."""
+        try:
+            images = [(image.width, image.height) for image in self.tiled_images if image.samples >= _COLORS]
+        except (NotEligible, UnreadableSlide):
+            return
+        width, height = sizes[0]
+        if any(size[0] > width and size[1] > height for size in images):
+            raise UnsupportedFormat(
+                "The file holds a larger picture than the one that it marks as its finest level. Export it again as a "
+                "pyramidal TIFF that begins with the full-size picture, or send the scanner's original file."
+            )
+        least = width * height * _LARGE_SHARE
+        others = sum(size not in sizes and size[0] * size[1] >= least for size in images)
+        others += max(0, images.count((width, height)) - 1)
+        if others:
+            yield SlideWarning(
+                "pictures_not_read",
+                f"The file holds {others} more large pictures that are no levels of the slide, such as other scans or "
+                "focal planes; only the first picture is read. Export each as a slide of its own.",
+            )
 
     def _redrawn(self, count: int) -> Iterator[int]:
         """The numbers of `count` levels that OpenSlide draws anew around gaps; see `stored_level`."""

@@ -25,6 +25,12 @@ _DOUBTED = SlideWarning(
     "colors_doubted",
     "The picture shows no glass and is more saturated than most stains: RGB and YCbCr may be confused in the file.",
 )
+# What is darker than glass and has no colour at all, but for what JPEG adds: no stain is like that.
+_STAINED_LUMINANCE, _GREY_CHROMA, _MOST_COLORED_PERCENT = 200, 10, 95
+_GREY = SlideWarning(
+    "colors_doubted",
+    "The picture is grey throughout, and the model was made for stains in colour. Send the scan in colour.",
+)
 
 
 def check_colors(rgb: NDArray[np.uint8]) -> tuple[SlideWarning, ...]:
@@ -35,9 +41,19 @@ def check_colors(rgb: NDArray[np.uint8]) -> tuple[SlideWarning, ...]:
     for low, high in (_SALMON, _MAGENTA):
         if in_range(rgb, low, high).mean() > max(_LEAST_SHARE, glass):
             raise false_colors()
+    if _is_grey(rgb, luminance):
+        return (_GREY,)
     if glass > _NO_GLASS_SHARE:
         return ()
     median = float(np.median(saturation))
     if median >= _ABSURD_SATURATION:
         raise false_colors()
     return (_DOUBTED,) if median >= _DOUBTFUL_SATURATION else ()
+
+
+def _is_grey(rgb: NDArray[np.uint8], luminance: NDArray[np.uint8]) -> bool:
+    stained = rgb[luminance < _STAINED_LUMINANCE]
+    if not stained.size:
+        return False
+    chroma = stained.max(axis=1).astype(np.int16) - stained.min(axis=1)
+    return float(np.percentile(chroma, _MOST_COLORED_PERCENT)) <= _GREY_CHROMA

@@ -49,6 +49,33 @@ def test_only_a_possible_resolution_counts(vendor: str, x: float, y: float, expe
             0.25,
             "description with",
         ),
+        (
+            StatedResolution(
+                "generic-tiff", 0.25, 0.25, None, 0.25, '<a PhysicalSizeX="500" PhysicalSizeXUnit="nm" />'
+            ),
+            0.25,
+            "description with 0.5",
+        ),
+        (
+            StatedResolution(
+                "generic-tiff", 0.25, 0.25, None, 0.25, "<a PhysicalSizeX='5.0E-4' PhysicalSizeXUnit='mm'/>"
+            ),
+            0.25,
+            "description with 0.5",
+        ),
+        (
+            StatedResolution(
+                "generic-tiff", 0.25, 0.25, None, 0.25, '<a PhysicalSizeX="0.5" PhysicalSizeXUnit="&#181;m"/>'
+            ),
+            0.25,
+            "description with 0.5",
+        ),
+        (
+            StatedResolution("generic-tiff", 0.25, 0.25, None, 0.25, "ImageJ=1.53t\nunit=\\u00B5m\npixel_width=0.5\n"),
+            0.25,
+            "description with 0.5",
+        ),
+        (StatedResolution("aperio", 0.25, 0.25, None, None, "x|MPP = 0,5|"), 0.25, "description with 0.5"),
         (StatedResolution("generic-tiff", 0.5, 0.5, None, 0.5, "x|AppMag = 40|"), 0.5, "objective of 40×"),
         (StatedResolution("aperio", 0.05, 0.05, 20.0), None, "0.05 µm/px, which cannot be with its objective of 20×"),
         (StatedResolution("generic-tiff", 0.05, 0.05), None, "0.05 µm/px, which no scanner"),
