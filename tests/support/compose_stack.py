@@ -109,7 +109,9 @@ class ComposeStack:
 
     def kill(self, container: str) -> None:
         """As when its machine is gone: without a word to anybody."""
-        self.engine.run("kill", "--signal", "KILL", container)
+        # Podman 4.3 waits a few seconds for the end, and calls it an error when a large process takes longer to die.
+        self.engine.run("kill", "--signal", "KILL", container, check=False)
+        wait_until(lambda: self.engine.run("inspect", "--format", "{{.State.Running}}", container) == "false")
 
     def stop(self, container: str) -> int:
         """As a rolling update does: SIGTERM, and time to leave. The exit code."""
