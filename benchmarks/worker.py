@@ -140,11 +140,12 @@ def _parser() -> argparse.ArgumentParser:
 def _encoders(options: argparse.Namespace, folder: Path) -> Encoders:
     if options.model is not None:
         return load_encoders(open_model(options.models_dir, options.model), options.device)
-    model = _with_published_tiles(install_packaged(folder / "models", "demo"))
-    loaded = load_encoders(model, options.device)
+    demo = install_packaged(folder / "models", "demo")
+    loaded = load_encoders(demo, options.device)  # as it is: its golden vector fits its own tiles
     loaded.batcher.close()
+    model = _with_published_tiles(demo)
     tiles = InstantTileEncoder(model.manifest.tile_encoder, model.tile_encoder_weights, torch.device("cpu"))
-    return replace(loaded, tiles=tiles, batcher=TileBatcher(tiles))
+    return replace(loaded, model=model, tiles=tiles, batcher=TileBatcher(tiles))
 
 
 def _with_published_tiles(model: InstalledModel) -> InstalledModel:
