@@ -22,7 +22,7 @@ Stage = Literal["tile", "encode_tiles", "encode_slide"]
 # What can be doubtful about a slide that is used all the same; stable, part of the HTTP contract.
 WarningCode = Literal[
     "mpp_not_believed",  # the file's µm/px are absurd: taken as not stated
-    "mpp_contradicted",  # used, but the objective, the tags or the description say something else
+    "mpp_contradicted",  # used, but the objective, tags, description or imaged volume say something else
     "colors_contradicted",  # tiles are not of the colour space that the file says: read by what they say themselves
     "colors_doubted",  # hardly any stain looks like this: RGB and YCbCr may be confused
     "level_not_believed",  # a level of the pyramid is not the slide's, or cannot be placed: not used

@@ -34,11 +34,22 @@ _DESCRIBED_UNIT = re.compile(r"\bPhysicalSizeXUnit=[\"']([^\"']{1,12})|^unit=(\S
 _UM = {"nm": 0.001, "mm": 1_000.0, "cm": 10_000.0, "um": 1.0, "micron": 1.0, "microns": 1.0}
 _UM |= dict.fromkeys(("\u00b5m", "\u03bcm", "&#181;m", "&#xb5;m", "&micro;m", "\\u00b5m"), 1.0)
 _DESCRIPTION_CHARS = 20_000
+# Aperio's lines on sizes: `46000x32914 [42673,5576 2220x2967] (240x240)` is a scan and, in brackets, what was cut out
+# of it. An export of an export has a line for each. Exports by others keep the text, whatever they do to the picture.
+_DESCRIBED_SIZE = re.compile(
+    r"^[ \t]*([0-9]{1,7})x([0-9]{1,7})(?: ?\[-?[0-9]{1,7}, ?-?[0-9]{1,7} ([0-9]{1,7})x([0-9]{1,7})\])?", re.MULTILINE
+)
+_ORIGINAL_SIDE = re.compile(r"\bOriginal(Width|Height) ?= ?([0-9]{1,7})", re.IGNORECASE)
+# How much one side may be more resized than the other, and the least that is no rounding or cutting of borders.
+_SAME_RATIO, _RESIZED_BY = 1.02, 1.5
 
 
 @dataclass(frozen=True)
 class StatedResolution:
-    """What a file says in its several places: µm/px that its format goes by, the objective, TIFF's tags, a text."""
+    """What a file says in its several places: µm/px that its format goes by, the objective, TIFF's tags, a text.
+
+    `size` is level 0's (width, height) in px, `volume_mm` that of the glass that it shows, by DICOM; None where unsaid.
+    """
 
     vendor: str
     mpp_x: float | None
@@ -46,6 +57,8 @@ class StatedResolution:
     objective_power: float | None = None
     tag_mpp: float | None = None
     description: str = ""
+    size: tuple[int, int] | None = None
+    volume_mm: tuple[float, float] | None = None
 
 
 def judge_resolution(said: StatedResolution) -> tuple[float | None, tuple[SlideWarning, ...]]:
@@ -106,6 +119,16 @@ def _contradictions(said: StatedResolution, mpp: float, power: float | None) -> 
     described = _described_mpp(said.description)
     if described and _differ(described, mpp):
         found.append(f"a description with {described:.4g}")
+    volume = _volume_mpp(said)
+    if volume and _differ(volume, mpp):
+        found.append(f"an imaged volume that gives {volume:.4g}")
+    scan = _scan_of_other_size(said)
+    if scan and said.size:
+        factor = scan[0] / said.size[0]
+        change = f"{factor:.3g} times smaller" if factor > 1 else f"{1 / factor:.3g} times larger"
+        found.append(
+            f"a picture {change} than the described scan ({scan[0]} × {scan[1]} px), which gives {mpp * factor:.4g}"
+        )
     if not found:
         return ()
     detail = (
@@ -116,6 +139,38 @@ def _contradictions(said: StatedResolution, mpp: float, power: float | None) -> 
 
 def _differ(one: float, other: float) -> bool:
     return abs(one - other) > _SAME_MPP * min(one, other)
+
+
+def _volume_mpp(said: StatedResolution) -> float | None:
+    """µm/px by the glass that is shown; padding, which is not shown alike on both sides, says nothing."""
+    if said.size is None or said.volume_mm is None:
+        return None
+    return credible_mpp(said.vendor, *(mm * 1_000 / px for mm, px in zip(said.volume_mm, said.size, strict=True)))
+
+
+def _scan_of_other_size(said: StatedResolution) -> tuple[int, int] | None:
+    """The size in px of the scan or cutting that the description is of, when the picture is that one resized."""
+    text = said.description[:_DESCRIPTION_CHARS]
+    if said.size is None or not text.startswith("Aperio"):
+        return None
+    sizes = [
+        (int(width), int(height))
+        for found in _DESCRIBED_SIZE.findall(text)
+        for width, height in (found[2:], found[:2])
+        if width and height
+    ]
+    sides = [(name.lower(), int(px)) for name, px in _ORIGINAL_SIDE.findall(text)]
+    sizes += zip(*([px for name, px in sides if name == wanted] for wanted in ("width", "height")), strict=False)
+    resized = []
+    for width, height in sizes:
+        ratios = sorted((width / said.size[0], height / said.size[1]))
+        if not ratios[0] or ratios[1] > _SAME_RATIO * ratios[0]:
+            continue
+        if max(ratios[1], 1 / ratios[0]) <= _SAME_RATIO:  # the picture is what is described
+            return None
+        if ratios[0] >= _RESIZED_BY or ratios[1] <= 1 / _RESIZED_BY:
+            resized.append((width, height))
+    return resized[0] if resized else None
 
 
 def _described_mpp(description: str) -> float | None:

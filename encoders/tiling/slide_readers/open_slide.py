@@ -31,6 +31,7 @@ from encoders.tiling.slide_readers.stored_level import StoredLevel
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
 from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_images
 from encoders.tiling.slide_readers.why_unusable import (
+    SEVERAL_PATHS,
     reason_said,
     require_usable_samples,
     why_not_opened,
@@ -74,6 +75,7 @@ class OpenSlideReader(ReducesByArea):
         self._handle = _open(path)
         require_usable_samples(path)
         try:
+            _require_one_optical_path(self._handle)
             sizes = _level_sizes(self._handle, limits)
             facts = _facts(self._handle, sizes[0])
             found = [
@@ -366,6 +368,14 @@ def _unopenable() -> UnreadableSlide:
     return UnreadableSlide("The slide cannot be opened: it is damaged, or compressed in a way that is not supported.")
 
 
+def _require_one_optical_path(handle: lowlevel._OpenSlide) -> None:
+    """Raises UnsupportedFormat for DICOM with more: OpenSlide shows the frames of the first and says nothing."""
+    stated = _number(handle, "dicom.NumberOfOpticalPaths") or 0
+    second = "dicom.OpticalPathSequence[1]."
+    if stated > 1 or any(name.startswith(second) for name in lowlevel.get_property_names(handle)):
+        raise UnsupportedFormat(SEVERAL_PATHS)
+
+
 def _level_sizes(handle: lowlevel._OpenSlide, limits: ReaderLimits) -> list[tuple[int, int]]:
     count = lowlevel.get_level_count(handle)
     if count > limits.max_levels:
@@ -413,9 +423,17 @@ def _facts(handle: lowlevel._OpenSlide, size: tuple[int, int]) -> SlideFacts:
         power,
         _tag_mpp(handle),
         lowlevel.get_property_value(handle, "tiff.ImageDescription") or "",
+        size,
+        _volume_mm(handle),
     )
     mpp, warnings = judge_resolution(said)
     return SlideFacts(vendor, *size, mpp, power, warnings)
+
+
+def _volume_mm(handle: lowlevel._OpenSlide) -> tuple[float, float] | None:
+    """What level 0 shows of the glass, by DICOM."""
+    width, height = (_number(handle, f"dicom.ImagedVolume{side}") for side in ("Width", "Height"))
+    return (width, height) if width and height else None
 
 
 def _tag_mpp(handle: lowlevel._OpenSlide) -> float | None:

@@ -16,6 +16,7 @@ from encoders.tiling.dicom_head import (
     BITS_STORED,
     FOCAL_PLANES,
     IS_SIGNED,
+    OPTICAL_PATHS,
     PLANAR,
     SAMPLES,
     SOP_CLASS,
@@ -84,6 +85,11 @@ _Z_STACK = (
     "The slide is a stack of several focal planes (z-stack), and only single planes are read. Export one focal plane "
     "as a slide of its own and send that."
 )
+SEVERAL_PATHS = (
+    "The slide holds several optical paths, such as different light or stains of one glass, and they cannot be told "
+    "apart here. Export each optical path as an instance of its own and send the one in bright field."
+)
+_SEVERAL = {FOCAL_PLANES: _Z_STACK, OPTICAL_PATHS: SEVERAL_PATHS}
 _GREY = "The slide has a single grey channel, and slides are read in colour. Send a brightfield slide in RGB."
 _ONLY_PICTURES = (
     "The files hold no level of a slide, only its label, overview or thumbnail. Send the slide's VOLUME images, all "
@@ -211,12 +217,13 @@ def _why_no_dicom(head: Mapping[int, str | int]) -> str | None:
             f"This is a DICOM file, but no whole-slide image: it is {what}. Send the files of modality SM (VL Whole "
             "Slide Microscopy Image)."
         )
-    planes, samples = head.get(FOCAL_PLANES, 1), head.get(SAMPLES, 3)
+    several = next((reason for tag, reason in _SEVERAL.items() if int(head.get(tag, 1)) > 1), None)
+    samples = head.get(SAMPLES, 3)
     bits = max(int(head.get(tag, 8)) for tag in (BITS_ALLOCATED, BITS_STORED))
     syntax = str(head.get(TRANSFER_SYNTAX, ""))
     colors = str(head.get(PHOTOMETRIC, "RGB"))
-    if isinstance(planes, int) and planes > 1:
-        return _Z_STACK
+    if several:
+        return several
     if colors == "PALETTE COLOR":
         return _PALETTE
     if samples == 1:

@@ -19,6 +19,8 @@ from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.why_unusable import reason_said
 
 PIXELS = np.random.default_rng(2).integers(0, 255, (256, 256, 3))
+TWO_PATHS = [pydicom.Dataset(), pydicom.Dataset()]
+TWO_PATHS[0].OpticalPathIdentifier, TWO_PATHS[1].OpticalPathIdentifier = "1", "2"
 
 
 def tiff(path: Path, dtype: Any = np.uint8, **options: Any) -> Path:
@@ -74,6 +76,9 @@ def test_a_tiff_says_what_it_is_stored_as(tmp_path: Path, options: dict[str, Any
     ("changes", "why"),
     [
         ({"TotalPixelMatrixFocalPlanes": 3}, "z-stack"),
+        ({"NumberOfOpticalPaths": 2}, "several optical paths"),
+        ({"OpticalPathSequence": TWO_PATHS}, "several optical paths"),
+        ({"NumberOfOpticalPaths": 2, "BitsAllocated": 16}, "several optical paths"),
         ({"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}, "grey"),
         ({"BitsAllocated": 16, "BitsStored": 12, "HighBit": 11}, "16 bits"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LABEL", "NONE"]}, "label, overview or thumbnail"),
@@ -86,6 +91,35 @@ def test_a_tiff_says_what_it_is_stored_as(tmp_path: Path, options: dict[str, Any
 )
 def test_a_dicom_file_says_what_it_is(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     assert why in refusal_of(dicom(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"ImagedVolumeWidth": 0.256, "ImagedVolumeHeight": 0.256}, "an imaged volume that gives 1. If"),
+        ({"ImagedVolumeWidth": 0.064, "ImagedVolumeHeight": 0.064}, "an imaged volume that gives 0.25. If"),
+        ({"ImagedVolumeWidth": 0.0, "ImagedVolumeHeight": 0.0}, None),
+        ({"ImagedVolumeWidth": None, "ImagedVolumeHeight": None}, None),
+    ],
+)
+def test_dicom_whose_pixels_do_not_span_its_volume_is_doubted(
+    tmp_path: Path, changes: dict[str, Any], words: str | None
+) -> None:
+    facts = open_reader(dicom(tmp_path, OpticalPathSequence=TWO_PATHS[:1], **changes), ReaderLimits()).reader.facts
+
+    assert facts.mpp == 0.5
+    assert [(it.code, str(words) in it.detail) for it in facts.warnings] == [("mpp_contradicted", True)] * bool(words)
+
+
+def test_an_aperio_picture_smaller_than_the_scan_of_its_description_is_doubted(tmp_path: Path) -> None:
+    text = "Aperio Image Library v11.2.1 \r\n512x512 [0,0 512x512] (256x256) J2K/YUV16 Q=70|AppMag = 20|MPP = 0.5"
+    facts = open_reader(tiff(tmp_path / "a.svs", description=text), ReaderLimits()).reader.facts
+
+    assert facts.mpp == 0.5
+    (doubt,) = facts.warnings
+    assert doubt.code == "mpp_contradicted"
+    assert "2 times smaller than the described scan (512 × 512 px), which gives 1." in doubt.detail
 
 
 def test_damage_is_still_called_damage(tmp_path: Path) -> None:
