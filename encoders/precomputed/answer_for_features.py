@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from encoders.errors import SlideError, UnsupportedFormat, UnusableFeatures
 from encoders.precomputed.features_kind import FeaturesKind
 from encoders.precomputed.features_protocol import FeaturesOpened, RowsReply, RowsRequest, require_shape
-from encoders.precomputed.given_features import TileStatements
+from encoders.precomputed.given_features import TEXT_STATEMENTS, TileStatements
 from encoders.tiling.isolation.child_pipes import ChildPipes
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.isolation.reader_protocol import Failed
@@ -106,7 +106,11 @@ def _statements(attributes: dict[str, object]) -> TileStatements:
     try:
         return TileStatements.model_validate(attributes)
     except ValidationError as error:
-        field = error.errors(include_url=False, include_input=False)[0]["loc"][0]
+        field = str(error.errors(include_url=False, include_input=False)[0]["loc"][0])
+        if field not in TEXT_STATEMENTS and isinstance(attributes.get(field), str | bytes):
+            raise UnusableFeatures(
+                f"The file's attribute `{field}` is text and must be a number; write it as one, or remove it."
+            ) from None
         raise UnusableFeatures(
             f"The file's attribute `{field}` is not what it should be; correct or remove it."
         ) from None

@@ -1,5 +1,7 @@
 """Whether given features can stand in for the served model's own. Pure; every refusal says what to do."""
 
+from collections import Counter
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,13 @@ from model_store.manifest import Manifest
 # As much as a slide may be coarser than the target.
 _SCALE_TOLERATED = 0.10
 _LARGEST_HALF = float(np.finfo(np.float16).max)
+# No encoder gives a row of zeros; a tool may leave out a tile or two of a slide and keep their places.
+_ZERO_ROWS_TOLERATED = 0.05
+# Tiles of unscanned white are equal to the last bit, and so are their features. Tiles are cut where there is tissue: of
+# those never most, and tissue is never equal to itself elsewhere.
+_EQUAL_ROWS_TOLERATED = 0.5
+# Fewer rows may be alike by chance.
+_FEW_ROWS = 8
 
 
 def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool) -> None:
@@ -49,6 +58,37 @@ def check_range(features: NDArray[np.float32]) -> None:
         )
 
 
+def check_filled(features: NDArray[np.float32]) -> None:
+    """Raises UnusableFeatures for tile features [N, D] that say nothing: a file that was made in its full size and
+    never filled, or the same output for every tile."""
+    rows = len(features)
+    zero = int((~features.any(axis=1)).sum())
+    if zero > rows * _ZERO_ROWS_TOLERATED:
+        raise UnusableFeatures(
+            f"{zero} of {rows} rows of the features are all zero: the file was not filled. Make the features again, or "
+            "send the slide itself."
+        )
+    equal = _most_equal_rows(features) if rows >= _FEW_ROWS else 0
+    if equal > rows * _EQUAL_ROWS_TOLERATED:
+        raise UnusableFeatures(
+            f"{equal} of {rows} rows of the features are the same row: they are not of different pieces of tissue. "
+            "Make the features again, or send the slide itself."
+        )
+
+
+def _most_equal_rows(features: NDArray[np.float32]) -> int:
+    """How many rows equal the commonest one, if these are more than half; else anything up to half.
+
+    More than half of the rows would make up the middle of each column. So one column says that there are none, but
+    where it has one value in most rows, and no copy of the features is made.
+    """
+    half = len(features) // 2
+    alike = np.flatnonzero(features[:, 0] == np.partition(features[:, 0], half)[half])
+    if len(alike) <= half:
+        return 0
+    return max(Counter(hash(features[row].tobytes()) for row in alike).values())
+
+
 def slide_tokens(values: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     """Slide tokens without the projector's zero padding: [slide_tokens, embed_dim]."""
     own = manifest.slide_encoder.embed_dim
@@ -58,6 +98,10 @@ def slide_tokens(values: NDArray[np.float32], manifest: Manifest) -> NDArray[np.
             f"model's are {own} wide. Send those."
         )
     tokens = values[:, :own]
+    if not tokens.any():
+        raise UnusableFeatures(
+            "The slide features are all zero: the file was not filled. Make them again, or send the slide itself."
+        )
     beyond = np.flatnonzero(np.abs(tokens).max(axis=1) > _LARGEST_HALF)
     if len(beyond):
         raise UnusableFeatures(

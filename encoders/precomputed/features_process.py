@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import UnusableFeatures
-from encoders.precomputed.check_features import check_range, check_shape, check_tiles, raster_order, slide_tokens
+from encoders.precomputed.check_features import (
+    check_filled,
+    check_range,
+    check_shape,
+    check_tiles,
+    raster_order,
+    slide_tokens,
+)
 from encoders.precomputed.check_geometry import check_against_slide
 from encoders.precomputed.features_protocol import (
     FEATURES_REPLY,
@@ -57,6 +64,7 @@ def read_given_features(
         check_tiles(coords, process.opened.statements, manifest)
         order, features = raster_order(coords), process.rows(ask)
         check_range(features)
+        check_filled(features)
         return GivenTiles(features[order], coords[order], process.opened.statements)
 
 

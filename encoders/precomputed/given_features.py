@@ -60,6 +60,8 @@ PLAN_STATEMENTS = (
     "read_px",
     "reduction",
 )
+# All others are numbers.
+TEXT_STATEMENTS = ("mpp_source", "reduction")
 # Not every slide has the one, and files of ours from before there was a choice lack the other.
 _MAY_BE_MISSING = ("objective_power", "reduction")
 TRIDENT_STATEMENTS = (

@@ -14,6 +14,7 @@ from untrained_model import untrained_manifest
 
 from encoders.errors import UnsupportedFormat, UnusableFeatures
 from encoders.features_file import write_features
+from encoders.precomputed.check_features import check_filled
 from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -157,6 +158,7 @@ def bare(rows: int, columns: int) -> torch.Tensor:
         (torch.ones(32, 96, dtype=torch.int64), "floating-point"),
         (torch.full((32, 96), float("nan")), "NaN"),
         (torch.full((32, 96), 1e30), "16-bit"),
+        (torch.zeros(32, 96), "all zero: the file was not filled"),
         (torch.ones(0, 96), "0 rows"),
         (torch.ones(32, 96).to_sparse(), "exactly two tensors"),
         (torch.ones(32, 96, dtype=torch.complex64), "exactly two tensors"),
@@ -192,7 +194,10 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path: Path, content: Any,
         ({"target_magnification": 40}, "0.25 µm/px"),
         ({"overlap": 32}, "overlapping"),
         ({"patch_size_level0": -1}, "patch_size_level0"),
-        ({"patch_size": "large"}, "patch_size"),
+        ({"patch_size": "256"}, "`patch_size` is text and must be a number"),
+        ({"patch_size_level0": np.bytes_(b"256")}, "`patch_size_level0` is text and must be a number"),
+        ({"patch_size": 256.5}, "`patch_size` is not what it should be"),
+        ({"features": np.zeros((4, WIDTH), np.float16)}, "4 of 4 rows of the features are all zero: the file was not"),
         ({"patch_size": np.arange(5)}, "single value"),
     ],
 )
@@ -220,3 +225,30 @@ def test_coordinates_as_shares_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(UnusableFeatures, match="between 0 and 1"):
         read(path)
+
+
+def with_equal_rows(count: int, value: float) -> np.ndarray:
+    """100 rows, of which so many, from the end, hold nothing but this value."""
+    features = tile_features(100)
+    features[100 - count :] = value
+    return features
+
+
+@pytest.mark.parametrize(
+    ("features", "says"),
+    [
+        (with_equal_rows(6, 0.0), "6 of 100 rows of the features are all zero"),
+        (with_equal_rows(51, 0.25), "51 of 100 rows of the features are the same row"),
+        (with_equal_rows(100, -0.25), "100 of 100 rows of the features are the same row"),
+    ],
+)
+def test_rows_that_say_nothing_are_refused(features: np.ndarray, says: str) -> None:
+    with pytest.raises(UnusableFeatures, match=says):
+        check_filled(features)
+
+
+def test_unscanned_white_and_a_tile_left_out_are_believed() -> None:
+    one_value_first = tile_features(100)
+    one_value_first[:, 0] = 0
+    for features in (with_equal_rows(5, 0.0), with_equal_rows(50, 0.25), one_value_first, tile_features(1)):
+        check_filled(features)
