@@ -42,6 +42,7 @@ INLINE, WORKER = "decoded inline", "worker"
 LEAST_RATIO = 0.85
 MOST_MB = 1_000.0
 PACKAGES = ("simplejpeg", "numpy", "opencv-python-headless", "openslide-bin", "torch", "timm")
+_READER = "encoders.tiling.isolation.reader_child"
 # As published: tiles of 256 px, of which the encoder sees the middle.
 _TILE_PX = 256
 
@@ -188,8 +189,8 @@ def _encode(path: Path, encoders: Encoders, folder: Path, encoded: list[Encoded]
 
 
 def _reader_pid() -> int:
-    """The only child that this process has while it encodes."""
-    (child,) = psutil.Process().children()
+    """The child that reads the slide; there is one while it is encoded."""
+    (child,) = (each for each in psutil.Process().children() if _READER in each.cmdline())
     return int(child.pid)
 
 

@@ -162,7 +162,16 @@ def test_the_page_and_make_know_every_check_and_option() -> None:
     groups = [*project["project"]["optional-dependencies"].values(), *project["dependency-groups"].values()]
     asked_for = {*project["project"]["dependencies"], *(each for group in groups for each in group)}
     made = subprocess.run(
-        ["make", "-n", "gpu-check", "SMALL=1", "DEVICE=cpu", "ONLY=ceilings tile_speed", "GPU_PYTHON=some/python"],
+        [
+            "make",
+            "--no-print-directory",
+            "-n",
+            "gpu-check",
+            "SMALL=1",
+            "DEVICE=cpu",
+            "ONLY=ceilings tile_speed",
+            "GPU_PYTHON=some/python",
+        ],
         cwd=ROOT,
         check=True,
         capture_output=True,
