@@ -21,6 +21,8 @@ from synthetic.write_slide import write_synthetic_slide
 
 # One slide is drawn while another is encoded and a third is on its way.
 AT_ONCE: Final = 3
+# Features are of the size of one.
+_BLANK_NOISE: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,13 @@ def ready_slides(client: ApiClient, specimens: Iterable[Specimen], folder: Path)
 def rearrange_features(path: Path, specimen: Specimen) -> None:
     """Changes a downloaded features file in place; tiles stay where tissue is.
 
-    "shuffled" gives every tile the features of another place; "blank" leaves nothing of any tile.
+    "shuffled" gives every tile the features of another place; "blank" leaves nothing of any tile but a hundredth of
+    noise, the same for every slide: a server refuses features that are zero or all alike.
     """
     with h5py.File(path, "r+") as file:
         features = file["features"]
         if specimen.variant == "blank":
-            features[...] = 0.0
+            features[...] = np.random.default_rng(0).normal(0.0, _BLANK_NOISE, features.shape)
         else:
             features[...] = features[()][np.random.default_rng([specimen.seed, 4]).permutation(len(features))]
 

@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 from simulated_answers import seeing
 
+from encoders.precomputed.check_features import check_filled
 from evaluation.exam import (
     ANOTHER_SLIDE,
     FOLLOW_UP,
@@ -144,14 +145,20 @@ def test_a_refused_question_ends_the_examination(quiet: Console) -> None:
 
 
 def test_a_blank_slide_keeps_its_tiles_and_nothing_in_them(tmp_path: Path) -> None:
-    path = tmp_path / "features.h5"
-    path.write_bytes(features_file())
+    blanks = []
+    for seed, sign in ((11, 1), (12, -1)):
+        path = tmp_path / f"{seed}.h5"
+        path.write_bytes(features_file())
+        with h5py.File(path, "r+") as file:
+            file["features"][...] *= sign
+        rearrange_features(path, Specimen(seed, "blank"))
+        with h5py.File(path) as file:
+            blanks.append(file["features"][()])
+            assert (file["coords"][()] == COORDS).all()
 
-    rearrange_features(path, Specimen(11, "blank"))
-
-    with h5py.File(path) as file:
-        assert not file["features"][()].any()
-        assert (file["coords"][()] == COORDS).all()
+    assert (blanks[0] == blanks[1]).all()  # nothing of the slide is left
+    assert np.abs(blanks[0]).max() < 0.1
+    check_filled(blanks[0].astype(np.float32))  # a server takes it
 
 
 def test_variants_are_drawn_with_another_resolution_or_stain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import httpx
+import psutil
 import pytest
 from api_parts import lose_lease, make_due, until
 from held_worker import Hold, start_worker
@@ -24,7 +25,6 @@ from encoders.embedding_file import from_bytes
 from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
 from server.encoding.jobs import EncodeJobs, PrioritisedQueue
-from server.machine.redis_server import free_loopback_port
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue, SlideRecord
 from server.slides.progress import ProgressLog
@@ -88,7 +88,7 @@ class Cluster:
 async def cluster(settings: Settings, redis: Redis, demo_model: InstalledModel, tmp_path: Path) -> Cluster:
     # Leases end when the test says so, however slow the machine is.
     patient = settings.model_copy(
-        update={"job_heartbeat_s": 600, "job_sweep_s": 600, "slides_at_once": 3, "worker_port": free_loopback_port()}
+        update={"job_heartbeat_s": 600, "job_sweep_s": 600, "slides_at_once": 3, "worker_port": 0}
     )
     write_sample_slide(tmp_path / "slide.svs", seed=7, width_px=2048, height_px=1536)
     store = open_store(patient)
@@ -110,6 +110,14 @@ def start(cluster: Cluster, demo_model: InstalledModel) -> Iterator[Callable[...
     for process in started:
         process.kill()
         process.join()
+
+
+def health_port(worker: ForkServerProcess) -> int:
+    """Where a worker whose port was left to the machine listens."""
+    (port,) = {
+        one.laddr.port for one in psutil.Process(worker.pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN
+    }
+    return int(port)
 
 
 async def end_leases(cluster: Cluster, redis: Redis, records: list[SlideRecord]) -> None:
@@ -150,7 +158,7 @@ async def test_a_killed_workers_slides_go_on_where_they_stopped(
     assert all(count > 0 for count in kept)
     assert kept[2] == tiles
     assert [await cluster.started_at(record) for record in everything] == [*kept, 0]
-    page = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{cluster.settings.worker_port}/metrics")).text
+    page = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{health_port(survivor)}/metrics")).text
     assert metric(page, "eyepiece_tiles_resumed_total") == sum(kept)
     assert metric(page, "eyepiece_tiles_encoded_total") == 4 * tiles - sum(kept)
     assert metric(page, 'eyepiece_slides_opened_total{reader="fast_tiff",reason="eligible"}') == 4
