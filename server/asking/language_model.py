@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import orjson
@@ -44,6 +44,7 @@ _BROKE_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 # three seconds to notice. Nothing was answered yet, so another replica may be asked.
 _ANOTHER_MAY_ANSWER = frozenset({500, 502, 503})
 _RETRY_WAITS_S = (0.5, 1.0, 2.0)
+Health = Literal["well", "silent", "away"]
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,15 @@ class LanguageModel:
         if self.refusal is not None and self._transport is not None:
             self._transport.give_up_silent(_SILENT_S)
 
-    async def healthy(self) -> bool:
-        """Whether the server answers its health check."""
+    async def health(self) -> Health:
+        """What the server says to its health check: `silent` is one that is there and takes its time, as a busy
+        machine's does."""
         try:
-            return (await self._client.get("/health", timeout=2.0)).status_code == 200
+            return "well" if (await self._client.get("/health", timeout=2.0)).status_code == 200 else "away"
+        except httpx.ReadTimeout:
+            return "silent"
         except httpx.HTTPError:
-            return False
+            return "away"
 
     async def aclose(self) -> None:
         """Close the connection pool."""

@@ -233,6 +233,7 @@ def refusal(response: httpx.Response) -> CommandError:
     except (ValueError, KeyError, TypeError):
         detail, code = f"The server answered {response.status_code} and did not say why.", None
     wait = response.headers.get("Retry-After")
-    if wait and wait.isdigit():
-        detail = f"{detail} Try again in {wait} s."
-    return CommandError(detail, ExitCode.REFUSED, code)
+    retry_after_s = int(wait) if wait and wait.isdigit() else None
+    if retry_after_s is not None:
+        detail = f"{detail} Try again in {retry_after_s} s."
+    return CommandError(detail, ExitCode.REFUSED, code, retry_after_s)

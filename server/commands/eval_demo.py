@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -35,6 +35,8 @@ from server.machine.redis_server import free_loopback_port
 
 # vLLM answers several questions in hardly more time than one.
 QUESTIONS_AT_ONCE: Final = 8
+# A language model that is away for a moment is waited for; the examination is of the answers.
+PATIENCE_S: Final = 180.0
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,29 @@ def ask_dialogue(client: ApiClient, slide_id: str, dialogue: Dialogue) -> list[J
     """Asks turn by turn, each answer going into the next turn's conversation; the scored turns' judgements.
 
     Raises:
-        CommandError: the server refused a question.
+        CommandError: the server refused a question, or the language model was away for longer than `PATIENCE_S`.
     """
     judgements: list[Judgement] = []
     conversation: dict[str, str] = {}
     for asked in dialogue.asked():
-        done = client.answer(slide_id, {"question": asked.question.text, **conversation})
+        done = _answer_patiently(client, slide_id, {"question": asked.question.text, **conversation})
         conversation = {"conversation_id": done["conversation_id"]}
         if asked.turn >= dialogue.first_scored:
             judgements += judge(asked, done["answer"])
     return judgements
+
+
+def _answer_patiently(client: ApiClient, slide_id: str, wish: dict[str, str]) -> dict[str, Any]:
+    ends_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return client.answer(slide_id, wish)
+        except CommandError as error:
+            if error.problem_code != "language_model_unavailable" or error.retry_after_s is None:
+                raise
+            if time.monotonic() + error.retry_after_s > ends_at:
+                raise
+            time.sleep(error.retry_after_s)
 
 
 def _ask_all(

@@ -23,10 +23,17 @@ EXIT_CODES = (
 class CommandError(Exception):
     """Ends the command with `exit_code`; the text is one sentence that says what to do.
 
-    `problem_code` is the server's stable code where the server said it.
+    `problem_code` is the server's stable code, and `retry_after_s` when to try again, where the server said them.
     """
 
-    def __init__(self, sentence: str, exit_code: ExitCode, problem_code: str | None = None) -> None:
+    def __init__(
+        self,
+        sentence: str,
+        exit_code: ExitCode,
+        problem_code: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(sentence)
         self.exit_code = exit_code
         self.problem_code = problem_code
+        self.retry_after_s = retry_after_s

@@ -2,8 +2,9 @@
 
 Real answers tell: while tokens come, all is well. When none has come for a while, one token about a blank slide of full
 size is asked for, through the very path of a question. Has no token come since, of this answer or any other, the engine
-counts as stopped until one comes. Behind a balancer one of several replicas may be stopped: another blank slide, which
-goes to another one, is asked about next.
+counts as stopped until one comes. A health check that is not answered in time says nothing: a busy machine's is not
+either. Behind a balancer one of several replicas may be stopped: another blank slide, which goes to another one, is
+asked about next.
 """
 
 import asyncio
@@ -65,7 +66,7 @@ class EngineWatch:
 
     async def _look(self) -> bool:
         model = self._language_model
-        if not await model.healthy():
+        if await model.health() == "away":  # a silent one is judged by its tokens alone: those may well come
             await self.aclose()
             if not self._answers:  # the second time: one replica may be taking another's place
                 model.refusal = _AWAY

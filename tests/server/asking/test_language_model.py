@@ -395,7 +395,7 @@ async def test_nobody_there_is_told_in_our_words() -> None:
     client = language_model_client(f"http://127.0.0.1:{free_loopback_port()}", "key")
     model = LanguageModel(client, "demo", INPUTS)
 
-    assert not await model.healthy()
+    assert await model.health() == "away"
     with pytest.raises(LanguageModelUnavailable):
         await model.open("a", [Message("user", "Why?")], SAMPLING)
     await model.aclose()

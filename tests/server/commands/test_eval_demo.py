@@ -144,6 +144,22 @@ def test_a_refused_question_ends_the_examination(quiet: Console) -> None:
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
+def test_a_language_model_that_is_away_for_a_moment_is_waited_for(quiet: Console) -> None:
+    class AwayAtFirst(ExaminedServer):
+        asked = 0
+
+        def _answer(self, slide_id: str, wish: dict[str, Any]) -> httpx.Response:
+            self.asked += 1
+            if self.asked % 3 == 1:
+                problem = {"detail": "The language model starts.", "code": "language_model_unavailable"}
+                return httpx.Response(503, json=problem, headers={"Retry-After": "0"})
+            return super()._answer(slide_id, wish)
+
+    judgements = hold_exam(client_of(AwayAtFirst(seeing)), PLAN, quiet)
+
+    assert score([j for j in judgements if j.asked.condition not in (ANOTHER_SLIDE, SHUFFLED)]).share == 1
+
+
 def test_a_blank_slide_keeps_its_tiles_and_nothing_in_them(tmp_path: Path) -> None:
     blanks = []
     for seed, sign in ((11, 1), (12, -1)):

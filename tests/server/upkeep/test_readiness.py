@@ -203,6 +203,20 @@ async def test_an_engine_that_answers_others_is_not_stopped_and_another_replica_
     assert len({request.headers["X-Slide-Id"] for request in vllm.requests}) > 1
 
 
+@pytest.mark.parametrize("makes_tokens", [True, False])
+async def test_a_health_check_that_is_not_answered_in_time_is_judged_by_the_tokens(
+    parts: Parts, vllm: FakeVllm, watch: EngineWatch, makes_tokens: bool
+) -> None:
+    engine = HeldEngine(vllm)
+    await until(watch.look)
+    vllm.is_slow_to_say_so = True
+    engine.held = not makes_tokens
+    looks = [await watch.look() for _ in range(4)]
+
+    assert looks[-1] is makes_tokens
+    assert (parts.language_model.refusal is None) is makes_tokens
+
+
 async def tokens_all_the_time(parts: Parts) -> None:
     while True:
         parts.language_model._note_token()
