@@ -1,4 +1,4 @@
-"""Each command of the README, run as it stands there against a running server (only the port is another)."""
+"""Each command of the README and of docs/api.md, run as it stands against a running server (on another port)."""
 
 import os
 import re
@@ -14,19 +14,20 @@ ROOT = Path(__file__).resolve().parents[2]
 # `make …` is what CI and tests/end_to_end/test_demo.py run.
 BLOCKS = [
     (language, text)
-    for language, text in re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for page in ("README.md", "docs/api.md")
+    for language, text in re.findall(r"```(sh|python)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     if not text.startswith("make ")
 ]
 
 
-def test_the_commands_of_the_readme_work_in_their_order(server: RunningServer, tmp_path: Path) -> None:
+def test_the_commands_of_readme_and_api_page_work_in_their_order(server: RunningServer, tmp_path: Path) -> None:
     shell = ["set -e", f"export EYEPIECE_URL={server.url} EYEPIECE_DATA_DIR={server.data_dir}"]
     python = []
     for language, text in BLOCKS:
         ours = text.replace("http://127.0.0.1:8000", server.url).replace("/tmp/", f"{tmp_path}/")
         (shell if language == "sh" else python).append(ours)
 
-    assert len(BLOCKS) >= 5
+    assert len(BLOCKS) >= 7
     ran = subprocess.run(
         ["bash", "-c", "\n".join(shell)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
     )
