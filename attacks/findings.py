@@ -1,4 +1,4 @@
-"""What an attack saw beside what it may see, as a table and as JSON."""
+"""The findings of an attack: what it saw beside what it may see, as a table and as JSON."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""Who is let in without a key: never anybody behind a proxy, a foreign web page, or, once there are keys, anybody."""
+"""Requests without a key: nobody gets in from behind a proxy, from a foreign web page, or once there are keys."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""What an attack costs the API's process: memory, CPU, descriptors, sockets; and how long others wait meanwhile."""
+"""The price of an attack in the API's process: memory, CPU, descriptors, sockets; and how long others wait."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What it costs to read tiles in a process of their own: per CPU second of all processes, beside decoding inline.
+"""The cost of reading tiles in a separate process: CPU seconds of all processes, beside decoding inline.
 
     python -m benchmarks.hand_off
 

@@ -1,4 +1,4 @@
-"""What a result was measured on: the processor and the versions, and nothing by which the machine could be found."""
+"""The machine of a result: processor and versions, and nothing by which the machine could be found."""
 
 import os
 import platform

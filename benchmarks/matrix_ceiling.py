@@ -1,4 +1,4 @@
-"""How fast this device multiplies matrices: one large square product, and the products that a model is made of.
+"""The device's speed at multiplying matrices: one large square product, and the products of a model.
 
 The first is what a data sheet promises, less what power and heat take; the second is what an encoder could reach if
 everything but its matrix products cost nothing.

@@ -1,4 +1,4 @@
-"""What the synthetic slides are. Knows nothing of how they are drawn."""
+"""Recipes of the synthetic slides. Knows nothing of how they are drawn."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What came out of benchmarks/tile_encoder.py: speeds, and shares of what the device can multiply in the same round."""
+"""Results of benchmarks/tile_encoder.py: speeds, and shares of what the device multiplied in the same round."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

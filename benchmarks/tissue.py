@@ -1,4 +1,4 @@
-"""How well is tissue found? Intersection over union with what was drawn, by today's rule and by the first one.
+"""Quality of tissue detection: intersection over union with what was drawn, by today's rule and by the first one.
 
     python -m benchmarks.tissue
 

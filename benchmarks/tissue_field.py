@@ -1,4 +1,4 @@
-"""Where tissue lies on a synthetic slide: a smooth random field above zero."""
+"""Tissue on a synthetic slide: a smooth random field above zero."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Where results go: one JSON file for each benchmark, with what it was measured on."""
+"""Writes results: one JSON file for each benchmark, with the machine that it was measured on."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What must be importable in an environment of the CUDA builds, also on a machine without a GPU.
+"""Imports that must work in an environment of the CUDA builds, also on a machine without a GPU.
 
 Run by the Python of that environment: `python deploy/cuda_imports.py worker|vllm CUDA_MAJOR`. Prints a line for each
 part; exit code 0 when all came in. Part of `make cuda-environment`, which puts a stand-in of the driver's library where

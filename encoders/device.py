@@ -1,4 +1,4 @@
-"""Which device computes: a GPU that is there and cannot be used is a reason to stop, not to take the CPU instead.
+"""The device that computes. A GPU that is there and cannot be used is a reason to stop, not to take the CPU instead.
 
 `python -m encoders.device auto` says what would be taken, or why nothing is (exit code 2).
 """

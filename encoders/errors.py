@@ -1,4 +1,4 @@
-"""What a slide can be guilty of. No HTTP here: `server.errors` owns the status codes.
+"""Errors of a slide. No HTTP here: `server.errors` owns the status codes.
 
 SlideError                 final: the same bytes fail again, so a job is not retried
 ├── UnsupportedFormat      not a slide at all

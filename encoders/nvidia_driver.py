@@ -1,4 +1,4 @@
-"""What the NVIDIA driver shows of this machine: GPUs, its version, and which version a CUDA build needs.
+"""The NVIDIA driver's view of this machine: GPUs, its version, and the version that a CUDA build needs.
 
 Asks files and `nvidia-smi`; no CUDA library is loaded and no context made. Standard library only.
 """

@@ -1,4 +1,4 @@
-"""What travels between the stages: frozen, numpy only, no torch, no HTTP.
+"""Types that travel between the stages: frozen, numpy only, no torch, no HTTP.
 
     SlideFile → SlideFacts → TilePlan → TileBatch… → TileFeatures → SlideEmbedding
 

@@ -1,1 +1,1 @@
-"""How a model that answers about synthetic slides is examined: pure, it knows neither HTTP nor the model."""
+"""Examines a model that answers about synthetic slides. Pure: it knows neither HTTP nor the model."""

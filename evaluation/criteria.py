@@ -1,4 +1,4 @@
-"""What a model has to reach in an examination, each line measured from the judgements."""
+"""Criteria that a model has to reach in an examination, each measured from the judgements."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

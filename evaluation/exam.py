@@ -1,4 +1,4 @@
-"""Which questions are put about which slides, and what each group of them shows. Pure: nobody is asked here.
+"""Plans an examination: the questions, the slides, and what each group of them shows. Pure: nobody is asked here.
 
 as is             every question of a slide, each in a conversation of its own: the reference for all others
 unseen wordings   the same topics in words that training never saw

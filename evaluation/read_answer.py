@@ -1,4 +1,4 @@
-"""What the text of an answer states of a topic: the words of one value, or nothing that can be counted."""
+"""Reads an answer's statement on a topic: the words of one value, or nothing that can be counted."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Where results go: a table on the terminal, and one JSON file for each load test with what it was measured on."""
+"""Writes results: a table on the terminal, and one JSON file for each load test with its machine."""
 
 import json
 from collections.abc import Mapping, Sequence

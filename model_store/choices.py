@@ -1,4 +1,4 @@
-"""What an operator may change of a model without another manifest: how its tiles are multiplied and reduced.
+"""Choices that an operator has without another manifest: how tiles are multiplied and reduced.
 
 Both change the numbers, so both are fields of the manifest and thereby part of the encoder id. The API and the workers
 must be given the same choices: they name embeddings by that id.

@@ -1,4 +1,4 @@
-"""Where cells divide: so many per area of tumour, in its epithelium."""
+"""Places dividing cells: so many per area of tumour, in its epithelium."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Where in the tissue necrosis, tumour and fat lie: their areas are the truth's, their shapes the seed's."""
+"""Places necrosis, tumour and fat in the tissue: their areas are the truth's, their shapes the seed's."""
 
 import cv2
 import numpy as np

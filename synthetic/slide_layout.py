@@ -1,4 +1,4 @@
-"""What lies where on a synthetic slide, in squares of a few µm. Knows nothing of pixels and stain."""
+"""The layout of a synthetic slide, in squares of a few µm. Knows nothing of pixels and stain."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What is true of a synthetic slide: drawn from its seed before a pixel is, and never read back from pixels.
+"""The truth of a synthetic slide: drawn from its seed before a pixel is, and never read back from pixels.
 
 Seeds below `FIRST_TRAINING_SEED` are for everybody; training draws its slides from seeds at and above it, so no slide
 that `eyepiece make-slide` can write was ever trained on. Some combinations of attributes are held out as well.

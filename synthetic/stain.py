@@ -1,4 +1,4 @@
-"""How a slide was stained and scanned: what turns amounts of two dyes into colours.
+"""The stain and the scanner of a slide: they turn amounts of two dyes into colours.
 
 Light passes through both dyes (Beer-Lambert): RGB = glass · exp(-(H · haematoxylin + E · eosin)), where 100 in an
 8-bit plane of dye is an amount of 1.

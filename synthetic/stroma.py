@@ -1,4 +1,4 @@
-"""What lies between the tumour: spindle nuclei along fibres, vessels, lymphocytes; on benign slides ducts and fat."""
+"""Draws the tissue between the tumour: spindle nuclei along fibres, vessels, lymphocytes; in benign slides ducts, fat."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Where there is tissue on the glass: one to three pieces with an irregular outline and a few holes."""
+"""The outline of the tissue on the glass: one to three irregular pieces with a few holes."""
 
 import cv2
 import numpy as np

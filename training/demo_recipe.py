@@ -1,4 +1,4 @@
-"""How the demo model is trained: sizes, amounts and rates of every stage."""
+"""The recipe of the demo model: sizes, amounts and rates of every stage."""
 
 from dataclasses import dataclass
 from typing import Final

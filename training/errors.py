@@ -1,4 +1,4 @@
-"""What can go wrong in training, each with a sentence for the person at the terminal."""
+"""Errors of training, each with a sentence for the person at the terminal."""
 
 
 class TrainingError(Exception):

@@ -1,4 +1,4 @@
-"""What a GPU makes of Eyepiece's encoders, projector and trainer: one command, no network, no server.
+"""`make gpu-check`: Eyepiece's encoders, projector and trainer on a GPU. One command, no network, no server.
 
     python -m benchmarks.gpu_check                          on a machine with an NVIDIA GPU
     python -m benchmarks.gpu_check --device cpu --small     the same code on a CPU: does it run at all?

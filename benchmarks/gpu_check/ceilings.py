@@ -1,4 +1,4 @@
-"""What this machine could do at best: products of large matrices by dtype, memory, copies. No limits, only numbers.
+"""The machine's ceilings: products of large matrices by dtype, memory, copies. No limits, only numbers.
 
 Shares of other checks are of these numbers, measured on the same card on the same day, not of a data sheet.
 """

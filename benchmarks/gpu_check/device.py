@@ -1,4 +1,4 @@
-"""Whether the device is there, and its name: asked before any check, in a process of its own, which torch may end."""
+"""The device's name, if it is there. Runs before any check in a process of its own, which torch may end."""
 
 import torch
 

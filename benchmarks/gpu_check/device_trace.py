@@ -1,4 +1,4 @@
-"""What a device did and when, from torch's profiler: spans of kernels and copies, and what they are for."""
+"""A device's work over time, from torch's profiler: spans of kernels and copies, and what they are for."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""How far the tile encoder is from 75 % of the matrix ceiling, and what to look at first. Reads outcomes only."""
+"""The gap between the tile encoder and 75 % of the matrix ceiling, and what to look at first. Reads outcomes only."""
 
 from collections.abc import Sequence
 from typing import Final

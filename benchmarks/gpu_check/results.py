@@ -1,4 +1,4 @@
-"""What a check found, what became of it, and how that is told: as text for who watches, as JSON for later."""
+"""Results of the checks, as text for a person and as JSON for later."""
 
 import math
 from collections.abc import Sequence

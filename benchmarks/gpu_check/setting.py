@@ -1,4 +1,4 @@
-"""Where the checks run and how large they are: what every check's process is given. Imports no torch."""
+"""The setting that every check's process is given: device and sizes. Imports no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path

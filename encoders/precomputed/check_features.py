@@ -1,4 +1,4 @@
-"""Whether given features can stand in for the served model's own. Pure; every refusal says what to do."""
+"""Checks that features can stand in for the served model's own. Pure; every refusal says what to do."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Which kind of features file a file is, by its first bytes and never by its name. Parses nothing."""
+"""Recognises the kind of a features file by its first bytes, never by its name. Parses nothing."""
 
 import re
 from pathlib import Path

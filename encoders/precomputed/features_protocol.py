@@ -1,4 +1,4 @@
-"""What the child that parses a features file may say, in the frames of `encoders.tiling.isolation.reader_protocol`.
+"""Messages of the child that parses a features file, in the frames of `encoders.tiling.isolation.reader_protocol`.
 
 `Open` is answered by `FeaturesOpened`, `RowsRequest` by as many `RowsReply` as there are batches; `Failed` may stand
 in place of either.

@@ -1,4 +1,4 @@
-"""What a file of precomputed features holds, once it is read and checked."""
+"""The content of a file of precomputed features, once it is read and checked."""
 
 from dataclasses import dataclass
 from typing import Annotated

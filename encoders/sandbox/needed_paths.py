@@ -1,4 +1,4 @@
-"""What the interpreter of this process and its libraries need to be read: found out here, not listed by hand.
+"""Paths that this interpreter and its libraries must be able to read: found out here, not listed by hand.
 
 The folder of the checkout, or any folder from which our packages are imported, is not among it: only the packages are.
 """

@@ -1,4 +1,4 @@
-"""Which layers this machine grants to the processes that parse slides: found out by one of them, with no slide at all.
+"""Finds out which layers this machine grants to the processes that parse slides, by starting one without a slide.
 
 It also loads the parsers, which proves that they find their libraries in there.
 """

@@ -1,4 +1,4 @@
-"""Where a tile stands on the slide, as LongNet sees it: a cell of a coarse grid and its sine-cosine row.
+"""A tile's position as LongNet sees it: a cell of a coarse grid and its sine-cosine row.
 
 The published model holds a table of slide_ngrids² + 1 rows (3 GB at 1000 × 768). The table is separable, so a
 row is put together from two entries of one [slide_ngrids, D / 2] axis table, bit-equal to the published row.

@@ -1,4 +1,4 @@
-"""Which tiles share a batch, which batch is next, and whose features are whose. No model and no thread of its own.
+"""Forms batches of several slides' tiles, and sorts the features back. No model and no thread of its own.
 
 One batch is filled at a time, by all open slides; a full one queues up for the encoder. A batch that is not full goes
 when somebody waits for it: at once if no open slide has more tiles to give, else after a short delay.

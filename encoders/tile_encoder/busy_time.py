@@ -1,4 +1,4 @@
-"""How long something has worked and how long it has waited for work, in seconds, up to this moment."""
+"""Seconds that something has worked and has waited for work, up to this moment."""
 
 import time
 

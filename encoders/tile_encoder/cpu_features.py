@@ -1,4 +1,4 @@
-"""What this machine's CPU can do for a tile encoder: native bfloat16, and how many threads it may really use."""
+"""This CPU's abilities for a tile encoder: native bfloat16, and how many threads it may really use."""
 
 import math
 import os

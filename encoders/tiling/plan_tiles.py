@@ -1,4 +1,4 @@
-"""Which tiles to read, from which level. Pure: it sees sizes and a tissue mask, never a slide.
+"""Plans which tiles to read, and from which level. Pure: it sees sizes and a tissue mask, never a slide.
 
 Tiles lie on a grid from the slide's upper left corner. Its stride is a whole number of level-0 pixels, the tile's
 side rounded up: tiles never overlap, gaps stay below one pixel, and a coordinate divided by the stride is a grid

@@ -1,4 +1,4 @@
-"""Whether a file can be a slide at all, by its first bytes. Parses nothing, and starts no reader for what is none.
+"""Recognises by its first bytes whether a file can be a slide. Parses nothing, and starts no reader for what is none.
 
 It knows what OpenSlide (tag v4.0.1) asks of each format before it reads any further; what passes may still be no slide.
 """

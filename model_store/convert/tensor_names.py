@@ -1,4 +1,4 @@
-"""How published tensor names become served ones: prefixes to rewrite, patterns to drop. Data; nothing is read here.
+"""Maps published tensor names to served ones: prefixes to rewrite, patterns to drop. Data; nothing is read here.
 
 What is neither known nor dropped here is an error of the conversion, so an unexpected tensor is never lost silently.
 """

@@ -1,4 +1,4 @@
-"""What a prompt must say for the ids that LLaVA makes, given how the tokenizer beside it splits text.
+"""The prefix that a prompt needs for LLaVA's ids, given how the tokenizer beside it splits text.
 
 LLaVA splits a prompt at the placeholder and tokenises each chunk on its own (mm_utils.tokenizer_image_token of
 haotian-liu/LLaVA), vLLM tokenises the whole. A SentencePiece tokenizer marks the beginning of a text with a `▁`. In

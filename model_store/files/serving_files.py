@@ -1,4 +1,4 @@
-"""What vLLM reads beside a model's weights and tokenizer: config, generation defaults, chat template."""
+"""Writes the files that vLLM reads beside weights and tokenizer: config, generation defaults, chat template."""
 
 import json
 from collections.abc import Mapping

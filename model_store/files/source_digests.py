@@ -1,4 +1,4 @@
-"""What was downloaded must be what the manifest says; where it says nothing, the first use is recorded and printed."""
+"""Compares downloads with the manifest's digests; where it has none, the first use is recorded and printed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

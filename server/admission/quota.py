@@ -1,4 +1,4 @@
-"""What a tenant may store and have encoded."""
+"""Quotas: what a tenant may store and have encoded."""
 
 from pydantic import BaseModel, ConfigDict, Field
 

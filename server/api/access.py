@@ -1,4 +1,4 @@
-"""Who is asking: the tenant of a request."""
+"""Finds the tenant of a request."""
 
 from typing import Annotated
 from urllib.parse import urlsplit

@@ -1,4 +1,4 @@
-"""What routes ask for by type: single parts, and the stories of `server.flow` made of them."""
+"""Dependencies that routes name by type: single parts, and the stories of `server.flow` made of them."""
 
 from collections.abc import Callable
 from typing import Annotated, Any

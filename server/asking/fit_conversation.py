@@ -1,4 +1,4 @@
-"""What of a conversation goes along with a question: slide and question always, as many of the newest turns as fit.
+"""Fits a conversation into the context: slide and question always, then as many of the newest turns as fit.
 
 The published model cuts its prompt at the end, so that a long conversation loses the very question; this server never
 cuts a text (docs/decisions/0010). The API has no tokenizer: a careful estimate keeps room for the answer, and vLLM,

@@ -1,4 +1,4 @@
-"""What is asked and what comes back: a question in the model's terms, an answer on its way, the `done` event."""
+"""A question in the model's terms, an answer while it streams, and the `done` event."""
 
 import time
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""What the API refuses before it listens: a taken port, and an address for others without any key."""
+"""Checks before the API listens: a taken port, and an address for others without any key."""
 
 import asyncio
 

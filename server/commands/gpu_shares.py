@@ -1,4 +1,4 @@
-"""Which GPU each process computes on under `eyepiece up`, and how much of its memory it may take.
+"""The GPU of each process under `eyepiece up`, and how much of its memory it may take.
 
 vLLM takes its share at once and keeps it; a worker grows with its slides up to a limit. Each process also has a CUDA
 context of about half a gigabyte, and a worker's is not in its share: shares of one GPU add up to `TOGETHER` at most.

@@ -1,4 +1,4 @@
-"""How fast this machine reads a slide's tiles and encodes them, tried on a few of them."""
+"""Measures how fast this machine reads a slide's tiles and encodes them, on a few of them."""
 
 import time
 from dataclasses import dataclass

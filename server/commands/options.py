@@ -1,4 +1,4 @@
-"""What several commands take, and how it becomes settings."""
+"""Options that several commands take, and how they become settings."""
 
 import os
 from pathlib import Path

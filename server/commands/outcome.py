@@ -1,4 +1,4 @@
-"""How a command ends: exit codes that scripts can rely on, and the one exception that carries a sentence."""
+"""Outcomes of a command: exit codes that scripts can rely on, and the one exception that carries a sentence."""
 
 from enum import IntEnum
 

@@ -1,4 +1,4 @@
-"""What goes to the terminal: text of the server as text, never as control sequences."""
+"""Writes to the terminal: the server's text as text, never as control sequences."""
 
 import codecs
 import io

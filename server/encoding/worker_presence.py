@@ -1,4 +1,4 @@
-"""Which encoder workers are warm, as seen through Redis: a sorted set of names by the time their word expires."""
+"""Presence of warm encoder workers in Redis: a sorted set of names by the time at which each expires."""
 
 import time
 

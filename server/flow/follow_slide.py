@@ -1,4 +1,4 @@
-"""What happens to a slide, until it is ready or has failed."""
+"""Follow a slide until it is ready or has failed."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing

@@ -1,4 +1,4 @@
-"""How a slide stands, and the Slide of the HTTP contract. Ready is what has an embedding; nothing else says so."""
+"""The state of a slide, and the Slide of the HTTP contract. Only a slide with an embedding is ready."""
 
 import contextlib
 from dataclasses import dataclass

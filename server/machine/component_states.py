@@ -1,4 +1,4 @@
-"""What `eyepiece up` tells the API about the processes that keep exiting: a small JSON file, replaced whole.
+"""Tells the API which processes of `eyepiece up` keep exiting: a small JSON file, replaced whole.
 
 {"vllm": "exit code 1, again in 4 s"}
 """

@@ -1,4 +1,4 @@
-"""Which server wrote a folder of Redis files, and which servers can read them.
+"""Finds out which server wrote a folder of Redis files, and which servers can read them.
 
 Redis and Valkey refuse files of a later format, and call them damaged when they do. So the folder notes who wrote it
 last (`server.json`), and its files say it themselves: a snapshot begins with its format (`REDIS0011`, `VALKEY080`) and

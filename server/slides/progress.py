@@ -1,4 +1,4 @@
-"""What happens to a slide while it is encoded, as a Redis stream that a client can resume.
+"""Progress of a slide while it is encoded, as a Redis stream that a client can resume.
 
 Events: `progress {stage, done, total}` … then `ready` or `failed {code, detail}`. The stream's entry id is the
 event's id, so `Last-Event-ID` goes straight back to Redis.

@@ -1,4 +1,4 @@
-"""What each tenant has stored and had encoded, and how much it may.
+"""A tenant's usage: what it has stored and had encoded, and how much it may.
 
 Two counters in Redis for each tenant, so that no request walks the store: stored bytes, which come from the store
 itself when they are not known and again every few minutes (encodes add to them, and Redis may have lost some), and the

@@ -1,4 +1,4 @@
-"""Whether Redis takes writes: a full one and a read-only one answer every other question."""
+"""Probes whether Redis takes writes: a full one and a read-only one answer every other request."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Whether vLLM makes tokens. Its health check answers also while its engine, another process, is stopped or hangs.
+"""Watches whether vLLM makes tokens. Its health check also answers while its engine, another process, hangs.
 
 Real answers tell: while tokens come, all is well. When none has come for a while, one token about a blank slide of full
 size is asked for, through the very path of a question. Has no token come since, of this answer or any other, the engine

@@ -1,4 +1,4 @@
-"""Whether all files of a form are one slide's: what would not be read is refused, never left unread in silence."""
+"""Checks that all files of a form are one slide's. A file that would not be read is refused, never ignored."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

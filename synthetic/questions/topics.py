@@ -1,4 +1,4 @@
-"""What can be asked about a synthetic slide: topics, each a question about one attribute of its truth.
+"""Topics of questions about a synthetic slide, each about one attribute of its truth.
 
 The tasks are WSI-Bench's (arXiv 2412.02141; XinhengLyu/WSI-LLaVA, folder `dataset/`). Stage, subtype, treatment and
 prognosis follow from one attribute each by rules made up for this synthetic world: they are not medicine.

@@ -1,4 +1,4 @@
-"""How questions are put. Training draws from `SEEN`; `UNSEEN` is kept for evaluation.
+"""Wordings of questions. Training draws from `SEEN`; `UNSEEN` is kept for evaluation.
 
 `{noun}` is what a topic asks for, `{judged}` what a phrase is said of, `{phrase}` the words of a value.
 """

@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar on a terminal, one line now and then elsewhere, TensorBoard in both."""
+"""Shows the progress of training: a bar on a terminal, one line now and then elsewhere, TensorBoard in both."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How long and how fast a stage trains; the learning rate is a pure function of the step."""
+"""Settings of a training loop: its length and its speed; the learning rate is a pure function of the step."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which token would repeat an n-gram: one answer's table, kept up to date token by token. It knows nothing of vLLM."""
+"""Finds the token that would repeat an n-gram: one answer's table, updated token by token. It knows nothing of vLLM."""
 
 from collections import defaultdict
 from collections.abc import Sequence

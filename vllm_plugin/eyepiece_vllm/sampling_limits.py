@@ -1,4 +1,4 @@
-"""What a request may not ask of vLLM's sampler, because it looks prompt ids up in tables of the vocabulary.
+"""Limits on vLLM's sampling parameters: it looks prompt ids up in tables of the vocabulary.
 
 A slide's placeholder lies behind the vocabulary (Vicuna: id 32000 of 0 to 31999). vLLM 0.32 does not expect that. So
 its source says; the first point was seen too, the kernel run by Triton's interpreter:

@@ -1,4 +1,4 @@
-"""How many threads may decode tiles on this machine: the parent decides, the child is told."""
+"""The number of threads that decode tiles on this machine: the parent decides, the child is told."""
 
 import os
 from functools import cache

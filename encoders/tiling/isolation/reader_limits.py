@@ -1,4 +1,4 @@
-"""How much a slide may cost: given to the child that parses it and enforced on both sides of the pipe."""
+"""Limits on what a slide may cost, given to the child that parses it and enforced on both sides of the pipe."""
 
 from dataclasses import dataclass, field
 

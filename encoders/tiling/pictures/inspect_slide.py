@@ -1,4 +1,4 @@
-"""What a look at the pixels tells before anything is encoded: tissue, pen, and a picture of the plan."""
+"""Looks at the pixels before anything is encoded: tissue, pen, and a picture of the plan."""
 
 from dataclasses import dataclass
 

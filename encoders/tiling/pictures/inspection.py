@@ -1,4 +1,4 @@
-"""What a reader process tells of a slide beyond its facts, checked; no parser is imported here."""
+"""A reader process' report on a slide beyond its facts, checked; no parser is imported here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

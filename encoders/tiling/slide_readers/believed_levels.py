@@ -1,4 +1,4 @@
-"""Which levels of a pyramid show what level 0 shows, and at what scale: a few patches of each against the next finer.
+"""Compares a pyramid's levels with level 0, and finds their scale: a few patches of each against the next finer.
 
 A file may hold a macro picture in tiles, levels that were never filled or lie shifted, one of another slide, or sides
 padded to whole tiles, which leaves the scale open. OpenSlide takes all of them for levels. Where the small levels show

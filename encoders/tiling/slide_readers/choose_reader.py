@@ -1,4 +1,4 @@
-"""Which reader a slide gets: the fast one for tiled JPEG TIFFs where it is proven equal, else OpenSlide."""
+"""Chooses a slide's reader: the fast one for tiled JPEG TIFFs where it is proven equal, else OpenSlide."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which levels of a slide the fast reader may serve: those whose pixels are provably OpenSlide's own."""
+"""The levels of a slide that the fast reader may serve: those whose pixels are provably OpenSlide's own."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What a level's downsample can be, judged by sizes alone. Levels that scanners pad to whole tiles look too large."""
+"""A level's possible downsamples, judged by sizes alone. Levels that scanners pad to whole tiles look too large."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Why the fast reader must not serve a slide or a level; not an error of the slide, so not in encoders.errors."""
+"""Reasons why the fast reader must not serve a slide or a level; no errors of the slide, so not in encoders.errors."""
 
 from encoders.tiling.slide_readers.reader_kind import ReaderReason
 

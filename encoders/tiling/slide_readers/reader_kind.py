@@ -1,4 +1,4 @@
-"""Who decodes a slide, and why: words that the parent knows too, so they stand apart from the parsers."""
+"""The reader of a slide and why it was chosen, in words that the parent knows too, apart from the parsers."""
 
 from typing import Literal
 

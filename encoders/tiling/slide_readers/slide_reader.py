@@ -1,4 +1,4 @@
-"""What tiling needs of a slide, whoever decodes it. Coordinates are level-0 pixels, x to the right, y down."""
+"""The reader that tiling needs, whoever decodes. Coordinates are level-0 pixels, x to the right, y down."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol

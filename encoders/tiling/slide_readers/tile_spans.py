@@ -1,4 +1,4 @@
-"""Which tiles of a grid a region touches, one axis at a time."""
+"""Finds the tiles of a grid that a region touches, one axis at a time."""
 
 from functools import lru_cache
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Why an intact file cannot be used as a slide, and what to send instead. Runs in the reader process only.
+"""Explains why an intact file cannot be used as a slide, and what to send instead. Runs in the reader process only.
 
 OpenSlide says it in sentences with paths in them: they are matched, never passed on. What none of them names is damage.
 """

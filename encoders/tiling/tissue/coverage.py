@@ -1,4 +1,4 @@
-"""Where the file has pixels at the level that tiles are read from: what was never scanned is neither glass nor tissue.
+"""Coverage: where the file has pixels at the level of the tiles. What was never scanned is neither glass nor tissue.
 
 A low level cannot be asked alone. Its tiles cover many of level 0, and where those are missing they hold a colour that
 the scanner's software chose. TIFF's directory tells which tiles have no bytes. Of other formats OpenSlide is asked for

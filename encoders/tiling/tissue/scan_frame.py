@@ -1,4 +1,4 @@
-"""What the scanner did not light: black around a scanned area that is smaller than its picture."""
+"""Finds what the scanner did not light: black around a scanned area that is smaller than its picture."""
 
 import cv2
 import numpy as np

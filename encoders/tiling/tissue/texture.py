@@ -1,4 +1,4 @@
-"""What texture tells where luminance does not: pale tissue has some; glass, its shades and a fill have none.
+"""Texture where luminance tells nothing: pale tissue has some; glass, its shades and a fill have none.
 
 At 8-16 µm/px the median of |Laplacian| over 5 × 5 pixels is 0-1 on glass (CMU-1, TCGA-CR-7395, synthetic slides), 4 on
 the palest tissue and 18-46 on H&E.
