@@ -1,4 +1,4 @@
-"""Draws the tissue between the tumour: spindle nuclei along fibres, vessels, lymphocytes; in benign slides ducts, fat."""
+"""The tissue between the tumour: spindle nuclei along fibres, vessels, lymphocytes; in benign slides ducts and fat."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
