@@ -1,12 +1,10 @@
 """Encode jobs: SAQ on Redis, one job per tenant, slide and encoder.
 
-Two queues, `urgent` and `routine`, read by one worker through `PrioritisedQueue`: SAQ's own priorities exist
+Two queues, `urgent` and `routine`, read by one worker (`server.encoding.encode_worker`): SAQ's own priorities exist
 only on Postgres. Delivery is at least once, so an encode is idempotent: it publishes under content-derived names.
 """
 
-import asyncio
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,77 +24,12 @@ ENCODE = "encode_slide"
 # The key in a job's `meta` under which the trace of whoever queued it goes on.
 TRACE = "trace"
 UNFINISHED = (Status.NEW, Status.QUEUED, Status.ACTIVE)
-# While both wait, a routine job is taken after so many urgent ones at the latest: urgent means first, not alone.
-URGENT_IN_A_ROW = 4
-# Whose turn it was is remembered for so long.
-_TURNS_TTL_S = 86_400
-_TURNS_KEY = "eyepiece:encode-turns"
+# Whose turn it was.
+TURNS_KEY = "eyepiece:encode-turns"
 # A slide with more tiles, a large one already, has been more than one turn.
 TILES_OF_A_TURN = 20_000
-_IDLE_WAIT_S = 0.5
-_REDIS_AWAY_WAIT_S = 1.0
 # What a finished job leaves behind is kept so long for the reconciler to see that it gave up.
 _FINISHED_TTL_S = 86_400
-# SAQ's own script for jobs whose worker may be dead, with one difference. A job that a worker takes at this moment is
-# in the active list and not active yet; SAQ would start it twice (tobymao/saq#277). Such a job is given out when the
-# round before saw it in that state too. In one step, or a job could get into it between the look and the sweep.
-_GIVE_OUT_LOST_JOBS = """
-    local lost = {}
-    if redis.call('EXISTS', KEYS[1]) == 0 then
-        redis.call('SETEX', KEYS[1], ARGV[1], 1)
-        local seen, claimed = KEYS[1] .. ':claimed', {}
-        for _, id in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
-            local job = redis.call('GET', id)
-            local is_claimed = job and cjson.decode(job)['status'] == 'queued'
-            if not is_claimed or redis.call('SISMEMBER', seen, id) == 1 then lost[#lost + 1] = {id, job} end
-            if is_claimed then claimed[#claimed + 1] = id end
-        end
-        redis.call('DEL', seen)
-        if #claimed > 0 then redis.call('SADD', seen, unpack(claimed)) end
-    end
-    return lost
-"""
-
-# The next job, in one step from its queue to that queue's active list, where SAQ's sweep finds it if its worker dies.
-# Of each queue, the tenant whose last turn is longest ago, and of its jobs the one that waits longest. Then the urgent
-# one, unless it is routine jobs' turn: for the same tenant after ARGV[1] urgent jobs, for another one that has waited
-# since before the urgent one's tenant had its last turn, after one, or at once when nobody had a turn since.
-# It reads both lists, 2 MB and some 10 ms when 10,000 jobs wait, once for every slide that is encoded.
-_TAKE_NEXT_JOB = """
-    local turns = KEYS[5]
-    local function first_of(queued)
-        local first, seen = nil, {}
-        for _, id in ipairs(redis.call('LRANGE', queued, 0, -1)) do
-            local tenant = string.match(id, '^saq:job:[^:]+:[^:]+:([^:]+):') or ''
-            if not seen[tenant] then
-                seen[tenant] = true
-                local turn = tonumber(redis.call('HGET', turns, tenant) or '0')
-                if first == nil or turn < first.turn then first = {id = id, tenant = tenant, turn = turn} end
-            end
-        end
-        return first
-    end
-
-    local urgent, routine = first_of(KEYS[1]), first_of(KEYS[3])
-    if not urgent and not routine then return false end
-    local in_a_row = tonumber(redis.call('HGET', turns, ':urgent') or '0')
-    local takes_urgent = urgent ~= nil
-    if urgent and routine then
-        local had_last = urgent.turn >= tonumber(redis.call('HGET', turns, ':turn') or '0')
-        local others_turn = urgent.tenant ~= routine.tenant and routine.turn < urgent.turn
-        others_turn = others_turn and (in_a_row >= 1 or had_last)
-        takes_urgent = in_a_row < tonumber(ARGV[1]) and not others_turn
-    end
-    local chosen, queued, active = routine, KEYS[3], KEYS[4]
-    if takes_urgent then chosen, queued, active = urgent, KEYS[1], KEYS[2] end
-
-    redis.call('LREM', queued, 1, chosen.id)
-    redis.call('RPUSH', active, chosen.id)
-    redis.call('HSET', turns, chosen.tenant, redis.call('HINCRBY', turns, ':turn', 1))
-    redis.call('HSET', turns, ':urgent', (takes_urgent and routine) and in_a_row + 1 or 0)
-    redis.call('EXPIRE', turns, ARGV[2])
-    return {takes_urgent and 1 or 0, chosen.id}
-"""
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +61,7 @@ class JobQueue(RedisQueue):
         """Take the turns from a tenant that a slide of so many tiles was, beyond the one that was taken for it: others
         who wait go first so many times."""
         if extra := tiles // TILES_OF_A_TURN:
-            await self.redis.hincrby(_TURNS_KEY, tenant, extra)
+            await self.redis.hincrby(TURNS_KEY, tenant, extra)
 
     async def discard_unreadable(self, job_key: str) -> bool:
         """Remove a job that cannot be read from all of the queue's lists; False when there is none."""
@@ -146,7 +79,7 @@ class JobQueue(RedisQueue):
 
 
 class EncodeJobs:
-    """Enqueue, find and cancel; the worker's side is `PrioritisedQueue`."""
+    """Enqueue, find and cancel."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
@@ -264,70 +197,6 @@ class EncodeJobs:
             ttl=_FINISHED_TTL_S,
             meta={TRACE: trace_headers()},
         )
-
-
-class PrioritisedQueue(JobQueue):
-    """The routine queue with the urgent one before it, as the one queue that a SAQ worker reads; in both, tenants take
-    turns.
-
-    A job keeps belonging to the queue it was put into: only what the worker asks of *its* queue is widened.
-    """
-
-    def __init__(self, jobs: EncodeJobs) -> None:
-        routine = jobs.queues["routine"]
-        super().__init__(routine.redis, name=routine.name)
-        self._urgent = jobs.queues["urgent"]
-        for queue in (self, self._urgent):
-            queue._cleanup_script = queue.redis.register_script(_GIVE_OUT_LOST_JOBS)
-        self._take_next_job = routine.redis.register_script(_TAKE_NEXT_JOB)
-        lists = [queue.namespace(name) for queue in (self._urgent, self) for name in ("queued", "active")]
-        self._take_keys = [*lists, _TURNS_KEY]
-
-    async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 - SAQ's
-        """The next job, or None after a short wait, so that an urgent one never waits behind an empty queue.
-
-        While Redis is away it waits instead of raising: SAQ would ask again at once, thousands of times a second.
-        """
-        try:
-            job = await self._take()
-            if job is None:
-                # A move of the first job to where it is: it waits for one, and leaves the choice to the script.
-                queued = self.namespace("queued")
-                await self.redis.blmove(queued, queued, _IDLE_WAIT_S, "LEFT", "LEFT")  # type: ignore[arg-type]
-                job = await self._take()
-            return job
-        except RedisError as error:
-            log.warning("queue_unavailable", error=type(error).__name__)
-            await asyncio.sleep(_REDIS_AWAY_WAIT_S)
-            return None
-
-    async def _take(self) -> Job | None:
-        taken: Any = await self._take_next_job(keys=self._take_keys, args=[URGENT_IN_A_ROW, _TURNS_TTL_S])
-        if taken is None:
-            return None
-        queue = self._urgent if taken[0] else self
-        return await queue.job(queue.job_key_from_id(taken[1].decode()))
-
-    async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
-        """The jobs behind the keys, in order; SAQ's abort check reads them."""
-        keys = list(job_keys)
-        urgent, routine = await self._urgent.jobs(keys), await super().jobs(keys)
-        return [first or second for first, second in zip(urgent, routine, strict=True)]
-
-    async def finish_abort(self, job: Job) -> None:
-        """End an aborted job in its own queue."""
-        if job.queue is self:
-            await super().finish_abort(job)
-        else:
-            await self._urgent.finish_abort(job)
-
-    async def schedule(self, lock: int = 1) -> list[str]:
-        """Move delayed retries of both queues to their lists."""
-        return await self._urgent.schedule(lock) + await super().schedule(lock)
-
-    async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        """Redeliver the jobs of dead workers in both queues; one that is just being taken is left alone."""
-        return await self._urgent.sweep(lock, abort) + await super().sweep(lock, abort)
 
 
 def _job_key(record: SlideRecord, priority: Priority) -> str:

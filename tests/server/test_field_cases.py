@@ -27,7 +27,7 @@ from model_store.packaged_models import PACKAGED
 from server.api.parts import Parts
 from server.commands.inspect import InspectWish, inspect
 from server.commands.outcome import CommandError
-from server.encoding.jobs import PrioritisedQueue
+from server.encoding.encode_worker import WorkerQueue
 from server.settings import Settings
 
 CASES = Path(__file__).parents[3] / "shared/cases"
@@ -163,7 +163,7 @@ async def sent(client: httpx.AsyncClient, parts: Parts, files: list[tuple[str, t
 
 
 async def run_next_job(parts: Parts) -> None:
-    message = await PrioritisedQueue(parts.jobs).dequeue()
+    message = await WorkerQueue(parts.jobs).dequeue()
     assert message is not None
     job = replace(encode_job(parts, FakeEncode("unused")), encode=plan_alone)
     await job.run({"job": message}, **(message.kwargs or {}))

@@ -17,8 +17,8 @@ from saq import Job
 from encoders.embedding_file import to_bytes
 from server.api.parts import Parts
 from server.encoding.encode_job import EncodeJob
-from server.encoding.encode_worker import encode_worker
-from server.encoding.jobs import EncodeJobs, PrioritisedQueue
+from server.encoding.encode_worker import WorkerQueue, encode_worker
+from server.encoding.jobs import EncodeJobs
 from server.slides.catalogue import SlideRecord
 from server.telemetry.metrics import WorkerMetrics
 
@@ -78,15 +78,15 @@ async def until(holds: Callable[[], bool | Awaitable[bool]], within_s: float = 6
             await asyncio.sleep(0.005)
 
 
-async def lose_lease(queue: PrioritisedQueue, job: Job) -> None:
+async def lose_lease(queue: WorkerQueue, job: Job) -> None:
     """The worker of a running job dies, and time passes until another one looks."""
     job.touched -= _LONG_AGO_MS
     await queue.redis.set(job.id, job.get_queue().serialize(job))
     await queue.redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep")
-    await queue.sweep(1, abort=0.01)
+    await queue.sweep()
 
 
-async def make_due(queue: PrioritisedQueue, redis: Redis) -> None:
+async def make_due(queue: WorkerQueue, redis: Redis) -> None:
     """Time passes until delayed retries are due."""
     for name in ("eyepiece-urgent", "eyepiece-routine"):
         for job_id in await redis.zrangebyscore(f"saq:{name}:incomplete", 1, "+inf"):

@@ -9,7 +9,8 @@ from fakes import FakeEncode
 from saq import Job
 
 from server.encoding.encode_job import EncodeJob
-from server.encoding.jobs import EncodeJobs, PrioritisedQueue
+from server.encoding.encode_worker import WorkerQueue
+from server.encoding.jobs import EncodeJobs
 from server.slides.catalogue import SlideRecord
 from server.storage.slide_store import SlideStore
 
@@ -50,7 +51,7 @@ async def deliver(job: EncodeJob, jobs: EncodeJobs, record: SlideRecord) -> str:
 
 
 async def taken(jobs: EncodeJobs) -> Job:
-    found = await PrioritisedQueue(jobs).dequeue()
+    found = await WorkerQueue(jobs).dequeue()
     assert found is not None
     return found
 

@@ -19,7 +19,7 @@ from encoders.types import SlideEmbedding, SlideFile
 from model_store.installed import InstalledModel
 from server.api.parts import Parts
 from server.encoding.encode_job import EncodeInterrupted, EncodeJob
-from server.encoding.jobs import PrioritisedQueue
+from server.encoding.encode_worker import WorkerQueue
 from server.slides.catalogue import SlideRecord
 
 
@@ -48,7 +48,7 @@ async def uploaded(parts: Parts, slide: bytes) -> tuple[SlideRecord, Job]:
     await parts.store.publish_file(staged, record.paths.source)
     await parts.slides.create(record)
     await parts.jobs.enqueue(record)
-    message = await PrioritisedQueue(parts.jobs).dequeue()
+    message = await WorkerQueue(parts.jobs).dequeue()
     assert message is not None
     return record, message
 

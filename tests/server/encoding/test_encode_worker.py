@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from saq import Job, Status
 
 from server.encoding import encode_worker as encode_worker_module
-from server.encoding.encode_worker import RedeliveringQueue, encode_worker
+from server.encoding.encode_worker import WorkerQueue, encode_worker
 from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
 from server.slides.catalogue import Priority, SlideCatalogue, SlideRecord
@@ -120,7 +120,7 @@ async def test_one_of_two_slides_is_cancelled_and_the_other_goes_on(
 async def taken(jobs: EncodeJobs, catalogue: SlideCatalogue, **facts: Any) -> Job:
     """A job that a worker has, as these `facts` say."""
     await queued(jobs, catalogue, "a")
-    job = await RedeliveringQueue(jobs).dequeue()
+    job = await WorkerQueue(jobs).dequeue()
     assert job is not None
     for name, value in {"attempts": 1, "touched": LONG_AGO_MS, "status": Status.ACTIVE, **facts}.items():
         setattr(job, name, value)
@@ -128,12 +128,10 @@ async def taken(jobs: EncodeJobs, catalogue: SlideCatalogue, **facts: Any) -> Jo
     return job
 
 
-async def looked(
-    jobs: EncodeJobs, redis: Redis, queue: RedeliveringQueue | None = None
-) -> tuple[list[str], Job | None]:
+async def looked(jobs: EncodeJobs, redis: Redis, queue: WorkerQueue | None = None) -> tuple[list[str], Job | None]:
     """Which jobs a look for lost ones puts back, and the one job afterwards."""
     await redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep")
-    swept = await (queue or RedeliveringQueue(jobs)).sweep()
+    swept = await (queue or WorkerQueue(jobs)).sweep()
     (key,) = [name.decode().removeprefix("saq:job:eyepiece-routine:") for name in await redis.keys("saq:job:*")]
     return swept, await jobs.queues["routine"].job(key)
 
@@ -155,7 +153,7 @@ async def test_a_lost_job_is_queued_again_with_what_it_has_spent(
     assert job is not None
     assert (job.status, job.attempts, job.meta) == (Status.QUEUED, 3, {"errors": 2})
     assert await lists_of(redis) == (0, 0, 1)
-    await make_due(RedeliveringQueue(jobs), redis)
+    await make_due(WorkerQueue(jobs), redis)
     assert await lists_of(redis) == (1, 0, 1)
 
 
@@ -211,7 +209,7 @@ async def test_a_job_whose_worker_lives_is_left_alone(
 async def test_a_job_whose_worker_died_before_it_said_a_word_is_put_back_at_the_second_look(
     jobs: EncodeJobs, catalogue: SlideCatalogue, redis: Redis
 ) -> None:
-    lost, queue = await taken(jobs, catalogue, status=Status.QUEUED), RedeliveringQueue(jobs)
+    lost, queue = await taken(jobs, catalogue, status=Status.QUEUED), WorkerQueue(jobs)
 
     assert [(await looked(jobs, redis, queue))[0] for _ in range(3)] == [[], [lost.id], []]
 
@@ -236,7 +234,7 @@ async def test_a_job_that_is_gone_is_taken_out_of_the_lists(
     gone = await taken(jobs, catalogue)
     await redis.delete(gone.id)
 
-    assert await RedeliveringQueue(jobs).sweep() == [gone.id]
+    assert await WorkerQueue(jobs).sweep() == [gone.id]
 
     assert await lists_of(redis) == (0, 0, 0)
 
@@ -245,7 +243,7 @@ async def test_one_worker_at_a_time_looks(jobs: EncodeJobs, catalogue: SlideCata
     await redis.set("saq:eyepiece-routine:sweep", "1")
     await taken(jobs, catalogue)
 
-    assert await RedeliveringQueue(jobs).sweep() == []
+    assert await WorkerQueue(jobs).sweep() == []
 
 
 @pytest.mark.parametrize(("device", "wish", "slides"), [("cpu", 0, 1), ("cuda", 0, 2), ("cuda:1", 0, 2), ("cpu", 3, 3)])

@@ -11,8 +11,9 @@ from api_parts import lose_lease, make_due, running_worker, until
 from redis.asyncio import Redis
 from saq import Job, Status
 
-from server.encoding import jobs as jobs_module
-from server.encoding.jobs import TILES_OF_A_TURN, URGENT_IN_A_ROW, EncodeJobs, PrioritisedQueue
+from server.encoding import encode_worker as encode_worker_module
+from server.encoding.encode_worker import URGENT_IN_A_ROW, WorkerQueue
+from server.encoding.jobs import TILES_OF_A_TURN, EncodeJobs
 from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
 from server.slides.catalogue import Priority, SlideCatalogue, SlideRecord
@@ -41,7 +42,7 @@ def record_of(tmp_path: Path, redis: Redis) -> Callable[..., SlideRecord]:
 RecordOf = Callable[..., SlideRecord]
 
 
-async def start(queue: PrioritisedQueue) -> Job:
+async def start(queue: WorkerQueue) -> Job:
     """Take the next job as a SAQ worker does."""
     job = await queue.dequeue()
     assert job is not None
@@ -49,11 +50,6 @@ async def start(queue: PrioritisedQueue) -> Job:
     job.attempts += 1
     await job.update(status=Status.ACTIVE)
     return job
-
-
-async def status_of(jobs: EncodeJobs, record: SlideRecord) -> Status | None:
-    job = await jobs.find(record, finished=True)
-    return None if job is None else job.status
 
 
 async def test_a_slide_has_one_job_however_often_it_is_asked_for(jobs: EncodeJobs, record_of: RecordOf) -> None:
@@ -68,7 +64,7 @@ async def test_a_slide_has_one_job_however_often_it_is_asked_for(jobs: EncodeJob
 async def test_a_running_slide_is_not_queued_again(jobs: EncodeJobs, record_of: RecordOf) -> None:
     record = record_of()
     await jobs.enqueue(record)
-    await start(PrioritisedQueue(jobs))
+    await start(WorkerQueue(jobs))
 
     assert await jobs.is_running(record)
     assert not await jobs.enqueue(record)
@@ -124,7 +120,7 @@ async def test_a_worker_that_takes_a_job_that_cannot_be_read_takes_the_next_one(
     first = await jobs.find(damaged)
     assert first is not None
     await redis.set(first.id, b"damaged")
-    queue = PrioritisedQueue(jobs)
+    queue = WorkerQueue(jobs)
 
     taken = [await queue.dequeue() for _ in range(2)]
 
@@ -139,7 +135,7 @@ async def test_a_waiting_job_is_promoted_when_it_becomes_urgent(jobs: EncodeJobs
     assert await jobs.enqueue(second.model_copy(update={"priority": "urgent"}))
     assert not await jobs.enqueue(second.model_copy(update={"priority": "urgent"}))
 
-    queue = PrioritisedQueue(jobs)
+    queue = WorkerQueue(jobs)
     order = [(await start(queue)).kwargs, (await start(queue)).kwargs]
     assert [kwargs and kwargs["slide_id"] for kwargs in order] == [second.id, first.id]
     assert await queue.dequeue() is None
@@ -155,7 +151,7 @@ async def test_an_urgent_job_is_not_put_back_by_a_routine_wish(jobs: EncodeJobs,
 
 async def order(jobs: EncodeJobs, count: int) -> list[str]:
     """The tenant and name of the slides that a worker takes next."""
-    queue, taken = PrioritisedQueue(jobs), []
+    queue, taken = WorkerQueue(jobs), []
     for _ in range(count):
         kwargs = (await start(queue)).kwargs
         assert kwargs is not None
@@ -277,7 +273,7 @@ async def test_no_job_is_taken_twice_by_workers_that_ask_at_once(jobs: EncodeJob
     for number in range(20):
         await jobs.enqueue(record_of(f"a{number}", f"t{number % 3}", "urgent" if number % 4 else "routine"))
 
-    taken = await asyncio.gather(*(PrioritisedQueue(jobs).dequeue() for _ in range(25)))
+    taken = await asyncio.gather(*(WorkerQueue(jobs).dequeue() for _ in range(25)))
 
     keys = [job.key for job in taken if job is not None]
     assert (len(keys), len(set(keys))) == (20, 20)
@@ -288,8 +284,8 @@ async def test_no_job_is_taken_twice_by_workers_that_ask_at_once(jobs: EncodeJob
 async def test_a_worker_that_waits_is_woken_by_a_job(
     jobs: EncodeJobs, record_of: RecordOf, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "_IDLE_WAIT_S", 0)  # for ever
-    waiting = asyncio.create_task(PrioritisedQueue(jobs).dequeue())
+    monkeypatch.setattr(encode_worker_module, "_IDLE_WAIT_S", 0)  # for ever
+    waiting = asyncio.create_task(WorkerQueue(jobs).dequeue())
 
     async def blocked() -> bool:
         return int((await redis.info("clients"))["blocked_clients"]) == 1
@@ -312,7 +308,7 @@ async def test_a_cancelled_job_that_waits_is_gone(jobs: EncodeJobs, record_of: R
 
     assert await jobs.find(record, finished=True) is None
     assert [key for key in await redis.keys("*") if record.id.encode() in key] == []
-    assert await PrioritisedQueue(jobs).dequeue() is None
+    assert await WorkerQueue(jobs).dequeue() is None
 
 
 async def test_a_cancelled_slide_can_be_queued_again_at_once(jobs: EncodeJobs, record_of: RecordOf) -> None:
@@ -332,7 +328,7 @@ async def test_a_job_that_waits_for_its_retry_can_be_cancelled(
 ) -> None:
     record = record_of()
     await jobs.enqueue(record)
-    queue = PrioritisedQueue(jobs)
+    queue = WorkerQueue(jobs)
     await (await start(queue)).retry("an error")
 
     await jobs.cancel(record)
@@ -372,7 +368,7 @@ async def nothing_left(redis: Redis, record: SlideRecord) -> bool:
 async def test_the_job_of_a_dead_worker_is_delivered_again(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
     record = record_of()
     await jobs.enqueue(record)
-    queue = PrioritisedQueue(jobs)
+    queue = WorkerQueue(jobs)
     lost = await start(queue)
 
     await lose_lease(queue, lost)
@@ -383,24 +379,12 @@ async def test_the_job_of_a_dead_worker_is_delivered_again(jobs: EncodeJobs, rec
     assert again.attempts == 2
 
 
-async def test_a_job_with_a_heartbeat_is_left_alone(jobs: EncodeJobs, record_of: RecordOf, redis: Redis) -> None:
-    record = record_of()
-    await jobs.enqueue(record)
-    queue = PrioritisedQueue(jobs)
-    job = await start(queue)
-
-    await job.update()
-    await queue.sweep(1, abort=0.01)
-
-    assert await status_of(jobs, record) == Status.ACTIVE
-
-
 async def test_a_job_that_kills_its_workers_is_not_delivered_for_ever(
     jobs: EncodeJobs, record_of: RecordOf, redis: Redis, settings: Settings
 ) -> None:
     record = record_of(priority="urgent")
     await jobs.enqueue(record)
-    queue = PrioritisedQueue(jobs)
+    queue = WorkerQueue(jobs)
 
     for _ in range(settings.job_attempts):
         await lose_lease(queue, await start(queue))
@@ -426,7 +410,7 @@ async def test_a_full_queue_refuses_more(redis: Redis, settings: Settings, recor
 
 async def generation(jobs: EncodeJobs) -> str:
     """The generation of the first routine job: its slide is known, however full the queue is."""
-    head = await PrioritisedQueue(jobs).redis.lindex("saq:eyepiece-routine:queued", 0)
+    head = await WorkerQueue(jobs).redis.lindex("saq:eyepiece-routine:queued", 0)
     return str(head.decode().rsplit(":", 1)[-1])  # type: ignore[union-attr]
 
 
@@ -465,7 +449,7 @@ async def test_redis_away_is_told_in_our_words(settings_without_redis: Settings,
 async def test_a_worker_waits_while_redis_is_away(settings_without_redis: Settings) -> None:
     redis = connect_redis(settings_without_redis)
 
-    assert await PrioritisedQueue(EncodeJobs(redis, settings_without_redis)).dequeue() is None
+    assert await WorkerQueue(EncodeJobs(redis, settings_without_redis)).dequeue() is None
     await redis.aclose()
 
 
@@ -477,41 +461,3 @@ async def test_the_job_says_what_to_encode_and_no_more(jobs: EncodeJobs, record_
 
     assert record.id.encode() in stored
     assert record.filename.encode() not in stored
-
-
-async def test_a_job_that_is_being_claimed_does_not_keep_a_lost_one_waiting(
-    jobs: EncodeJobs, record_of: RecordOf, redis: Redis
-) -> None:
-    queue = PrioritisedQueue(jobs)
-    await jobs.enqueue(record_of("a"))
-    lost = await start(queue)
-    await jobs.enqueue(record_of("b"))
-    claimed = await queue.dequeue()
-    assert claimed is not None
-
-    await lose_lease(queue, lost)
-
-    assert await redis.zrangebyscore("saq:eyepiece-routine:incomplete", 1, "+inf") == [lost.id.encode()]
-    assert await redis.lrange("saq:eyepiece-routine:active", 0, -1) == [claimed.id.encode()]
-
-
-@pytest.mark.parametrize("priority", ["routine", "urgent"])
-async def test_a_job_that_is_being_claimed_is_no_lost_one_until_it_stays_so(
-    jobs: EncodeJobs, record_of: RecordOf, redis: Redis, priority: Priority
-) -> None:
-    record = record_of(priority=priority)
-    await jobs.enqueue(record)
-    queue = PrioritisedQueue(jobs)
-    claimed = await queue.dequeue()  # and its worker dies before it says that it runs
-    assert claimed is not None
-
-    first = await queue.sweep(1, abort=0.01)
-    waiting_after_first = await jobs.queues[priority].count("queued")
-    await redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep")
-    second = await queue.sweep(1, abort=0.01)
-
-    assert (first, waiting_after_first) == ([], 0)
-    assert second == [claimed.id]
-    job = await jobs.find(record)
-    assert job is not None
-    assert job.status == Status.QUEUED

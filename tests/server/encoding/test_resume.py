@@ -24,7 +24,8 @@ from running_server import metric
 from encoders.embedding_file import from_bytes
 from encoders.encoder_id import encoder_id
 from model_store.installed import InstalledModel
-from server.encoding.jobs import EncodeJobs, PrioritisedQueue
+from server.encoding.encode_worker import WorkerQueue
+from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue, SlideRecord
 from server.slides.progress import ProgressLog
@@ -122,7 +123,7 @@ def health_port(worker: ForkServerProcess) -> int:
 
 async def end_leases(cluster: Cluster, redis: Redis, records: list[SlideRecord]) -> None:
     """Time passes until the jobs of a dead worker are delivered again."""
-    queue = PrioritisedQueue(cluster.jobs)
+    queue = WorkerQueue(cluster.jobs)
     for record in records:
         job = await cluster.jobs.find(record)
         assert job is not None

@@ -11,7 +11,7 @@ from saq import Status
 
 from server.api.parts import Parts
 from server.app import build_reconciler
-from server.encoding.jobs import PrioritisedQueue
+from server.encoding.encode_worker import WorkerQueue
 from server.slides.catalogue import SlideError, SlideRecord
 from server.slides.progress import Event
 from server.upkeep.reconciler import GAVE_UP, Reconciler
@@ -25,7 +25,7 @@ def reconciler(parts: Parts) -> Reconciler:
 async def exhaust(parts: Parts, record: SlideRecord) -> None:
     """The slide's job was killed as often as it may be."""
     await parts.jobs.enqueue(record)
-    queue = PrioritisedQueue(parts.jobs)
+    queue = WorkerQueue(parts.jobs)
     job = await queue.dequeue()
     assert job is not None
     job.attempts = job.retries
@@ -58,7 +58,7 @@ async def test_slides_of_every_tenant_are_looked_at(parts: Parts, reconciler: Re
 async def test_what_waits_runs_is_ready_or_failed_is_left_alone(parts: Parts, reconciler: Reconciler) -> None:
     running, waiting = await stored_slide(parts, "running"), await stored_slide(parts, "waiting")
     await parts.jobs.enqueue(running)
-    job = await PrioritisedQueue(parts.jobs).dequeue()
+    job = await WorkerQueue(parts.jobs).dequeue()
     assert job is not None
     await job.update(status=Status.ACTIVE)
     await parts.jobs.enqueue(waiting)
@@ -221,7 +221,7 @@ async def test_a_full_queue_is_tried_again_next_round(make_app: Callable[..., Fa
     reconciler = build_reconciler(parts)
 
     assert await reconciler.round() == 1
-    job = await PrioritisedQueue(parts.jobs).dequeue()
+    job = await WorkerQueue(parts.jobs).dequeue()
     assert job is not None
     record = await parts.slides.require("default", str((job.kwargs or {})["slide_id"]))
     await parts.slides.update(record, lambda stored: stored.model_copy(update={"error": GAVE_UP}))
