@@ -43,6 +43,7 @@ from server.storage.slide_store import open_store
 from server.telemetry.logs import configure_logs
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import TraceRequests, configure_tracing
+from server.upkeep.archive_walk import ArchiveWalk
 from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
@@ -192,12 +193,21 @@ def build_reconciler(parts: Parts) -> Reconciler:
     """What forgets no stored slide."""
     return Reconciler(
         redis=parts.redis,
+        store=parts.store,
         slides=parts.slides,
         embeddings=parts.embeddings,
+        jobs=parts.jobs,
+        progress=parts.progress,
         encodes=queue_encode(parts),
         forgetting=forget_slide(parts),
+        metrics=parts.metrics,
         every_s=parts.settings.reconcile_every_s,
     )
+
+
+def build_archive_walk(parts: Parts) -> ArchiveWalk:
+    """What goes through all slides, now and then."""
+    return ArchiveWalk(parts.redis, parts.store, parts.slides, parts.usage)
 
 
 @contextlib.asynccontextmanager
@@ -206,6 +216,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     background = [
         asyncio.create_task(app.state.readiness.run()),
         asyncio.create_task(build_reconciler(parts).run()),
+        asyncio.create_task(build_archive_walk(parts).run()),
         asyncio.create_task(log_sandbox()),
     ]
     yield

@@ -39,6 +39,7 @@ from server.served_model import open_served_model
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
+from server.slides.usage import Usage
 from server.storage.redis_client import connect_redis
 from server.storage.slide_store import SlideStore, open_store
 from server.storage.worker_staging import own_staging
@@ -124,6 +125,7 @@ def _encode_job(
         slides=SlideCatalogue(store, redis, partial(encoder_id, encoders.model)),
         embeddings=EmbeddingCache(redis, store, settings.embedding_ttl_s, Metrics(CollectorRegistry())),
         progress=ProgressLog(redis, settings.event_ttl_s),
+        usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
         metrics=metrics,
         encode=encode,
         on_device_lost=on_device_lost,

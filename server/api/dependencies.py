@@ -17,6 +17,7 @@ from server.flow.answer_question import AnswerQuestion
 from server.flow.attach_features import AttachFeatures
 from server.flow.delete_slide import DeleteSlide, ForgetSlide
 from server.flow.follow_slide import FollowSlide
+from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
 from server.flow.queue_encode import QueueEncode
 from server.flow.slide_states import SlideStates
@@ -92,6 +93,10 @@ def _follow_slide(parts: Parts) -> FollowSlide:
     return FollowSlide(parts.progress, parts.slides, slide_states(parts), lambda: parts.drain.begun)
 
 
+def _list_slides(parts: Parts) -> ListSlides:
+    return ListSlides(parts.slides, slide_states(parts))
+
+
 def _answer_question(parts: Parts) -> AnswerQuestion:
     return AnswerQuestion(
         slides=parts.slides,
@@ -121,6 +126,7 @@ async def _readiness(request: Request) -> Readiness:
 PrepareSlideDep = Annotated[PrepareSlide, _made_of(_prepare_slide)]
 AttachFeaturesDep = Annotated[AttachFeatures, _made_of(_attach_features)]
 DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
+ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
 QueueEncodeDep = Annotated[QueueEncode, _made_of(queue_encode)]

@@ -15,6 +15,7 @@ from encoders.embedding_file import from_bytes
 from encoders.errors import StoredFileDamaged
 from encoders.types import SlideEmbedding
 from server.slides.catalogue import SlideRecord
+from server.slides.slide_index import SlideIndex
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 
@@ -60,7 +61,11 @@ class EmbeddingCache:
             return _checked(record, content)
         except StoredFileDamaged:
             log.warning("embedding_damaged", slide=record.id[:12])
+            index = SlideIndex(self._store)
+            await index.add("pending", record)
             await self._store.delete(record.paths.embedding(record.encoder_id))
+            # Once more: the reconciler may have seen the embedding a moment ago, and have taken the entry away.
+            await index.add("pending", record)
             raise
 
     async def renew(self, record: SlideRecord) -> bool:
@@ -73,10 +78,11 @@ class EmbeddingCache:
             self._metrics.embedding_reads.labels("memory").inc()
         return is_hot
 
-    async def publish(self, record: SlideRecord, content: bytes) -> None:
-        """Store an embedding file for good, then make it hot; a second publisher changes nothing."""
-        await self._store.create(record.paths.embedding(record.encoder_id), content)
+    async def publish(self, record: SlideRecord, content: bytes) -> bool:
+        """Store an embedding file for good, then make it hot; a second publisher changes nothing, and gets False."""
+        is_new = await self._store.create(record.paths.embedding(record.encoder_id), content)
         await self._to_redis(record, content)
+        return is_new
 
     async def forget(self, tenant: str, slide_id: str) -> None:
         """Drop the hot copies of every encoder of this slide."""

@@ -30,6 +30,7 @@ from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord, recorded
 from server.slides.catalogue import SlideError as Failure
 from server.slides.progress import Event, ProgressLog
+from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import StoredParts, remove_parts
 from server.telemetry.metrics import WorkerMetrics
@@ -64,6 +65,7 @@ class EncodeJob:
     slides: SlideCatalogue
     embeddings: EmbeddingCache
     progress: ProgressLog
+    usage: Usage
     metrics: WorkerMetrics
     encode: Encode
     on_device_lost: Callable[[], None]
@@ -190,7 +192,9 @@ class EncodeJob:
                 raise source_changed()
             reporter.finish()
             if features_path.exists():  # not when slide tokens were given
-                await self.store.publish_file(features_path, record.paths.features(record.encoder_id))
+                size_bytes = features_path.stat().st_size
+                if await self.store.publish_file(features_path, record.paths.features(record.encoder_id)):
+                    await self._count_stored(record, size_bytes)
             return embedding
         except asyncio.CancelledError:
             cancelled.set()
@@ -202,9 +206,15 @@ class EncodeJob:
     async def _publish(self, record: SlideRecord, embedding: SlideEmbedding) -> None:
         """Asks the store only, so that an encode is not lost because Redis is away when it ends."""
         if await self.slides.find(record.tenant, record.id) is not None:
-            await self.embeddings.publish(record, to_bytes(embedding))
+            content = to_bytes(embedding)
+            if await self.embeddings.publish(record, content):
+                await self._count_stored(record, len(content))
         await remove_parts(self.store, record.paths, record.encoder_id)
         await self._succeed(record, embedding.tile_count)
+
+    async def _count_stored(self, record: SlideRecord, size_bytes: int) -> None:
+        with contextlib.suppress(RedisError):  # counted anew within a day
+            await self.usage.count_stored(record.tenant, size_bytes)
 
     async def _leave_nothing_of_a_deleted_slide(self, record: SlideRecord) -> None:
         """The last part may have come after everything else of the slide was removed."""

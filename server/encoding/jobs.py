@@ -129,6 +129,11 @@ class EncodeJobs:
             return False
         return job is not None and job.status == Status.ACTIVE
 
+    async def slides_with_job(self) -> set[tuple[str, str]]:
+        """Tenant and id of every slide that waits or is encoded, in two questions to Redis however many they are."""
+        keys = [key for queue in self.queues.values() for key in await _unfinished(queue)]
+        return {(tenant, slide_id) for _, tenant, slide_id, *_ in (key.split(":") for key in keys)}
+
     async def cancel(self, record: SlideRecord) -> None:
         """Take the slide's job out of the queue, or stop it within about a second; nothing of it is kept."""
         for priority, queue in self.queues.items():
@@ -210,6 +215,11 @@ async def _head(queue: RedisQueue) -> Job | None:
     return None if head is None else await queue.job(queue.job_key_from_id(head.decode()))
 
 
+async def _unfinished(queue: RedisQueue) -> list[str]:
+    """The keys of the queue's jobs that are not over."""
+    found: Any = await queue.redis.zrange(queue.namespace("incomplete"), 0, -1)
+    return [queue.job_key_from_id(job_id.decode()) for job_id in found]
+
+
 async def _count_of(queue: RedisQueue, tenant: str) -> int:
-    waiting: Any = await queue.redis.zrange(queue.namespace("incomplete"), 0, -1)
-    return sum(queue.job_key_from_id(job_id.decode()).split(":")[1] == tenant for job_id in waiting)
+    return sum(key.split(":")[1] == tenant for key in await _unfinished(queue))

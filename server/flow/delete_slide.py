@@ -7,6 +7,7 @@ from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import EncodeJobs
 from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord
 from server.slides.progress import ProgressLog
+from server.slides.slide_index import entry_of
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
@@ -41,8 +42,10 @@ class DeleteSlide:
 
     async def delete(self, record: SlideRecord | UnreadableRecord) -> None:
         """The record goes first: from then on the slide does not exist, and a worker that still runs publishes nothing.
-        The lock keeps an upload of the same slide out, and asks Redis before anything is gone."""
+        The lock keeps an upload of the same slide out, and asks Redis before anything is gone. A deletion that is
+        killed is ended by the reconciler, which finds a pending slide without a record."""
         async with self.slides.lock(record.tenant, record.id):
+            await self.slides.index.add("pending", record)
             await self.store.delete(record.paths.record)
             if isinstance(record, SlideRecord):  # else nobody knows its job's name; it ends when it finds no record
                 await self.jobs.cancel(record)
@@ -50,3 +53,4 @@ class DeleteSlide:
             await self.store.delete_folder(record.paths.folder)
             await self.usage.give_room_back(record.tenant, size_bytes)
             await self.forgetting.forget(record.tenant, record.id)
+            await self.slides.withdraw(record.tenant, entry_of(record))

@@ -70,6 +70,7 @@ class PrepareSlide:
             self.slides.lock(tenant, received.slide_id),  # the reconciler removes folders without a record
             self.usage.room_for(tenant, received.size_bytes) as room,
         ):
+            await self.slides.announce(record)
             await publish_source(self.store, record.paths, received.files, replace=True)
             room.is_used = await self.slides.create(record)
         return await self.slides.require(tenant, received.slide_id)

@@ -24,6 +24,7 @@ from redis.asyncio.lock import Lock
 import encoders.types
 from encoders.types import MppSource, SlideFacts
 from server.errors import NotFound, RecordNewer, RecordUnreadable
+from server.slides.slide_index import IndexState, Shelf, SlideIndex, SlideNames, entry_of
 from server.storage.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
 
 Status = Literal["queued", "encoding", "ready", "failed"]
@@ -200,14 +201,6 @@ class _Salvage(BaseModel):
     created_at: AwareDatetime | None = None
 
 
-@dataclass(frozen=True)
-class RecordPage:
-    """Some of a tenant's records in order of id; `next_cursor` is None at the end."""
-
-    records: list[SlideRecord | UnreadableRecord]
-    next_cursor: str | None
-
-
 def now() -> datetime:
     """The current time in UTC, to the millisecond."""
     moment = datetime.now(UTC)
@@ -221,6 +214,14 @@ class SlideCatalogue:
         self._store = store
         self._redis = redis
         self._encoder_id = encoder_id
+        self.index = SlideIndex(store)
+        self.names = SlideNames(redis)
+        self._with_index: set[str] = set()
+
+    @property
+    def served_encoder(self) -> str:
+        """The id of the served encoders for a slide that nothing special was said of."""
+        return self._encoder_id(None, None)
 
     def new_record(self, tenant: str, slide_id: str, filename: str, size_bytes: int) -> SlideRecord:
         """The record of a slide that was just received."""
@@ -291,20 +292,55 @@ class SlideCatalogue:
             raise _no_such_slide()
         return record
 
+    async def announce(self, record: SlideRecord) -> None:
+        """Before the first byte of a new slide is stored: what an upload leaves that dies from here on is found."""
+        if record.tenant not in self._with_index:
+            await self._begin_index(record.tenant)
+            self._with_index.add(record.tenant)
+        await self.index.add("pending", record)
+
+    async def _begin_index(self, tenant: str) -> None:
+        """A tenant's index is whole when it begins with its first slide; an older release's slides are taken over
+        (`server.upkeep.archive_walk`)."""
+        if await self.index.state(tenant) is not None or await self._store.keys_after(slides_folder(tenant), "", 1):
+            return
+        whole = IndexState(
+            encoder=self.served_encoder, all_is_whole=True, pending_is_whole=True, walks=1, walked_at=now()
+        )
+        await self.index.set_state(tenant, whole)
+
+    async def shelf_is_whole(self, tenant: str, shelf: Shelf) -> bool:
+        """Whether the shelf holds all that it should: not before the slides of an older release, or those that another
+        model has encoded, were gone through."""
+        state = await self.index.state(tenant)
+        if state is None:
+            return not await self._store.keys_after(slides_folder(tenant), "", 1)
+        if shelf == "pending":
+            return state.pending_is_whole and state.encoder == self.served_encoder
+        return state.all_is_whole
+
     async def create(self, record: SlideRecord) -> bool:
         """Store a new record, also in place of a damaged one; False when the slide was there already."""
-        if await self._store.create(record.paths.record, _content(record)):
-            return True
         stored = await self.look(record.tenant, record.id)
-        if not isinstance(stored, UnreadableRecord) or not stored.replaceable:
+        if stored is not None and not (isinstance(stored, UnreadableRecord) and stored.replaceable):
             return False
-        await self._store.put(record.paths.record, _content(record))
+        await self.index.add("all", record)  # before the record: a slide without entry would never be listed
+        if not await self._store.create(record.paths.record, _content(record)):
+            if stored is None:
+                return False
+            await self._store.put(record.paths.record, _content(record))
+        await self.names.remember(record.tenant, {entry_of(record): record.filename})
         return True
 
     @asynccontextmanager
-    async def lock(self, tenant: str, slide_id: str) -> AsyncIterator[None]:
-        """Held while the slide's record comes, changes or goes."""
-        async with self._redis.lock(f"eyepiece:{{{tenant}}}:record:{slide_id}", timeout=_LOCK_S) as lock:
+    async def lock(self, tenant: str, slide_id: str, patience_s: float | None = None) -> AsyncIterator[None]:
+        """Held while the slide's record comes, changes or goes.
+
+        Raises:
+            LockError: somebody else had it for `patience_s`.
+        """
+        name = f"eyepiece:{{{tenant}}}:record:{slide_id}"
+        async with self._redis.lock(name, timeout=_LOCK_S, blocking_timeout=patience_s) as lock:
             renewing = asyncio.create_task(_renew(lock))
             try:
                 yield
@@ -320,32 +356,35 @@ class SlideCatalogue:
                 return None
             changed = change(stored)
             if changed != stored:
+                await self._shelve(stored, changed)
                 await self._store.put(changed.paths.record, _content(changed))
+                if stored.error is not None and changed.error is None:
+                    await self.index.take("failed", changed.tenant, entry_of(changed))
             return changed
 
-    async def remove_orphan(self, tenant: str, slide_id: str) -> bool:
-        """Remove what is left of a slide without a record; False, and nothing happens, when there is a record."""
-        async with self.lock(tenant, slide_id):
+    async def _shelve(self, stored: SlideRecord, changed: SlideRecord) -> None:
+        """Before a record changes: where the slide is looked for from then on."""
+        if changed.error is not None:
+            await self.index.add("failed", changed)
+        elif stored.error is not None or changed.encoder_id != stored.encoder_id:
+            await self.index.add("pending", changed)
+
+    async def remove_orphan(self, tenant: str, slide_id: str, patience_s: float | None = None) -> bool:
+        """Remove what is left of a slide without a record; False, and nothing happens, when there is a record.
+
+        Raises:
+            LockError: as `lock`.
+        """
+        async with self.lock(tenant, slide_id, patience_s):
             if await self.find(tenant, slide_id) is not None:
                 return False
             await self._store.delete_folder(SlidePaths(tenant, slide_id).folder)
             return True
 
-    async def page(self, tenant: str, *, after: str, limit: int) -> RecordPage:
-        """Up to `limit` records with ids above `after`."""
-        ids = [name for name in await self.ids(tenant) if name > after]
-        records: list[SlideRecord | UnreadableRecord] = []
-        for seen, slide_id in enumerate(ids, 1):
-            record = await self.look(tenant, slide_id)
-            if record is not None:  # else its upload or its deletion is under way
-                records.append(record)
-            if len(records) == limit:
-                return RecordPage(records, slide_id if seen < len(ids) else None)
-        return RecordPage(records, None)
-
-    async def ids(self, tenant: str) -> list[str]:
-        """The ids of all slide folders of a tenant, with a record or without."""
-        return await self._store.folders(slides_folder(tenant))
+    async def withdraw(self, tenant: str, entry: str) -> None:
+        """The slide is gone, and is listed no more."""
+        await self.names.forget(tenant, entry)
+        await self.index.remove(tenant, entry)
 
     def _under_served_encoder(self, record: SlideRecord) -> SlideRecord:
         """What another model found out about the slide does not hold for the one that is served now."""

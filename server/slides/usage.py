@@ -1,8 +1,8 @@
 """A tenant's usage: what it has stored and had encoded, and how much it may.
 
 Two counters in Redis for each tenant, so that no request walks the store: stored bytes, which come from the store
-itself when they are not known and again every few minutes (encodes add to them, and Redis may have lost some), and the
-encodings of this day (UTC).
+itself when they are not known and once a day (`server.upkeep.archive_walk`: Redis may have lost some, and a worker that
+dies counts nothing), and the encodings of this day (UTC).
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -19,7 +19,7 @@ from server.slides.catalogue import now
 from server.storage.slide_store import SlideStore, slides_folder
 
 # A count that nobody refreshes is made anew.
-_STORED_TTL_S = 86_400
+_STORED_TTL_S = 7 * 86_400
 _DAY_TTL_S = 2 * 86_400
 # A form is a little larger than its files: what is announced beyond the quota by less is received and measured.
 _FORM_BYTES = 2**20
@@ -39,7 +39,7 @@ _CHANGE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('INCRBY', KEYS[
 class UsageReport(BaseModel):
     """Body of GET /v1/usage; a quota is null where there is no limit. The day is that of UTC."""
 
-    stored_bytes: int = Field(description="Slides, features and embeddings; those of encodes a few minutes late.")
+    stored_bytes: int = Field(description="Slides, features and embeddings.")
     stored_bytes_quota: int | None
     encodings_today: int
     encodings_per_day_quota: int | None
@@ -111,6 +111,10 @@ class Usage:
         if stored == _TOO_MUCH:
             raise stored_too_much(quota)
 
+    async def count_stored(self, tenant: str, size_bytes: int) -> None:
+        """Bytes that an encode has stored, whatever the quota."""
+        await self._change(keys=[_stored_key(tenant)], args=[size_bytes])
+
     async def give_room_back(self, tenant: str, size_bytes: int) -> None:
         """Bytes were deleted, or not stored after all."""
         await self._change(keys=[_stored_key(tenant)], args=[-size_bytes])
@@ -134,23 +138,27 @@ class Usage:
             pipe.expire(_day_key(tenant), _DAY_TTL_S)
             await pipe.execute()
 
-    async def recount(self, tenant: str) -> None:
-        """Correct the stored bytes by what the store says; what changes meanwhile stays counted."""
+    async def counted(self, tenant: str) -> int | None:
+        """The stored bytes as they are counted, None when they are not."""
+        known = await self._redis.get(_stored_key(tenant))
+        return None if known is None else int(known)
+
+    async def correct(self, tenant: str, counted: int | None, stored: int) -> None:
+        """The store was found to hold so many bytes, where `counted` were counted when the look began; what has changed
+        meanwhile stays counted."""
         key = _stored_key(tenant)
-        before = await self._redis.get(key)
-        stored = await self._store.stored_bytes(slides_folder(tenant))
-        if before is None:
+        if counted is None:
             await self._redis.set(key, stored, ex=_STORED_TTL_S, nx=True)
             return
-        await self._change(keys=[key], args=[stored - int(before)])
+        await self._change(keys=[key], args=[stored - counted])
         await self._redis.expire(key, _STORED_TTL_S)
 
     async def _stored_bytes(self, tenant: str) -> int:
-        known = await self._redis.get(_stored_key(tenant))
+        known = await self.counted(tenant)
         if known is None:
-            await self.recount(tenant)
-            known = await self._redis.get(_stored_key(tenant))
-        return max(0, int(known or 0))
+            await self.correct(tenant, None, await self._store.stored_bytes(slides_folder(tenant)))
+            known = await self.counted(tenant)
+        return max(0, known or 0)
 
     async def _encodings_today(self, tenant: str) -> int:
         return int(await self._redis.get(_day_key(tenant)) or 0)

@@ -3,6 +3,7 @@
     tenants/<tenant>/slides/<slide id>/{source/…, slide.json, given_features/<sha256>, features/<encoder id>.h5,
                                         embeddings/<encoder id>.safetensors,
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
+    index/{all,pending,failed}/<tenant>/<time and slide id> and index/state/<tenant>.json (`server.slides.slide_index`)
     keys/<sha256 of an API key>.json
 
 Every object appears whole or not at all. File names never reach a path: they can be PHI.
@@ -16,10 +17,11 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,9 @@ TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # The temporary name that obstore's local store gives to an object which is being written.
 _UNFINISHED_WRITE = re.compile(r"#\d+$")
 SLIDE_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
+# As many keys as a bucket gives at once.
+_LIST_PAGE = 1000
+_FOLDERS_AT_ONCE = 256
 
 
 def require_tenant_name(tenant: str) -> str:
@@ -233,6 +238,52 @@ class SlideStore:
             listing = await obstore.list_with_delimiter_async(self._objects, prefix)
         return sorted(str(entry["path"]).rsplit("/", 1)[-1] for entry in listing["objects"])
 
+    async def keys_after(self, prefix: str, after: str, most: int) -> list[str]:
+        """Up to `most` keys under `prefix`, without it, in order, behind `after` ("" for the first). It costs what it
+        returns: a page of a bucket's listing, or the local folders on the way, of which none should be large."""
+        with _translated():
+            if self.local_root is not None:
+                return await asyncio.to_thread(_files_after, self.local_root / prefix, after, most)
+            found: list[str] = []
+            offset = f"{prefix}/{after}" if after else None
+            async for batch in obstore.list(self._objects, prefix, offset=offset, chunk_size=min(most, _LIST_PAGE)):
+                found += [str(entry["path"]).removeprefix(f"{prefix}/") for entry in batch]
+                if len(found) >= most:
+                    break
+        return found[:most]
+
+    async def folders_with_objects(self, prefix: str, after: str) -> AsyncIterator[tuple[str, dict[str, int]]]:
+        """The folders under `prefix` in order of their names, behind `after`, each with the sizes in bytes of its
+        objects by their names. Nothing is read: a bucket gives 1,000 objects a request."""
+        with _translated():
+            if self.local_root is not None:
+                folder = self.local_root / prefix
+                names = await asyncio.to_thread(_folders_after, folder, after)
+                for start in range(0, len(names), _FOLDERS_AT_ONCE):
+                    for found in await asyncio.to_thread(_sizes_in, folder, names[start : start + _FOLDERS_AT_ONCE]):
+                        yield found
+                return
+            name, sizes = "", dict[str, int]()
+            # The character behind the slash: everything of that folder lies before it.
+            offset = f"{prefix}/{after}0" if after else None
+            async for batch in obstore.list(self._objects, prefix, offset=offset, chunk_size=_LIST_PAGE):
+                for entry in batch:
+                    folder_name, _, object_name = str(entry["path"]).removeprefix(f"{prefix}/").partition("/")
+                    if folder_name != name:
+                        if name:
+                            yield name, sizes
+                        name, sizes = folder_name, {}
+                    sizes[object_name] = int(entry["size"])
+            if name:
+                yield name, sizes
+
+    async def discard(self, key: str) -> None:
+        """Delete one object if there is one, and of a local store the folders that are empty then."""
+        with _translated(), suppress(FileNotFoundError):
+            await obstore.delete_async(self._objects, key)
+        if self.local_root is not None:
+            await asyncio.to_thread(_remove_empty_parents, self.local_root, _inside(self.local_root, key))
+
     async def size_bytes(self, key: str) -> int | None:
         """The object's size, None when there is none."""
         with _translated():
@@ -346,6 +397,63 @@ def _link(path: Path, target: Path, replace: bool) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _files_after(folder: Path, after: str, most: int) -> list[str]:
+    return list(islice(_in_order(str(folder), after.split("/") if after else ()), most))
+
+
+def _in_order(folder: str, after: Sequence[str]) -> Iterator[str]:
+    """Paths of the files below a folder, as a bucket orders its keys where all names at one depth are of one length."""
+    first = after[0] if after else ""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(
+                (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name >= first
+            )
+    except FileNotFoundError:  # never made, or empty and removed meanwhile
+        return
+    for name, is_folder in names:
+        if is_folder:
+            for path in _in_order(f"{folder}/{name}", after[1:] if name == first else ()):
+                yield f"{name}/{path}"
+        elif name != first and not _UNFINISHED_WRITE.search(name):
+            yield name
+
+
+def _folders_after(folder: Path, after: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.name > after and entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+
+
+def _sizes_in(folder: Path, names: Sequence[str]) -> list[tuple[str, dict[str, int]]]:
+    """Of each of the folders `names`: the sizes of its files, by their paths in it."""
+    return [(name, dict(_sizes_below(f"{folder}/{name}"))) for name in names]
+
+
+def _sizes_below(folder: str) -> Iterator[tuple[str, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from ((f"{entry.name}/{name}", size) for name, size in _sizes_below(entry.path))
+                elif not _UNFINISHED_WRITE.search(entry.name):
+                    yield entry.name, entry.stat().st_size
+    except FileNotFoundError:  # deleted meanwhile
+        return
+
+
+def _remove_empty_parents(root: Path, path: Path) -> None:
+    for folder in path.parents:
+        if folder == root:
+            return
+        try:
+            os.rmdir(folder)
+        except OSError:  # not empty, or somebody else was first
+            return
 
 
 def _remove_remains(folder: Path) -> None:

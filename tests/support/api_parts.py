@@ -47,6 +47,7 @@ async def stored_slide(
     record = parts.slides.new_record(tenant, slide_id, f"{name}.svs", 5).model_copy(update=facts)
     staged = parts.store.new_staging_path()
     staged.write_bytes(b"bytes")
+    await parts.slides.announce(record)
     await parts.store.publish_file(staged, record.paths.source)
     await parts.slides.create(record)
     if ready:
@@ -108,6 +109,7 @@ def encode_job(parts: Parts, encode: FakeEncode) -> EncodeJob:
         slides=parts.slides,
         embeddings=parts.embeddings,
         progress=parts.progress,
+        usage=parts.usage,
         metrics=WorkerMetrics(CollectorRegistry()),
         encode=encode,
         on_device_lost=lambda: None,

@@ -18,6 +18,7 @@ from server.api.dependencies import (
     EmbeddingsDep,
     FollowerSlotsDep,
     FollowSlideDep,
+    ListSlidesDep,
     ManifestDep,
     MetricsDep,
     PrepareSlideDep,
@@ -32,7 +33,7 @@ from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version,
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response
 from server.errors import InvalidRequest, NotFound
-from server.slides.catalogue import Priority, Slide, SlideCatalogue, SlideRecord
+from server.slides.catalogue import Priority, Slide, SlideCatalogue, SlideRecord, Status
 from server.slides.progress import valid_event_id
 
 router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
@@ -56,11 +57,18 @@ _UPLOAD_BODY = {
 
 
 class SlidePage(BaseModel):
-    """Slides in order of id; `next_cursor` continues, null at the end."""
+    """Slides, newest first."""
 
     object: Literal["list"] = "list"
     data: list[Slide]
-    next_cursor: str | None
+    next_cursor: str | None = Field(
+        description="`cursor` of the next page, null at the end. A page may have fewer slides than `limit`, even none, "
+        "and still be followed by others."
+    )
+    complete: bool = Field(
+        description="False while slides may be missing: those of an older release, or of `queued` those that another "
+        "model has encoded, are still being gone through."
+    )
 
 
 class EncodeRequest(BaseModel):
@@ -102,15 +110,17 @@ async def upload_slide(
 @router.get("")
 async def list_slides(
     tenant: Tenant,
-    catalogue: CatalogueDep,
-    states: SlideStatesDep,
-    cursor: Annotated[str, Query(max_length=64, description="`next_cursor` of the page before.")] = "",
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    story: ListSlidesDep,
+    cursor: Annotated[str, Query(max_length=78, description="`next_cursor` of the page before.")] = "",
+    limit: Annotated[int, Query(ge=1, le=100, description="At most so many slides.")] = 20,
+    status: Annotated[Status | None, Query(description="Only slides that stand so.")] = None,
+    name: Annotated[
+        str, Query(max_length=255, description="Only slides with this in their file name, in upper or lower case.")
+    ] = "",
 ) -> SlidePage:
-    """The tenant's slides, page by page."""
-    page = await catalogue.page(tenant, after=cursor, limit=limit)
-    slides = [await states.show(record) for record in page.records]
-    return SlidePage(data=slides, next_cursor=page.next_cursor)
+    """The tenant's slides, newest first, page by page."""
+    page = await story.page(tenant, cursor=cursor, limit=limit, status=status, name=name)
+    return SlidePage(data=page.slides, next_cursor=page.next_cursor, complete=page.complete)
 
 
 @router.get("/{slide_id}")

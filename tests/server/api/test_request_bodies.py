@@ -186,7 +186,10 @@ def test_every_route_of_a_tenant_asks_for_the_key_first() -> None:
 async def test_an_unknown_query_parameter_is_named(client: httpx.AsyncClient) -> None:
     refused = await client.get("/v1/slides?limits=5")
     assert problem_of(refused, 422) == "invalid_request"
-    assert refused.json()["detail"] == "This address has no query parameter 'limits'; it takes cursor, limit."
+    assert (
+        refused.json()["detail"]
+        == "This address has no query parameter 'limits'; it takes cursor, limit, name, status."
+    )
     assert problem_of(await client.get(f"/v1/slides/{SLIDE}?x=1"), 422) == "invalid_request"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -15,10 +16,11 @@ from redis.asyncio import Redis
 from encoders.types import SlideFacts
 from server.admission.quota import Quota
 from server.api.parts import Parts
-from server.app import build_reconciler
+from server.app import build_archive_walk, build_reconciler
 from server.errors import QuotaExceeded
 from server.identity.api_keys import create_key
 from server.settings import Settings
+from server.upkeep import archive_walk
 from server.uploads import slide_inspection
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
@@ -156,7 +158,7 @@ async def test_a_tenant_may_have_a_quota_of_its_own(make_app: Callable[..., Fast
     assert statuses == {"small": [403, 403, 403], "usual": [202, 403, 403], "free": [202, 202, 202]}
 
 
-async def test_no_request_walks_the_store_and_the_reconciler_corrects_the_count(
+async def test_no_request_walks_the_store_and_a_walk_corrects_the_count(
     parts: Parts, client: httpx.AsyncClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await upload(client, slide(1000))
@@ -168,11 +170,12 @@ async def test_no_request_walks_the_store_and_the_reconciler_corrects_the_count(
 
     assert (await usage(client))[0] == 5
     assert walked == []
-    reconciler = build_reconciler(parts)
-    for _ in range(3):
-        await reconciler.round()
+    await build_reconciler(parts).round()
+    assert walked == []
+    monkeypatch.setattr(archive_walk, "_AFTER_FIRST", timedelta())
+    await build_archive_walk(parts).walk_all()
 
-    assert len(walked) == 1
+    assert walked == []
     assert (await usage(client))[0] == await walk("tenants/default/slides") > 1005
 
 
@@ -186,18 +189,13 @@ async def test_a_count_that_redis_lost_is_made_from_the_store(
     assert (await usage(client))[0] >= 1000
 
 
-async def test_what_is_stored_while_the_store_is_counted_stays_counted(
-    parts: Parts, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_stored_while_the_store_is_counted_stays_counted(parts: Parts, redis: Redis) -> None:
     await redis.set("eyepiece:stored-bytes:{default}", 7)
+    counted = await parts.usage.counted("default")
+    async with parts.usage.room_for("default", 100) as room:
+        room.is_used = True
 
-    async def walk(_: str) -> int:
-        async with parts.usage.room_for("default", 100) as room:
-            room.is_used = True
-        return 50
-
-    monkeypatch.setattr(parts.store, "stored_bytes", walk)
-    await parts.usage.recount("default")
+    await parts.usage.correct("default", counted, 50)
 
     assert (await parts.usage.report("default")).stored_bytes == 150
 

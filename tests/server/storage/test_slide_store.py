@@ -229,3 +229,54 @@ def test_only_what_was_abandoned_in_staging_is_removed(tmp_path: Path) -> None:
 
     assert removed == 2
     assert list(store.staging_dir.iterdir()) == [busy_folder]
+
+
+async def test_keys_come_in_order_behind_a_key_and_no_more_than_wished(store: SlideStore) -> None:
+    keys = [f"{day}/{hour}/{name}" for day in ("08", "10") for hour in ("1", "2") for name in ("a", "b")]
+    for key in reversed(keys):
+        await store.put(f"t/{key}", b"")
+
+    assert await store.keys_after("t", "", 100) == keys
+    assert await store.keys_after("t", "", 3) == keys[:3]
+    for number, key in enumerate(keys):
+        assert await store.keys_after("t", key, 100) == keys[number + 1 :]
+    assert await store.keys_after("t", "08/1/aa", 2) == keys[1:3]  # of an entry that is gone
+    assert await store.keys_after("t", "09/1/x", 1) == keys[4:5]
+    assert await store.keys_after("nothing", "", 5) == []
+
+
+async def test_folders_are_gone_through_with_what_they_hold(store: SlideStore) -> None:
+    for key in ("t/b/x", "t/a/x/y", "t/a/z", "t/ab/x"):
+        await store.put(key, b"four")
+
+    async def behind(after: str) -> dict[str, dict[str, int]]:
+        return {name: sizes async for name, sizes in store.folders_with_objects("t", after)}
+
+    assert await behind("") == {"a": {"x/y": 4, "z": 4}, "ab": {"x": 4}, "b": {"x": 4}}
+    assert list(await behind("")) == ["a", "ab", "b"]
+    assert await behind("a") == {"ab": {"x": 4}, "b": {"x": 4}}
+    assert await behind("b") == {}
+
+
+async def test_what_is_discarded_leaves_no_empty_folders(tmp_path: Path) -> None:
+    store = SlideStore(str(tmp_path / "store"), tmp_path)
+    for key in ("t/1/2/a", "t/1/3/b"):
+        await store.put(key, b"")
+
+    await store.discard("t/1/2/a")
+    await store.discard("t/1/2/a")  # twice is as good as once
+
+    assert not (tmp_path / "store/t/1/2").exists()
+    assert await store.exists("t/1/3/b")
+
+
+async def test_who_discards_does_not_get_in_the_way_of_who_writes(store: SlideStore) -> None:
+    async def come_and_go(name: str) -> None:
+        for _ in range(20):
+            await store.put(f"t/1/{name}", b"")
+            assert await store.exists(f"t/1/{name}")
+            await store.discard(f"t/1/{name}")
+
+    await asyncio.gather(*(come_and_go(name) for name in "abcd"))
+
+    assert await store.keys_after("t", "", 9) == []

@@ -14,6 +14,9 @@ from server.app import build_reconciler
 from server.encoding.encode_worker import WorkerQueue
 from server.slides.catalogue import SlideError, SlideRecord
 from server.slides.progress import Event
+from server.slides.slide_index import Shelf
+from server.storage.slide_store import slides_folder
+from server.upkeep import reconciler as reconciler_module
 from server.upkeep.reconciler import GAVE_UP, Reconciler
 
 
@@ -184,10 +187,10 @@ async def test_a_folder_without_record_is_removed_on_the_second_look(parts: Part
     await parts.progress.append(orphan.tenant, orphan.id, Event("progress", {}))
 
     assert await reconciler.round() == 0
-    assert await parts.slides.ids(orphan.tenant) == [orphan.id]
+    assert await parts.store.folders(slides_folder(orphan.tenant)) == [orphan.id]
     assert await reconciler.round() == 1
 
-    assert await parts.slides.ids(orphan.tenant) == []
+    assert await parts.store.folders(slides_folder(orphan.tenant)) == []
     assert await parts.progress.last(orphan.tenant, orphan.id) is None
     assert reconciled(parts, "orphan_removed") == 1
 
@@ -228,6 +231,76 @@ async def test_a_full_queue_is_tried_again_next_round(make_app: Callable[..., Fa
     await job.finish(Status.COMPLETE)
 
     assert await reconciler.round() == 1
+
+
+async def test_a_round_reads_what_is_to_be_done_and_not_what_is_stored(
+    parts: Parts, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = SlideError(code="no_tissue", detail="None.")
+    for name in "abc":
+        await stored_slide(parts, name, ready=True)
+    await stored_slide(parts, "failed", error=error)
+    waiting = await stored_slide(parts, "waiting")
+    await reconciler.round()
+    asked: list[str] = []
+
+    def noted(method: str) -> Callable[..., object]:
+        real = getattr(parts.store, method)
+
+        def noting(*arguments: object, **named: object) -> object:
+            asked.append(method)
+            return real(*arguments, **named)
+
+        return noting
+
+    for method in ("get", "exists", "put", "folders", "objects", "keys_after", "stored_bytes", "discard"):
+        monkeypatch.setattr(parts.store, method, noted(method))
+    await reconciler.round()
+
+    assert asked == ["keys_after", "keys_after"]
+    assert await parts.jobs.find(waiting) is not None
+
+
+async def test_a_round_ends_in_time_and_the_next_one_goes_on(parts: Parts, reconciler: Reconciler) -> None:
+    records = [await stored_slide(parts, name, tenant=name) for name in "abc"]
+
+    assert [await reconciler.round(until=0.0) for _ in range(3)] == [1, 1, 1]
+
+    assert all([await parts.jobs.find(record) for record in records])
+
+
+async def test_an_upload_that_takes_long_keeps_nobody_waiting(
+    parts: Parts, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler_module, "_PATIENCE_S", 0.01)
+    slow, other = parts.slides.new_record("a", "a" * 64, "x.svs", 5), await stored_slide(parts, "b", tenant="b")
+    async with parts.slides.lock(slow.tenant, slow.id):
+        await parts.slides.announce(slow)
+        for _ in range(2):
+            await reconciler.round()
+        await parts.slides.create(slow)
+    assert await parts.jobs.find(other) is not None
+
+    await reconciler.round()
+    assert await parts.jobs.find(slow) is not None
+
+
+async def test_a_wish_that_comes_while_a_slide_is_found_ready_is_not_lost(
+    parts: Parts, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await stored_slide(parts, ready=True)
+    take = parts.slides.index.take
+
+    async def damaged_meanwhile(shelf: Shelf, tenant: str, entry: str) -> None:
+        if shelf == "pending":
+            await parts.store.delete(record.paths.embedding(record.encoder_id))
+        await take(shelf, tenant, entry)
+
+    monkeypatch.setattr(parts.slides.index, "take", damaged_meanwhile)
+    assert await reconciler.round() == 0
+
+    assert await reconciler.round() == 1
+    assert await parts.jobs.find(record) is not None
 
 
 async def test_of_two_replicas_one_does_the_round(parts: Parts, redis: Redis) -> None:

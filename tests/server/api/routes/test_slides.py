@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -11,11 +12,16 @@ from fakes import FakeEncode
 from fastapi import FastAPI
 from pydantic import SecretStr
 from redis.asyncio import Redis
+from saq import Status
 
 from server.api.parts import Parts
+from server.app import build_reconciler
+from server.encoding.encode_worker import WorkerQueue
+from server.flow import list_slides
 from server.machine.redis_server import free_loopback_port
-from server.slides.catalogue import SlideRecord
+from server.slides.catalogue import SlideError, SlideRecord
 from server.slides.progress import Event
+from server.slides.slide_index import entry_of
 
 UNKNOWN = "0" * 64
 
@@ -24,22 +30,137 @@ async def keys_of(redis: Redis, slide_id: str) -> list[bytes]:
     return [key for key in await redis.keys("*") if slide_id.encode() in key]
 
 
-async def test_slides_are_listed_page_by_page(client: httpx.AsyncClient, parts: Parts) -> None:
-    names = [f"slide {index}" for index in range(7)]
-    records = {name: await stored_slide(parts, name) for name in names}
-    for name in ("slide 1", "slide 2", "slide 3"):  # uploads under way: folders without a record
-        await parts.store.delete(records[name].paths.record)
+async def uploaded_one_after_the_other(parts: Parts, names: list[str], **facts: object) -> list[SlideRecord]:
+    """A second apart, the first one first."""
+    began = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    return [
+        await stored_slide(parts, name, created_at=began + timedelta(seconds=number), **facts)
+        for number, name in enumerate(names)
+    ]
 
-    listed: list[str] = []
+
+async def listed(client: httpx.AsyncClient, **wishes: object) -> list[str]:
+    """The file names of all pages."""
+    names: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
-        page = (await client.get("/v1/slides", params={"limit": 2, "cursor": cursor})).json()
-        assert set(page) == {"object", "data", "next_cursor"}
-        listed += [slide["id"] for slide in page["data"]]
+        answer = await client.get("/v1/slides", params={**wishes, "cursor": cursor})  # type: ignore[dict-item]
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        assert set(page) == {"object", "data", "next_cursor", "complete"}
+        assert page["complete"]
+        assert len(page["data"]) <= int(str(wishes.get("limit", 20)))
+        names += [slide["filename"].removesuffix(".svs") for slide in page["data"]]
         cursor = page["next_cursor"]
+    return names
 
-    assert listed == sorted(records[name].id for name in names if name not in ("slide 1", "slide 2", "slide 3"))
+
+async def test_slides_are_listed_newest_first_page_by_page(client: httpx.AsyncClient, parts: Parts) -> None:
+    names = [f"slide {index}" for index in range(7)]
+    records = await uploaded_one_after_the_other(parts, names)
+    for record in records[1:4]:  # uploads under way: folders without a record
+        await parts.store.delete(record.paths.record)
+
+    assert await listed(client, limit=2) == ["slide 6", "slide 5", "slide 4", "slide 0"]
     assert (await client.get("/v1/slides")).json()["next_cursor"] is None
+    assert (await client.get("/v1/slides?limit=4")).json()["next_cursor"] is not None
+
+
+async def test_slides_of_the_same_moment_are_all_listed(client: httpx.AsyncClient, parts: Parts) -> None:
+    moment = datetime(2026, 5, 1, tzinfo=UTC)
+    for name in "abcde":
+        await stored_slide(parts, name, created_at=moment)
+
+    assert await listed(client, limit=1) == list("abcde")
+
+
+async def test_slides_of_one_status_are_listed(client: httpx.AsyncClient, parts: Parts) -> None:
+    error = SlideError(code="no_tissue", detail="None.")
+    ready = await uploaded_one_after_the_other(parts, ["ready", "ready too"], ready=True)
+    (failed,) = await uploaded_one_after_the_other(parts, ["failed"])
+    (running,) = await uploaded_one_after_the_other(parts, ["running"])
+    await uploaded_one_after_the_other(parts, ["queued", "queued too"])
+    await parts.slides.update(failed, lambda stored: stored.model_copy(update={"error": error}))
+    await parts.jobs.enqueue(running)
+    job = await WorkerQueue(parts.jobs).dequeue()
+    assert job is not None
+    await job.update(status=Status.ACTIVE)
+
+    for _ in range(2):
+        assert await listed(client, status="ready", limit=1) == ["ready too", "ready"]
+        assert await listed(client, status="failed", limit=1) == ["failed"]
+        assert await listed(client, status="encoding", limit=1) == ["running"]
+        assert await listed(client, status="queued", limit=1) == ["queued too", "queued"]
+        await build_reconciler(parts).round()
+    assert [it.id for it in ready] == [it.id for it in ready if not await is_pending(parts, it)]
+    assert problem_of(await client.get("/v1/slides?status=lost"), 422) == "invalid_request"
+
+
+async def is_pending(parts: Parts, record: SlideRecord) -> bool:
+    return entry_of(record) in await parts.slides.index.entries("pending", record.tenant, "", 100)
+
+
+async def test_a_failed_slide_that_is_encoded_again_is_listed_where_it_is(
+    client: httpx.AsyncClient, parts: Parts
+) -> None:
+    (record,) = await uploaded_one_after_the_other(parts, ["again"])
+    error = SlideError(code="missing_mpp", detail="Give mpp.")
+    await parts.slides.update(record, lambda stored: stored.model_copy(update={"error": error}))
+    await build_reconciler(parts).round()
+    assert (await listed(client, status="failed"), await is_pending(parts, record)) == (["again"], False)
+
+    await client.post(f"/v1/slides/{record.id}/encode", json={"mpp": 0.5})
+
+    assert (await listed(client, status="failed"), await listed(client, status="queued")) == ([], ["again"])
+
+
+@pytest.mark.parametrize("knows_names", [True, False])
+async def test_slides_are_found_by_a_part_of_their_name(
+    client: httpx.AsyncClient, parts: Parts, redis: Redis, knows_names: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_slides, "_NAMES_AT_ONCE", 3)
+    monkeypatch.setattr(list_slides, "_MOST_NAMES", 5)
+    monkeypatch.setattr(list_slides, "_MOST_LOOKS", 4)
+    names = ["S26-100 A", "S26-200", "s26-100 b", *(f"other {number}" for number in range(9)), "MU\u0308LLER S26-100"]
+    await uploaded_one_after_the_other(parts, names)
+    if not knows_names:
+        await redis.flushall()
+
+    for _ in range(2):  # the second time Redis knows what the first has read
+        assert await listed(client, name="S26-100") == ["MU\u0308LLER S26-100", "s26-100 b", "S26-100 A"]
+        assert await listed(client, name="s26-100", limit=1) == ["MU\u0308LLER S26-100", "s26-100 b", "S26-100 A"]
+        assert await listed(client, name="müller", status="queued") == ["MU\u0308LLER S26-100"]
+        assert await listed(client, name="nobody") == []
+
+
+async def test_names_are_forgotten_with_their_slides(client: httpx.AsyncClient, parts: Parts, redis: Redis) -> None:
+    (record,) = await uploaded_one_after_the_other(parts, ["Doe^Jane"])
+    assert await listed(client, name="jane") == ["Doe^Jane"]
+
+    await client.delete(f"/v1/slides/{record.id}")
+
+    assert await listed(client, name="jane") == []
+    assert await redis.exists("eyepiece:{default}:slide-names") == 0
+
+
+@pytest.mark.parametrize("cursor", ["x", UNKNOWN, "../" * 20, "9" * 13 + "-" + "A" * 64])
+async def test_a_cursor_of_another_release_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
+    assert problem_of(await client.get("/v1/slides", params={"cursor": cursor}), 422) == "invalid_request"
+
+
+async def test_a_slide_that_was_deleted_and_uploaded_again_is_listed_once(
+    client: httpx.AsyncClient, parts: Parts
+) -> None:
+    first, _ = await uploaded_one_after_the_other(parts, ["again", "other"])
+    await parts.store.delete(first.paths.record)  # a deletion that was killed
+    later = first.created_at + timedelta(minutes=1)
+    await stored_slide(parts, "again", created_at=later)
+
+    assert await listed(client) == ["again", "other"]
+    for _ in range(2):
+        await build_reconciler(parts).round()
+    assert len(await parts.slides.index.entries("all", "default", "", 9)) == 2
+    assert await listed(client) == ["again", "other"]
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "many", "1e3", "9" * 5000])
@@ -48,7 +169,12 @@ async def test_a_page_of_another_size_is_refused(client: httpx.AsyncClient, limi
 
 
 async def test_a_tenant_without_slides_has_an_empty_list(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/v1/slides")).json() == {"object": "list", "data": [], "next_cursor": None}
+    assert (await client.get("/v1/slides")).json() == {
+        "object": "list",
+        "data": [],
+        "next_cursor": None,
+        "complete": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -73,7 +199,8 @@ async def test_deleting_leaves_nothing_anywhere(
     assert problem_of(await client.get(f"/v1/slides/{slide['id']}"), 404) == "not_found"
     assert await keys_of(redis, slide["id"]) == []
     assert [key for key in await redis.keys("*") if b"conversation" in key] == []
-    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+    left = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert left == [tmp_path / "store/index/state/default.json"]
     assert problem_of(await client.delete(f"/v1/slides/{slide['id']}"), 404) == "not_found"
     assert (await upload(client, sample_slide)).status_code == 202
 
@@ -93,7 +220,7 @@ async def test_deleting_stops_a_running_encode(
         await until(encode.saw_cancel.is_set)
         await until(forgotten)
 
-    assert await parts.slides.ids("default") == []
+    assert await parts.store.folders("tenants/default/slides") == []
 
 
 async def test_without_redis_nothing_is_deleted_by_halves(

@@ -115,7 +115,7 @@ async def test_what_is_not_a_slide_is_refused(
     refused = problem_of(await upload(client, content), status)
 
     assert code in (None, refused)
-    assert await parts.slides.ids("default") == []
+    assert await parts.store.folders("tenants/default/slides") == []
     assert list(parts.store.staging_dir.iterdir()) == []
 
 

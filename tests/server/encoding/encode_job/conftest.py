@@ -9,12 +9,14 @@ from fakes import FakeEncode
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
+from server.admission.quota import Quota
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.encode_job import EncodeJob
 from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
+from server.slides.usage import Usage
 from server.telemetry.metrics import Metrics, WorkerMetrics
 
 MakeJob = Callable[..., EncodeJob]
@@ -41,6 +43,7 @@ def make_job(settings: Settings, store: JournalStore, redis: Redis, encode: Fake
             ),
             embeddings=EmbeddingCache(client, store, 60, Metrics(CollectorRegistry())),
             progress=ProgressLog(client, 60),
+            usage=Usage(client, store, Quota(), {}),
             metrics=WorkerMetrics(CollectorRegistry()),
             encode=encode,
             on_device_lost=lambda: None,

@@ -25,6 +25,7 @@ from saq import Status
 from encoders.errors import NoTissue
 from server.encoding.encode_job import EncodeJob, heartbeat
 from server.encoding.jobs import EncodeJobs
+from server.storage.slide_store import slides_folder
 
 
 async def test_cancelling_stops_the_encode_and_waits_for_it(
@@ -103,7 +104,7 @@ async def test_a_slide_deleted_meanwhile_publishes_nothing(
     encode.release.set()
     await running
 
-    assert await job.slides.ids(TENANT) == []
+    assert await job.store.folders(slides_folder(TENANT)) == []
     assert await redis.keys("*embedding*") == []
     assert "ready" not in await names(job)
 

@@ -26,6 +26,7 @@ from encoders.types import SlideEmbedding, SlideFile
 from server.encoding.encode_job import EncodeInterrupted, EncodeJob
 from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
+from server.storage.slide_store import slides_folder
 
 
 async def test_parts_go_when_the_embedding_is_published(job: EncodeJob, jobs: EncodeJobs) -> None:
@@ -77,7 +78,7 @@ async def test_a_slide_that_was_deleted_while_it_was_encoded_leaves_no_part(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
-    assert await job.slides.ids(TENANT) == []
+    assert await job.store.folders(slides_folder(TENANT)) == []
 
 
 class ResumingEncode(FakeEncode):

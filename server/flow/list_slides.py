@@ -1,0 +1,112 @@
+"""A page of a tenant's slides: newest first, of one status or name, at the cost of the page and not of the archive."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model_store.errors import EyepieceError
+from server.errors import InvalidRequest
+from server.flow.slide_states import SlideStates
+from server.slides.catalogue import Slide, SlideCatalogue, SlideRecord, Status, UnreadableRecord
+from server.slides.slide_index import ENTRY_PATTERN, Shelf, entry_of, folded, slide_id_of
+
+# So many names are compared at once, and so many for a page at the most; so many slides are looked at for one.
+_NAMES_AT_ONCE = 500
+_MOST_NAMES = 2_000
+_MOST_LOOKS = 200
+_SHELVES: dict[Status | None, Shelf] = {"queued": "pending", "encoding": "pending", "failed": "failed"}
+
+
+@dataclass(frozen=True)
+class ListedSlides:
+    """Some slides, newest first; `next_cursor` is None at the end. `complete` is False while slides may be missing
+    from it: those of an older release, or those that another model has encoded, are still gone through."""
+
+    slides: list[Slide]
+    next_cursor: str | None
+    complete: bool
+
+
+@dataclass
+class _Looks:
+    """What may still be done for a page."""
+
+    names: int = _MOST_NAMES
+    slides: int = _MOST_LOOKS
+
+
+@dataclass(frozen=True)
+class ListSlides:
+    """Lists slides of all tenants. A page that has looked at enough ends before its `limit`, and can be continued."""
+
+    slides: SlideCatalogue
+    states: SlideStates
+
+    async def page(
+        self, tenant: str, *, cursor: str, limit: int, status: Status | None = None, name: str = ""
+    ) -> ListedSlides:
+        """Up to `limit` slides behind `cursor`; `name` is any part of a file name, in upper or lower case.
+
+        Raises:
+            InvalidRequest: the cursor is none.
+        """
+        if cursor and not ENTRY_PATTERN.fullmatch(cursor):
+            raise InvalidRequest("This cursor is none of this server's; list again without one.")
+        shelf = _SHELVES.get(status, "all")
+        complete = await self.slides.shelf_is_whole(tenant, shelf)
+        found: list[Slide] = []
+        left, position = _Looks(), cursor
+        while len(found) < limit and left.names > 0 and left.slides > 0:
+            room = min(limit - len(found), left.slides)
+            asked = min(_NAMES_AT_ONCE, left.names) if name else room
+            entries = await self.slides.index.entries(shelf, tenant, position, asked)
+            wanted, looked_until = await self._named(tenant, entries, folded(name), left) if name else (entries, None)
+            taken = wanted[:room]
+            left.names -= len(entries)
+            left.slides -= len(taken)
+            shown = await asyncio.gather(*(self._show(tenant, entry) for entry in taken))
+            found += [slide for slide in shown if slide is not None and status in (None, slide.status)]
+            is_cut = len(wanted) > room or looked_until is not None
+            if len(entries) < asked and not is_cut:
+                return ListedSlides(found, None, complete)
+            position = taken[-1] if len(wanted) > room else looked_until or entries[-1]
+        return ListedSlides(found, position, complete)
+
+    async def _named(
+        self, tenant: str, entries: Sequence[str], part: str, left: _Looks
+    ) -> tuple[list[str], str | None]:
+        """The entries whose file name has this part; and the last one that was compared, None for all. Names that
+        Redis has not are read, as many as may be."""
+        names = await self.slides.names.known(tenant, entries)
+        unknown = [entry for entry in entries if entry not in names]
+        read = unknown[: left.slides]
+        records = await asyncio.gather(*(self.slides.look(tenant, slide_id_of(entry)) for entry in read))
+        left.slides -= len(read)
+        names |= {entry: folded(it.filename) for entry, it in zip(read, records, strict=True) if it is not None}
+        await self.slides.names.remember(
+            tenant,
+            {entry: it.filename for entry, it in zip(read, records, strict=True) if isinstance(it, SlideRecord)},
+        )
+        compared = entries if len(read) == len(unknown) else entries[: entries.index(unknown[len(read)])]
+        until = None if len(compared) == len(entries) else compared[-1]
+        return [entry for entry in compared if part in names.get(entry, "")], until
+
+    async def _show(self, tenant: str, entry: str) -> Slide | None:
+        """The slide of an entry; None for an entry that fits no slide (any more), which the reconciler is told of."""
+        record = await self.slides.look(tenant, slide_id_of(entry))
+        if record is None or not _fits(record, entry):
+            await self._note("pending", tenant, entry)
+            return None
+        if isinstance(record, UnreadableRecord):
+            await self._note("failed", tenant, entry)
+        return await self.states.show(record)
+
+    async def _note(self, shelf: Shelf, tenant: str, entry: str) -> None:
+        with contextlib.suppress(EyepieceError):  # a store that is full can still be looked at
+            await self.slides.index.add_entry(shelf, tenant, entry)
+
+
+def _fits(record: SlideRecord | UnreadableRecord, entry: str) -> bool:
+    """A slide whose record cannot be read may not know any more when it was uploaded."""
+    return isinstance(record, UnreadableRecord) or entry_of(record) == entry
