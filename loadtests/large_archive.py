@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry
@@ -28,7 +29,6 @@ from redis.asyncio import Redis
 from benchmarks.write_results import table
 from loadtests.own_server import TENANT
 from loadtests.results_file import verdict, write_result
-from server.admission.quota import Quota
 from server.asking.conversations import Conversations
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import EncodeJobs
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             while not answers(launch.url):
                 time.sleep(0.02)
             configure_logs("WARNING")
-            settings = Settings(data_dir=Path(folder), store_url="", redis_url=SecretStr(launch.url))
+            said: dict[str, Any] = {"data_dir": Path(folder), "store_url": "", "redis_url": SecretStr(launch.url)}
+            settings = Settings(**said)
             write_records(Path(folder) / "store", options.slides, options.slides_per_day)
             measured = asyncio.run(measure(settings))
         finally:
@@ -123,7 +124,7 @@ def open_archive(settings: Settings, redis: Redis) -> Archive:
     slides, metrics = SlideCatalogue(store, redis, lambda mpp, features: ENCODER), Metrics(CollectorRegistry())
     embeddings, jobs = EmbeddingCache(redis, store, 3600, metrics), EncodeJobs(redis, settings)
     states, progress = SlideStates(embeddings, jobs), ProgressLog(redis, 3600)
-    usage = Usage(redis, store, Quota(), {})
+    usage = Usage(redis, store, settings.quota, settings.tenant_quotas)
     forgetting = ForgetSlide(
         Thumbnails(store, SlideInspector(settings)), embeddings, Conversations(redis, 3600), progress
     )

@@ -9,7 +9,7 @@ lists the newest first in one request, and so that no local folder grows large (
 The shelves: `all` slides; those `pending`, that are neither encoded nor failed; those `failed`. An entry may be one too
 many, never one too few: it is written before what it tells of, and taken away after. Whoever reads a shelf looks at
 the slide, and gives what does not fit to the reconciler by an entry in `pending`; only the reconciler takes entries
-away, and a deletion does (docs/decisions/0038).
+away, and a deletion does (docs/decisions/0037).
 """
 
 import re

@@ -42,7 +42,21 @@ def store_findings(
         yield from _slide_findings(slides / slide_id, wanted)
     for slide_id in failed:
         yield from _misplaced(slides / slide_id, {"slide.json", "source/slide"})
+    yield from _index_findings(store / "index", {*expected, *failed}, failed)
     yield from _staging_findings(store / "staging", workers)
+
+
+def _index_findings(index: Path, stored: Collection[str], failed: Collection[str]) -> Iterator[str]:
+    """Every slide is listed once, and stands nowhere else once it is through."""
+    for shelf, wanted in (("all", stored), ("failed", failed), ("pending", ())):
+        entries = sorted((index / shelf).rglob("*"))
+        ids = [path.name[-64:] for path in entries if path.is_file()]
+        yield from (f"lost: {slide_id[:12]} is not on the shelf {shelf}" for slide_id in {*wanted} - {*ids})
+        yield from (f"orphan: {slide_id[:12]} is on the shelf {shelf}" for slide_id in ids if slide_id not in wanted)
+        yield from (f"duplicate: {it[:12]} is on the shelf {shelf} twice" for it in {*ids} if ids.count(it) > 1)
+        yield from (
+            f"orphan: the shelf {shelf} has an empty folder" for it in entries if it.is_dir() and not any(it.iterdir())
+        )
 
 
 def _staging_findings(staging: Path, workers: int) -> Iterator[str]:

@@ -27,10 +27,23 @@ READY, FAILED, ENCODER = "ab" * 32, "cd" * 32, "e" * 16
 EMBEDDING = sample_embedding(READY, ENCODER)
 
 
+FAILED_PLACE = f"failed/default/82041/23/456780-{FAILED}"
+
+
+def put(name: str, content: bytes = b"x") -> Callable[[Path], None]:
+    def plant(store: Path) -> None:
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes(content)
+
+    return plant
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """What is left when a slide is ready, another one has failed, and one worker lives."""
     slides = tmp_path / "tenants/default/slides"
+    for place in (f"all/default/82041/23/456789-{READY}", f"all/default/82041/23/456780-{FAILED}", FAILED_PLACE):
+        put(f"index/{place}", b"")(tmp_path)
     files = {
         f"{READY}/slide.json": b"{}",
         f"{READY}/source/slide": b"slide",
@@ -56,14 +69,6 @@ def test_a_store_as_it_should_be_gives_no_finding(store: Path) -> None:
     assert found_in(store) == []
 
 
-def put(name: str, content: bytes = b"x") -> Callable[[Path], None]:
-    def plant(store: Path) -> None:
-        (store / name).parent.mkdir(parents=True, exist_ok=True)
-        (store / name).write_bytes(content)
-
-    return plant
-
-
 SLIDE = f"tenants/default/slides/{READY}"
 OTHER_TENSORS = to_bytes(sample_embedding(READY, ENCODER, value=0.25))
 
@@ -80,6 +85,10 @@ OTHER_TENSORS = to_bytes(sample_embedding(READY, ENCODER, value=0.25))
         (lambda store: (store / SLIDE).rename(store / "gone"), "lost: the store has no slide"),
         (put(f"tenants/default/slides/{FAILED}/features/{ENCODER}.h5"), "orphan: cdcd"),
         (put(f"tenants/default/slides/{'0' * 64}/slide.json"), "orphan: nobody uploaded 0000"),
+        (lambda store: (store / "index" / FAILED_PLACE).unlink(), f"lost: {FAILED[:12]} is not on the shelf failed"),
+        (put(f"index/pending/default/82041/23/456789-{READY}"), f"orphan: {READY[:12]} is on the shelf pending"),
+        (put(f"index/all/default/82041/23/456788-{READY}"), f"duplicate: {READY[:12]} is on the shelf all"),
+        (lambda store: (store / "index/pending/x").mkdir(parents=True), "orphan: the shelf pending has an empty"),
         (put("staging/0123/0"), "orphan: staging/0123"),
         (put("staging/worker-here-1/0123"), "orphan: staging/worker-here-1/0123"),
         (put("staging/worker-here-2/lock", b""), "orphan: 2 workers"),
