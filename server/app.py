@@ -18,6 +18,7 @@ from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
 from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
+from server.api.contract.document import DocumentedAPI
 from server.api.dependencies import forget_slide, queue_encode
 from server.api.drain import Drain, DrainGate, DrainingServer
 from server.api.error_responses import add_error_responses, error_response
@@ -65,7 +66,6 @@ _MAX_CHAT_VALUES = 5_000
 _MAX_VALUES = 100
 # Named anew for every question otherwise, a tenth of a millisecond each; few slides have an override.
 _REMEMBERED_ENCODERS = 1024
-_DESCRIPTION = "Ask questions about whole-slide images. Research use only, not a medical device."
 
 
 def serve(settings: Settings) -> None:
@@ -104,10 +104,11 @@ def server_of(app: ASGIApp, drain: Drain, settings: Settings) -> DrainingServer:
 
 def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
     """The API over an installed model; nothing is connected before it starts."""
-    app = FastAPI(
+    app = DocumentedAPI(
         title="Eyepiece",
         version=version("eyepiece"),
-        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        needs_key=settings.require_key or not settings.listens_on_loopback,
         lifespan=_lifespan,
         telemetry=_NO_TELEMETRY,
         openapi_url=None,  # server.api.routes.document: behind the key, and nothing of it from elsewhere

@@ -3,6 +3,7 @@
 EyepieceError                     model_store.errors
 ├── ModelError, SlideError, …     model_store.errors, encoders.errors
 └── ServerError
+    ├── InternalError             a bug
     ├── RequestError              the caller's to mend
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
@@ -35,6 +36,12 @@ class ServerError(EyepieceError):
         self.retry_after_s = retry_after_s
 
 
+class InternalError(ServerError):
+    """A bug in Eyepiece; the operator finds it in the log under the request's id."""
+
+    code = "internal_error"
+
+
 class RequestError(ServerError):
     """The caller can mend it."""
 
@@ -42,7 +49,7 @@ class RequestError(ServerError):
 
 
 class InvalidRequest(RequestError):
-    """Not what the OpenAPI document describes."""
+    """The request is not what this document describes; the detail names the field or parameter."""
 
     code = "invalid_request"
 
@@ -84,7 +91,7 @@ class WrongConversation(RequestError):
 
 
 class BodyTooSlow(RequestError):
-    """A request body, an upload above all, that came more slowly than the least rate."""
+    """The request body came more slowly than the server's least rate."""
 
     code = "body_too_slow"
 
@@ -102,31 +109,31 @@ class RecordNewer(RecordUnreadable):
 
 
 class ConversationDamaged(RequestError):
-    """What is kept of the conversation is not what was written."""
+    """What is stored of the conversation cannot be read; delete it and start a new one."""
 
     code = "damaged_conversation"
 
 
 class QuestionTooLong(RequestError):
-    """The question, or the conversation with it, does not fit."""
+    """The question does not fit into the model's context, or is longer than the server takes."""
 
     code = "question_too_long"
 
 
 class BodyTooLarge(RequestError):
-    """A request body beyond its limit."""
+    """The request body is larger than the server takes."""
 
     code = "body_too_large"
 
 
 class MalformedRequest(RequestError):
-    """Not HTTP, or more of it at once than is answered."""
+    """The request is not valid HTTP, or too many requests came before the first answer."""
 
     code = "malformed_request"
 
 
 class RangeNotSatisfiable(RequestError):
-    """A range of a file that has `size_bytes`, from beyond its end."""
+    """The range begins beyond the end of the file, which has `size_bytes`."""
 
     code = "range_not_satisfiable"
 
@@ -136,31 +143,31 @@ class RangeNotSatisfiable(RequestError):
 
 
 class HeadTooLarge(RequestError):
-    """A request's address and headers beyond their limit."""
+    """The address and headers of the request are too large."""
 
     code = "head_too_large"
 
 
 class HeadTooSlow(RequestError):
-    """A request that began and did not come in time."""
+    """The request began and did not come in time."""
 
     code = "head_too_slow"
 
 
 class UploadTooLarge(RequestError):
-    """A slide file beyond the configured size."""
+    """The slide is larger than the server takes."""
 
     code = "slide_too_large"
 
 
 class QuotaExceeded(RequestError):
-    """More than the operator grants this tenant: bytes stored, or encodings a day."""
+    """The tenant's quota is used up: bytes stored, or encodings a day."""
 
     code = "quota_exceeded"
 
 
 class Overloaded(RequestError):
-    """A bounded queue is full."""
+    """Too much at once: a queue is full, or the tenant has as many requests running as it may. Try again later."""
 
     code = "overloaded"
 
@@ -172,7 +179,7 @@ class DependencyError(ServerError):
 
 
 class Draining(DependencyError):
-    """This process is about to end and takes nothing new; another one will answer."""
+    """This server is shutting down and takes nothing new; another one will answer."""
 
     code = "draining"
 
@@ -184,7 +191,7 @@ class TooManyConnections(DependencyError):
 
 
 class StorageFull(DependencyError):
-    """The slide store has no room."""
+    """The slide store is full."""
 
     code = "storage_full"
 
@@ -196,19 +203,19 @@ class StorageUnavailable(DependencyError):
 
 
 class QueueUnavailable(DependencyError):
-    """Redis does not answer."""
+    """The cache and queue (Redis) do not answer."""
 
     code = "queue_unavailable"
 
 
 class LanguageModelUnavailable(DependencyError):
-    """vLLM does not answer, or is not warm."""
+    """The language model does not answer, or is still starting."""
 
     code = "language_model_unavailable"
 
 
 class LanguageModelFailed(DependencyError):
-    """vLLM refused or broke off a request that should have been good."""
+    """The language model refused the request, or broke off its answer."""
 
     code = "language_model_failed"
 
@@ -269,20 +276,29 @@ def http_status(error: EyepieceError) -> int:
 
 def problem(error: EyepieceError) -> dict[str, Any]:
     """RFC 9457 body; `code` is stable, `detail` is one sentence that says what to do."""
-    status = http_status(error)
+    return problem_body(error.code, error.detail)
+
+
+def problem_body(code: str, detail: str) -> dict[str, Any]:
+    """The body of a problem with a code of the table."""
     return {
-        "type": f"urn:eyepiece:error:{error.code}",
-        "title": error.code.replace("_", " "),
-        "status": status,
-        "code": error.code,
-        "detail": error.detail,
+        "type": f"urn:eyepiece:error:{code}",
+        "title": code.replace("_", " "),
+        "status": HTTP_STATUS[code],
+        "code": code,
+        "detail": detail,
     }
 
 
 def openai_error(error: EyepieceError) -> dict[str, Any]:
     """The envelope that OpenAI clients turn into their own exceptions."""
-    kind = "invalid_request_error" if http_status(error) < 500 else "server_error"
-    return {"error": {"message": error.detail, "type": kind, "param": None, "code": error.code}}
+    return openai_error_body(error.code, error.detail)
+
+
+def openai_error_body(code: str, detail: str) -> dict[str, Any]:
+    """The envelope around a code of the table."""
+    kind = "invalid_request_error" if HTTP_STATUS[code] < 500 else "server_error"
+    return {"error": {"message": detail, "type": kind, "param": None, "code": code}}
 
 
 def response_headers(error: EyepieceError) -> dict[str, str]:

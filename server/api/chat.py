@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from server.asking.control_text import without_control_text
 from server.asking.language_model import Answer, Finished, Message, Token, Usage
@@ -23,13 +24,15 @@ _MAX_PARTS = 200
 _SLIDE_URL_PREFIXES = ("slide:", "https://slides.invalid/")
 # OpenAI's own bound; vLLM refuses an empty one.
 _MAX_STOPS = 4
+# Anything else may change what is asked for, and is refused; null asks for nothing.
+_NOTHING_ELSE: JsonDict = {"additionalProperties": {"type": "null"}}
 StopText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class SlideReference(BaseModel):
     """`{"id": "<slide id>"}`."""
 
-    id: str
+    id: str = Field(description="The slide's id.", examples=["5e" * 32])
 
 
 class ImageUrl(BaseModel):
@@ -38,11 +41,11 @@ class ImageUrl(BaseModel):
     url: str = Field(description="`slide:<slide id>` or `https://slides.invalid/<slide id>`; it is never fetched.")
 
 
-class ContentPart(BaseModel):
+class ChatContentPart(BaseModel):
     """Text, or the slide that the chat is about."""
 
-    type: str = Field(description="`text`, `slide` or `image_url`; any other is refused.")
-    text: str | None = None
+    type: str = Field(description="`text`, `slide` or `image_url`, and then the field of that name.", examples=["text"])
+    text: str | None = Field(None, examples=["What kind of tissue is this?"])
     slide: SlideReference | None = None
     image_url: ImageUrl | None = None
 
@@ -69,17 +72,20 @@ class ContentPart(BaseModel):
 class ChatMessage(BaseModel):
     """One message; its text parts are joined by line breaks. Fields that would be ignored are refused."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_NOTHING_ELSE)
 
-    role: str
-    content: str | Annotated[list[ContentPart], Field(fail_fast=True, max_length=_MAX_PARTS)] | None = None
+    role: str = Field(
+        description="`user` and `assistant` in turn, a user's first and last; `system` only with no text.",
+        examples=["user"],
+    )
+    content: str | Annotated[list[ChatContentPart], Field(fail_fast=True, max_length=_MAX_PARTS)] | None = None
 
     @property
-    def parts(self) -> list[ContentPart]:
+    def parts(self) -> list[ChatContentPart]:
         """The content as parts, whichever way it was written."""
         if isinstance(self.content, list):
             return self.content
-        return [ContentPart(type="text", text=self.content or "")]
+        return [ChatContentPart(type="text", text=self.content or "")]
 
     @property
     def is_blank(self) -> bool:
@@ -87,28 +93,34 @@ class ChatMessage(BaseModel):
         return all(part.type == "text" and not (part.text or "").strip() for part in self.parts)
 
 
-class StreamOptions(BaseModel):
-    """Whether a last chunk carries the usage."""
+class ChatStreamOptions(BaseModel):
+    """What a stream has beside the answer."""
 
-    include_usage: bool | None = False
+    include_usage: bool | None = Field(False, description="A last chunk carries the token counts.")
 
 
-class ChatRequest(BaseModel):
-    """The part of the OpenAI request that this server understands; what would change the answer is refused."""
+class ChatCompletionRequest(BaseModel):
+    """The part of OpenAI's request that this server understands. Other options of OpenAI's are taken at the value that
+    changes nothing, and refused by name at any other."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra=_NOTHING_ELSE)
 
-    model: str
-    messages: list[ChatMessage] = Field(min_length=1, max_length=_MAX_MESSAGES, fail_fast=True)
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1, le=8192)
+    model: str = Field(description="The `id` of a model of `GET /v1/models`.", examples=["demo"])
+    messages: list[ChatMessage] = Field(
+        min_length=1,
+        max_length=_MAX_MESSAGES,
+        fail_fast=True,
+        description="The whole conversation; nothing is remembered. One slide stands in a user's message.",
+    )
+    stream: bool | None = Field(False, description="True: server-sent events. False: one JSON object.")
+    stream_options: ChatStreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1, le=8192, description="The older name of `max_completion_tokens`.")
     max_completion_tokens: int | None = Field(None, ge=1, le=8192)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=_MAX_STOPS)] | None = None
-    n: int | None = 1
+    n: int | None = Field(1, description="There is one answer.", json_schema_extra={"minimum": 1, "maximum": 1})
 
     def wishes(self) -> SamplingWishes:
         """How tokens are to be chosen."""
@@ -183,7 +195,7 @@ _PART_TYPES = frozenset({"text", "slide", "image_url"})
 _PARTS_THAT_NEED = {"slide": "slide", "image_url": "image_url"}
 
 
-def refuse_unsupported(chat: ChatRequest, model: str) -> None:
+def refuse_unsupported(chat: ChatCompletionRequest, model: str) -> None:
     """Check what the schema cannot.
 
     Raises:
@@ -218,7 +230,7 @@ def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
     return any(value == it and isinstance(value, bool) == isinstance(it, bool) for it in values)
 
 
-def _refuse_unknown_part(part: ContentPart) -> None:
+def _refuse_unknown_part(part: ChatContentPart) -> None:
     if part.type not in _PART_TYPES:
         raise InvalidRequest(
             utf8_text(f"Content parts of the type {part.type[:40]!r} are not supported; send text, slide or image_url.")
@@ -228,7 +240,7 @@ def _refuse_unknown_part(part: ContentPart) -> None:
         raise InvalidRequest(f"A content part of the type {part.type!r} needs the field {needed!r}.")
 
 
-def slide_id_of(chat: ChatRequest) -> str:
+def slide_id_of(chat: ChatCompletionRequest) -> str:
     """The one slide that the chat is about, however often it is named.
 
     Raises:
@@ -243,7 +255,7 @@ def slide_id_of(chat: ChatRequest) -> str:
     return str(ids.pop())
 
 
-def chat_messages(chat: ChatRequest, slide: SlideInput, max_chars: int) -> list[Message]:
+def chat_messages(chat: ChatCompletionRequest, slide: SlideInput, max_chars: int) -> list[Message]:
     """The chat in the model's terms: user and assistant in turn, the slide before the first question.
 
     An assistant's turn may be empty, for a model may answer nothing. Clients send an empty system message where a user

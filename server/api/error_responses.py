@@ -19,6 +19,7 @@ from server.errors import (
     PROBLEM_JSON,
     BodyTooLarge,
     BodyTooSlow,
+    InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
@@ -109,7 +110,7 @@ async def _redis(request: Request, error: Exception) -> JSONResponse:
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     request_id = request_id_of(request.scope)
     log.error("unexpected_error", exc_info=error, route=_route(request), method=request.method, request_id=request_id)
-    response = error_response(request, EyepieceError("This is a bug in Eyepiece; the operator finds it in the log."))
+    response = error_response(request, InternalError("This is a bug in Eyepiece; the operator finds it in the log."))
     response.headers[REQUEST_ID_HEADER] = request_id  # this handler stands outside all middleware
     response.headers.update(SAFE_HEADERS)
     return response

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -28,15 +28,15 @@ class Turn(BaseModel):
 
 
 class Conversation(BaseModel):
-    """The turns so far, oldest first."""
+    """Questions about one slide, and their answers."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
     id: str
     object: Literal["conversation"] = "conversation"
-    slide_id: str
+    slide_id: str = Field(description="The slide that all of it is about.")
     created_at: datetime
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[Turn, ...] = Field(default=(), description="Oldest first.")
 
 
 class _Head(BaseModel):

@@ -127,28 +127,34 @@ class UnreadableRecord:
 
 
 class Slide(BaseModel):
-    """The Slide of the HTTP contract. Sizes in bytes, width and height in level-0 pixels, mpp in µm/px."""
+    """A slide: what it says of itself, and how its encoding stands."""
 
-    id: str
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    id: str = Field(description="SHA-256 of the slide's bytes, in lower-case hex.", examples=["5e" * 32])
     object: Literal["slide"] = "slide"
-    status: Status
-    filename: str
-    size_bytes: int
-    vendor: str | None
-    width: int | None
-    height: int | None
-    mpp: float | None
+    status: Status = Field(
+        description="`queued`, `encoding`, then `ready` (questions can be asked) or `failed` (see `error`)."
+    )
+    filename: str = Field(description="The name that it was uploaded with.", examples=["biopsy.svs"])
+    size_bytes: int = Field(description="Of all its files.", examples=[734003200])
+    vendor: str | None = Field(
+        description="The format as OpenSlide calls it, or `features` for precomputed features.", examples=["aperio"]
+    )
+    width: int | None = Field(description="Pixels of level 0.", examples=[98304])
+    height: int | None = Field(description="Pixels of level 0.", examples=[65536])
+    mpp: float | None = Field(description="Resolution of level 0, in µm per pixel.", examples=[0.25])
     mpp_source: MppSource | None = Field(
         description="Who says the µm/px: the file (`property`), the caller (`override`), or given `features`."
     )
-    objective_power: float | None
-    tile_count: int | None
-    encoder_id: str | None
-    error: SlideError | None
+    objective_power: float | None = Field(description="Magnification that the scanner states.", examples=[40])
+    tile_count: int | None = Field(description="Tiles that were encoded; null before, and where none were.")
+    encoder_id: str | None = Field(description="Names all that the slide's embedding depends on.")
+    error: SlideError | None = Field(description="Why the slide failed; null unless it did.")
     warnings: list[SlideWarning] = Field(
         description="What is doubtful about the slide, and what was done; empty when nothing is."
     )
-    created_at: datetime = Field(description="RFC 3339")
+    created_at: datetime = Field(description="When it was uploaded (RFC 3339).")
 
 
 def recorded(warnings: Iterable[encoders.types.SlideWarning]) -> tuple[SlideWarning, ...]:

@@ -37,12 +37,12 @@ _CHANGE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('INCRBY', KEYS[
 
 
 class UsageReport(BaseModel):
-    """Body of GET /v1/usage; a quota is null where there is no limit. The day is that of UTC."""
+    """What the tenant has used, and how much it may."""
 
     stored_bytes: int = Field(description="Slides, features and embeddings.")
-    stored_bytes_quota: int | None
-    encodings_today: int
-    encodings_per_day_quota: int | None
+    stored_bytes_quota: int | None = Field(description="Null where there is no limit.")
+    encodings_today: int = Field(description="Since midnight UTC.")
+    encodings_per_day_quota: int | None = Field(description="Null where there is no limit.")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from contract import CheckedClient, contract_of
 from fakes import FakeEncode, sample_embedding
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -26,11 +27,11 @@ _LONG_AGO_MS = 10**7
 
 
 def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:
-    """A client of an app; an unexpected error is a 500, as it is for real clients."""
+    """A client of an app that holds answers against its document; an unexpected error is a 500, as for real clients."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
+    return CheckedClient(contract_of(app), transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
 
 
 async def stored_slide(

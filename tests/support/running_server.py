@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import psutil
+from contract import CheckedSyncClient, contract_at
 
 from server.machine.redis_server import free_loopback_port
 from server.machine.supervise import die_with_parent
@@ -31,9 +32,9 @@ class RunningServer:
     process: psutil.Process
 
     def client(self, key: str | None = None) -> httpx.Client:
-        """A client of the API."""
+        """A client of the API that holds answers against its document."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=120.0)
+        return CheckedSyncClient(contract_at(self.url), base_url=self.url, headers=headers, timeout=120.0)
 
     def environment_of(self, name: str) -> str:
         """A variable that `up` gave to the API: where Redis and vLLM are, this time."""

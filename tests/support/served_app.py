@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from contract import CheckedClient, contract_of
 from fastapi import FastAPI
 
 
@@ -20,7 +21,8 @@ async def served(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         port = listener.getsockname()[1]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        url = f"http://127.0.0.1:{port}"
+        async with CheckedClient(contract_of(app), base_url=url, timeout=30) as client:
             yield client
     finally:
         server.should_exit = True

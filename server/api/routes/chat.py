@@ -11,7 +11,7 @@ from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
 from server.api.access import Tenant
 from server.api.chat import (
-    ChatRequest,
+    ChatCompletionRequest,
     Completion,
     chat_chunks,
     chat_completion,
@@ -19,6 +19,10 @@ from server.api.chat import (
     refuse_unsupported,
     slide_id_of,
 )
+from server.api.contract.chat_answers import ChatCompletion, Model, ModelList
+from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
+from server.api.contract.events import stream_of
+from server.api.contract.parameters import ModelName
 from server.api.dependencies import AnswerQuestionDep, DrainDep, ManifestDep, QuestionSlotsDep
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
@@ -40,35 +44,45 @@ def speaks_openai(path: str) -> bool:
 
 
 @router.get("/models")
-async def list_models(_: Tenant, manifest: ManifestDep) -> dict[str, Any]:
+async def list_models(_: Tenant, manifest: ManifestDep) -> ModelList:
     """The one model that this server answers with."""
-    return {"object": "list", "data": [_model(manifest)]}
+    return ModelList(object="list", data=[_model(manifest)])
 
 
-@router.get("/models/{model:path}")
-async def get_model(model: str, _: Tenant, manifest: ManifestDep) -> dict[str, Any]:
+@router.get("/models/{model:path}", responses=may_raise(NotFound))
+async def get_model(model: ModelName, _: Tenant, manifest: ManifestDep) -> Model:
     """The model of this name, when it is the one that this server answers with."""
     if model != manifest.name:
         raise NotFound(f"This server answers with the model {manifest.name} alone; see GET /v1/models.")
     return _model(manifest)
 
 
-def _model(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "id": manifest.name,
-        "object": "model",
-        "created": 0,
-        "owned_by": "eyepiece",
-        "title": manifest.title,
-        "quantization": manifest.llm.quantization,
-        "licence": manifest.licence,
-        "notice": manifest.notice,
-    }
+def _model(manifest: Manifest) -> Model:
+    return Model(
+        id=manifest.name,
+        object="model",
+        created=0,
+        owned_by="eyepiece",
+        title=manifest.title,
+        quantization=manifest.llm.quantization,
+        licence=manifest.licence,
+        notice=manifest.notice,
+    )
 
 
-@router.post("/chat/completions")
-async def complete_chat(
-    chat: ChatRequest,
+@router.post(
+    "/chat/completions",
+    response_model=ChatCompletion,
+    responses={
+        200: {
+            "description": "One object, or chunks with `stream: true`.",
+            "content": stream_of("ChatCompletionEvent"),
+        },
+        **may_raise(*OF_EVERY_QUESTION),
+    },
+)
+async def create_chat_completion(
+    chat: ChatCompletionRequest,
     request: Request,
     tenant: Tenant,
     story: AnswerQuestionDep,
@@ -97,7 +111,7 @@ async def complete_chat(
     return Response(status_code=CLIENT_CLOSED) if whole is None else JSONResponse(whole)
 
 
-async def _open(chat: ChatRequest, tenant: str, watch: Stopwatch, story: AnswerQuestion) -> Answer:
+async def _open(chat: ChatCompletionRequest, tenant: str, watch: Stopwatch, story: AnswerQuestion) -> Answer:
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars)
 

@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from server.api.contract.document import DocumentedAPI, Version
 from server.api.routes.keyed_route import KeyedRoute
 
 router = APIRouter(include_in_schema=False, route_class=KeyedRoute)
@@ -19,9 +20,10 @@ _STYLE = (
 
 
 @router.get("/openapi.json")
-async def openapi_document(request: Request) -> JSONResponse:
-    """The OpenAPI document."""
-    return JSONResponse(request.app.openapi())
+async def openapi_document(request: Request, version: Version = "3.1") -> JSONResponse:
+    """The OpenAPI document, by default in the version that most generators of clients read."""
+    app: DocumentedAPI = request.app
+    return JSONResponse(app.document(version))
 
 
 @router.get("/docs")

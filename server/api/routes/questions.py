@@ -8,12 +8,17 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.api.access import Tenant
+from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
+from server.api.contract.events import stream_of
+from server.api.contract.headers import answer_headers
+from server.api.contract.parameters import ConversationId, SlideId
 from server.api.dependencies import AnswerQuestionDep, ConversationsDep, DrainDep, QuestionSlotsDep
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
 from server.asking.conversations import Conversation
 from server.asking.questions import Question, SamplingWishes
+from server.errors import ConversationDamaged, NotFound, WrongConversation
 from server.slides.progress import Event
 
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
@@ -21,17 +26,34 @@ router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
 TURNS_LEFT_OUT = "X-Turns-Left-Out"
 
 
-class AskRequest(BaseModel):
+class QuestionRequest(BaseModel):
     """A question about one slide; without conversation_id it starts a conversation."""
 
     model_config = ConfigDict(extra="forbid")
 
-    question: str
-    conversation_id: str | None = Field(None, max_length=64)
-    stream: bool = True
-    max_tokens: int | None = Field(None, ge=1, le=8192)
-    temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
-    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    question: str = Field(
+        description="Plain text; how long it may be is a setting of the server.",
+        examples=["What kind of tissue is this?"],
+    )
+    conversation_id: str | None = Field(
+        None,
+        max_length=64,
+        description="Of an earlier answer: ask on, with its turns in mind. Without it a conversation begins.",
+    )
+    stream: bool = Field(True, description="True: server-sent events. False: one JSON object, when all is written.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=8192, description="The answer ends after so many tokens; by default the model's own limit."
+    )
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="0 always takes the likeliest token; higher values vary the answer. By default the model's own.",
+    )
+    seed: int | None = Field(
+        None, ge=-(2**63), le=2**63 - 1, description="The same seed makes answers that vary the same again."
+    )
 
     def as_question(self) -> Question:
         """The request without its transport."""
@@ -39,56 +61,65 @@ class AskRequest(BaseModel):
         return Question(self.question, self.conversation_id, wishes)
 
 
-class UsageCounts(BaseModel):
-    """Tokens of one answer; `cached_tokens` came from the language model's prefix cache."""
+class TokenUsage(BaseModel):
+    """Tokens of one answer."""
 
-    prompt_tokens: int
-    slide_tokens: int
-    cached_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = Field(description="Question, earlier turns and slide.")
+    slide_tokens: int = Field(description="The slide's part of them.")
+    cached_tokens: int = Field(description="Part of them that came from the language model's prefix cache.")
+    completion_tokens: int = Field(description="Tokens of the answer.")
 
 
 class AnswerTiming(BaseModel):
-    """Milliseconds since the question arrived: embedding read, first token, last token."""
+    """Milliseconds since the question arrived."""
 
-    cache_ms: float
-    time_to_first_token_ms: float | None
-    total_ms: float
+    cache_ms: float = Field(description="When the slide's embedding was there.")
+    time_to_first_token_ms: float | None = Field(description="When the first token came.")
+    total_ms: float = Field(description="When the answer was whole.")
 
 
-class AnswerDone(BaseModel):
-    """Data of the event `done`, and the body with `stream: false`."""
+class Answer(BaseModel):
+    """A whole answer: data of the event `done`, and the body with `stream: false`."""
 
-    answer: str
+    answer: str = Field(examples=["Invasive carcinoma of moderate grade."])
     conversation_id: str | None = Field(
         description="Ask on with it; null when the conversation was to begin with this turn and is not remembered."
     )
     remembered: bool = Field(
         description="False: the answer is whole, but a follow-up will not know of it, because it could not be stored."
     )
-    usage: UsageCounts
+    usage: TokenUsage
     timing: AnswerTiming
-    model: str
-    encoder_id: str
-    notice: str
+    model: str = Field(description="The model that answered.", examples=["demo"])
+    encoder_id: str = Field(description="Names all that the slide's embedding depends on.")
+    notice: str = Field(description="Research use only, and what else is to be said of the model; show it to people.")
 
 
 @router.post(
     "/slides/{slide_id}/questions",
-    response_model=AnswerDone,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "`token` …, then `done` or `error`"}},
+    response_model=Answer,
+    responses={
+        200: {
+            "description": "Events, or one object with `stream: false`.",
+            "content": stream_of("QuestionEvent"),
+            **answer_headers(TURNS_LEFT_OUT),
+        },
+        **may_raise(*OF_EVERY_QUESTION, WrongConversation, ConversationDamaged),
+    },
 )
-async def ask(
-    slide_id: str,
-    body: AskRequest,
+async def ask_question(
+    slide_id: SlideId,
+    body: QuestionRequest,
     request: Request,
     tenant: Tenant,
     story: AnswerQuestionDep,
     slots: QuestionSlotsDep,
     drain: DrainDep,
 ) -> Response:
-    """Ask about a slide: server-sent events, or one JSON object with `stream: false`. A `token` event holds the text
-    that arrived together, which is mostly one token."""
+    """Ask about a slide: server-sent events, or one JSON object with `stream: false`.
+
+    `token` events hold the answer as it is written; then comes `done` with the whole of it, or `error`. A `token` event
+    holds the text that arrived together, which is mostly one token."""
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
         opening = story.open(tenant, slide_id, body.as_question())
@@ -106,14 +137,21 @@ async def ask(
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
 
 
-@router.get("/conversations/{conversation_id}")
-async def get_conversation(conversation_id: str, tenant: Tenant, conversations: ConversationsDep) -> Conversation:
+@router.get("/conversations/{conversation_id}", responses=may_raise(NotFound, ConversationDamaged))
+async def get_conversation(
+    conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep
+) -> Conversation:
     """The turns so far."""
     return await conversations.require(tenant, conversation_id)
 
 
-@router.delete("/conversations/{conversation_id}", status_code=204)
-async def forget_conversation(conversation_id: str, tenant: Tenant, conversations: ConversationsDep) -> None:
+@router.delete(
+    "/conversations/{conversation_id}",
+    status_code=204,
+    response_description="Forgotten.",
+    responses=may_raise(NotFound),
+)
+async def delete_conversation(conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep) -> None:
     """Forget the turns."""
     await conversations.forget(tenant, conversation_id)
 

@@ -7,8 +7,14 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat, UnusableFeatures
 from model_store.manifest import Manifest
 from server.api.access import Tenant
+from server.api.contract.errors import OF_EVERY_RECORD, may_raise
+from server.api.contract.events import stream_of
+from server.api.contract.headers import answer_headers, request_headers
+from server.api.contract.parameters import SlideId
+from server.api.contract.upload_form import takes_form
 from server.api.dependencies import (
     AttachFeaturesDep,
     CatalogueDep,
@@ -32,32 +38,43 @@ from server.api.dependencies import (
 from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response
-from server.errors import InvalidRequest, NotFound
+from server.errors import (
+    BodyTooSlow,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    QuotaExceeded,
+    RangeNotSatisfiable,
+    StorageFull,
+    UploadTooLarge,
+)
 from server.slides.catalogue import Priority, Slide, SlideCatalogue, SlideRecord, Status
 from server.slides.progress import valid_event_id
 
 router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
 _ACCEPTED = {"Retry-After": "5"}
 _HDF5 = "application/x-hdf5"
-_UNCHANGED: dict[str, Any] = {"description": "The client has this version (`If-None-Match`)"}
-_UPLOAD_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
+_PNG = "image/png"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_UNCHANGED: dict[str, Any] = {
+    "description": "The client has this version (`If-None-Match`).",
+    **answer_headers("ETag"),
 }
+_ACCEPTED_SLIDE = {
+    "description": "Queued for encoding; follow its events.",
+    **answer_headers("Location", "Retry-After"),
+}
+_KNOWN_SLIDE = {"model": Slide, **answer_headers("Location")}
+# What a parser says of a slide while it is looked at.
+_UNREADABLE = (UnsupportedFormat, UnreadableSlide, SlideTooLarge)
+_OF_A_FILE = ("ETag", "Accept-Ranges", "Content-Disposition")
+_RECEIVING = (UploadTooLarge, BodyTooSlow, QuotaExceeded, Overloaded, StorageFull, NotFound, *OF_EVERY_RECORD)
 
 
 class SlidePage(BaseModel):
-    """Slides, newest first."""
+    """Some of the tenant's slides, newest first."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     object: Literal["list"] = "list"
     data: list[Slide]
@@ -76,22 +93,39 @@ class EncodeRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    encoder: str | None = Field(None, description="Model name or encoder id; only the served one is known.")
-    mpp: float | None = Field(
-        None, ge=0.05, le=4.0, allow_inf_nan=False, description="µm per level-0 pixel, for slides without one."
+    encoder: str | None = Field(
+        None, description="Model name or encoder id; only the served one is known.", examples=["demo"]
     )
-    priority: Priority = "routine"
+    mpp: float | None = Field(
+        None,
+        ge=0.05,
+        le=4.0,
+        allow_inf_nan=False,
+        description="Resolution of level 0 in µm per pixel, for slides that do not say theirs or say a wrong one.",
+        examples=[0.25],
+    )
+    priority: Priority = Field("routine", description="`urgent` goes before everything that is `routine`.")
     source: Literal["pixels"] | None = Field(
         None, description="`pixels`: encode the slide itself again and no longer the features that were attached to it."
     )
 
 
-@router.post("", status_code=202, response_model=Slide, openapi_extra=_UPLOAD_BODY)
+@router.post(
+    "",
+    status_code=202,
+    response_model=Slide,
+    openapi_extra=takes_form("SlideUpload"),
+    responses={
+        200: _KNOWN_SLIDE | {"description": "The tenant has this content already; nothing was changed."},
+        202: _ACCEPTED_SLIDE,
+        **may_raise(*_UNREADABLE, *_RECEIVING),
+    },
+)
 async def upload_slide(
     request: Request, tenant: Tenant, story: PrepareSlideDep, slots: UploadSlotsDep, metrics: MetricsDep
 ) -> Response:
     """Upload one slide as multipart/form-data with the field `file`; repeat the field for a slide of several files
-    (a DICOM series, MIRAX), whose names are then paths within the slide. 200 when this content is known already.
+    (a DICOM series, MIRAX), whose names are then paths within the slide.
 
     A file of precomputed features, recognised by its content, becomes a slide without pixels (vendor `features`):
     HDF5 with `features` and `coords` as TRIDENT, CLAM and GET /v1/slides/{id}/features write it, or a .pt of tensors:
@@ -111,11 +145,18 @@ async def upload_slide(
 async def list_slides(
     tenant: Tenant,
     story: ListSlidesDep,
-    cursor: Annotated[str, Query(max_length=78, description="`next_cursor` of the page before.")] = "",
-    limit: Annotated[int, Query(ge=1, le=100, description="At most so many slides.")] = 20,
-    status: Annotated[Status | None, Query(description="Only slides that stand so.")] = None,
+    cursor: Annotated[
+        str, Query(max_length=78, description="`next_cursor` of the page before.", examples=["5e" * 32])
+    ] = "",
+    limit: Annotated[int, Query(ge=1, le=100, description="The most slides that a page holds.", examples=[50])] = 20,
+    status: Annotated[Status | None, Query(description="Only slides that stand so.", examples=["ready"])] = None,
     name: Annotated[
-        str, Query(max_length=255, description="Only slides with this in their file name, in upper or lower case.")
+        str,
+        Query(
+            max_length=255,
+            description="Only slides with this in their file name, in upper or lower case.",
+            examples=["biopsy"],
+        ),
     ] = "",
 ) -> SlidePage:
     """The tenant's slides, newest first, page by page."""
@@ -123,21 +164,26 @@ async def list_slides(
     return SlidePage(data=page.slides, next_cursor=page.next_cursor, complete=page.complete)
 
 
-@router.get("/{slide_id}")
-async def get_slide(slide_id: str, tenant: Tenant, catalogue: CatalogueDep, states: SlideStatesDep) -> Slide:
+@router.get("/{slide_id}", responses=may_raise(NotFound))
+async def get_slide(slide_id: SlideId, tenant: Tenant, catalogue: CatalogueDep, states: SlideStatesDep) -> Slide:
     """One slide."""
     return await states.show(await catalogue.require_readable_or_not(tenant, slide_id))
 
 
-@router.delete("/{slide_id}", status_code=204)
-async def remove_slide(slide_id: str, tenant: Tenant, catalogue: CatalogueDep, story: DeleteSlideDep) -> None:
+@router.delete("/{slide_id}", status_code=204, response_description="Deleted.", responses=may_raise(NotFound))
+async def delete_slide(slide_id: SlideId, tenant: Tenant, catalogue: CatalogueDep, story: DeleteSlideDep) -> None:
     """Remove the slide's source, features, embeddings, cache entries and conversations; stop its encode."""
     await story.delete(await catalogue.require_readable_or_not(tenant, slide_id))
 
 
-@router.post("/{slide_id}/encode", status_code=202, response_model=Slide)
+@router.post(
+    "/{slide_id}/encode",
+    status_code=202,
+    response_model=Slide,
+    responses={202: _ACCEPTED_SLIDE, **may_raise(NotFound, *OF_EVERY_RECORD, QuotaExceeded)},
+)
 async def encode_slide(
-    slide_id: str,
+    slide_id: SlideId,
     wish: EncodeRequest,
     tenant: Tenant,
     catalogue: CatalogueDep,
@@ -156,17 +202,30 @@ async def encode_slide(
     return _slide_response(await encodes.encode_again(record, changed), 202)
 
 
-@router.get("/{slide_id}/events", response_class=StreamingResponse)
+@router.get(
+    "/{slide_id}/events",
+    response_class=StreamingResponse,
+    response_description="Events until the slide is ready or has failed.",
+    responses={200: {"content": stream_of("SlideEvent")}, **may_raise(NotFound, *OF_EVERY_RECORD, Overloaded)},
+)
 async def follow_slide(
-    slide_id: str,
+    slide_id: SlideId,
     tenant: Tenant,
     catalogue: CatalogueDep,
     story: FollowSlideDep,
     slots: FollowerSlotsDep,
     drain: DrainDep,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            alias="Last-Event-ID",
+            description="The `id` of the last event that was seen; what is no such id begins with the oldest event.",
+            examples=["1764382320123-0"],
+        ),
+    ] = None,
 ) -> StreamingResponse:
-    """`progress {stage, done, total}` …, then `ready` or `failed {code, detail}`; resumes with Last-Event-ID."""
+    """Follow a slide's encoding as server-sent events: `progress {stage, done, total}` …, then `ready` or
+    `failed {code, detail}`. Resumes with `Last-Event-ID`."""
     record = await catalogue.require(tenant, slide_id)
     resources = AsyncExitStack()
     resources.enter_context(slots.one(tenant))
@@ -174,18 +233,39 @@ async def follow_slide(
     return sse_response(events, drain.cut, resources)
 
 
-@router.head("/{slide_id}/thumbnail", response_class=Response, responses={304: _UNCHANGED})
+@router.head(
+    "/{slide_id}/thumbnail",
+    name="head_thumbnail",
+    response_class=Response,
+    response_description="What GET would send, without its size.",
+    openapi_extra=request_headers("If-None-Match"),
+    responses={
+        200: {"content": {_PNG: _BINARY}, **answer_headers("ETag")},
+        304: _UNCHANGED,
+        **may_raise(NotFound, *OF_EVERY_RECORD),
+    },
+)
 @router.get(
-    "/{slide_id}/thumbnail", response_class=Response, responses={200: {"content": {"image/png": {}}}, 304: _UNCHANGED}
+    "/{slide_id}/thumbnail",
+    response_class=Response,
+    response_description="The picture.",
+    openapi_extra=request_headers("If-None-Match"),
+    responses={
+        200: {"content": {_PNG: _BINARY}, **answer_headers("ETag")},
+        304: _UNCHANGED,
+        **may_raise(NotFound, *OF_EVERY_RECORD, *_UNREADABLE, Overloaded),
+    },
 )
 async def get_thumbnail(
-    slide_id: str,
+    slide_id: SlideId,
     request: Request,
     tenant: Tenant,
     catalogue: CatalogueDep,
     pictures: ThumbnailsDep,
     slots: DownloadSlotsDep,
-    max_px: Annotated[int, Query(ge=16, le=2048)] = 512,
+    max_px: Annotated[
+        int, Query(ge=16, le=2048, description="Width and height of the picture at most, in pixels.", examples=[1024])
+    ] = 512,
 ) -> Response:
     """A PNG of the tissue; never the label or the macro image. HEAD does not draw it, so it does not say its size."""
     record = await catalogue.require(tenant, slide_id)
@@ -196,7 +276,7 @@ async def get_thumbnail(
     if has_version(request, etag):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":
-        head = Response(media_type="image/png", headers=headers)
+        head = Response(media_type=_PNG, headers=headers)
         del head.headers["Content-Length"]
         return head
     try:
@@ -204,22 +284,39 @@ async def get_thumbnail(
     except FileNotFoundError as error:
         raise NotFound("The slide was deleted meanwhile.") from error
     headers["Content-Length"] = str(len(png))
-    return Download(in_pieces(png), slots, tenant, media_type="image/png", headers=headers)
+    return Download(in_pieces(png), slots, tenant, media_type=_PNG, headers=headers)
 
 
-@router.head("/{slide_id}/features", response_class=Response, responses={304: _UNCHANGED})
+@router.head(
+    "/{slide_id}/features",
+    name="head_features",
+    response_class=Response,
+    response_description="What GET would send.",
+    openapi_extra=request_headers("If-None-Match"),
+    responses={
+        200: {"content": {_HDF5: _BINARY}, **answer_headers(*_OF_A_FILE)},
+        304: _UNCHANGED,
+        **may_raise(NotFound, *OF_EVERY_RECORD),
+    },
+)
 @router.get(
     "/{slide_id}/features",
     response_class=StreamingResponse,
+    response_description="The file.",
+    openapi_extra=request_headers("If-None-Match", "Range", "If-Range"),
     responses={
-        200: {"content": {_HDF5: {}}},
-        206: {"content": {_HDF5: {}}, "description": "The bytes of `Range`, one range of them"},
+        200: {"content": {_HDF5: _BINARY}, **answer_headers(*_OF_A_FILE)},
+        206: {
+            "content": {_HDF5: _BINARY},
+            "description": "The bytes of `Range`.",
+            **answer_headers(*_OF_A_FILE, "Content-Range"),
+        },
         304: _UNCHANGED,
-        416: {"description": "`Range` begins behind the end"},
+        **may_raise(NotFound, *OF_EVERY_RECORD, RangeNotSatisfiable, Overloaded),
     },
 )
 async def get_features(
-    slide_id: str,
+    slide_id: SlideId,
     request: Request,
     tenant: Tenant,
     catalogue: CatalogueDep,
@@ -252,9 +349,19 @@ async def get_features(
     return Download(content, slots, tenant, media_type=_HDF5, headers=headers, status_code=status)
 
 
-@router.put("/{slide_id}/features", response_model=Slide, responses={202: {"model": Slide}}, openapi_extra=_UPLOAD_BODY)
-async def put_features(
-    slide_id: str,
+@router.put(
+    "/{slide_id}/features",
+    response_model=Slide,
+    response_description="The slide is ready with these features.",
+    openapi_extra=takes_form("FeaturesUpload"),
+    responses={
+        200: answer_headers("Location"),
+        202: {"model": Slide, **_ACCEPTED_SLIDE},
+        **may_raise(*_UNREADABLE, UnusableFeatures, *_RECEIVING),
+    },
+)
+async def attach_features(
+    slide_id: SlideId,
     request: Request,
     tenant: Tenant,
     catalogue: CatalogueDep,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from server.api.chat import ChatRequest, Completion, chat_messages, refuse_unsupported, slide_id_of
+from server.api.chat import ChatCompletionRequest, Completion, chat_messages, refuse_unsupported, slide_id_of
 from server.asking.language_model import Finished, Usage
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest
@@ -23,12 +23,12 @@ def text(words: str) -> dict[str, str]:
     return {"type": "text", "text": words}
 
 
-def chat(*messages: tuple[str, Any], **options: Any) -> ChatRequest:
+def chat(*messages: tuple[str, Any], **options: Any) -> ChatCompletionRequest:
     spelled = [{"role": role, "content": content} for role, content in messages]
-    return ChatRequest.model_validate({"model": "demo", "messages": spelled, **options})
+    return ChatCompletionRequest.model_validate({"model": "demo", "messages": spelled, **options})
 
 
-def question(*parts: dict[str, Any], **options: Any) -> ChatRequest:
+def question(*parts: dict[str, Any], **options: Any) -> ChatCompletionRequest:
     return chat(("user", [*parts, text("Why?")]), **options)
 
 

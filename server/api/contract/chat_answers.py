@@ -1,0 +1,104 @@
+"""Shapes of the OpenAI dialect's answers. `server.api.chat` writes them as plain dictionaries, one for every token; the
+tests hold what it writes against these."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_ALL_SENT = ConfigDict(json_schema_serialization_defaults_required=True)
+# Not sent at all in most chunks, never sent as null.
+_OFTEN_ABSENT: Any = None
+
+
+class ChatUsage(BaseModel):
+    """Tokens of one answer."""
+
+    prompt_tokens: int = Field(description="Question, earlier turns and slide.")
+    completion_tokens: int = Field(description="Answer.")
+    total_tokens: int
+    prompt_tokens_details: "ChatPromptTokens"
+
+
+class ChatPromptTokens(BaseModel):
+    """Part of the prompt's tokens."""
+
+    cached_tokens: int = Field(description="Came from the language model's prefix cache.")
+
+
+class ChatAnswer(BaseModel):
+    """The message of the model."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(BaseModel):
+    """The one answer."""
+
+    index: Literal[0]
+    message: ChatAnswer
+    logprobs: None
+    finish_reason: str | None = Field(description="`stop`, or `length` when `max_tokens` ended it.", examples=["stop"])
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer, as OpenAI's API gives it; `notice` is Eyepiece's own."""
+
+    model_config = _ALL_SENT
+
+    id: str = Field(examples=["chatcmpl-5f0c2b7f3a1d4e6f8a9b0c1d"])
+    object: Literal["chat.completion"]
+    created: int = Field(description="Seconds since 1970.")
+    model: str = Field(examples=["demo"])
+    notice: str = Field(description="Research use only, and what else is to be said of the model; show it to people.")
+    choices: list[ChatChoice]
+    usage: ChatUsage
+
+
+class ChatDelta(BaseModel):
+    """What a chunk adds to the message."""
+
+    role: Literal["assistant"] = Field(_OFTEN_ABSENT, description="In the first chunk.")
+    content: str = Field(_OFTEN_ABSENT, description="Append it; absent in the last chunk.")
+
+
+class ChatChunkChoice(BaseModel):
+    """The one answer, continued."""
+
+    index: Literal[0]
+    delta: ChatDelta
+    logprobs: None
+    finish_reason: str | None = Field(description="Null until the last chunk.")
+
+
+class ChatCompletionChunk(BaseModel):
+    """A piece of a streamed answer. With `stream_options.include_usage` a last one has no choices but the `usage`."""
+
+    id: str = Field(description="The same in all chunks of an answer.")
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    notice: str = Field(description="Research use only, and what else is to be said of the model; show it to people.")
+    choices: list[ChatChunkChoice]
+    usage: ChatUsage = Field(_OFTEN_ABSENT)
+
+
+class Model(BaseModel):
+    """A model that this server answers with."""
+
+    id: str = Field(description="The name for the field `model`.", examples=["demo"])
+    object: Literal["model"]
+    created: int = Field(description="Always 0: OpenAI clients want the field.")
+    owned_by: str
+    title: str = Field(description="What to call it to people.")
+    quantization: str = Field(description="How the language model's weights are stored; `none` for 16 bits.")
+    licence: str
+    notice: str = Field(description="Goes with every answer.")
+
+
+class ModelList(BaseModel):
+    """All models of this server."""
+
+    object: Literal["list"]
+    data: list[Model]

@@ -1,0 +1,211 @@
+"""The OpenAPI document: what FastAPI reads off the routes, with errors, keys, headers and event streams added.
+
+OpenAPI 3.2 has words for streams of events (`itemSchema`), and few tools read it yet; those for 3.1 read the same
+document without these words (docs/decisions/0037).
+"""
+
+import copy
+from typing import Any, Literal, get_args
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from encoders.types import MppSource
+from model_store.errors import EyepieceError
+from server.api.contract.chat_answers import ChatCompletion, ChatCompletionChunk
+from server.api.contract.errors import (
+    OF_EVERY_CONNECTION,
+    OF_EVERY_JSON_BODY,
+    OF_EVERY_KEYED_ROUTE,
+    OF_EVERY_ROUTE,
+    OpenAIError,
+    Problem,
+    error_examples,
+    may_raise,
+    write_errors,
+)
+from server.api.contract.events import (
+    EVENT_SCHEMAS,
+    EVENT_STREAM,
+    ITEM_SCHEMA,
+    AnswerToken,
+    EncodeProgress,
+    SlideReady,
+    StreamError,
+)
+from server.api.contract.headers import ANSWER_HEADERS, header_parameters, header_references
+from server.api.contract.upload_form import UPLOAD_SCHEMAS
+from server.api.routes.chat import speaks_openai
+from server.api.routes.health import ReadinessStatus
+from server.slides.catalogue import Priority, Status
+from server.upkeep.readiness import Capability
+
+Version = Literal["3.1", "3.2"]
+_VERSIONS: dict[Version, str] = {"3.1": "3.1.1", "3.2": "3.2.0"}
+# No route returns them as they are: streams and errors are made of them.
+_MORE_SHAPES: tuple[type[BaseModel], ...] = (
+    Problem,
+    OpenAIError,
+    ChatCompletion,
+    ChatCompletionChunk,
+    AnswerToken,
+    StreamError,
+    EncodeProgress,
+    SlideReady,
+)
+_CHOICES: dict[str, Any] = {
+    "SlideStatus": Status,
+    "MppSource": MppSource,
+    "Priority": Priority,
+    "Capability": Capability,
+    "ReadinessStatus": ReadinessStatus,
+}
+_NAMES = {get_args(choice): name for name, choice in _CHOICES.items()}
+_KEY = "apiKey"
+_KEY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, made by the operator with `eyepiece keys create --tenant NAME` and sent as "
+    "`Authorization: Bearer eyp_…`. Every slide and conversation belongs to the key's tenant and does not exist for "
+    "others. A server that listens on a loopback address alone takes requests without a key until the first one is "
+    "made; everything belongs to the tenant `default` then.",
+}
+DESCRIPTION = """Ask questions about whole-slide images. **Research use only, not a medical device.**
+
+Upload a slide, follow its events until it is `ready`, then ask; answers stream. A slide's id is the SHA-256 of its
+bytes, so that uploading it twice changes nothing. Sizes are bytes, coordinates are pixels of level 0 (the finest),
+resolutions are µm per pixel, times are RFC 3339.
+
+Errors are `application/problem+json` (RFC 9457): decide by `code`, which is stable, and show `detail` to people. Under
+`/v1/chat/completions` and `/v1/models` they have OpenAI's shape instead. Where waiting helps, `Retry-After` says how
+many seconds. Clients must ignore fields that they do not know: a release may add some."""
+TAGS = [
+    {"name": "slides", "description": "Upload slides, follow their encoding, look at and delete them."},
+    {"name": "questions", "description": "Ask about a slide, follow up, forget."},
+    {"name": "openai", "description": "The same questions for clients that speak OpenAI's API."},
+    {"name": "usage", "description": "What the tenant has used of its quotas."},
+    {"name": "health", "description": "For load balancers and Prometheus; no key is asked for."},
+]
+
+
+def operation_id(route: APIRoute) -> str:
+    """The function's name in camel case; what generators make of it is right in each language."""
+    first, *others = route.name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+class DocumentedAPI(FastAPI):
+    """FastAPI with the whole document; `needs_key` says whether some requests may come without a key."""
+
+    def __init__(self, *, needs_key: bool, **options: Any) -> None:
+        super().__init__(
+            description=DESCRIPTION, openapi_tags=TAGS, generate_unique_id_function=operation_id, **options
+        )
+        self._needs_key = needs_key
+        self._documents: dict[Version, dict[str, Any]] = {}
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of OpenAPI 3.2."""
+        return self.document("3.2")
+
+    def document(self, version: Version) -> dict[str, Any]:
+        """The document in a version's words; made once."""
+        if not self._documents:
+            whole = _completed(super().openapi(), needs_key=self._needs_key)
+            self._documents = {"3.2": whole, "3.1": _without_item_schemas(whole)}
+        return self._documents[version]
+
+
+def _completed(document: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:
+    document["openapi"] = _VERSIONS["3.2"]
+    components = document["components"]
+    schemas: dict[str, Any] = components["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own; ours are problems
+        schemas.pop(name, None)
+    schemas |= _more_shapes() | EVENT_SCHEMAS | UPLOAD_SCHEMAS
+    meanings: dict[str, str] = {}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            meanings |= _complete(operation, path, needs_key=needs_key)
+    for schema in schemas.values():
+        _tidy(schema)
+    schemas |= {name: {"type": "string", "enum": list(get_args(choice))} for name, choice in _CHOICES.items()}
+    components["schemas"] = dict(sorted(schemas.items()))
+    components["headers"] = ANSWER_HEADERS
+    components["parameters"] = header_parameters()
+    components["examples"] = error_examples(meanings)
+    components["securitySchemes"] = {_KEY: _KEY_SCHEME}
+    return document
+
+
+def _complete(operation: dict[str, Any], path: str, *, needs_key: bool) -> dict[str, str]:
+    """Add to an operation what no route says for itself; the codes of its errors, and what each means."""
+    more: tuple[type[EyepieceError], ...] = OF_EVERY_ROUTE
+    responses: dict[str, Any] = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    operation["summary"] = operation["summary"].capitalize()
+    operation["security"] = []
+    if path.startswith("/v1/"):
+        more += OF_EVERY_KEYED_ROUTE
+        operation["security"] = [{_KEY: []}] if needs_key else [{_KEY: []}, {}]
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
+        more += OF_EVERY_JSON_BODY
+    meanings = write_errors(responses, may_raise(*more), openai=speaks_openai(path))
+    meanings |= write_errors(responses, may_raise(*OF_EVERY_CONNECTION), openai=False)
+    operation["responses"] = dict(sorted(responses.items()))
+    for response in responses.values():
+        response.setdefault("headers", {}).update(header_references("X-Request-Id"))
+        if response["description"] == "Successful Response":  # FastAPI's
+            (content,) = response["content"].values()
+            response["description"] = f"`{content['schema']['$ref'].split('/')[-1]}`."
+    for parameter in operation.get("parameters", ()):
+        _tidy(parameter.get("schema"))
+    return meanings
+
+
+def _more_shapes() -> dict[str, Any]:
+    _, found = models_json_schema(
+        [(shape, "serialization") for shape in _MORE_SHAPES], ref_template="#/components/schemas/{model}"
+    )
+    shapes: dict[str, Any] = found["$defs"]
+    for shape in shapes.values():
+        for field in shape.get("properties", {}).values():
+            if field.get("default", ...) is None:  # a field that may be absent, which is not null then
+                del field["default"]
+    return shapes
+
+
+def _tidy(schema: Any) -> None:
+    """FastAPI repeats every field's name as its title, and choices where they are used: generators make types of them,
+    with names like SlideMppSourceType0."""
+    if isinstance(schema, list):
+        for it in schema:
+            _tidy(it)
+    elif isinstance(schema, dict):
+        schema.pop("title", None)
+        name = _NAMES.get(tuple(schema.get("enum", ())))
+        if name is not None:
+            del schema["type"], schema["enum"]
+            schema["$ref"] = f"#/components/schemas/{name}"
+        for name, value in schema.items():
+            if name == "properties":
+                _tidy(list(value.values()))
+            elif name in ("items", "anyOf", "oneOf", "allOf", "additionalProperties"):
+                _tidy(value)
+
+
+def _without_item_schemas(document: dict[str, Any]) -> dict[str, Any]:
+    """The same in OpenAPI 3.1: a stream is text, and an extension says what its items are."""
+    older = copy.deepcopy(document)
+    older["openapi"] = _VERSIONS["3.1"]
+    for operations in older["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                stream = response.get("content", {}).get(EVENT_STREAM)
+                if stream is not None:
+                    stream[f"x-{ITEM_SCHEMA}"] = stream.pop(ITEM_SCHEMA)
+                    stream["schema"] = {"type": "string"}
+    return older

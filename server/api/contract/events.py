@@ -1,0 +1,122 @@
+"""Server-sent events of the OpenAPI document: what each event's `data` holds, and which events a stream is made of.
+
+OpenAPI 3.2 describes a stream by its items (`itemSchema`). An item of `text/event-stream` is an object of the event's
+fields; `data` is text, and what that text holds as JSON is its `contentSchema`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.slides.catalogue import SlideError
+
+EVENT_STREAM = "text/event-stream"
+# Tools of OpenAPI 3.1, which has no itemSchema, leave a field of this name alone.
+ITEM_SCHEMA = "itemSchema"
+
+
+class AnswerToken(BaseModel):
+    """Data of the event `token`: the next piece of the answer."""
+
+    text: str = Field(description="Append it to what came before.", examples=["The "])
+
+
+class StreamError(BaseModel):
+    """Data of the event `error`, which ends a stream that began well."""
+
+    code: str = Field(description="As in `Problem`.", examples=["language_model_failed"])
+    detail: str = Field(description="What happened and what to do.")
+
+
+class EncodeProgress(BaseModel):
+    """Data of the event `progress`: how far the encoding is."""
+
+    stage: str = Field(
+        description="What is done now, in this order: `tile`, `encode_tiles`, `encode_slide`. Models may add stages.",
+        examples=["encode_tiles"],
+    )
+    done: int = Field(ge=0, description="Of `total`.", examples=[1200])
+    total: int = Field(ge=0, description="Tiles, or steps of the stage.", examples=[4810])
+
+
+class SlideReady(BaseModel):
+    """Data of the event `ready`, the last one: questions can be asked. It is empty."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def event(name: str, data: str, about: str, *, resumable: bool = False) -> dict[str, Any]:
+    """The schema of a named event whose data is JSON of the shape `data`."""
+    properties = {"event": {"const": name}, "data": _json_text(data)}
+    if resumable:
+        properties["id"] = {"type": "string", "description": "Send it as `Last-Event-ID` to go on behind this event."}
+    return {"type": "object", "description": about, "required": ["event", "data"], "properties": properties}
+
+
+def one_of(about: str, *names: str) -> dict[str, Any]:
+    """The schema of a stream's items, each of which is one of these."""
+    return {"description": about, "oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in names]}
+
+
+def stream_of(item: str) -> Mapping[str, Any]:
+    """The content of a response that streams items of a schema."""
+    return {EVENT_STREAM: {ITEM_SCHEMA: {"$ref": f"#/components/schemas/{item}"}}}
+
+
+def _json_text(schema: str) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"type": "string", "contentMediaType": "application/json", "contentSchema": reference}
+
+
+EVENT_SCHEMAS: dict[str, Any] = {
+    "TokenEvent": event("token", "AnswerToken", "Text of the answer, as it is written."),
+    "DoneEvent": event("done", "Answer", "The whole answer; the last event."),
+    "ErrorEvent": event("error", "StreamError", "The stream broke off; the last event."),
+    "QuestionEvent": one_of(
+        "An event of an answer: `token` …, then `done` or `error`.", "TokenEvent", "DoneEvent", "ErrorEvent"
+    ),
+    "ProgressEvent": event("progress", "EncodeProgress", "How far the encoding is.", resumable=True),
+    "ReadyEvent": event("ready", "SlideReady", "The slide is ready; the last event.", resumable=True),
+    "FailedEvent": event(
+        "failed", SlideError.__name__, "The slide could not be encoded; the last event.", resumable=True
+    ),
+    "SlideEvent": one_of(
+        "An event of a slide: `progress` …, then `ready` or `failed`; `error` when the server cannot go on, after "
+        "which the client follows again.",
+        "ProgressEvent",
+        "ReadyEvent",
+        "FailedEvent",
+        "ErrorEvent",
+    ),
+    "ChatCompletionChunkEvent": {
+        "type": "object",
+        "description": "A chunk of the answer, or an error that ends it.",
+        "required": ["data"],
+        "properties": {
+            "data": {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "contentSchema": {
+                    "anyOf": [
+                        {"$ref": "#/components/schemas/ChatCompletionChunk"},
+                        {"$ref": "#/components/schemas/OpenAIError"},
+                    ]
+                },
+            }
+        },
+    },
+    "ChatCompletionDoneEvent": {
+        "type": "object",
+        "description": "The end of the stream.",
+        "required": ["data"],
+        "properties": {"data": {"const": "[DONE]"}},
+    },
+    "ChatCompletionEvent": {
+        "description": "An event of a streamed chat completion; none has a name.",
+        "anyOf": [
+            {"$ref": "#/components/schemas/ChatCompletionDoneEvent"},
+            {"$ref": "#/components/schemas/ChatCompletionChunkEvent"},
+        ],
+    },
+}

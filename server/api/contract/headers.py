@@ -1,0 +1,85 @@
+"""Headers of the OpenAPI document, of answers and of requests, each described once."""
+
+from typing import Any
+
+_ETAG = '"3b1f0c6c"'
+
+ANSWER_HEADERS: dict[str, Any] = {
+    "X-Request-Id": {
+        "description": "Names this request in the server's log.",
+        "schema": {"type": "string", "examples": ["6f1c2f9d8b7a4e10"]},
+    },
+    "Location": {
+        "description": "Path of the slide.",
+        "required": True,
+        "schema": {"type": "string", "examples": [f"/v1/slides/{'5e' * 32}"]},
+    },
+    "Retry-After": {
+        "description": "Seconds after which asking again makes sense; absent where waiting does not help.",
+        "schema": {"type": "integer", "minimum": 0, "examples": [5]},
+    },
+    "WWW-Authenticate": {
+        "description": "How to send a key.",
+        "required": True,
+        "schema": {"type": "string", "const": "Bearer"},
+    },
+    "ETag": {
+        "description": "Version of the content, for `If-None-Match` and `If-Range`.",
+        "required": True,
+        "schema": {"type": "string", "examples": [_ETAG]},
+    },
+    "Accept-Ranges": {
+        "description": "Parts of the file can be asked for with `Range`.",
+        "required": True,
+        "schema": {"type": "string", "const": "bytes"},
+    },
+    "Content-Range": {
+        "description": "Which bytes of how many these are; `bytes */size` when the range was refused.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["bytes 0-65535/1048576", "bytes */1048576"]},
+    },
+    "Content-Disposition": {
+        "description": "A file name, made from the slide's id.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "X-Turns-Left-Out": {
+        "description": "How many of the oldest turns did not fit into the model's context; absent when all did.",
+        "schema": {"type": "integer", "minimum": 1, "examples": [2]},
+    },
+}
+
+REQUEST_HEADERS: dict[str, Any] = {
+    "If-None-Match": {
+        "description": "An `ETag` that the client has: the answer is 304 when it is still the version.",
+        "schema": {"type": "string", "examples": [_ETAG]},
+    },
+    "Range": {
+        "description": "One range of bytes. What is not understood, and several ranges, give the whole file.",
+        "schema": {"type": "string", "examples": ["bytes=0-65535"]},
+    },
+    "If-Range": {
+        "description": "An `ETag`: `Range` holds only while that is the version; otherwise the whole file is sent.",
+        "schema": {"type": "string", "examples": [_ETAG]},
+    },
+}
+
+
+def answer_headers(*names: str) -> dict[str, Any]:
+    """For a response in `responses=` of a route."""
+    return {"headers": header_references(*names)}
+
+
+def header_references(*names: str) -> dict[str, Any]:
+    """Headers of an answer, as references to their descriptions."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def request_headers(*names: str) -> dict[str, Any]:
+    """For `openapi_extra=` of a route whose function reads them from the request itself."""
+    return {"parameters": [{"$ref": f"#/components/parameters/{name}"} for name in names]}
+
+
+def header_parameters() -> dict[str, Any]:
+    """The request's headers as components of the document."""
+    return {name: {"name": name, "in": "header", "required": False, **told} for name, told in REQUEST_HEADERS.items()}

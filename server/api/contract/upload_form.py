@@ -1,0 +1,35 @@
+"""The multipart forms that take files; `server.uploads` reads them as they come, so FastAPI sees no fields."""
+
+from typing import Any
+
+_FILE = {"type": "string", "format": "binary"}
+UPLOAD_SCHEMAS: dict[str, Any] = {
+    "SlideUpload": {
+        "type": "object",
+        "description": "A slide, or precomputed features in place of one.",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {
+            "file": {
+                "type": "array",
+                "minItems": 1,
+                "items": _FILE,
+                "description": "The slide's file. Repeat the field for a slide of several files (a DICOM series, "
+                "MIRAX): their names are then paths within the slide.",
+            }
+        },
+    },
+    "FeaturesUpload": {
+        "type": "object",
+        "description": "Precomputed features of a slide.",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {"file": _FILE | {"description": "HDF5 with `features` and `coords`, or a .pt of tensors."}},
+    },
+}
+
+
+def takes_form(schema: str) -> dict[str, Any]:
+    """For `openapi_extra=` of a route that reads the form itself."""
+    form = {"multipart/form-data": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": True, "content": form}}
