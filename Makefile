@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | replicas | images | stack | vllm-variants | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | images | stack | vllm-variants | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack replicas images stack vllm-variants charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -28,6 +28,8 @@ help:
 	@echo '              kill processes at random while slides are encoded, then count; a quarter of an hour'
 	@echo 'make attack [STAND_IN=1] [ONLY="hang_ups floods"] [SHARE=0.1] [JSON=out.json]'
 	@echo '              attack a server started for it, on loopback only; half an hour'
+	@echo 'make check-api [MINUTES=5] [SEED=1]'
+	@echo '              requests made from the OpenAPI document, right and wrong ones, on a server started for it'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
 	@echo 'make images [BUILDS=cpu] [TAG=local] [ENGINE=docker|podman] [BASES=debian]'
 	@echo '              build the images, look at them, list their components in build/images'
@@ -115,6 +117,15 @@ chaos: environments
 attack: environments
 	$(BIN)/python -m attacks $(if $(filter-out 0,$(STAND_IN)),--stand-in) $(if $(ONLY),--only $(ONLY)) $(if $(SHARE),--share $(SHARE)) $(if $(JSON),--json $(JSON))
 
+# Apart, because schemathesis brings a pytest plugin along.
+api-environment: server-environment
+	@test -x .venv-api/bin/schemathesis || { $(PYTHON) -m venv .venv-api && \
+		$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["check-api"])' | \
+		.venv-api/bin/python -m pip install --quiet --requirement /dev/stdin; }
+
+check-api: api-environment
+	$(BIN)/python -m attacks.check_api $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
 vllm-variants: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_variants.py
 
@@ -150,5 +161,5 @@ pin-images:
 	$(PYTHON) deploy/pin_images.py
 
 clean:
-	rm -rf .venv .venv-vllm .venv-bench .venv-load .venv-cuda .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-vllm .venv-bench .venv-load .venv-api .venv-cuda .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -96,15 +96,15 @@ class OwnServer:
 class StandIn:
     """The process that stands in for vLLM; it can be started again at the same port."""
 
-    def __init__(self, log: Path) -> None:
-        self.port, self._log = free_loopback_port(), log
+    def __init__(self, log: Path, pauses: float) -> None:
+        self.port, self._log, self._pauses = free_loopback_port(), log, pauses
         self.start()
 
     def start(self) -> None:
         """In place of one that is dead."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "attacks.stand_in_vllm", str(self.port)],
+                [sys.executable, "-m", "attacks.stand_in_vllm", str(self.port), str(self._pauses)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -120,15 +120,18 @@ class StandIn:
 
 
 @contextmanager
-def own_server(folder: Path, budget: Budget, *, real_vllm: bool) -> Iterator[OwnServer]:
-    """Everything up and ready below `folder`; no key has been made yet. Stopped at the end.
+def own_server(
+    folder: Path, budget: Budget, *, real_vllm: bool, pauses: float = 1.0, require_key: bool = False
+) -> Iterator[OwnServer]:
+    """Everything up and ready below `folder`; no key has been made yet. Stopped at the end. `pauses` is the share of
+    its usual pauses that what stands in for vLLM makes.
 
     Raises:
         RuntimeError: it did not get ready.
     """
     with ExitStack() as stack:
-        stand_in = None if real_vllm else StandIn(folder / "stand_in.log")
-        settings: dict[str, str] = {}
+        stand_in = None if real_vllm else StandIn(folder / "stand_in.log", pauses)
+        settings = {"EYEPIECE_REQUIRE_KEY": str(require_key)}
         if stand_in is not None:
             stack.callback(stand_in.stop)
             settings["EYEPIECE_LLM_URL"] = f"http://127.0.0.1:{stand_in.port}"

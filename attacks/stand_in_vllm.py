@@ -1,6 +1,6 @@
 """Stands in for vLLM: answers slowly, word by word, stops when its client is gone, and counts what it works on.
 
-python -m attacks.stand_in_vllm <port>
+python -m attacks.stand_in_vllm <port> [<share of its pauses>]
 """
 
 import asyncio
@@ -23,7 +23,8 @@ _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: cl
 class StandInVllm:
     """`running` requests are being answered now; `idle` is set while there are none."""
 
-    def __init__(self) -> None:
+    def __init__(self, pauses: float = 1.0) -> None:
+        self._pauses = pauses
         self.running = 0
         self.idle = asyncio.Event()
 
@@ -43,7 +44,7 @@ class StandInVllm:
         """Answers until the client hangs up."""
         self.running += 1
         self.idle.clear()
-        answer, gone = asyncio.ensure_future(_answer(writer, body)), asyncio.ensure_future(reader.read(1))
+        answer, gone = asyncio.ensure_future(_answer(writer, body, self._pauses)), asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -55,15 +56,15 @@ class StandInVllm:
                 self.idle.set()
 
 
-async def _answer(writer: asyncio.StreamWriter, body: dict[str, Any]) -> None:
+async def _answer(writer: asyncio.StreamWriter, body: dict[str, Any], pauses: float) -> None:
     count = min(int(body.get("max_tokens") or _TOKENS), _TOKENS)
     writer.write(_STREAM)
     await writer.drain()
-    await asyncio.sleep(BEFORE_FIRST_S)
+    await asyncio.sleep(BEFORE_FIRST_S * pauses)
     for _ in range(count):
         writer.write(_event(_chunk({"content": " word"})))
         await writer.drain()
-        await asyncio.sleep(BETWEEN_TOKENS_S)
+        await asyncio.sleep(BETWEEN_TOKENS_S * pauses)
     slide_tokens = _slide_tokens(body)
     details = {"cached_tokens": 0, "multimodal_tokens": {"image": slide_tokens} if slide_tokens else {}}
     usage = {"prompt_tokens": 64 + slide_tokens, "completion_tokens": count, "prompt_tokens_details": details}
@@ -96,12 +97,12 @@ def _chunk(delta: dict[str, str] | None = None, finish: str | None = None) -> di
     return {"id": "chat", "object": "chat.completion.chunk", "created": 0, "model": "stand-in", "choices": [choice]}
 
 
-async def main(port: int) -> None:
+async def main(port: int, pauses: float = 1.0) -> None:
     """Until it is killed."""
-    serve = StandInVllm().serve
+    serve = StandInVllm(pauses).serve
     async with await asyncio.start_server(serve, "127.0.0.1", port, limit=_LIMIT_BYTES, backlog=512) as server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), *map(float, sys.argv[2:])))

@@ -39,6 +39,7 @@ from server.api.contract.headers import ANSWER_HEADERS, header_parameters, heade
 from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.routes.chat import speaks_openai
 from server.api.routes.health import ReadinessStatus
+from server.errors import InvalidRequest
 from server.slides.catalogue import Priority, Status
 from server.upkeep.readiness import Capability
 
@@ -144,8 +145,9 @@ def _complete(operation: dict[str, Any], path: str, *, needs_key: bool) -> dict[
     """Add to an operation what no route says for itself; the codes of its errors, and what each means."""
     more: tuple[type[EyepieceError], ...] = OF_EVERY_ROUTE
     responses: dict[str, Any] = operation["responses"]
-    if "HTTPValidationError" in str(responses.get("422")):
+    if "HTTPValidationError" in str(responses.get("422")):  # FastAPI's words for what we call InvalidRequest
         del responses["422"]
+        more += (InvalidRequest,)
     operation["summary"] = operation["summary"].capitalize()
     operation["security"] = []
     if path.startswith("/v1/"):

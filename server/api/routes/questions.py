@@ -24,6 +24,8 @@ from server.slides.progress import Event
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
 # Sent only when it is not 0, so that bodies and events keep their shape.
 TURNS_LEFT_OUT = "X-Turns-Left-Out"
+# More than white space and control characters, which say nothing to a model.
+_SAYS_SOMETHING = r"[^\s\x00-\x1f\x7f-\x9f]"
 
 
 class QuestionRequest(BaseModel):
@@ -34,6 +36,7 @@ class QuestionRequest(BaseModel):
     question: str = Field(
         description="Plain text; how long it may be is a setting of the server.",
         examples=["What kind of tissue is this?"],
+        json_schema_extra={"pattern": _SAYS_SOMETHING},
     )
     conversation_id: str | None = Field(
         None,
