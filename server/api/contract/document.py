@@ -1,7 +1,7 @@
 """The OpenAPI document: what FastAPI reads off the routes, with errors, keys, headers and event streams added.
 
 OpenAPI 3.2 has words for streams of events (`itemSchema`), and few tools read it yet; those for 3.1 read the same
-document without these words (docs/decisions/0037).
+document without these words (docs/decisions/0038).
 """
 
 import copy

@@ -50,6 +50,7 @@ from server.errors import (
 )
 from server.slides.catalogue import Priority, Slide, SlideCatalogue, SlideRecord, Status
 from server.slides.progress import valid_event_id
+from server.slides.slide_index import ENTRY_PATTERN
 
 router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
 _ACCEPTED = {"Retry-After": "5"}
@@ -146,7 +147,13 @@ async def list_slides(
     tenant: Tenant,
     story: ListSlidesDep,
     cursor: Annotated[
-        str, Query(max_length=78, description="`next_cursor` of the page before.", examples=["5e" * 32])
+        str,
+        Query(
+            max_length=78,
+            description="`next_cursor` of the page before.",
+            examples=[f"1764382320123-{'5e' * 32}"],
+            json_schema_extra={"pattern": f"^({ENTRY_PATTERN.pattern})?$"},
+        ),
     ] = "",
     limit: Annotated[int, Query(ge=1, le=100, description="The most slides that a page holds.", examples=[50])] = 20,
     status: Annotated[Status | None, Query(description="Only slides that stand so.", examples=["ready"])] = None,

@@ -28,9 +28,9 @@ async def test_json_is_neither_kept_nor_guessed_at(client: httpx.AsyncClient, pa
 
 
 async def test_a_bug_has_the_headers_too(app: FastAPI, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts.slides, "page", None)
+    monkeypatch.setattr(parts.usage, "report", None)
     async with client_of(app) as client:
-        answer = await client.get("/v1/slides")
+        answer = await client.get("/v1/usage")
     assert (answer.status_code, answer.headers["Cache-Control"]) == (500, "no-store")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
