@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from api_parts import client_of
 from fakes import FakeVllm
 from fastapi import FastAPI
@@ -24,8 +25,12 @@ from server.storage.redis_client import connect_redis
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """SAQ uses SETEX, which redis-py would rather see as SET."""
+    """SAQ uses SETEX, which redis-py would rather see as SET.
+
+    A traceback without the values of its variables: showing them takes seconds, and the server never does.
+    """
     config.addinivalue_line("filterwarnings", "ignore:Call to deprecated setex:DeprecationWarning")
+    structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 @pytest.fixture(scope="session")
