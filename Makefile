@@ -127,7 +127,7 @@ check-api: api-environment
 	$(BIN)/python -m attacks.check_api $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 vllm-variants: environments
-	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_variants.py
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_variants.py tests/vllm_plugin/test_prompt_ids.py tests/end_to_end/test_reference_answers.py
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py

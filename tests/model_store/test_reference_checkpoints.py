@@ -62,6 +62,15 @@ def test_an_adapter_is_merged_as_the_reference_merges_it(tmp_path: Path) -> None
     verify_digests(model)
 
 
+def test_merged_or_not_they_differ_in_weights_alone(tmp_path: Path) -> None:
+    """What vLLM is given beside them is the same, so that one of the two need be served."""
+    merged, lora = (convert(layout, tmp_path / layout).llm_folder for layout in ("merged", "lora"))
+
+    beside = {file.name: file.read_bytes() for file in merged.iterdir() if "model.safetensors" not in file.name}
+    assert {"config.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"} <= beside.keys()
+    assert beside == {name: (lora / name).read_bytes() for name in beside}
+
+
 @pytest.mark.parametrize("layout", BASES)
 def test_the_recorded_answers_tell_slides_questions_and_layouts_apart(layout: str) -> None:
     answers = recorded_answers(layout)
