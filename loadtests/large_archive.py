@@ -89,8 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             redis.terminate()
             redis.wait(30)
-    print(report(options.slides, measured))
-    print(f"\n{write_result('large_archive', {'slides': options.slides, 'measured': measured})}")
+        # Before the folder goes: that takes as long as all the rest.
+        print(report(options.slides, measured))
+        print(f"\n{write_result('large_archive', {'slides': options.slides, 'measured': measured})}", flush=True)
 
 
 def write_records(store: Path, slides: int, slides_per_day: int) -> None:

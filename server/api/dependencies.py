@@ -12,6 +12,7 @@ from server.api.drain import Drain
 from server.api.parts import Parts
 from server.asking.conversations import Conversations
 from server.embeddings.cache import EmbeddingCache
+from server.encoding.jobs import EncodeJobs
 from server.flow.admit_upload import AdmitUpload
 from server.flow.answer_question import AnswerQuestion
 from server.flow.attach_features import AttachFeatures
@@ -140,6 +141,7 @@ EmbeddingsDep = Annotated[EmbeddingCache, _made_of(lambda parts: parts.embedding
 ThumbnailsDep = Annotated[Thumbnails, _made_of(lambda parts: parts.thumbnails)]
 ConversationsDep = Annotated[Conversations, _made_of(lambda parts: parts.conversations)]
 UsageDep = Annotated[Usage, _made_of(lambda parts: parts.usage)]
+JobsDep = Annotated[EncodeJobs, _made_of(lambda parts: parts.jobs)]
 MetricsDep = Annotated[Metrics, _made_of(lambda parts: parts.metrics)]
 DrainDep = Annotated[Drain, _made_of(lambda parts: parts.drain)]
 UploadSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.upload_slots)]

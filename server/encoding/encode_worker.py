@@ -12,59 +12,16 @@ from saq import Job, Status, Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context
 
-from server.encoding.jobs import ENCODE, TURNS_KEY, EncodeJobs, JobQueue
+from server.encoding.jobs import ENCODE, EncodeJobs, JobQueue
+from server.encoding.queue_order import TAKE_NEXT_JOB, TURNS_KEY, TURNS_TTL_S, URGENT_IN_A_ROW
 
 log = structlog.get_logger(__name__)
-# While both wait, a routine job is taken after so many urgent ones at the latest: urgent means first, not alone.
-URGENT_IN_A_ROW = 4
-# Whose turn it was is remembered for so long.
-_TURNS_TTL_S = 86_400
 _IDLE_WAIT_S = 0.5
 _REDIS_AWAY_WAIT_S = 1.0
 # A cancelled encode ends at its next batch of tiles.
 _CANCEL_WITHIN_S = 20.0
 _OVER = (Status.ABORTED, Status.COMPLETE, Status.FAILED)
 _LOST = "its worker was not heard of any more"
-# The next job, in one step from its queue to that queue's active list, where SAQ's sweep finds it if its worker dies.
-# Of each queue, the tenant whose last turn is longest ago, and of its jobs the one that waits longest. Then the urgent
-# one, unless it is routine jobs' turn: for the same tenant after ARGV[1] urgent jobs, for another one that has waited
-# since before the urgent one's tenant had its last turn, after one, or at once when nobody had a turn since.
-# It reads both lists, 2 MB and some 10 ms when 10,000 jobs wait, once for every slide that is encoded.
-_TAKE_NEXT_JOB = """
-    local turns = KEYS[5]
-    local function first_of(queued)
-        local first, seen = nil, {}
-        for _, id in ipairs(redis.call('LRANGE', queued, 0, -1)) do
-            local tenant = string.match(id, '^saq:job:[^:]+:[^:]+:([^:]+):') or ''
-            if not seen[tenant] then
-                seen[tenant] = true
-                local turn = tonumber(redis.call('HGET', turns, tenant) or '0')
-                if first == nil or turn < first.turn then first = {id = id, tenant = tenant, turn = turn} end
-            end
-        end
-        return first
-    end
-
-    local urgent, routine = first_of(KEYS[1]), first_of(KEYS[3])
-    if not urgent and not routine then return false end
-    local in_a_row = tonumber(redis.call('HGET', turns, ':urgent') or '0')
-    local takes_urgent = urgent ~= nil
-    if urgent and routine then
-        local had_last = urgent.turn >= tonumber(redis.call('HGET', turns, ':turn') or '0')
-        local others_turn = urgent.tenant ~= routine.tenant and routine.turn < urgent.turn
-        others_turn = others_turn and (in_a_row >= 1 or had_last)
-        takes_urgent = in_a_row < tonumber(ARGV[1]) and not others_turn
-    end
-    local chosen, queued, active = routine, KEYS[3], KEYS[4]
-    if takes_urgent then chosen, queued, active = urgent, KEYS[1], KEYS[2] end
-
-    redis.call('LREM', queued, 1, chosen.id)
-    redis.call('RPUSH', active, chosen.id)
-    redis.call('HSET', turns, chosen.tenant, redis.call('HINCRBY', turns, ':turn', 1))
-    redis.call('HSET', turns, ':urgent', (takes_urgent and routine) and in_a_row + 1 or 0)
-    redis.call('EXPIRE', turns, ARGV[2])
-    return {takes_urgent and 1 or 0, chosen.id}
-"""
 
 
 def encode_worker(
@@ -101,7 +58,7 @@ class WorkerQueue(JobQueue):
         routine = jobs.queues["routine"]
         super().__init__(routine.redis, name=routine.name)
         self._urgent = jobs.queues["urgent"]
-        self._take_next_job = routine.redis.register_script(_TAKE_NEXT_JOB)
+        self._take_next_job = routine.redis.register_script(TAKE_NEXT_JOB)
         lists = [queue.namespace(name) for queue in (self._urgent, self) for name in ("queued", "active")]
         self._take_keys = [*lists, TURNS_KEY]
         self._queues: tuple[RedisQueue, ...] = tuple(jobs.queues.values())
@@ -126,7 +83,7 @@ class WorkerQueue(JobQueue):
             return None
 
     async def _take(self) -> Job | None:
-        taken: Any = await self._take_next_job(keys=self._take_keys, args=[URGENT_IN_A_ROW, _TURNS_TTL_S])
+        taken: Any = await self._take_next_job(keys=self._take_keys, args=[URGENT_IN_A_ROW, TURNS_TTL_S])
         if taken is None:
             return None
         queue = self._urgent if taken[0] else self

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from saq import Job, Status
 from saq.queue.redis import RedisQueue
 
+from server.encoding.queue_order import COUNT_WAITING, TURNS_KEY, Waiting, slides_ahead
 from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
 from server.slides.catalogue import Priority, SlideRecord
@@ -24,8 +25,6 @@ ENCODE = "encode_slide"
 # The key in a job's `meta` under which the trace of whoever queued it goes on.
 TRACE = "trace"
 UNFINISHED = (Status.NEW, Status.QUEUED, Status.ACTIVE)
-# Whose turn it was.
-TURNS_KEY = "eyepiece:encode-turns"
 # A slide with more tiles, a large one already, has been more than one turn.
 TILES_OF_A_TURN = 20_000
 # What a finished job leaves behind is kept so long for the reconciler to see that it gave up.
@@ -41,6 +40,16 @@ class QueueDepth:
     queued: int
     active: int
     oldest_queued_s: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a tenant's slides stand in the queue: those in hand, those that wait, and how many of other tenants are taken
+    before its first one if no more come."""
+
+    running: int
+    waiting: int
+    ahead: int
 
 
 class JobQueue(RedisQueue):
@@ -88,6 +97,7 @@ class EncodeJobs:
             "urgent": JobQueue(redis, name="eyepiece-urgent"),
             "routine": JobQueue(redis, name="eyepiece-routine"),
         }
+        self._count_waiting = redis.register_script(COUNT_WAITING)
 
     async def enqueue(self, record: SlideRecord) -> bool:
         """Queue the encode of a slide as its record says; False when it is queued or running already.
@@ -160,6 +170,25 @@ class EncodeJobs:
         age_s = 0.0 if head is None else max(0.0, time.time() - head.queued / 1000)
         return QueueDepth(await queue.count("queued"), await queue.count("active"), age_s)
 
+    async def standing(self, tenant: str) -> Standing:
+        """Where a tenant's slides stand.
+
+        Raises:
+            QueueUnavailable: Redis does not answer.
+        """
+        lists = [queue.namespace("queued") for queue in self.queues.values()]
+        try:
+            urgent, routine, turns = [
+                {name.decode(): int(value) for name, value in zip(found[::2], found[1::2], strict=True)}
+                for found in await self._count_waiting(keys=[*lists, TURNS_KEY])
+            ]
+            unfinished = sum([await _count_of(queue, tenant) for queue in self.queues.values()])
+            running = sum([await _running_of(queue, tenant) for queue in self.queues.values()])
+        except RedisError as error:
+            raise QueueUnavailable("The job queue does not answer; try again shortly.") from error
+        ahead = slides_ahead(Waiting(urgent, routine, turns), tenant)
+        return Standing(running, max(0, unfinished - running), ahead)
+
     async def require_room(self, tenant: str) -> None:
         """Refuse an upload before its first byte when its job would not be taken.
 
@@ -223,3 +252,8 @@ async def _unfinished(queue: RedisQueue) -> list[str]:
 
 async def _count_of(queue: RedisQueue, tenant: str) -> int:
     return sum(key.split(":")[1] == tenant for key in await _unfinished(queue))
+
+
+async def _running_of(queue: RedisQueue, tenant: str) -> int:
+    found: Any = await queue.redis.lrange(queue.namespace("active"), 0, -1)
+    return sum(queue.job_key_from_id(job_id.decode()).split(":")[1] == tenant for job_id in found)

@@ -36,7 +36,7 @@ _TAKE = """
 _CHANGE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('INCRBY', KEYS[1], ARGV[1]) end"
 
 
-class UsageReport(BaseModel):
+class QuotaReport(BaseModel):
     """What the tenant has used, and how much it may."""
 
     stored_bytes: int = Field(description="Slides, features and embeddings.")
@@ -63,9 +63,9 @@ class Usage:
         self._take = redis.register_script(_TAKE)
         self._change = redis.register_script(_CHANGE)
 
-    async def report(self, tenant: str) -> UsageReport:
+    async def report(self, tenant: str) -> QuotaReport:
         """What the tenant has used of what it may."""
-        return UsageReport(
+        return QuotaReport(
             stored_bytes=await self._stored_bytes(tenant),
             stored_bytes_quota=self._stored_quota(tenant) or None,
             encodings_today=await self._encodings_today(tenant),

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from redis.asyncio import Redis
 from saq import Job, Status
 
 from server.encoding import encode_worker as encode_worker_module
-from server.encoding.encode_worker import URGENT_IN_A_ROW, WorkerQueue
+from server.encoding.encode_worker import WorkerQueue
 from server.encoding.jobs import TILES_OF_A_TURN, EncodeJobs
+from server.encoding.queue_order import URGENT_IN_A_ROW
 from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
 from server.slides.catalogue import Priority, SlideCatalogue, SlideRecord
@@ -267,6 +269,24 @@ async def test_another_tenants_urgent_job_waits_for_one_turn_only(jobs: EncodeJo
     await jobs.enqueue(record_of("u", "modest", "urgent"))
 
     assert await order(jobs, 1) == ["modest u"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_said_to_be_ahead_is_what_is_taken(jobs: EncodeJobs, record_of: RecordOf, seed: int) -> None:
+    random, tenants = Random(seed), "abcd"
+    for number in range(16):
+        await jobs.enqueue(record_of(f"{number}", random.choice(tenants), random.choice(["urgent", "routine"])))
+        if random.random() < 0.4:
+            await order(jobs, 1)
+    said = {tenant: (await jobs.standing(tenant)) for tenant in tenants}
+
+    left = sum(it.waiting for it in said.values())
+    taken = [name.split()[0] for name in await order(jobs, left)]
+
+    assert {tenant: taken.index(tenant) for tenant in tenants if tenant in taken} == {
+        tenant: it.ahead for tenant, it in said.items() if it.waiting
+    }
+    assert (await jobs.standing("e")).ahead == 0
 
 
 async def test_no_job_is_taken_twice_by_workers_that_ask_at_once(jobs: EncodeJobs, record_of: RecordOf) -> None:

@@ -12,11 +12,13 @@ from fastapi import FastAPI
 from features_files import TRIDENT_ATTRIBUTES, write_hdf5
 from pydantic import ValidationError
 from redis.asyncio import Redis
+from saq import Status
 
 from encoders.types import SlideFacts
 from server.admission.quota import Quota
 from server.api.parts import Parts
 from server.app import build_archive_walk, build_reconciler
+from server.encoding.encode_worker import WorkerQueue
 from server.errors import QuotaExceeded
 from server.identity.api_keys import create_key
 from server.settings import Settings
@@ -55,11 +57,39 @@ async def test_usage_is_counted_and_deleting_gives_room_back(make_app: Callable[
             "stored_bytes_quota": 10 * MIB,
             "encodings_today": 0,
             "encodings_per_day_quota": 5,
+            "slides_running": 0,
+            "slides_waiting": 0,
+            "slides_ahead": 0,
         }
         assert (first.status_code, again.status_code) == (202, 200)
         assert after[1] == 1
         assert 1000 <= after[0] < 3000  # what is counted anew has the record too
         assert (await usage(client))[0] < 1000
+
+
+async def test_who_waits_is_told_how_many_are_ahead(make_app: Callable[..., FastAPI]) -> None:
+    app = make_app()
+    parts: Parts = app.state.parts
+    async with client_of(app, await create_key(parts.store, "b")) as client:
+
+        async def standing() -> tuple[int, int, int]:
+            body = (await client.get("/v1/usage")).json()
+            return body["slides_running"], body["slides_waiting"], body["slides_ahead"]
+
+        assert await standing() == (0, 0, 0)
+        for name in ("a1", "a2", "a3"):
+            await parts.jobs.enqueue(await stored_slide(parts, name, tenant="a"))
+        assert await standing() == (0, 0, 1), "an upload now has its turn after one of a's"
+        for name in ("b1", "b2"):
+            await parts.jobs.enqueue(await stored_slide(parts, name, tenant="b"))
+        assert await standing() == (0, 2, 1)
+        for _ in range(2):
+            job = await WorkerQueue(parts.jobs).dequeue()
+            assert job is not None
+            await job.update(status=Status.ACTIVE)
+        assert await standing() == (1, 1, 1)
+        await parts.jobs.enqueue(await stored_slide(parts, "urgent", tenant="b", priority="urgent"))
+        assert await standing() == (1, 2, 1), "b had the very last turn"
 
 
 async def test_no_quota_is_told_as_null(client: httpx.AsyncClient) -> None:
