@@ -35,6 +35,7 @@ def commands(long: bool) -> dict[str, list[str]]:
         "overhead": flag,
         "generate_worker": flag,
         "big_upload": flag,
+        "large_archive": [] if long else ["--slides", "10000"],
     }
 
 

@@ -381,6 +381,8 @@ class SlideCatalogue:
         Raises:
             LockError: as `lock`.
         """
+        if not SLIDE_ID_PATTERN.fullmatch(slide_id):  # its folder could be another one
+            return False
         async with self.lock(tenant, slide_id, patience_s):
             if await self.find(tenant, slide_id) is not None:
                 return False

@@ -23,7 +23,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from server.storage.slide_store import SlideStore
+from server.storage.slide_store import TENANT_PATTERN, SlideStore, require_tenant_name
 
 Shelf = Literal["all", "pending", "failed"]
 # A place in the order: the digits and the slide id.
@@ -103,11 +103,11 @@ class SlideIndex:
 
     async def add_entry(self, shelf: Shelf, tenant: str, entry: str) -> None:
         """The same for an entry that was read."""
-        await self._store.put(f"index/{shelf}/{tenant}/{_path(entry)}", b"")
+        await self._store.put(f"{_folder(shelf, tenant)}/{_path(entry)}", b"")
 
     async def take(self, shelf: Shelf, tenant: str, entry: str) -> None:
         """Take an entry from a shelf, if it is there."""
-        await self._store.discard(f"index/{shelf}/{tenant}/{_path(entry)}")
+        await self._store.discard(f"{_folder(shelf, tenant)}/{_path(entry)}")
 
     async def remove(self, tenant: str, entry: str) -> None:
         """Take an entry from all shelves, last from the one that it would be found on again."""
@@ -117,14 +117,13 @@ class SlideIndex:
 
     async def entries(self, shelf: Shelf, tenant: str, after: str, most: int) -> list[str]:
         """Up to `most` entries of a tenant, newest first, behind the entry `after` ("" for the newest)."""
-        found = await self._store.keys_after(f"index/{shelf}/{tenant}", _path(after) if after else "", most)
+        found = await self._store.keys_after(_folder(shelf, tenant), _path(after) if after else "", most)
         return [entry for entry in map(_entry, found) if ENTRY_PATTERN.fullmatch(entry)]
 
     async def pending(self, after: str, most: int) -> list[PendingEntry]:
-        """Up to `most` entries of all tenants, behind the path `after` ("" for the first)."""
+        """Up to `most` entries of everybody behind the path `after` ("" is the first); what is none has no tenant."""
         found = await self._store.keys_after("index/pending", after, most)
-        split = [(path, *path.partition("/")[::2]) for path in found]
-        return [PendingEntry(tenant, _entry(place), path) for path, tenant, place in split]
+        return [_pending(path) for path in found]
 
     async def state(self, tenant: str) -> IndexState | None:
         """How far the tenant's slides were gone through; None when nobody began, or it cannot be read."""
@@ -181,6 +180,18 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+def _pending(path: str) -> PendingEntry:
+    """An object that somebody else put there is no entry: what would be done with its slide must not be done."""
+    tenant, _, place = path.partition("/")
+    entry = _entry(place)
+    is_one = TENANT_PATTERN.fullmatch(tenant) and ENTRY_PATTERN.fullmatch(entry)
+    return PendingEntry(tenant, entry, path) if is_one else PendingEntry("", "", path)
+
+
+def _folder(shelf: Shelf, tenant: str) -> str:
+    return f"index/{shelf}/{require_tenant_name(tenant)}"
+
+
 def _path(entry: str) -> str:
     return f"{entry[:5]}/{entry[5:7]}/{entry[7:]}"
 
@@ -190,7 +201,7 @@ def _entry(path: str) -> str:
 
 
 def _state_key(tenant: str) -> str:
-    return f"index/state/{tenant}.json"
+    return f"index/state/{require_tenant_name(tenant)}.json"
 
 
 def _names_key(tenant: str) -> str:

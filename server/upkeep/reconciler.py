@@ -25,7 +25,7 @@ from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue, SlideError, SlideRecord, UnreadableRecord
 from server.slides.progress import Event, ProgressLog
 from server.slides.slide_index import PendingEntry, entry_of, slide_id_of
-from server.storage.slide_store import TENANT_PATTERN, SlideStore
+from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import remove_parts, remove_parts_of_others
 from server.telemetry.metrics import Metrics
 
@@ -85,8 +85,8 @@ class Reconciler:
             for found in batch:
                 self._position = found.path
                 slide = (found.tenant, slide_id_of(found.entry))
-                # A folder that is none of ours is passed over; a full queue will not take a tenant's next slide either.
-                if slide not in with_job and found.tenant not in full and TENANT_PATTERN.fullmatch(found.tenant):
+                # What is none of ours is passed over; a full queue will not take a tenant's next slide either.
+                if found.tenant and slide not in with_job and found.tenant not in full:
                     try:
                         acted += await self._look_at_alone(found)
                     except Overloaded:

@@ -68,7 +68,7 @@ async def test_an_older_releases_archive_is_taken_over(parts: Parts, redis: Redi
     assert (await parts.usage.report("default")).stored_bytes == stored
 
 
-@pytest.mark.parametrize("write", range(8))
+@pytest.mark.parametrize("write", [0, 2, 5, 7])
 async def test_a_walk_that_is_killed_is_gone_on_with(
     parts: Parts, redis: Redis, write: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

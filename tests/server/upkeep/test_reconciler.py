@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from api_parts import stored_slide
@@ -259,6 +260,24 @@ async def test_a_round_reads_what_is_to_be_done_and_not_what_is_stored(
 
     assert asked == ["keys_after", "keys_after"]
     assert await parts.jobs.find(waiting) is not None
+
+
+@pytest.mark.parametrize("path", ["default/x", "default/82040/80/442937-", "default", "../default/x", "NOT-OURS/8/2/3"])
+async def test_what_is_no_entry_is_passed_over_and_nothing_is_removed_for_it(
+    parts: Parts, reconciler: Reconciler, path: str
+) -> None:
+    record = await stored_slide(parts)
+    stray = Path(str(parts.store.local_root)) / "index/pending" / path
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    if not stray.is_dir():
+        stray.write_bytes(b"")
+
+    for _ in range(3):
+        await reconciler.round()
+
+    assert await parts.store.exists(record.paths.source)
+    assert await parts.jobs.find(record) is not None
+    assert not await parts.slides.remove_orphan("default", "")
 
 
 async def test_a_round_ends_in_time_and_the_next_one_goes_on(parts: Parts, reconciler: Reconciler) -> None:
