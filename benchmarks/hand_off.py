@@ -26,7 +26,7 @@ from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.decode_buffer import decode_buffer
 from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.types import TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 SLIDE = "s420"
 INLINE, PROCESS = "decoded inline", "reader process"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from encoders.tile_encoder.model import empty_tile_encoder
-from model_store.manifest import TileEncoderSpec
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 
 @dataclass(frozen=True)

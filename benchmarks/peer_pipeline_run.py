@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.process_counters import cpu_s, peak_mb
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.isolation.reader_process import ReaderProcess
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 Pipeline = Literal["eyepiece", "eyepiece_tiles", "gigapath", "trident_pil", "trident_numpy"]
 

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from encoders.tile_encoder.model import empty_tile_encoder
+from model_store.contracts.tile_encoder import TileEncoderSpec
 from model_store.convert.tile_encoder_tables import tile_encoder_tables
 from model_store.files.write_safetensors import TORCH_DTYPES, TensorEntry, write_safetensors
-from model_store.manifest import TileEncoderSpec, packaged_manifest, packaged_names
+from model_store.manifest import packaged_manifest, packaged_names
 
 SMALL: Final = "vit_small"
 # ViT-S/16, as large as the smaller published pathology encoders: ends on a CPU.
 _SMALL_SPEC: Final = TileEncoderSpec(
+    kind="timm",
     timm_model="vit_small_patch16_224",
     timm_args={"num_classes": 0, "global_pool": "token"},
     input_px=224,
@@ -29,7 +31,7 @@ _SMALL_SPEC: Final = TileEncoderSpec(
 
 def encoder_specs() -> dict[str, TileEncoderSpec]:
     """Every tile encoder that this repository describes, by the name of its model or table."""
-    models = {name: packaged_manifest(name).tile_encoder for name in packaged_names()}
+    models = {name: packaged_manifest(name).first_input.tile_encoder for name in packaged_names()}
     tables = {name: table.tile_encoder for name, table in tile_encoder_tables().items()}
     return {SMALL: _SMALL_SPEC} | tables | models
 

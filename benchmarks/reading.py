@@ -40,7 +40,7 @@ from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.slide_readers.area_mean import IS_COMPILED
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 PACKAGES = (
     *("simplejpeg", "numpy", "opencv-python-headless", "openslide-bin", "openslide-python", "pillow", "imagecodecs"),

@@ -20,7 +20,7 @@ from encoders.load_weights import TORCH_DTYPES
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.model import empty_tile_encoder
-from model_store.manifest import TileEncoderSpec
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 EAGER: Final = "ours"
 COMPILED: Final = "ours, compiled"

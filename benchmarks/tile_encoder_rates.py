@@ -10,7 +10,7 @@ import torch
 from benchmarks.matrix_ceiling import flop_per_tile
 from benchmarks.take_turns import Spread, Turns, spread
 from benchmarks.write_results import table
-from model_store.manifest import TileEncoderSpec
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 SQUARE: Final = "square product"
 OWN_PRODUCTS: Final = "the model's products"

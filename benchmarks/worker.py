@@ -25,6 +25,7 @@ from benchmarks.take_turns import Cost, Turns, cost_of, spread, take_turns
 from benchmarks.write_results import table, turns_record, write_result
 from encoders.caller import Caller
 from encoders.pipeline import Encoders, encode_slide, load_encoders
+from encoders.slide_stages.tile_input import TileInput
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.staging import Staging
@@ -34,7 +35,7 @@ from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.decode_buffer import decode_buffer
 from encoders.types import SlideFile, Stage
-from model_store.installed import InstalledModel, open_model
+from model_store.installed import open_model
 from model_store.packaged_models import install_packaged
 
 SLIDE = "s420"
@@ -142,25 +143,26 @@ def _encoders(options: argparse.Namespace, folder: Path) -> Encoders:
     if options.model is not None:
         return load_encoders(open_model(options.models_dir, options.model), options.device)
     demo = install_packaged(folder / "models", "demo")
-    loaded = load_encoders(demo, options.device)  # as it is: its golden vector fits its own tiles
-    loaded.batcher.close()
-    model = _with_published_tiles(demo)
-    tiles = InstantTileEncoder(model.manifest.tile_encoder, model.tile_encoder_weights, torch.device("cpu"))
-    return replace(loaded, model=model, tiles=tiles, batcher=TileBatcher(tiles))
+    with load_encoders(demo, options.device) as loaded:  # as it is: its golden vector fits its own tiles
+        pass
+    model = replace(demo, manifest=demo.manifest.with_inputs(tiling={"tile_px": _TILE_PX}))
+    [(name, spec)] = model.manifest.inputs.items()
+    tiles = InstantTileEncoder(spec.tile_encoder, model.file(spec.tile_encoder.weights), torch.device("cpu"))
+    return replace(loaded, model=model, inputs={name: TileInput(spec, tiles, TileBatcher(tiles))})
 
 
-def _with_published_tiles(model: InstalledModel) -> InstalledModel:
-    tiling = model.manifest.tiling.model_copy(update={"tile_px": _TILE_PX})
-    return replace(model, manifest=model.manifest.model_copy(update={"tiling": tiling}))
+def _input(encoders: Encoders) -> TileInput:
+    [given] = encoders.inputs.values()
+    return given
 
 
 def _decode_inline(path: Path, encoders: Encoders) -> Callable[[int], Cost]:
     """Every planned tile decoded into a batch by one thread of this process, and nothing else."""
     limits = ReaderLimits()
     with ReaderProcess(path, limits) as process:
-        plan = process.plan(encoders.tiling, None)
+        plan = process.plan(_input(encoders).spec.tiling, None)
     reader = open_reader(path, limits).reader
-    batch = decode_buffer(encoders.tiles.batch_tiles, plan.tile_px, plan.tile_px, 3)
+    batch = decode_buffer(_input(encoders).tiles.batch_tiles, plan.tile_px, plan.tile_px, 3)
 
     def decode() -> None:
         for index, (x, y) in enumerate(plan.coords):
@@ -173,7 +175,7 @@ def _encode(path: Path, encoders: Encoders, folder: Path, encoded: list[Encoded]
     """The whole slide through the pipeline; what counts is the stage of the tiles."""
 
     def turn(_: int) -> Cost:
-        watch = Watch(encoders.batcher)
+        watch = Watch(_input(encoders).batcher)
         encode_slide(
             SlideFile("0" * 64, path),
             encoders,

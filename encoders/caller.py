@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from encoders.errors import EncodeCancelled
 from encoders.feature_parts import NO_PARTS, FeatureParts
 from encoders.types import SlideWarning, Stage
 
@@ -32,3 +33,8 @@ class Caller:
     cancelled: threading.Event = field(default_factory=threading.Event)
     parts: FeatureParts = NO_PARTS
     on_warnings: OnWarnings = _tell_nobody
+
+    def ask(self) -> None:
+        """Whether to go on; raises EncodeCancelled when not."""
+        if self.cancelled.is_set():
+            raise EncodeCancelled("Encoding was cancelled.")

@@ -15,10 +15,10 @@ from encoders.device_errors import told_as_ours
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.slide_encoder.outputs import POOLED_OUTPUTS
 from encoders.types import TileFeatures
+from model_store.contracts.slide_stage import LongnetPool
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import read_tensor
 from model_store.installed import InstalledModel
-from model_store.manifest import SlideEncoderSpec
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ def compare_outputs(
     model: InstalledModel, features: TileFeatures, published: NDArray[np.float32], device: str
 ) -> list[OutputMatch]:
     """Every pooled output of one slide's tile features against `published` [slide_tokens, embed_dim], nearest first."""
-    where = choose_device(device)
+    where, stage = choose_device(device), model.manifest.longnet_pool()
     matches = []
     for output in POOLED_OUTPUTS:
-        spec = SlideEncoderSpec.model_validate({**model.manifest.slide_encoder.model_dump(), "output": output})
+        spec = LongnetPool.model_validate({**stage.model_dump(), "output": output})
         with told_as_ours():
-            computed = SlideEncoder(spec, model.slide_encoder_weights, where).encode(features).astype(np.float32)
+            computed = SlideEncoder(spec, model.file(stage.weights), where).encode(features).astype(np.float32)
         matches.append(
             OutputMatch(output, _mean_cosine(computed, published), float(np.abs(computed - published).mean()))
         )
     return sorted(matches, key=lambda match: match.difference)
 
 
-def read_published_rows(path: Path, spec: SlideEncoderSpec) -> NDArray[np.float32]:
+def read_published_rows(path: Path, spec: LongnetPool) -> NDArray[np.float32]:
     """The rows of a published `.pt`: (rows, width) or (1, rows, width), zero columns on the right cut off.
 
     Raises ModelError when it is not one slide's rows of the encoder's width.

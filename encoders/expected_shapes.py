@@ -2,19 +2,20 @@
 
 from torch import nn
 
-from encoders.slide_encoder.encode import empty_slide_encoder
+from encoders.slide_stages.kinds import empty_parts
 from encoders.tile_encoder.model import empty_tile_encoder
-from model_store.convert.convert_model import EncoderShapes
+from model_store.files.write_safetensors import Shape
 from model_store.manifest import Manifest
 
 
-def expected_shapes(manifest: Manifest) -> EncoderShapes:
-    """What `model_store` compares files with; raises ModelError when a manifest describes no possible encoder."""
-    return EncoderShapes(
-        tile_encoder=_shapes(empty_tile_encoder(manifest.tile_encoder)),
-        slide_encoder=_shapes(empty_slide_encoder(manifest.slide_encoder)),
-    )
+def expected_shapes(manifest: Manifest) -> dict[str, dict[str, Shape]]:
+    """By file of weights, what `model_store` compares files with.
+
+    Raises ModelError when a manifest describes no possible encoder.
+    """
+    tiles = {it.tile_encoder.weights: empty_tile_encoder(it.tile_encoder) for it in manifest.inputs.values()}
+    return {file: _shapes(model) for file, model in {**tiles, **empty_parts(manifest.slide_stage)}.items()}
 
 
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+def _shapes(model: nn.Module) -> dict[str, Shape]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}

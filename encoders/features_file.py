@@ -24,7 +24,7 @@ from encoders.errors import StoredFileDamaged
 from encoders.precomputed.given_features import PLAN_STATEMENTS, TRIDENT_STATEMENTS, GivenTiles
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.types import MppSource, TileFeatures, TilePlan
-from model_store.manifest import Reduction
+from model_store.contracts.tile_encoder import Reduction
 
 FORMAT_VERSION = 1
 # The field's magnifications: 40× is 0.25 µm/px, so magnification = 10 / mpp.

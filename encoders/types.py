@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model_store.manifest import Reduction
+from model_store.contracts.tile_encoder import Reduction
 
 # "features": whoever made the features that we were given chose the resolution.
 MppSource = Literal["property", "override", "features"]
@@ -27,6 +27,7 @@ WarningCode = Literal[
     "colors_doubted",  # hardly any stain looks like this: RGB and YCbCr may be confused
     "level_not_believed",  # a level of the pyramid is not the slide's, or cannot be placed: not used
     "levels_drawn_from_finer",  # tiles have no bytes, and low levels do not tell whether tissue is missing there
+    "tiles_thinned",  # more tiles than the model takes rows: evenly spaced ones were used
     "pictures_not_read",  # other large pictures lie in the file: scans or focal planes, of which one is read
 ]
 

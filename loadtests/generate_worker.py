@@ -29,9 +29,9 @@ from loadtests.load_model import SIZES, load_model
 from loadtests.load_slides import LoadSlide, Turns, api_request, upload_slides
 from loadtests.own_server import OwnServer, own_server
 from loadtests.results_file import verdict, write_result
+from model_store.contracts.slide_stage import ROWS
 from server.commands.environments import vllm_python
 from server.commands.up import http_probe
-from server.embeddings.slide_inputs import SLIDE_TENSOR
 from server.machine.redis_server import free_loopback_port
 
 EYEPIECE, GENERATE = "Eyepiece", "generate"
@@ -93,7 +93,7 @@ def _generate_server(server: OwnServer, slides: Sequence[LoadSlide]) -> Iterator
     folder, port = server.data_dir / "npy", free_loopback_port()
     folder.mkdir()
     for slide in slides:
-        np.save(folder / f"{slide.id}.npy", slide.cached.embedding.tensors[SLIDE_TENSOR])
+        np.save(folder / f"{slide.id}.npy", slide.cached.embedding.tensors[ROWS])
     script = Path(__file__).with_name("generate_server.py")
     command = [str(it) for it in (vllm_python(), script, port, server.model.llm_folder, folder)]
     with subprocess.Popen(command) as process:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.expected_shapes import expected_shapes
-from model_store.convert.llava_config import llava_shapes
+from model_store.convert.llava_config import served_shapes
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model
 from model_store.manifest import Manifest, parse_manifest
@@ -43,14 +43,15 @@ licence = "Apache-2.0"
 repository = "loadtests"
 revision = "1"
 
-[tiling]
+[inputs.tiles.tiling]
 target_mpp = 0.5
 tile_px = 224
 min_tissue_fraction = 0.1
 order = "raster"
 tissue_rule = "otsu-guarded-v2"
 
-[tile_encoder]
+[inputs.tiles.tile_encoder]
+kind = "timm"
 timm_model = "vit_tiny_patch16_224"
 timm_args = {{ depth = 1, num_classes = 0 }}
 input_px = 224
@@ -61,8 +62,8 @@ dtype = "float32"
 batch_tiles = 32
 weights = "tile_encoder/model.safetensors"
 
-[slide_encoder]
-architecture = "longnet"
+[slide_stage]
+kind = "longnet-pool"
 in_chans = {tile_feature_dim}
 embed_dim = {slide_width}
 depth = 1
@@ -77,14 +78,19 @@ slide_tokens = {slide_tokens}
 dtype = "float32"
 weights = "slide_encoder/model.safetensors"
 
+[projector]
+kind = "mlp"
+width = 1024
+
+[prompt]
+kind = "llava"
+template = "llava_v1"
+
 [llm]
 path = "llm"
 served_name = "{name}"
-prompt_template = "llava_v1"
-placeholder = "<image>"
 max_model_len = 2048
 dtype = "float32"
-projector_width = 1024
 
 [llm.generation]
 temperature = 0.0
@@ -135,8 +141,7 @@ def _write(folder: Path, name: str, size: Size) -> InstalledModel:
     return write_model(
         folder,
         text,
-        seeded_weights(shapes.tile_encoder, rng),
-        seeded_weights(shapes.slide_encoder, rng),
+        {file: seeded_weights(tensors, rng) for file, tensors in shapes.items()},
         _language_model(manifest, llama, rng, words),
         tokenizer,
         llama,
@@ -145,7 +150,7 @@ def _write(folder: Path, name: str, size: Size) -> InstalledModel:
 
 def _language_model(manifest: Manifest, llama: LlamaShape, rng: np.random.Generator, words: list[int]) -> Weights:
     """Only words have a logit that is not 0, so no answer ends before its time."""
-    weights = seeded_weights(llava_shapes(llava_config(llama, manifest)), rng)
+    weights = seeded_weights(served_shapes(llava_config(llama, manifest)), rng)
     head = np.zeros_like(weights["lm_head.weight"])
     head[words] = weights["lm_head.weight"][words]
     return {**weights, "lm_head.weight": head}

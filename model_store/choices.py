@@ -7,9 +7,10 @@ must be given the same choices: they name embeddings by that id.
 from dataclasses import replace
 from typing import Any, get_args
 
+from model_store.contracts.fields import Dtype
+from model_store.contracts.tile_encoder import Reduction
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
-from model_store.manifest import Dtype, Reduction
 
 FLOAT8 = "float8"
 TILE_DTYPES = (*get_args(Dtype), FLOAT8)
@@ -17,15 +18,13 @@ TILE_REDUCTIONS = get_args(Reduction)
 
 
 def with_choices(model: InstalledModel, tile_dtype: str = "", tile_reduction: str = "") -> InstalledModel:
-    """The model with its tile encoder in another dtype and its tiles reduced another way; "" keeps the manifest's.
+    """The model with its tile encoders in another dtype and its tiles reduced another way; "" keeps the manifest's.
 
     "float8" leaves the manifest's dtype for all that is not multiplied in 8 bits. Raises ModelError for another word.
     """
-    manifest = model.manifest
-    encoder = manifest.tile_encoder.model_copy(update=_dtype_fields(_known(tile_dtype, TILE_DTYPES, "dtype")))
-    reduction = _known(tile_reduction, TILE_REDUCTIONS, "reduction") or manifest.tiling.reduction
-    tiling = manifest.tiling.model_copy(update={"reduction": reduction})
-    return replace(model, manifest=manifest.model_copy(update={"tile_encoder": encoder, "tiling": tiling}))
+    dtype = _dtype_fields(_known(tile_dtype, TILE_DTYPES, "dtype"))
+    reduction = {"reduction": tile_reduction} if _known(tile_reduction, TILE_REDUCTIONS, "reduction") else {}
+    return replace(model, manifest=model.manifest.with_inputs(tiling=reduction, tile_encoder=dtype))
 
 
 def _dtype_fields(tile_dtype: str) -> dict[str, Any]:

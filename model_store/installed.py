@@ -22,15 +22,9 @@ class InstalledModel:
     manifest: Manifest
     digests: Mapping[str, str]
 
-    @property
-    def tile_encoder_weights(self) -> Path:
-        """The tile encoder's safetensors file."""
-        return self.folder / self.manifest.tile_encoder.weights
-
-    @property
-    def slide_encoder_weights(self) -> Path:
-        """The slide encoder's safetensors file."""
-        return self.folder / self.manifest.slide_encoder.weights
+    def file(self, path: str) -> Path:
+        """One of its files, by its path in the folder as the manifest names it."""
+        return self.folder / path
 
     @property
     def llm_folder(self) -> Path:
@@ -82,7 +76,7 @@ def _folder_of(models_dir: Path, name: str) -> Path:
 def _require_listed(model: InstalledModel) -> None:
     manifest = model.manifest
     llm = [f"{manifest.llm.path}/{file}" for file in _LLM_FILES]
-    needed = [MANIFEST_FILE, manifest.tile_encoder.weights, manifest.slide_encoder.weights, *llm]
+    needed = [MANIFEST_FILE, *manifest.weights_files().values(), *llm]
     for path in needed:
         if path not in model.digests:
             raise ModelError(f"Model {manifest.name!r} lacks {path}; install it again.")

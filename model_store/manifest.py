@@ -5,60 +5,49 @@ into the installed model's folder, so that what was installed and what is served
 """
 
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
+from model_store.contracts.fields import Dtype, Positive, Table
+from model_store.contracts.projector import ProjectorSpec
+from model_store.contracts.prompt import PromptSpec
+from model_store.contracts.slide_stage import LongnetPool, SlideStageSpec
+from model_store.contracts.tile_encoder import InputName, InputSpec
 from model_store.errors import ModelError
+from model_store.manifest_before_kinds import as_composed
 
 MANIFEST_FILE = "manifest.toml"
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Rgb = tuple[float, float, float]
-Dtype = Literal["float32", "float16", "bfloat16"]
-Matmul = Literal["dtype", "float8"]
-Reduction = Literal["area", "dct"]
 # How the language model's matrices are stored; "none" is `dtype`. docs/published-models.md says what each one is.
 Quantization = Literal["none", "fp8", "awq", "gptq"]
 # A model's name is also a folder name: no separator, no leading dot.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 ModelName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-PromptTemplate = Literal["llava_v1", "vicuna_v1"]
-# What is taken from the slide encoder: encoders.slide_encoder.outputs says what each one is.
-SlideOutput = Literal[
-    "cls",
-    "all_layer_cls",
-    "global_pool",
-    "all_layer_global_pool",
-    "wsi_llava_encoder_out_norm",
-    "wsi_llava_encoder_out",
-    "wsi_llava_last_state_norm",
-    "wsi_llava_last_state",
-]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # "unrecorded" says in so many words that nobody told us; an empty or missing value would only look like an oversight.
 Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unrecorded)$")]
-WeightsPath = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+/[A-Za-z0-9_-]+\.safetensors$")]
 
 
-Part = Literal["tile_encoder", "slide_encoder", "llm", "llm_base", "llm_quantized"]
+# What is fetched into a folder of its own. `convert` knows tile_encoder, slide_encoder and llm; llm_base, what an
+# adapter or a projector alone is applied to; llm_quantized, the language model in 4 bits where somebody published it.
+Part = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+# Tables whose kind is part of where an error is, but not of the file.
+_UNIONS: Final = ("slide_stage", "projector", "prompt")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Strict):
+class Source(Table):
     """What made or defines the model, pinned: code and a revision of it."""
 
     repository: str
     revision: str
 
 
-class Download(_Strict):
+class Download(Table):
     """Published files that `fetch` gets and `convert` reads: a repository on the public hub and file patterns in it.
 
     `digests` says where `sha256` (by path in the repository) comes from: the publisher; this machine, when it first
@@ -80,95 +69,7 @@ class Download(_Strict):
         return self
 
 
-class Downloads(_Strict):
-    """One download for each part; `llm_base` is what an adapter or a projector alone is applied to.
-
-    `llm_quantized` is the language model in 4 bits where somebody published it (`convert --quantize awq|gptq`).
-    """
-
-    tile_encoder: Download
-    slide_encoder: Download
-    llm: Download
-    llm_base: Download
-    llm_quantized: Download | None = None
-
-    def by_part(self) -> dict[Part, Download]:
-        """Those that there are, in the order in which they are fetched."""
-        needed: dict[Part, Download] = {
-            "tile_encoder": self.tile_encoder,
-            "slide_encoder": self.slide_encoder,
-            "llm": self.llm,
-            "llm_base": self.llm_base,
-        }
-        return needed if self.llm_quantized is None else {**needed, "llm_quantized": self.llm_quantized}
-
-
-class TilingSpec(_Strict):
-    """Non-overlapping square tiles of `tile_px` pixels at `target_mpp` µm/px, kept by tissue share.
-
-    `reduction` says how a finer level becomes the target: "area" averages whole pixels; "dct" lets the JPEG decoder
-    reduce where the ratio is exactly 2 or 4 and the slide's reader can, which is faster and not the same numbers.
-    """
-
-    target_mpp: PositiveFloat
-    tile_px: Positive
-    min_tissue_fraction: Annotated[float, Field(ge=0, le=1)]
-    order: Literal["raster"]
-    tissue_rule: Literal["otsu-guarded-v2"]
-    reduction: Reduction = "area"
-
-
-class TileEncoderSpec(_Strict):
-    """A timm model on the centre crop of `input_px` pixels; `mean` and `std` are RGB on a scale of 0 to 1.
-
-    `matmul` "float8" multiplies the inner blocks' matrices in 8 bits where an accuracy gate at start-up allows it.
-    """
-
-    timm_model: str
-    timm_args: dict[str, Any]
-    input_px: Positive
-    mean: Rgb
-    std: Rgb
-    feature_dim: Positive
-    dtype: Dtype
-    matmul: Matmul = "dtype"
-    batch_tiles: Positive
-    weights: WeightsPath
-
-
-class SlideEncoderSpec(_Strict):
-    """A LongNet over tile features, of which `output` makes `slide_tokens` rows of `embed_dim`.
-
-    `tile_stride_px_level` says which pixels divide a level-0 coordinate to give a grid position: the published
-    code always divides by `tile_px`; "level0" divides by the tile's own side in level-0 pixels. `max_wsi_size`
-    fixes the attention's segment lengths, counted in the published tiles of 256 px whatever `tile_px` is.
-    """
-
-    architecture: Literal["longnet"]
-    in_chans: Positive
-    embed_dim: Positive
-    depth: Positive
-    num_heads: Positive
-    mlp_ratio: PositiveFloat
-    slide_ngrids: Positive
-    tile_stride_px_level: Literal["tile_px", "level0"]
-    max_wsi_size: Positive
-    dilated_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)]
-    output: SlideOutput
-    slide_tokens: Positive
-    dtype: Dtype
-    weights: WeightsPath
-
-    @model_validator(mode="after")
-    def _slide_tokens_are_what_the_output_gives(self) -> Self:
-        layers = self.depth + 1
-        given = {"cls": 1, "global_pool": 1, "all_layer_cls": layers, "all_layer_global_pool": layers}
-        if self.slide_tokens != given.get(self.output, self.slide_tokens):
-            raise ValueError(f"output {self.output!r} gives {given[self.output]} slide_tokens")
-        return self
-
-
-class GenerationDefaults(_Strict):
+class GenerationDefaults(Table):
     """What a question gets when it does not say otherwise.
 
     With `no_repeat_ngram_size` n, no n tokens stand in an answer twice in the same order; the prompt does not count.
@@ -180,8 +81,8 @@ class GenerationDefaults(_Strict):
     no_repeat_ngram_size: Positive | None = None
 
 
-class LlmSpec(_Strict):
-    """The folder that vLLM serves: projector (input width `projector_width`) and language model.
+class LlmSpec(Table):
+    """The folder that vLLM serves: projector and language model, whichever of the plugin's families it is of.
 
     `dtype` is what is computed in, and what is stored but for the matrices of the layers where `quantization` says
     otherwise.
@@ -189,19 +90,18 @@ class LlmSpec(_Strict):
 
     path: Literal["llm"]
     served_name: str
-    prompt_template: PromptTemplate
-    placeholder: Literal["<image>"]
     max_model_len: Positive
     dtype: Dtype
     quantization: Quantization = "none"
-    projector_width: Positive
     generation: GenerationDefaults
 
 
-class Manifest(_Strict):
+class Manifest(Table):
     """Everything that says what a model is; `notice` goes with every answer.
 
-    A model without `downloads` ships with Eyepiece (model_store.packaged_models).
+    Four contracts are composed: tile encoders (in `inputs`), slide stage, projector, prompt; each is of one of the
+    kinds in `model_store.contracts`. A model without `downloads` ships with Eyepiece (model_store.packaged_models) or
+    comes as a folder (model_store.compose).
     """
 
     name: ModelName
@@ -209,11 +109,66 @@ class Manifest(_Strict):
     notice: str
     licence: str
     source: Source
-    tiling: TilingSpec
-    tile_encoder: TileEncoderSpec
-    slide_encoder: SlideEncoderSpec
+    inputs: Annotated[dict[InputName, InputSpec], Field(min_length=1)]
+    slide_stage: SlideStageSpec
+    projector: ProjectorSpec
+    prompt: PromptSpec
     llm: LlmSpec
-    downloads: Downloads | None = None
+    downloads: dict[Part, Download] | None = None
+
+    @model_validator(mode="after")
+    def _parts_fit_each_other(self) -> Self:
+        self.slide_stage.check_inputs(self.inputs)
+        _ = self.projector_width
+        if self.most_rows >= self.llm.max_model_len:
+            raise ValueError(
+                f"a slide of {self.most_rows} rows leaves no room in a max_model_len of {self.llm.max_model_len}"
+            )
+        return self
+
+    @property
+    def first_input(self) -> InputSpec:
+        """The one whose tiles are shown, kept as the slide's features, and taken when features are given."""
+        return next(iter(self.inputs.values()))
+
+    @property
+    def row_width(self) -> int:
+        """Columns of a slide's rows, as they are cached and sent to vLLM."""
+        return self.slide_stage.row_width(self.inputs)
+
+    @property
+    def projector_width(self) -> int:
+        """Columns that the projector reads: those of a row, and zeros on the right up to here."""
+        return self.projector.input_width(self.row_width)
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows that a slide has in a prompt."""
+        return self.slide_stage.most_rows(self.inputs)
+
+    def with_inputs(self, *, tiling: Mapping[str, Any] = {}, tile_encoder: Mapping[str, Any] = {}) -> Self:
+        """The manifest with some fields of every input's tiling and tile encoder changed."""
+        inputs = {
+            name: InputSpec(
+                tiling=given.tiling.model_copy(update=dict(tiling)),
+                tile_encoder=given.tile_encoder.model_copy(update=dict(tile_encoder)),
+            )
+            for name, given in self.inputs.items()
+        }
+        return self.model_copy(update={"inputs": inputs})
+
+    def longnet_pool(self) -> LongnetPool:
+        """The slide stage, where it is of that kind; raises ModelError for others."""
+        if not isinstance(self.slide_stage, LongnetPool):
+            raise ModelError(
+                f"Model {self.name!r} has a slide stage of kind {self.slide_stage.kind!r}, not longnet-pool."
+            )
+        return self.slide_stage
+
+    def weights_files(self) -> dict[str, str]:
+        """Every file of encoder weights, by a name for people."""
+        tiles = {_part("tile encoder", name, self.inputs): it.tile_encoder.weights for name, it in self.inputs.items()}
+        return tiles | {part.replace("_", " "): file for part, file in self.slide_stage.weights_files().items()}
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -241,18 +196,40 @@ def packaged_manifest_text(name: str) -> str:
 def parse_manifest(text: str) -> Manifest:
     """A manifest from TOML text; raises ModelError that names the first wrong field."""
     try:
-        return Manifest.model_validate(tomllib.loads(text))
+        return Manifest.model_validate(as_composed(tomllib.loads(text)))
     except tomllib.TOMLDecodeError as error:
         raise ModelError(f"The model's manifest is not valid TOML: {error}.") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ModelError(f"The model's manifest is wrong at {field!r}: {first['msg']}.") from error
+        first = error.errors(include_url=False)[0]
+        raise ModelError(_what_is_wrong(first)) from error
+
+
+def _what_is_wrong(error: ErrorDetails) -> str:
+    place = list(error["loc"])
+    if place and place[0] in _UNIONS:
+        del place[1:2]
+    field = ".".join(str(part) for part in place)
+    context = error.get("ctx", {})
+    if error["type"] == "union_tag_invalid":
+        return (
+            f"The model's manifest is wrong at {field!r}: there is no kind {context['tag']!r}; known are "
+            f"{context['expected_tags']}."
+        )
+    if error["type"] == "literal_error" and error["loc"][-1] == "kind":
+        return (
+            f"The model's manifest is wrong at {field!r}: there is no kind {error['input']!r}; known are "
+            f"{context['expected']}."
+        )
+    return f"The model's manifest is wrong at {field!r}: {error['msg']}."
 
 
 def packaged_names() -> list[str]:
     """The models that Eyepiece knows, sorted."""
     return sorted(_packaged_manifests())
+
+
+def _part(name: str, input_name: str, inputs: Mapping[str, InputSpec]) -> str:
+    return name if len(inputs) == 1 else f"{name} of {input_name!r}"
 
 
 def _packaged_manifests() -> dict[str, Traversable]:

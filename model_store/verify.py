@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from model_store.convert.convert_model import EncoderShapes
-from model_store.convert.llava_config import LlavaConfig, float8_shapes, llava_shapes, packed_shapes
+from model_store.convert.llava_config import float8_shapes, packed_shapes, served_config_of, served_shapes
 from model_store.convert.packed_weights import packed_form
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import read_json, shards_of
@@ -22,16 +20,14 @@ from model_store.installed import InstalledModel
 _QUANT_METHODS: Final = {"none": None, "fp8": "compressed-tensors", "awq": "awq", "gptq": "gptq"}
 
 
-def verify_shapes(model: InstalledModel, shapes: EncoderShapes) -> int:
-    """Compares name and shape of every tensor of the three parts with the architectures; returns how many there are.
+def verify_shapes(model: InstalledModel, shapes: Mapping[str, Mapping[str, Shape]]) -> int:
+    """Compares name and shape of every tensor with the architectures; returns how many there are.
 
-    Raises ModelError that names the first tensor that is missing, left over or of another shape.
+    `shapes` are the encoders', by file of weights. Raises ModelError that names the first tensor that is missing, left
+    over or of another shape.
     """
-    parts = (
-        ("tile encoder", [model.tile_encoder_weights], shapes.tile_encoder),
-        ("slide encoder", [model.slide_encoder_weights], shapes.slide_encoder),
-        ("language model", shards_of(model.llm_folder), _llm_shapes(model)),
-    )
+    parts = [(part, [model.file(file)], shapes[file]) for part, file in model.manifest.weights_files().items()]
+    parts.append(("language model", shards_of(model.llm_folder), _llm_shapes(model)))
     for part, files, expected in parts:
         _compare(part, _installed_shapes(files), expected)
     return sum(len(expected) for _, _, expected in parts)
@@ -39,14 +35,14 @@ def verify_shapes(model: InstalledModel, shapes: EncoderShapes) -> int:
 
 def _llm_shapes(model: InstalledModel) -> Mapping[str, Shape]:
     served = read_json(model.llm_folder / "config.json")
-    try:
-        config = LlavaConfig.model_validate({**served, **served.get("text_config", {})})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ModelError(f"The model's llm/config.json is wrong at {first['loc'][0]!r}: {first['msg']}.") from error
-    if config.mm_hidden_size != model.manifest.llm.projector_width:
+    config, projector = served_config_of(served), model.manifest.projector
+    if config.mm_projector_type != projector.plugin_type:
+        raise ModelError("The model's llm/config.json and its manifest disagree on the kind of projector.")
+    if config.mm_hidden_size != model.manifest.projector_width:
         raise ModelError("The model's llm/config.json and its manifest disagree on the projector's width.")
-    quantization, shapes = model.manifest.llm.quantization, llava_shapes(config)
+    if projector.plugin_type == "identity" and config.mm_hidden_size != config.hidden_size:
+        raise ModelError("Without a projector rows must be as wide as the language model; the manifest's are not.")
+    quantization, shapes = model.manifest.llm.quantization, served_shapes(config)
     said = served.get("quantization_config", {})
     if said.get("quant_method") != _QUANT_METHODS[quantization]:
         raise ModelError("The model's llm/config.json and its manifest disagree on how it is quantised.")

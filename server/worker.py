@@ -67,7 +67,7 @@ def run(settings: Settings) -> None:
     health.start()
     keep_compiled_code_in(settings.data_dir / "compiled")
     with load_encoders(model, device, settings.slide_attention) as encoders:
-        metrics.registry.register(TileEncoderMetrics(encoders.batcher))
+        metrics.registry.register(TileEncoderMetrics([given.batcher for given in encoders.inputs.values()]))
         log.info("worker_warm", model=model.manifest.name, device=device, port=health.port)
         asyncio.run(_work(settings, encoders, metrics, health, slides_at_once(settings, device)))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from model_store.manifest import PromptTemplate
+from model_store.contracts.prompt import PromptTemplate
 from training.language_model.conversation_task import ConversationMix
 from training.loop.settings import LoopSettings
 

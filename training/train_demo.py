@@ -71,7 +71,7 @@ def train_tiles(training: DemoTraining) -> TileTeacher:
     """The tile encoder, from labelled tiles."""
     recipe = training.recipe
     bank = make_tile_bank(training.work / "tile-bank", recipe.tile_slides, FIRST_TILE_SEED, training.processes)
-    teacher = _seeded(lambda: TileTeacher(training.manifest.tile_encoder))
+    teacher = _seeded(lambda: TileTeacher(training.manifest.first_input.tile_encoder))
     train_tile_encoder(teacher, bank, training.work, recipe.tiles_half, recipe.tiles_whole, recipe.tile_batch)
     save_file(_halved(teacher.encoder.state_dict()), training.tile_weights)
     return teacher
@@ -108,7 +108,7 @@ def draw_slides(training: DemoTraining) -> list[BankedSlide]:
 def align_slides(training: DemoTraining) -> SlideTextAligner:
     """Stage 1: the slide encoder, from slides and their reports."""
     recipe, tokenizer = training.recipe, demo_tokenizer()
-    aligner = _seeded(lambda: SlideTextAligner(training.manifest.slide_encoder, tokenizer.get_vocab_size()))
+    aligner = _seeded(lambda: SlideTextAligner(training.manifest.longnet_pool(), tokenizer.get_vocab_size()))
     task = AlignmentTask(
         draw_slides(training), tokenizer, aligner.spec.slide_tokens, recipe.align_batch, recipe.align_slides.seed
     )
@@ -137,12 +137,15 @@ def instruct(training: DemoTraining) -> SlideLanguageModel:
 
 def export(training: DemoTraining, folder: Path) -> InstalledModel:
     """The trained model in the layout of an installed one, with its golden vector; trains what is not trained yet."""
-    tokenizer = demo_tokenizer()
+    tokenizer, manifest = demo_tokenizer(), training.manifest
+    tiles, slides = train_tiles(training).encoder, align_slides(training).slide_encoder
     model = write_model(
         folder,
         packaged_manifest_text(MODEL),
-        tile_encoder=_arrays(train_tiles(training).encoder.state_dict()),
-        slide_encoder=_arrays(align_slides(training).slide_encoder.state_dict()),
+        encoders={
+            manifest.first_input.tile_encoder.weights: _arrays(tiles.state_dict()),
+            manifest.longnet_pool().weights: _arrays(slides.state_dict()),
+        },
         language_model=_arrays(dict(llava_weights(instruct(training)))),
         tokenizer=tokenizer,
         llama=llama_shape(training.recipe, tokenizer),
@@ -171,7 +174,7 @@ def llama_shape(recipe: DemoRecipe, tokenizer: Tokenizer) -> LlamaShape:
 
 def new_language_model(training: DemoTraining, tokenizer: Tokenizer) -> SlideLanguageModel:
     """Untrained."""
-    shape, width = llama_shape(training.recipe, tokenizer), training.manifest.llm.projector_width
+    shape, width = llama_shape(training.recipe, tokenizer), training.manifest.projector_width
     return _seeded(lambda: SlideLanguageModel(shape, width, scaffold=True))
 
 

@@ -45,17 +45,16 @@ class LlamaShape:
 def write_model(
     folder: Path,
     manifest_text: str,
-    tile_encoder: Weights,
-    slide_encoder: Weights,
+    encoders: Mapping[str, Weights],
     language_model: Weights,
     tokenizer: Tokenizer,
     llama: LlamaShape,
 ) -> InstalledModel:
     """Writes the model, whole or not at all, in place of what was in `folder`, which is called as the manifest is.
 
-    Encoders under the names of their architectures, the language model and its projector under LLaVA's. The same
-    arguments give the same bytes. Raises ModelError that names the tensor which is missing, left over, misshapen or
-    beyond fp16, or says that tokenizer and language model do not belong together.
+    Encoders by their files, under the names of their architectures, the language model and its projector under
+    LLaVA's. The same arguments give the same bytes. Raises ModelError that names the tensor which is missing, left
+    over, misshapen or beyond fp16, or says that tokenizer and language model do not belong together.
     """
     manifest = parse_manifest(manifest_text)
     image_token_id = _placeholder_id(tokenizer, manifest, llama)
@@ -63,8 +62,8 @@ def write_model(
         raise ModelError(f"The manifest is of {manifest.name!r}, the folder is called {folder.name!r}.")
     with staged_model(folder.parent, folder.name) as staged:
         (staged / MANIFEST_FILE).write_text(manifest_text, encoding="utf-8")
-        _write_weights(staged / manifest.tile_encoder.weights, tile_encoder)
-        _write_weights(staged / manifest.slide_encoder.weights, slide_encoder)
+        for file, weights in encoders.items():
+            _write_weights(staged / file, weights)
         _write_weights(staged / manifest.llm.path / LLM_WEIGHTS, language_model)
         write_tokenizer(tokenizer, staged / manifest.llm.path)
         write_serving_files(staged / manifest.llm.path, llava_config(llama, manifest), manifest, image_token_id)
@@ -75,7 +74,7 @@ def write_model(
 
 def llava_config(llama: LlamaShape, manifest: Manifest) -> LlavaConfig:
     """The same in the words of a published checkpoint; its tensors are listed by
-    `model_store.convert.llava_config.llava_shapes`."""
+    `model_store.convert.llava_config.served_shapes`."""
     return LlavaConfig(
         vocab_size=llama.vocabulary,
         hidden_size=llama.hidden,
@@ -86,14 +85,14 @@ def llava_config(llama: LlamaShape, manifest: Manifest) -> LlavaConfig:
         rms_norm_eps=llama.rms_norm_eps,
         rope_theta=llama.rope_theta,
         pad_token_id=0,
-        mm_hidden_size=manifest.llm.projector_width,
+        mm_hidden_size=manifest.projector_width,
         mm_projector_type="mlp2x_gelu",
     )
 
 
 def _placeholder_id(tokenizer: Tokenizer, manifest: Manifest, llama: LlamaShape) -> int:
     """Just beyond the vocabulary, so that no answer can hold a slide."""
-    found = tokenizer.token_to_id(manifest.llm.placeholder)
+    found = tokenizer.token_to_id(manifest.prompt.placeholder)
     if found is None or not found == llama.vocabulary == tokenizer.get_vocab_size() - 1:
         raise ModelError(
             f"The tokenizer has {tokenizer.get_vocab_size()} tokens with the placeholder at {found}, the language "

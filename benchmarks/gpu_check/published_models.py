@@ -15,7 +15,10 @@ from benchmarks.random_tile_encoder import write_random_weights
 from encoders.load_weights import load_weights
 from encoders.slide_encoder.encode import empty_slide_encoder
 from encoders.slide_encoder.longnet import LongNetViT
-from model_store.manifest import Dtype, SlideEncoderSpec, TileEncoderSpec, packaged_manifest
+from model_store.contracts.fields import Dtype
+from model_store.contracts.slide_stage import LongnetPool
+from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.manifest import packaged_manifest
 from training.seeded_weights import seeded_weights
 
 _MODEL = "wsi-llava"
@@ -26,7 +29,7 @@ _NARROW_SIDE_PX, _NARROW_WIDTH = 64, 192
 
 def tile_encoder_spec(setting: Setting, dtype: Dtype | None = None) -> TileEncoderSpec:
     """`dtype`: None is the published one, of the narrow model float32."""
-    spec = packaged_manifest(_MODEL).tile_encoder
+    spec = packaged_manifest(_MODEL).first_input.tile_encoder
     if not setting.small:
         return spec.model_copy(update={"dtype": dtype or spec.dtype})
     narrow = {
@@ -49,9 +52,9 @@ def tile_encoder_weights(setting: Setting, spec: TileEncoderSpec) -> Path:
     return path
 
 
-def slide_encoder_spec(setting: Setting, dtype: Dtype | None = None) -> SlideEncoderSpec:
+def slide_encoder_spec(setting: Setting, dtype: Dtype | None = None) -> LongnetPool:
     """`dtype`: None is the published one; small is one layer of the published width."""
-    spec = packaged_manifest(_MODEL).slide_encoder
+    spec = packaged_manifest(_MODEL).longnet_pool()
     return spec.model_copy(update={"dtype": dtype or spec.dtype, "depth": 1 if setting.small else spec.depth})
 
 

@@ -21,7 +21,7 @@ from encoders.tile_encoder.compile_model import keep_compiled_code_in
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.float8_gate import cosines
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
-from model_store.manifest import TileEncoderSpec
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 # As between any two ways of computing the same in 16 bits; in float32 it is closer by far.
 _LEAST_COSINE: Final = 0.999

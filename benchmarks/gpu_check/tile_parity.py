@@ -16,7 +16,8 @@ from benchmarks.tile_encoder_methods import Usual, full_float32
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.float8_gate import LEAST_COSINE, cosines
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
-from model_store.manifest import Dtype, TileEncoderSpec
+from model_store.contracts.fields import Dtype
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 # The last batch is not full.
 _TILES, _BATCH_TILES, _SMALL_BATCH_TILES = 11, 8, 4

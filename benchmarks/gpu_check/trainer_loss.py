@@ -88,7 +88,7 @@ def _model() -> SlideLanguageModel:
     torch.manual_seed(0)
     vocabulary = _tokenizer().get_vocab_size() - 1
     shape = LlamaShape(vocabulary, DEMO.hidden, DEMO.layers, DEMO.heads, DEMO.intermediate)
-    width = packaged_manifest("demo").llm.projector_width
+    width = packaged_manifest("demo").projector_width
     return SlideLanguageModel(shape, width, scaffold=True).train()
 
 
@@ -96,7 +96,7 @@ def _task(setting: Setting, settings: LoopSettings) -> SlideTask:
     mix = DEMO.mix(settings, DEMO.closed_on_slides)
     if setting.small:
         mix = replace(mix, step_tokens=_SMALL_TOKENS)
-    spec = packaged_manifest("demo").slide_encoder
+    spec = packaged_manifest("demo").longnet_pool()
     tokens = np.random.default_rng(0).standard_normal((_SLIDES, spec.slide_tokens, spec.embed_dim), dtype=np.float32)
     truths = tuple(slide_truth(FIRST_TRAINING_SEED + number) for number in range(_SLIDES))
     return SlideTask(mix, _tokenizer(), TokenizedSlides(torch.from_numpy(tokens).half(), truths), DEMO.token_noise)

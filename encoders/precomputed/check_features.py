@@ -25,21 +25,31 @@ _FEW_ROWS = 8
 
 def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool) -> None:
     """Raises UnusableFeatures unless the array has the shape of tile features, or of slide tokens."""
-    spec, width = manifest.slide_encoder, manifest.llm.projector_width
+    stage, own = manifest.slide_stage, manifest.row_width
+    features, width = manifest.first_input.tile_encoder.feature_dim, manifest.projector_width
+    if len(manifest.inputs) > 1:
+        raise UnusableFeatures(
+            "The served model sees tiles in several ways and takes no features from elsewhere; send the slide itself."
+        )
     if has_coords:
-        if columns != spec.in_chans:
+        if columns != features:
             raise UnusableFeatures(
-                f"The tile features are {columns} wide; the served model needs {spec.in_chans}. Send the features of "
+                f"The tile features are {columns} wide; the served model needs {features}. Send the features of "
                 "its own tile encoder, or the slide itself."
             )
         return
-    if rows != spec.slide_tokens or columns not in (spec.embed_dim, width):
+    if not stage.rows_can_be_given:
+        raise UnusableFeatures(
+            "The file has no coordinates. Send tile features with `coords`, level-0 pixels, or the slide itself."
+        )
+    least, most = stage.least_rows(manifest.inputs), stage.most_rows(manifest.inputs)
+    if not least <= rows <= most or columns not in (own, width):
+        counted = str(most) if least == most else f"{least} to {most}"
         raise UnusableFeatures(
             f"The file has {rows} × {columns} values and no coordinates. Tile features need `coords`, level-0 pixels; "
-            f"slide features of the served model are {spec.slide_tokens} × {spec.embed_dim}, or zero-padded "
-            f"{spec.slide_tokens} × {width}."
+            f"slide features of the served model are {counted} × {own}, or zero-padded {counted} × {width}."
         )
-    if columns == spec.in_chans:
+    if columns == features:
         raise UnusableFeatures(
             f"The array of {rows} × {columns} values could be tile features or slide features; add `coords` to the "
             "one, zero-pad the other."
@@ -91,7 +101,7 @@ def _most_equal_rows(features: NDArray[np.float32]) -> int:
 
 def slide_tokens(values: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     """Slide tokens without the projector's zero padding: [slide_tokens, embed_dim]."""
-    own = manifest.slide_encoder.embed_dim
+    own = manifest.row_width
     if values[:, own:].any():
         raise UnusableFeatures(
             f"The slide features are {values.shape[1]} wide and columns {own} and beyond are not all zero; the served "
@@ -120,11 +130,11 @@ def check_tiles(coords: NDArray[np.int64], said: TileStatements, manifest: Manif
         raise UnusableFeatures("Two rows of `coords` are the same tile; send every tile once.")
     _check_scale(said, manifest)
     _check_side(said, manifest)
-    check_geometry(coords, said, manifest.tiling)
+    check_geometry(coords, said, manifest.first_input.tiling)
 
 
 def _check_scale(said: TileStatements, manifest: Manifest) -> None:
-    target = manifest.tiling.target_mpp
+    target = manifest.first_input.tiling.target_mpp
     given = said.target_mpp
     if given is None and said.target_magnification is not None:
         given = MAGNIFICATION_MPP / said.target_magnification
@@ -136,7 +146,7 @@ def _check_scale(said: TileStatements, manifest: Manifest) -> None:
 
 
 def _check_side(said: TileStatements, manifest: Manifest) -> None:
-    tile_px = manifest.tiling.tile_px
+    tile_px = manifest.first_input.tiling.tile_px
     if {said.tile_px, said.patch_size} - {None, tile_px}:
         raise UnusableFeatures(
             f"The features were made from tiles of another size; the served model needs {tile_px} px."
@@ -148,7 +158,7 @@ def _check_side(said: TileStatements, manifest: Manifest) -> None:
     sides = {stride_px_level0(side) for side in (said.tile_px_level0, said.patch_size_level0) if side is not None}
     if len(sides) > 1:
         raise UnusableFeatures("The file names two different tile sides in level-0 pixels; correct its attributes.")
-    if not sides and manifest.slide_encoder.tile_stride_px_level == "level0":
+    if not sides and manifest.slide_stage.needs_side_px_level0:
         raise UnusableFeatures(
             "The served model needs the tile's side in level-0 pixels: send HDF5 whose dataset `coords` has the "
             "attribute `patch_size_level0`."

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from encoders.errors import UnusableFeatures
 from encoders.precomputed.given_features import TileStatements
 from encoders.types import SlideFacts
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 # The field's magnifications: 40× is 0.25 µm/px, so mpp = 10 / magnification.
 MAGNIFICATION_MPP = 10.0

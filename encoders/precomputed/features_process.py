@@ -77,7 +77,7 @@ def check_features_of_slide(path: Path, manifest: Manifest, limits: ReaderLimits
     if coords is not None:
         check_tiles(coords, said, manifest)
     if coords is not None and slide is not None:
-        check_against_slide(coords, said, slide, manifest.tiling)
+        check_against_slide(coords, said, slide, manifest.first_input.tiling)
 
 
 class FeaturesProcess(FileProcess):

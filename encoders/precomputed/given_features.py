@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.types import MppSource, TilePlan
-from model_store.manifest import Reduction
+from model_store.contracts.tile_encoder import Reduction
 
 _Positive = Annotated[int, Field(gt=0, le=2**31)]
 _PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
@@ -95,7 +95,7 @@ class GivenTiles:
 
 @dataclass(frozen=True)
 class GivenSlideTokens:
-    """The slide encoder's output, float32 [slide_tokens, embed_dim]: nothing is left to encode."""
+    """The slide stage's rows, float32 [rows, row_width]: nothing is left to encode."""
 
     tokens: NDArray[np.float32]
 

@@ -1,14 +1,15 @@
-"""Step 5: the features of a slide's tiles to its embedding: LongNet, then the output that the manifest names."""
+"""The features of a slide's tiles through LongNet, then the output that a slide stage of kind `longnet-pool` names."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from encoders.device_errors import empty_cache, told_as_ours
 from encoders.errors import DeviceOutOfMemory, EncoderOverflowed
@@ -18,12 +19,13 @@ from encoders.slide_encoder.longnet import LongNetViT
 from encoders.slide_encoder.outputs import keep_for, output_rows
 from encoders.tiling.plan_tiles import stride_px_level0
 from encoders.types import TileFeatures
-from model_store.manifest import SlideEncoderSpec
+from model_store.contracts.slide_stage import LongnetPool
 
 # Whose kernel: torch's own, or the package flash-attn's. They differ by rounding.
 SlideAttention = Literal["torch", "flash-attn"]
 
 log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
 
 
 def _go_on() -> None:
@@ -34,7 +36,7 @@ class SlideEncoder:
     """One slide encoder on one device; one slide per call, as the published model requires."""
 
     def __init__(
-        self, spec: SlideEncoderSpec, weights: Path, device: torch.device, attention: SlideAttention = "torch"
+        self, spec: LongnetPool, weights: Path, device: torch.device, attention: SlideAttention = "torch"
     ) -> None:
         """Raises ModelError when the weights do not fit, or the kernel of attention cannot be had."""
         self._spec = spec
@@ -64,21 +66,13 @@ class SlideEncoder:
     ) -> NDArray[np.float16]:
         """The same without a plan; `tile_px_level0` may be None where the manifest's grid does not need it."""
         grid_px = self._grid_px(tile_px, tile_px_level0)
-        try:
-            with told_as_ours():
-                return self._tokens(features, coords, grid_px, ask)
-        except DeviceOutOfMemory:
-            log.warning("The device's memory does not do for a slide of %d tiles; once again.", len(features))
-        # What torch kept for later is in pieces; and the tile encoder's batch in hand is over by now.
-        empty_cache(self._device)
-        with told_as_ours():
-            return self._tokens(features, coords, grid_px, ask)
+        return trying_twice(lambda: self._tokens(features, coords, grid_px, ask), self._device, len(features))
 
     @torch.inference_mode()
     def _tokens(
         self, features: NDArray[np.float32], coords: NDArray[np.int64], grid_px: int, ask: Callable[[], None]
     ) -> NDArray[np.float16]:
-        with _asked_all_along(self._model, ask):
+        with asked_all_along(self._model, ask):
             states = self._model(
                 torch.from_numpy(features).to(self._device),
                 torch.from_numpy(coords),  # the grid is the CPU's: see grid_index
@@ -94,15 +88,28 @@ class SlideEncoder:
         return np.asarray(half)
 
     def _grid_px(self, tile_px: int, tile_px_level0: float | None) -> int:
-        """Which level-0 pixels make one step on the position grid: see SlideEncoderSpec.tile_stride_px_level."""
+        """Which level-0 pixels make one step on the position grid: see LongnetPool.tile_stride_px_level."""
         if self._spec.tile_stride_px_level == "tile_px":
             return tile_px
         assert tile_px_level0 is not None, "features without it are refused for such a model"
         return stride_px_level0(tile_px_level0)
 
 
+def trying_twice(compute: Callable[[], _Result], device: torch.device, tiles: int) -> _Result:
+    """What `compute` gives, at its second try where the device's memory does not do; raises DeviceOutOfMemory then."""
+    try:
+        with told_as_ours():
+            return compute()
+    except DeviceOutOfMemory:
+        log.warning("The device's memory does not do for a slide of %d tiles; once again.", tiles)
+    # What torch kept for later is in pieces; and the tile encoder's batch in hand is over by now.
+    empty_cache(device)
+    with told_as_ours():
+        return compute()
+
+
 @contextmanager
-def _asked_all_along(model: LongNetViT, ask: Callable[[], None]) -> Iterator[None]:
+def asked_all_along(model: nn.Module, ask: Callable[[], None]) -> Iterator[None]:
     """Calls `ask` before every step of the model: a projection or a norm of two thousand tokens, a layer."""
 
     def asks(*_: object) -> None:
@@ -116,13 +123,13 @@ def _asked_all_along(model: LongNetViT, ask: Callable[[], None]) -> Iterator[Non
             handle.remove()
 
 
-def empty_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:
+def empty_slide_encoder(spec: LongnetPool) -> LongNetViT:
     """The model on the meta device: names and shapes, no numbers."""
     with torch.device("meta"):
         return new_slide_encoder(spec)
 
 
-def new_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:
+def new_slide_encoder(spec: LongnetPool) -> LongNetViT:
     """The model with random numbers, to be trained."""
     # tile_size stays the published 256: it fixes the attention's segment lengths, `encode` gives the grid's step.
     return LongNetViT(
@@ -137,7 +144,7 @@ def new_slide_encoder(spec: SlideEncoderSpec) -> LongNetViT:
     )
 
 
-def _build(spec: SlideEncoderSpec, weights: Path, device: torch.device) -> LongNetViT:
+def _build(spec: LongnetPool, weights: Path, device: torch.device) -> LongNetViT:
     model = empty_slide_encoder(spec)
     load_weights(model, weights, "slide encoder")
     model = model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)

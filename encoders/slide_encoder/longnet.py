@@ -213,15 +213,11 @@ class LongNetViT(nn.Module):
 
     def use_matmul_dtype(self, dtype: torch.dtype) -> None:
         """Cast the linear layers and nothing else. fp16 rounds 8 times finer than bf16 but may overflow."""
-        for module in self.modules():
-            if isinstance(module, CastingLinear):
-                module.to(dtype)
+        use_matmul_dtype(self, dtype)
 
     def use_attention(self, attend: Attend) -> None:
         """Another kernel of attention, for inference."""
-        for module in self.modules():
-            if isinstance(module, DilatedSelfAttention):
-                module.attend = attend
+        use_attention(self, attend)
 
     def _check_shapes(self, tile_features: Tensor, coords: Tensor) -> None:
         in_chans = self.patch_embed.proj.in_features
@@ -231,6 +227,20 @@ class LongNetViT(nn.Module):
             raise ValueError(f"Coordinates must be [{len(tile_features)}, 2], not {list(coords.shape)}.")
         if len(tile_features) == 0:
             raise NoTissue("There are no tiles to encode: the slide encoder needs at least one.")
+
+
+def use_matmul_dtype(model: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the linear layers of a LongNet and nothing else."""
+    for module in model.modules():
+        if isinstance(module, CastingLinear):
+            module.to(dtype)
+
+
+def use_attention(model: nn.Module, attend: Attend) -> None:
+    """Give all layers of a LongNet another kernel of attention, for inference."""
+    for module in model.modules():
+        if isinstance(module, DilatedSelfAttention):
+            module.attend = attend
 
 
 def place_for_result(x: Tensor) -> Tensor:

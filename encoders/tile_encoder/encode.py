@@ -18,8 +18,8 @@ from encoders.tile_encoder.cpu_features import fit_threads_to_quota, native_cpu_
 from encoders.tile_encoder.float8_gate import LEAST_COSINE, require_float8_device, switch_to_float8
 from encoders.tile_encoder.model import build_tile_encoder
 from encoders.tile_encoder.staging import Staging, copy_stream
+from model_store.contracts.tile_encoder import TileEncoderSpec
 from model_store.errors import ModelError
-from model_store.manifest import TileEncoderSpec
 
 log = logging.getLogger(__name__)
 

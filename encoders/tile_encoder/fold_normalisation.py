@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from encoders.tile_encoder.torchvision_ops import PatchEmbed, VisionTransformer
-from model_store.manifest import Rgb, TileEncoderSpec
+from model_store.contracts.fields import Rgb
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 _CENTRE: Final = 128
 _SCALE: Final = 64

@@ -10,8 +10,8 @@ from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.tile_encoder.class_token_block import read_class_token_only
 from encoders.tile_encoder.fold_normalisation import fold_normalisation
 from encoders.tile_encoder.torchvision_ops import timm
+from model_store.contracts.tile_encoder import TileEncoderSpec
 from model_store.errors import ModelError
-from model_store.manifest import TileEncoderSpec
 
 
 class TileModel(nn.Module):

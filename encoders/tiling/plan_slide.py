@@ -18,7 +18,7 @@ from encoders.tiling.tissue.read_overview import Overview, read_overview
 from encoders.tiling.tissue.scan_frame import Mask
 from encoders.tiling.tissue.texture import find_flat
 from encoders.types import SlideFacts, SlideWarning, TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 # Pixels of the overview along a tile's side: enough to see whether a tenth of it is tissue (8-16 µm/px).
 _OVERVIEW_PX_PER_TILE = 16

@@ -16,7 +16,7 @@ from encoders.errors import NoTissue, ResolutionTooLow, SlideTooLarge
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 # A level this close to the target is read as it is, without resampling.
 _SAME_SCALE = 0.01

@@ -7,12 +7,12 @@ from typing import Final
 
 from torch import Tensor
 
+from model_store.contracts.fields import Dtype
 from model_store.convert.convert_weights import Shard, Target, plan_conversion, write_planned
 from model_store.convert.tensor_names import SLIDE_ENCODER, TILE_ENCODER
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import only_tensors, read_pickle, read_shard
 from model_store.files.write_safetensors import Shape
-from model_store.manifest import Dtype
 
 SLIDE_ENCODER_FILE: Final = "slide_encoder.pth"
 # Beside optimiser state and arguments in the file that pre-training saved.

@@ -13,11 +13,11 @@ from model_store.convert.float8_weights import float8_config
 from model_store.convert.llava_checkpoint import LlavaCheckpoint
 from model_store.convert.llava_config import (
     LlavaConfig,
-    llava_shapes,
     matrices_of,
     packed_shapes,
     read_llava_config,
     refuse_another_llama,
+    served_shapes,
 )
 from model_store.convert.merge_lora import read_adapter
 from model_store.convert.packed_model import PackedModel, check_origin, find_tensor
@@ -50,8 +50,8 @@ def convert_llm(sources: LlmSources, manifest: Manifest, folder: Path, say: Say)
     Raises ModelError that names the tensor or file that is wrong.
     """
     checkpoint = sources.checkpoint
-    config = read_llava_config(checkpoint.folder / "config.json", manifest.llm.projector_width)
-    shapes = llava_shapes(config)
+    config = read_llava_config(checkpoint.folder / "config.json", manifest.projector_width)
+    shapes = served_shapes(config)
     merge = _merge_of(checkpoint, shapes)
     if sources.packed is None:
         float8 = matrices_of(shapes) if manifest.llm.quantization == "fp8" else frozenset()
@@ -68,7 +68,7 @@ def convert_llm(sources: LlmSources, manifest: Manifest, folder: Path, say: Say)
         shards = _packed_shards(checkpoint, sources.packed)
         quantization = sources.packed.form.served_config()
     plan = plan_conversion(shards, target, _shard(checkpoint.overlay) if checkpoint.overlay else None)
-    image_token_id = write_tokenizer(checkpoint.base, folder, manifest.llm.placeholder, config.vocab_size)
+    image_token_id = write_tokenizer(checkpoint.base, folder, manifest.prompt.placeholder, config.vocab_size)
     write_serving_files(folder, config, manifest, image_token_id, quantization)
     _write_shards(plan, target, folder, merge)
     return plan.dropped

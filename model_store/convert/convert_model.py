@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from model_store.contracts.slide_stage import LongnetPool
+from model_store.contracts.tile_encoder import TileEncoderSpec
 from model_store.convert.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
 from model_store.convert.convert_llm import LlmSources, convert_llm
 from model_store.convert.llava_checkpoint import LlavaCheckpoint, find_checkpoint
@@ -17,25 +19,24 @@ from model_store.files.source_digests import Say, check_and_record, with_recorde
 from model_store.files.staged_folder import staged_model
 from model_store.files.write_safetensors import Shape
 from model_store.installed import InstalledModel, open_model
-from model_store.manifest import MANIFEST_FILE, Download, Downloads, Manifest, Part, Quantization
+from model_store.manifest import MANIFEST_FILE, Download, Manifest, Part, Quantization
 from model_store.manifest_text import manifest_text
 
 _NAMES_SHOWN: Final = 12
+_PARTS: Final = ("tile_encoder", "slide_encoder", "llm", "llm_base")
+# Kinds of prompt and projector of a LLaVA checkpoint.
+_LLAVA_KINDS: Final = ("llava", "mlp")
 
 
-@dataclass(frozen=True)
-class EncoderShapes:
-    """Name and shape of every tensor of both encoders, as their architectures have them."""
-
-    tile_encoder: Mapping[str, Shape]
-    slide_encoder: Mapping[str, Shape]
+# Of the encoders, as their architectures have them: name and shape of every tensor, by file of weights.
+Shapes = Mapping[str, Mapping[str, Shape]]
 
 
 def convert_model(
     manifest: Manifest,
     downloads: Path,
     models_dir: Path,
-    shapes: EncoderShapes,
+    shapes: Shapes,
     say: Say,
     quantize: Quantization = "none",
 ) -> InstalledModel:
@@ -59,39 +60,47 @@ def convert_model(
 class _Conversion:
     manifest: Manifest
     downloads: Path
-    shapes: EncoderShapes
+    shapes: Shapes
     say: Say
 
     def run(self, folder: Path) -> Manifest:
         """Fills the folder's parts; returns the manifest with what was recorded on the way."""
-        known = self.manifest.downloads
+        manifest, known = self.manifest, self.manifest.downloads
         if known is None:
-            raise ModelError(f"Model {self.manifest.name!r} has no downloads; there is nothing to convert.")
+            raise ModelError(f"Model {manifest.name!r} has no downloads; there is nothing to convert.")
+        stage, kinds = manifest.slide_stage, (manifest.prompt.kind, manifest.projector.kind)
+        if len(manifest.inputs) > 1 or not isinstance(stage, LongnetPool) or kinds != _LLAVA_KINDS:
+            raise ModelError(
+                "Only models that are composed as WSI-LLaVA is can be converted. Lay out this one's folder as "
+                "docs/add-a-model.md says, and install it with `eyepiece models compose`."
+            )
+        missing = [part for part in _PARTS if part not in known]
+        if missing:
+            raise ModelError(f"The manifest has no downloads.{missing[0]}; it says where the files come from.")
         # First, because most can be wrong with it.
-        recorded = known.by_part() | self._llm(known, folder / self.manifest.llm.path)
-        recorded["tile_encoder"] = self._tile_encoder(known.tile_encoder, folder / self.manifest.tile_encoder.weights)
-        recorded["slide_encoder"] = self._slide_encoder(
-            known.slide_encoder, folder / self.manifest.slide_encoder.weights
-        )
-        return self.manifest.model_copy(update={"downloads": Downloads(**recorded)})
+        recorded = known | self._llm(known, folder / manifest.llm.path)
+        tiles = manifest.first_input.tile_encoder
+        recorded["tile_encoder"] = self._tile_encoder(known["tile_encoder"], tiles, folder / tiles.weights)
+        recorded["slide_encoder"] = self._slide_encoder(known["slide_encoder"], stage, folder / stage.weights)
+        return manifest.model_copy(update={"downloads": recorded})
 
-    def _tile_encoder(self, download: Download, path: Path) -> Download:
+    def _tile_encoder(self, download: Download, spec: TileEncoderSpec, path: Path) -> Download:
         path.parent.mkdir()
         folder = self._folder("tile_encoder")
         files = shards_of(folder)
         recorded = check_and_record("tile_encoder", download, folder, files, self.say)
-        convert_tile_encoder(files, self.shapes.tile_encoder, self.manifest.tile_encoder.dtype, path)
+        convert_tile_encoder(files, self.shapes[spec.weights], spec.dtype, path)
         return recorded
 
-    def _slide_encoder(self, download: Download, path: Path) -> Download:
+    def _slide_encoder(self, download: Download, spec: LongnetPool, path: Path) -> Download:
         path.parent.mkdir()
         folder = self._folder("slide_encoder")
         file = existing_file(folder, SLIDE_ENCODER_FILE)
         recorded = check_and_record("slide_encoder", download, folder, [file], self.say)
-        self._say_dropped("slide_encoder", convert_slide_encoder(file, self.shapes.slide_encoder, path))
+        self._say_dropped("slide_encoder", convert_slide_encoder(file, self.shapes[spec.weights], path))
         return recorded
 
-    def _llm(self, known: Downloads, path: Path) -> dict[Part, Download]:
+    def _llm(self, known: Mapping[Part, Download], path: Path) -> dict[Part, Download]:
         path.mkdir()
         quantize, beside = self.manifest.llm.quantization, self.downloads / FOLDER
         base = self.downloads / "llm_base"
@@ -111,14 +120,14 @@ class _Conversion:
         return recorded
 
     def _record_llm(
-        self, known: Downloads, checkpoint: LlavaCheckpoint, packed: PackedModel | None
+        self, known: Mapping[Part, Download], checkpoint: LlavaCheckpoint, packed: PackedModel | None
     ) -> dict[Part, Download]:
         places: dict[Part, Path] = {
             "llm": checkpoint.folder,
             "llm_base": self.downloads / "llm_base",
             "llm_quantized": self.downloads / FOLDER,
         }
-        by_part: dict[Part, Download] = {"llm_quantized": OWN_QUANTIZED, **known.by_part()}
+        by_part: dict[Part, Download] = {"llm_quantized": OWN_QUANTIZED, **known}
         recorded = {}
         for part, folder in places.items():
             files = {

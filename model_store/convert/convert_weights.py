@@ -11,11 +11,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from model_store.contracts.fields import Dtype
 from model_store.convert.float8_weights import SCALE_SUFFIX, float8_rows
 from model_store.convert.tensor_names import NameMap
 from model_store.errors import ModelError
 from model_store.files.write_safetensors import TORCH_DTYPES, Shape, TensorEntry, write_safetensors
-from model_store.manifest import Dtype
 
 _NAMES_SHOWN: Final = 3
 

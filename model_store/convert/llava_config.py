@@ -7,17 +7,24 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from model_store.contracts.fields import Positive, PositiveFloat
 from model_store.convert.float8_weights import SCALE_SUFFIX
 from model_store.convert.packed_weights import PackedForm
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import read_json
 from model_store.files.write_safetensors import Shape
-from model_store.manifest import Manifest, Positive, PositiveFloat
+from model_store.manifest import Manifest
 
 # What may be quantised: the matrices of the layers. Embeddings, output, norms and projector stay in 16 bits.
 _MATRIX: Final = re.compile(r"(model\.layers\.\d+\.(?:self_attn|mlp)\.[a-z]+_proj)\.weight")
 
 _Config = TypeVar("_Config", bound="LlamaNumbers")
+Family = Literal["llama", "qwen2"]
+# What vLLM calls our model around a language model of each family, what that config is called, and the model inside.
+_ARCHITECTURES: Final[dict[Family, tuple[str, str, str]]] = {
+    "llama": ("WsiLlavaForConditionalGeneration", "wsi_llava", "LlamaForCausalLM"),
+    "qwen2": ("SlideQwen2ForConditionalGeneration", "slide_qwen2", "Qwen2ForCausalLM"),
+}
 
 
 class LlamaNumbers(BaseModel):
@@ -60,13 +67,24 @@ class LlamaNumbers(BaseModel):
         return self.hidden_size // self.num_attention_heads * heads
 
 
-class LlavaConfig(LlamaNumbers):
+class ServedConfig(LlamaNumbers):
+    """A language model of one of the plugin's families, and the projector before it, in the words of its config.json.
+
+    A Qwen2 is a Llama with biases in three of its projections.
+    """
+
+    family: Family = "llama"
+    mm_hidden_size: Positive
+    mm_projector_type: Literal["mlp2x_gelu", "identity"]
+
+
+class LlavaConfig(ServedConfig):
     """What the reference's config says of the projector beside that.
 
     Other keys (training, CLIP, anyres images) do not change what is served.
     """
 
-    mm_hidden_size: Positive
+    family: Literal["llama"] = "llama"
     mm_projector_type: Literal["mlp2x_gelu"]
     mm_use_im_start_end: Literal[False] = False
     mm_use_im_patch_token: Literal[False] = False
@@ -78,25 +96,38 @@ def read_llava_config(path: Path, projector_width: int) -> LlavaConfig:
     config = _read(LlavaConfig, path, "checkpoint")
     if config.mm_hidden_size != projector_width:
         raise ModelError(
-            f"The checkpoint's config.json says mm_hidden_size {config.mm_hidden_size}, the manifest says "
-            f"projector_width {projector_width}: use the manifest of this checkpoint."
+            f"The checkpoint's config.json says mm_hidden_size {config.mm_hidden_size}, the manifest says a "
+            f"projector width {projector_width}: use the manifest of this checkpoint."
         )
     return config
 
 
-def llava_shapes(config: LlavaConfig) -> dict[str, Shape]:
-    """Name and shape of every served tensor: a Llama's and the projector's, under LLaVA's names."""
+def served_config_of(said: Mapping[str, Any]) -> ServedConfig:
+    """What an installed model's config.json says; raises ModelError naming the first key that cannot be served."""
+    text = said.get("text_config", {})
+    try:
+        return ServedConfig.model_validate({**said, **text, "family": text.get("model_type")})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ModelError(f"The model's llm/config.json is wrong at {first['loc'][0]!r}: {first['msg']}.") from error
+
+
+def served_shapes(config: ServedConfig) -> dict[str, Shape]:
+    """Name and shape of every served tensor: the language model's and the projector's, under LLaVA's names."""
     hidden = config.hidden_size
+    projector: dict[str, Shape] = {
+        "model.mm_projector.0.weight": (hidden, config.mm_hidden_size),
+        "model.mm_projector.0.bias": (hidden,),
+        "model.mm_projector.2.weight": (hidden, hidden),
+        "model.mm_projector.2.bias": (hidden,),
+    }
     layers = (_layer_shapes(config, f"model.layers.{number}") for number in range(config.num_hidden_layers))
     return {
         "model.embed_tokens.weight": (config.vocab_size, hidden),
         **{name: shape for layer in layers for name, shape in layer.items()},
         "model.norm.weight": (hidden,),
         "lm_head.weight": (config.vocab_size, hidden),
-        "model.mm_projector.0.weight": (hidden, config.mm_hidden_size),
-        "model.mm_projector.0.bias": (hidden,),
-        "model.mm_projector.2.weight": (hidden, hidden),
-        "model.mm_projector.2.bias": (hidden,),
+        **(projector if config.mm_projector_type == "mlp2x_gelu" else {}),
     }
 
 
@@ -131,22 +162,23 @@ def refuse_another_llama(folder: Path, config: LlavaConfig) -> None:
 
 
 def served_config(
-    config: LlavaConfig, manifest: Manifest, image_token_id: int, quantization: Mapping[str, Any] | None = None
+    config: ServedConfig, manifest: Manifest, image_token_id: int, quantization: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """The `config.json` that the vLLM plugin reads; `quantization` is vLLM's `quantization_config`."""
+    architecture, model_type, _ = _ARCHITECTURES[config.family]
     return {
         **({} if quantization is None else {"quantization_config": quantization}),
-        "architectures": ["WsiLlavaForConditionalGeneration"],
-        "model_type": "wsi_llava",
+        "architectures": [architecture],
+        "model_type": model_type,
         "dtype": manifest.llm.dtype,
-        "image_token": manifest.llm.placeholder,
+        "image_token": manifest.prompt.placeholder,
         "image_token_index": image_token_id,
-        "slide_token_width": manifest.slide_encoder.embed_dim,
+        "slide_token_width": manifest.row_width,
         "mm_hidden_size": config.mm_hidden_size,
         "mm_projector_type": config.mm_projector_type,
-        "max_slide_tokens": manifest.slide_encoder.slide_tokens,
+        "max_slide_tokens": manifest.most_rows,
         "tie_word_embeddings": config.tie_word_embeddings,
-        "text_config": _llama_config(config, manifest),
+        "text_config": _text_config(config, manifest),
     }
 
 
@@ -158,9 +190,15 @@ def _read(kind: type[_Config], path: Path, owner: str) -> _Config:
         raise ModelError(f"The {owner}'s config.json is wrong at {first['loc'][0]!r}: {first['msg']}.") from error
 
 
-def _layer_shapes(config: LlavaConfig, prefix: str) -> dict[str, Shape]:
+def _layer_shapes(config: ServedConfig, prefix: str) -> dict[str, Shape]:
     hidden, inner, key_value = config.hidden_size, config.intermediate_size, config.key_value_width
+    biases: dict[str, Shape] = {
+        f"{prefix}.self_attn.q_proj.bias": (hidden,),
+        f"{prefix}.self_attn.k_proj.bias": (key_value,),
+        f"{prefix}.self_attn.v_proj.bias": (key_value,),
+    }
     return {
+        **(biases if config.family == "qwen2" else {}),
         f"{prefix}.self_attn.q_proj.weight": (hidden, hidden),
         f"{prefix}.self_attn.k_proj.weight": (key_value, hidden),
         f"{prefix}.self_attn.v_proj.weight": (key_value, hidden),
@@ -173,11 +211,11 @@ def _layer_shapes(config: LlavaConfig, prefix: str) -> dict[str, Shape]:
     }
 
 
-def _llama_config(config: LlavaConfig, manifest: Manifest) -> dict[str, Any]:
+def _text_config(config: ServedConfig, manifest: Manifest) -> dict[str, Any]:
     copied = ("max_position_embeddings", "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id")
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [_ARCHITECTURES[config.family][2]],
+        "model_type": config.family,
         "dtype": manifest.llm.dtype,
         **_numbers(config),
         **{key: getattr(config, key) for key in copied},

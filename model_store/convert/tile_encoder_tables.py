@@ -1,6 +1,7 @@
 """Published tile encoders that differ from each other in arguments alone: a table for each, to write a manifest with.
 
-`[tile_encoder]` of such a file goes into a manifest as it stands; nothing here is a model that can be served alone.
+`[tile_encoder]` of such a file goes into an input of a manifest (`[inputs.tiles.tile_encoder]`) as it stands; nothing
+here is a model that can be served alone.
 """
 
 import tomllib
@@ -8,7 +9,8 @@ from importlib import resources
 
 from pydantic import BaseModel, ConfigDict
 
-from model_store.manifest import Positive, PositiveFloat, TileEncoderSpec
+from model_store.contracts.fields import Positive, PositiveFloat
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 
 class TileEncoderTable(BaseModel):

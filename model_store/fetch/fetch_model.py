@@ -22,7 +22,8 @@ def fetch_model(manifest: Manifest, downloads: Path, origin: Origin, say: Say) -
     """
     if manifest.downloads is None:
         raise ModelError(f"Model {manifest.name!r} has no downloads; there is nothing to fetch.")
-    for part, download in manifest.downloads.by_part().items():
+    # The base last: whether it is needed, the checkpoint says.
+    for part, download in sorted(manifest.downloads.items(), key=lambda item: item[0] == "llm_base"):
         if part == "llm_base" and layout_of(downloads / "llm") == "merged":
             say("llm_base: not needed, the checkpoint is merged")
             continue

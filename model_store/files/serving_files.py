@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from model_store.chat_template import chat_template
-from model_store.convert.llava_config import LlavaConfig, served_config
+from model_store.convert.llava_config import ServedConfig, served_config
 from model_store.files.chunk_prefix import chunk_prefix
 from model_store.manifest import Manifest
 
 
 def write_serving_files(
     folder: Path,
-    config: LlavaConfig,
+    config: ServedConfig,
     manifest: Manifest,
     image_token_id: int,
     quantization: Mapping[str, Any] | None = None,
@@ -24,7 +24,7 @@ def write_serving_files(
     """
     write_json(folder / "config.json", served_config(config, manifest, image_token_id, quantization))
     write_json(folder / "generation_config.json", _generation_config(config))
-    template = chat_template(manifest.llm.prompt_template, chunk_prefix(folder))
+    template = chat_template(manifest.prompt, chunk_prefix(folder))
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
@@ -33,7 +33,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _generation_config(config: LlavaConfig) -> dict[str, int]:
+def _generation_config(config: ServedConfig) -> dict[str, int]:
     """Token ids alone: vLLM would take a published temperature, top_p or length as the default of every request."""
     ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
     return ids if config.pad_token_id is None else ids | {"pad_token_id": config.pad_token_id}

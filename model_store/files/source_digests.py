@@ -6,7 +6,7 @@ from typing import Final
 
 from model_store.errors import ModelError
 from model_store.files.sha256sums import file_digest
-from model_store.manifest import MANIFEST_FILE, Download, Downloads, Manifest, Part, load_manifest
+from model_store.manifest import MANIFEST_FILE, Download, Manifest, Part, load_manifest
 
 Say = Callable[[str], None]
 # Written by `fetch` beside the files of a part: the commit that they belong to.
@@ -41,12 +41,11 @@ def with_recorded(manifest: Manifest, models_dir: Path) -> Manifest:
     earlier = load_manifest(path).downloads if path.is_file() else None
     if earlier is None or manifest.downloads is None:
         return manifest
-    known = earlier.by_part()
     parts = {
-        part: known[part] if part in known and _is_recorded_form_of(known[part], download) else download
-        for part, download in manifest.downloads.by_part().items()
+        part: earlier[part] if part in earlier and _is_recorded_form_of(earlier[part], download) else download
+        for part, download in manifest.downloads.items()
     }
-    return manifest.model_copy(update={"downloads": Downloads(**parts)})
+    return manifest.model_copy(update={"downloads": parts})
 
 
 def _is_recorded_form_of(earlier: Download, download: Download) -> bool:

@@ -4,8 +4,11 @@ import re
 
 from server.errors import InvalidRequest
 
-# Anything that a template or tokenizer could take for a control token, in any case and with stray blanks.
-_CONTROL_TEXT = re.compile(r"<\s*/?\s*(?:image|s|im_start|im_end|im_patch|unk|pad|bos|eos)\s*>", re.IGNORECASE)
+# Anything that a template or tokenizer could take for a control token, in any case and with stray blanks; in the second
+# form are those of Qwen and its like: `<|im_end|>`, `<|image_pad|>`.
+_CONTROL_TEXT = re.compile(
+    r"<\s*/?\s*(?:image|s|im_start|im_end|im_patch|unk|pad|bos|eos)\s*>|<\|\s*[a-z0-9_]{1,64}\s*\|>", re.IGNORECASE
+)
 
 
 def clean_text(text: str) -> str:

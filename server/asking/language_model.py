@@ -25,7 +25,6 @@ from server.errors import (
 )
 from server.telemetry.tracing import trace_headers
 
-PLACEHOLDER = "<image>"
 # Between two tokens, or before the first behind a full queue. A vLLM that is stopped in mid-stream may fall silent
 # without closing the connection, so silence has to end an answer too.
 _TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=60.0, pool=60.0)
@@ -306,8 +305,8 @@ def _message(message: Message) -> dict[str, Any]:
         "role": message.role,
         "content": [
             {"type": "image_embeds", "image_embeds": slide.npy_base64, "uuid": slide.uuid},
-            # The model's chat template decides whether its tokenizer needs the space (model_store.files.chunk_prefix).
-            {"type": "text", "text": f"{PLACEHOLDER} \n{message.text}"},
+            # Where the slide's rows stand, the model's chat template says (model_store.contracts.prompt).
+            {"type": "text", "text": message.text},
         ],
     }
 

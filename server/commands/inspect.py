@@ -70,7 +70,7 @@ def inspect(settings: Settings, wish: InspectWish, as_json: bool) -> None:
 
 def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, model: InspectedModel) -> None:
     """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
-    tiling = model.manifest.tiling
+    tiling = model.manifest.first_input.tiling
     try:
         _require_slide(wish.path)
         with (
@@ -128,7 +128,7 @@ def _with_its_files(path: Path) -> Iterator[LocalSource]:
 
 
 def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:
-    tiling = model.manifest.tiling
+    tiling = model.manifest.first_input.tiling
     unknown = ("format", "width", "height", "mpp", "mpp_source", "objective_power", "reader", "reader_reason")
     return {
         "file": wish.path.name,

@@ -51,12 +51,15 @@ def encode_rate(model: InspectedModel, device: str) -> EncodeRate:
         where = choose_device(see_one_gpu(device))
         with told_as_ours():
             encoder = TileEncoder(
-                model.manifest.tile_encoder, model.installed.tile_encoder_weights, where, compiles=False
+                model.manifest.first_input.tile_encoder,
+                model.installed.file(model.installed.manifest.first_input.tile_encoder.weights),
+                where,
+                compiles=False,
             )
             encoder.warm_up()
     except EyepieceError as error:  # its GPU may be full, or gone
         return EncodeRate(None, None, error.detail)
-    tile_px = model.manifest.tiling.tile_px
+    tile_px = model.manifest.first_input.tiling.tile_px
     pixels = np.zeros((encoder.batch_tiles, tile_px, tile_px, 3), dtype=np.uint8)
     started = time.perf_counter()
     encoder.encode(pixels)

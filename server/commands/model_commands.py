@@ -97,6 +97,17 @@ def models_add(
     models.add(folder, settings_from(data_dir=data_dir).installed_models_dir)
 
 
+@models_app.command("compose")
+def models_compose(
+    folder: Annotated[Path, typer.Argument(help="A folder with manifest.toml, weights and a language model.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Install a model of your own (docs/add-a-model.md)."""
+    from server.commands import models
+
+    models.compose(folder, settings_from(data_dir=data_dir).installed_models_dir)
+
+
 @models_app.command("compare-outputs")
 def models_compare_outputs(
     name: ModelName,

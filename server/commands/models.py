@@ -5,7 +5,7 @@ from typing import Any
 
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, open_model, verify_digests
-from model_store.manifest import Manifest, Quantization, load_manifest, packaged_manifest, packaged_names
+from model_store.manifest import MANIFEST_FILE, Manifest, Quantization, load_manifest, packaged_manifest, packaged_names
 from model_store.packaged_models import install_packaged
 from server.commands.terminal import print_json
 
@@ -76,7 +76,7 @@ def compare_outputs(model: InstalledModel, features: Path, published: Path, devi
     from encoders.one_gpu import see_one_gpu
 
     device = see_one_gpu(device)
-    rows = read_published_rows(published, model.manifest.slide_encoder)
+    rows = read_published_rows(published, model.manifest.longnet_pool())
     print(f"{'output':<30} {'mean cosine':>12} {'mean difference':>16}")
     for match in compare_outputs(model, read_features(features), rows, device):
         print(f"{match.output:<30} {match.cosine:>12.6f} {match.difference:>16.6f}")
@@ -88,6 +88,16 @@ def add(folder: Path, models_dir: Path) -> None:
 
     model = add_model(folder, models_dir)
     print(f"{model.manifest.name} is installed in {model.folder}")
+
+
+def compose(folder: Path, models_dir: Path) -> None:
+    """A model of one's own, from a folder with a manifest and weights."""
+    from encoders.expected_shapes import expected_shapes
+    from model_store.compose import compose_model
+
+    model = compose_model(folder, models_dir, expected_shapes(load_manifest(folder / MANIFEST_FILE)))
+    name = model.manifest.name
+    print(f"{name} is installed in {model.folder}; next: eyepiece up --model {name}")
 
 
 def chosen_manifest(name: str, file: Path | None) -> Manifest:

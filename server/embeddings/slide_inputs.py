@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from model_store.contracts.slide_stage import ROWS
 from server.embeddings.cache import CachedEmbedding, EmbeddingCache
 from server.slides.catalogue import SlideRecord
 
-SLIDE_TENSOR = "slide_tokens"
 # Some hundred slides of 576 tokens × 768 numbers: more than clinicians of one replica look at in an hour.
 MEMORY_BYTES = 256 * 2**20
 
@@ -42,7 +42,7 @@ class SlideInputs:
     def make(self, tenant: str, cached: CachedEmbedding) -> SlideInput:
         """The slide part for one tenant's cached embedding."""
         embedding = cached.embedding
-        rows = np.ascontiguousarray(embedding.tensors[SLIDE_TENSOR])
+        rows = np.ascontiguousarray(embedding.tensors[ROWS])
         key = hashlib.sha256(cached.content)
         key.update("\x00".join(("", embedding.encoder_id, self._llm_digest, tenant)).encode())
         return SlideInput(

@@ -3,7 +3,7 @@
 Each process has its own registry, passed in: one process a container, so nothing is summed over files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Protocol
 
@@ -154,18 +154,19 @@ class TileEncoderCounters(Protocol):
 
 
 class TileEncoderMetrics(Collector):
-    """Reads the tile encoder's counters when they are asked for; `registry.register(…)` it."""
+    """Reads the tile encoders' counters when they are asked for, summed; `registry.register(…)` it."""
 
-    def __init__(self, counters: TileEncoderCounters) -> None:
+    def __init__(self, counters: Sequence[TileEncoderCounters]) -> None:
         self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
         """The counters as they are now."""
         prefix, counted = "eyepiece_tile_encoder", self._counters
-        yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", counted.busy_s)
-        yield CounterMetricFamily(f"{prefix}_idle_seconds", "Time without tiles to encode.", counted.idle_s)
-        yield CounterMetricFamily(f"{prefix}_padded_tiles", "Places left empty in batches.", counted.padded_tiles)
-        yield CounterMetricFamily(
-            f"{prefix}_out_of_memory", "Passes that the device's memory did not do for.", counted.refused_passes
-        )
-        yield GaugeMetricFamily(f"{prefix}_pass_tiles", "Tiles computed at once.", counted.pass_tiles)
+        busy_s, idle_s = sum(one.busy_s for one in counted), sum(one.idle_s for one in counted)
+        padded, refused = sum(one.padded_tiles for one in counted), sum(one.refused_passes for one in counted)
+        yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", busy_s)
+        yield CounterMetricFamily(f"{prefix}_idle_seconds", "Time without tiles to encode.", idle_s)
+        yield CounterMetricFamily(f"{prefix}_padded_tiles", "Places left empty in batches.", padded)
+        yield CounterMetricFamily(f"{prefix}_out_of_memory", "Passes that the device's memory did not do for.", refused)
+        pass_tiles = sum(one.pass_tiles for one in counted)
+        yield GaugeMetricFamily(f"{prefix}_pass_tiles", "Tiles computed at once.", pass_tiles)

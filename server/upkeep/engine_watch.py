@@ -16,11 +16,12 @@ import structlog
 
 from encoders.embedding_file import to_bytes
 from encoders.types import SlideEmbedding
+from model_store.contracts.slide_stage import ROWS
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
 from server.asking.language_model import LanguageModel, Message, Sampling
 from server.embeddings.cache import CachedEmbedding
-from server.embeddings.slide_inputs import SLIDE_TENSOR, SlideInputs
+from server.embeddings.slide_inputs import SlideInputs
 from server.slides.catalogue import now
 from server.to_the_end import stop
 
@@ -128,8 +129,8 @@ class EngineWatch:
 
 
 def blank_embedding(manifest: Manifest, number: int = 0) -> CachedEmbedding:
-    """An embedding of zeros in the served model's shape; it belongs to no slide, and there are many of them."""
-    encoder = manifest.slide_encoder
-    tensors = {SLIDE_TENSOR: np.zeros((encoder.slide_tokens, encoder.embed_dim), np.float16)}
+    """An embedding of zeros as the served model has them; it belongs to no slide, and there are many of them."""
+    rows = manifest.slide_stage.blank_rows(manifest.inputs)
+    tensors = {ROWS: np.zeros((rows, manifest.row_width), np.float16)}
     embedding = SlideEmbedding(f"{number:064x}", "0" * 16, tensors, 1, "override", now().isoformat())
     return CachedEmbedding(embedding, to_bytes(embedding))

@@ -29,7 +29,7 @@ from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.plan_tiles import plan_at_target
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 TILING = TilingSpec(target_mpp=0.5, tile_px=256, min_tissue_fraction=0.9, order="raster", tissue_rule="otsu-guarded-v2")
 

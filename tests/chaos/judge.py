@@ -25,7 +25,7 @@ from chaos.stand_in_vllm import right_answer
 from redis import Redis
 
 from encoders.types import SlideEmbedding
-from server.embeddings.slide_inputs import SLIDE_TENSOR
+from model_store.contracts.slide_stage import ROWS
 
 # What a slide that nobody can encode is said to be, and how often it is started (server.settings). Errors alone end it
 # earlier, at the third; but a poisoned slide is also hit by the kills that are meant for others.
@@ -105,7 +105,7 @@ def answer_findings(answered: list[Answered], right: Mapping[tuple[str, str], st
 def stand_ins_answers(answered: list[Answered], embeddings: Mapping[str, SlideEmbedding]) -> dict[tuple[str, str], str]:
     """What the stand-in must say, given the slides' undisturbed embeddings."""
     return {
-        (each.slide_id, each.question): right_answer(embeddings[each.slide_id].tensors[SLIDE_TENSOR], each.question)
+        (each.slide_id, each.question): right_answer(embeddings[each.slide_id].tensors[ROWS], each.question)
         for each in answered
     }
 

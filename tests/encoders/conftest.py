@@ -7,13 +7,13 @@ import pytest
 from untrained_model import untrained_manifest, untrained_model
 
 from encoders.types import TileFeatures, TilePlan
+from model_store.contracts.tile_encoder import TilingSpec
 from model_store.installed import InstalledModel
-from model_store.manifest import TilingSpec
 
 
 @pytest.fixture(scope="session")
 def tiling() -> TilingSpec:
-    return untrained_manifest().tiling
+    return untrained_manifest().first_input.tiling
 
 
 @pytest.fixture(scope="session")

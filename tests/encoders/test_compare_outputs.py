@@ -11,9 +11,9 @@ from encoders.compare_outputs import compare_outputs, read_published_rows
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.slide_encoder.outputs import POOLED_OUTPUTS
 from encoders.types import TileFeatures, TilePlan
+from model_store.contracts.slide_stage import LongnetPool
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
-from model_store.manifest import SlideEncoderSpec
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def features(demo: InstalledModel) -> TileFeatures:
     x, y = np.meshgrid(np.arange(9), np.arange(8))
     coords = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.int64) * 256
     plan = TilePlan(2304, 2048, 0.5, "property", None, 0.5, 256, 256, 0, 256, coords)
-    values = np.random.default_rng(0).standard_normal((72, demo.manifest.slide_encoder.in_chans))
+    values = np.random.default_rng(0).standard_normal((72, demo.manifest.slide_stage.in_chans))
     return TileFeatures(plan, values.astype(np.float32))
 
 
@@ -34,12 +34,12 @@ def features(demo: InstalledModel) -> TileFeatures:
 def test_each_output_recognises_itself_in_a_padded_file(
     demo: InstalledModel, features: TileFeatures, tmp_path: Path, output: str
 ) -> None:
-    spec = SlideEncoderSpec.model_validate({**demo.manifest.slide_encoder.model_dump(), "output": output})
-    rows = SlideEncoder(spec, demo.slide_encoder_weights, torch.device("cpu")).encode(features)
+    spec = LongnetPool.model_validate({**demo.manifest.slide_stage.model_dump(), "output": output})
+    rows = SlideEncoder(spec, demo.file(demo.manifest.slide_stage.weights), torch.device("cpu")).encode(features)
     padded = torch.nn.functional.pad(torch.from_numpy(rows), (0, 32))[None]
     torch.save(padded, tmp_path / "slide.pt")
 
-    published = read_published_rows(tmp_path / "slide.pt", demo.manifest.slide_encoder)
+    published = read_published_rows(tmp_path / "slide.pt", demo.manifest.slide_stage)
     nearest, second = compare_outputs(demo, features, published, "cpu")[:2]
 
     assert (nearest.output, nearest.difference) == (output, 0)
@@ -63,4 +63,4 @@ def test_what_is_no_feature_file_of_this_model_is_refused(
     torch.save(content, tmp_path / "slide.pt")
 
     with pytest.raises(ModelError, match=sentence):
-        read_published_rows(tmp_path / "slide.pt", demo.manifest.slide_encoder)
+        read_published_rows(tmp_path / "slide.pt", demo.manifest.slide_stage)

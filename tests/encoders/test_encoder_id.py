@@ -10,6 +10,8 @@ from model_store.installed import InstalledModel
 
 
 def changed(model: InstalledModel, part: str, **fields: Any) -> InstalledModel:
+    if part in ("tiling", "tile_encoder"):
+        return replace(model, manifest=model.manifest.with_inputs(**{part: fields}))
     described = getattr(model.manifest, part).model_copy(update=fields)
     return replace(model, manifest=model.manifest.model_copy(update={part: described}))
 
@@ -32,12 +34,12 @@ def test_it_is_sixteen_hex_digits_and_the_same_every_time(demo_model: InstalledM
         ("tile_encoder", "input_px", 256),
         ("tile_encoder", "mean", (0.5, 0.5, 0.5)),
         ("tile_encoder", "dtype", "bfloat16"),
-        ("slide_encoder", "max_wsi_size", 250_000),
-        ("slide_encoder", "tile_stride_px_level", "tile_px"),
-        ("slide_encoder", "output", "wsi_llava_encoder_out_norm"),
-        ("slide_encoder", "output", "wsi_llava_last_state"),
-        ("slide_encoder", "slide_tokens", 64),
-        ("slide_encoder", "dtype", "float16"),
+        ("slide_stage", "max_wsi_size", 250_000),
+        ("slide_stage", "tile_stride_px_level", "tile_px"),
+        ("slide_stage", "output", "wsi_llava_encoder_out_norm"),
+        ("slide_stage", "output", "wsi_llava_last_state"),
+        ("slide_stage", "slide_tokens", 64),
+        ("slide_stage", "dtype", "float16"),
     ],
 )
 def test_whatever_changes_the_embedding_changes_the_id(

@@ -8,7 +8,7 @@ import pytest
 from encoders.errors import StoredFileDamaged
 from encoders.features_file import read_features, write_features
 from encoders.types import TileFeatures
-from model_store.manifest import Reduction
+from model_store.contracts.tile_encoder import Reduction
 
 
 def test_what_is_written_is_read_again(tmp_path: Path, features: TileFeatures) -> None:

@@ -88,13 +88,14 @@ def test_a_worker_without_a_golden_vector_says_that_nothing_was_checked(
 def test_slide_tokens_may_be_rounded_to_either_neighbour(golden: InstalledModel) -> None:
     vector = read_golden(golden)
     assert vector is not None
-    features, tokens = vector.arrays["tile_features"], vector.arrays["slide_tokens"].astype(np.float16)
+    features = {"tiles": vector.arrays["tile_features"].astype(np.float32)}
+    tokens = vector.arrays["slide_tokens"].astype(np.float16)
     next_ones = np.nextafter(tokens, np.float16(np.inf))
     assert float(np.abs(next_ones.astype(np.float64) - tokens).max()) > vector.atol, "a step is more than what passes"
 
-    assert vector.compare(features, next_ones).slide_tokens <= 1e-6
+    assert vector.compare(features, {"slide_tokens": next_ones}).slide_tokens <= 1e-6
     with pytest.raises(ModelError, match=r"slide tokens by 0\.0"):
-        vector.compare(features, (tokens.astype(np.float32) + 0.01).astype(np.float16))
+        vector.compare(features, {"slide_tokens": (tokens.astype(np.float32) + 0.01).astype(np.float16)})
 
 
 def test_a_coarser_dtype_than_was_recorded_has_its_own_tolerance(golden: InstalledModel) -> None:
@@ -106,6 +107,7 @@ def test_products_in_8_bits_are_compared_by_their_own_gate(golden: InstalledMode
     vector = read_golden(with_choices(golden, "float8"))
     assert vector is not None
 
-    found = vector.compare(vector.arrays["tile_features"] * 2, vector.arrays["slide_tokens"].astype(np.float16))
+    other = {"tiles": vector.arrays["tile_features"].astype(np.float32) * 2}
+    found = vector.compare(other, {"slide_tokens": vector.arrays["slide_tokens"].astype(np.float16)})
 
     assert (found.tile_features, found.slide_tokens) == (None, 0)

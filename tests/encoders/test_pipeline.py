@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,10 +22,12 @@ from encoders.encoder_id import encoder_id
 from encoders.errors import EncodeCancelled, MissingMpp, UnreadableSlide
 from encoders.features_file import read_features
 from encoders.pipeline import Encoders, encode_slide, load_encoders
-from encoders.slide_encoder.encode import SlideEncoder
+from encoders.slide_stages.longnet_pool import LongnetPoolStage
+from encoders.slide_stages.slide_stage import SlideStage, Tensors
+from encoders.slide_stages.tile_stage import ReadTiles
 from encoders.tile_encoder.batcher import SlideTiles, TileBatcher
 from encoders.tiling.isolation.reader_process import ReaderLimits
-from encoders.types import SlideEmbedding, SlideFile, Stage, TileFeatures
+from encoders.types import SlideEmbedding, SlideFile, Stage
 from model_store.installed import InstalledModel
 
 LIMITS = ReaderLimits()
@@ -81,7 +84,9 @@ def test_a_slide_becomes_an_embedding_and_a_features_file(job: Job, sample_slide
     assert embedding.tile_count == len(features.features) > 10
     assert embedding.mpp_source == "property"
     assert embedding.tensors["slide_tokens"].shape == (32, 96)
-    assert np.array_equal(embedding.tensors["slide_tokens"], job.encoders.slide.encode(features))
+    stage = job.encoders.stage
+    assert isinstance(stage, LongnetPoolStage)
+    assert np.array_equal(embedding.tensors["slide_tokens"], stage.encoder.encode(features))
     assert from_bytes(to_bytes(embedding)).created_at == embedding.created_at
 
 
@@ -165,18 +170,20 @@ class CountingBatcher:
             yield CountingTiles(tiles, self)
 
 
-class DyingSlideEncoder:
-    """Its process is killed, as far as anybody can tell who is left."""
+class DyingStage:
+    """Its process is killed while it encodes, as far as anybody can tell who is left."""
 
-    def encode(self, features: TileFeatures, ask: Callable[[], None]) -> NDArray[np.float16]:
+    def __init__(self, stage: SlideStage[Any]) -> None:
+        self.read = stage.read
+
+    def encode(self, read: ReadTiles, ask: Callable[[], None]) -> Tensors:
         raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
 def patient(demo_model: InstalledModel) -> Iterator[Encoders]:
     """Encoders that take two tiles at a time, so that a small slide has many batches."""
-    spec = demo_model.manifest.tile_encoder.model_copy(update={"batch_tiles": 2})
-    manifest = demo_model.manifest.model_copy(update={"tile_encoder": spec})
+    manifest = demo_model.manifest.with_inputs(tile_encoder={"batch_tiles": 2})
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # slides share batches here: see encoders.tile_encoder.batcher
     with load_encoders(dataclasses.replace(demo_model, manifest=manifest), "cpu") as encoders:
@@ -186,13 +193,16 @@ def patient(demo_model: InstalledModel) -> Iterator[Encoders]:
 
 @pytest.fixture
 def counter(patient: Encoders) -> CountingBatcher:
-    return CountingBatcher(patient.batcher)
+    [given] = patient.inputs.values()
+    return CountingBatcher(given.batcher)
 
 
 @pytest.fixture
 def counted(tmp_path: Path, patient: Encoders, counter: CountingBatcher) -> Job:
     """A job whose tiles are counted."""
-    return Job(tmp_path, dataclasses.replace(patient, batcher=counter))  # type: ignore[arg-type]
+    [(name, given)] = patient.inputs.items()
+    watched = dataclasses.replace(given, batcher=counter)  # type: ignore[arg-type]
+    return Job(tmp_path, dataclasses.replace(patient, inputs={name: watched}))
 
 
 def features_bytes(path: Path) -> tuple[bytes, bytes]:
@@ -241,7 +251,7 @@ def test_no_tile_is_encoded_again_after_a_death_in_the_slide_encoder(
     counted: Job, counter: CountingBatcher, sample_slide: Path, undisturbed: Undisturbed
 ) -> None:
     whole = counted.encoders
-    counted.encoders = dataclasses.replace(whole, slide=DyingSlideEncoder())  # type: ignore[arg-type]
+    counted.encoders = dataclasses.replace(whole, stage=DyingStage(whole.stage))  # type: ignore[arg-type]
     with pytest.raises(KeyboardInterrupt):
         counted.run(sample_slide)
     assert counter.tiles_put == undisturbed.tiles
@@ -278,23 +288,23 @@ def test_slides_that_are_encoded_at_once_are_as_if_alone(
     assert {features_bytes(job.features_path) for job in jobs} == {undisturbed.features}
 
 
-class WatchedSlideEncoder:
-    """Notes when two slides are in it at once."""
+class WatchedStage:
+    """Notes when two slides are encoded in it at once."""
 
-    def __init__(self, encoder: SlideEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self, stage: SlideStage[Any]) -> None:
+        self._stage, self.read = stage, stage.read
         self._inside = threading.Semaphore(1)
 
-    def encode(self, features: TileFeatures, ask: Callable[[], None]) -> NDArray[np.float16]:
+    def encode(self, read: ReadTiles, ask: Callable[[], None]) -> Tensors:
         assert self._inside.acquire(blocking=False), "one slide at a time"
         try:
-            return self._encoder.encode(features, ask)
+            return self._stage.encode(read, ask)
         finally:
             self._inside.release()
 
 
 def test_one_slide_is_in_the_slide_encoder_at_a_time(tmp_path: Path, patient: Encoders, sample_slide: Path) -> None:
-    watched = dataclasses.replace(patient, slide=WatchedSlideEncoder(patient.slide))  # type: ignore[arg-type]
+    watched = dataclasses.replace(patient, stage=WatchedStage(patient.stage))  # type: ignore[arg-type]
     jobs = [Job(tmp_path, watched) for _ in range(3)]
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(lambda job: job.run(sample_slide), jobs))

@@ -66,7 +66,7 @@ def test_slide_features_attached_to_a_slide_answer_as_it_does_and_go_away_again(
     tokens = torch.from_numpy(stored_tokens(server, slide))[None]
     buffer = io.BytesIO()
     torch.save(
-        torch.nn.functional.pad(tokens, (0, packaged_manifest("demo").llm.projector_width - tokens.shape[-1])), buffer
+        torch.nn.functional.pad(tokens, (0, packaged_manifest("demo").projector.width - tokens.shape[-1])), buffer
     )
 
     attached = attach(client, slide["id"], buffer.getvalue())

@@ -49,4 +49,4 @@ def test_a_checkpoint_made_by_the_reference_answers_as_the_reference(
                 attached = expected.slide
             done = ask(client, slide_id, expected.question, temperature=0, max_tokens=MAX_TOKENS)
 
-            assert_same(done, expected, manifest.slide_encoder.slide_tokens)
+            assert_same(done, expected, manifest.slide_stage.slide_tokens)

@@ -43,7 +43,7 @@ async def test_the_request_is_the_apis_own(server: OwnServer, slide: LoadSlide) 
     assert tensor["type"] == "image_embeds"
     assert len(tensor["image_embeds"]) > SLIDE_TOKENS * SLIDE_WIDTH * 2
     assert len(tensor["uuid"]) == 64
-    assert (text["text"], answer["content"], last["content"]) == ("<image> \nWhat?", "This.", "And why?")
+    assert (text["text"], answer["content"], last["content"]) == ("What?", "This.", "And why?")
 
 
 async def test_two_slides_share_no_cache_entry(server: OwnServer, slide: LoadSlide) -> None:

@@ -6,9 +6,9 @@ import pytest
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from model_store.chat_template import chat_template
+from model_store.chat_template import llava_template
+from model_store.contracts.prompt import PromptTemplate
 from model_store.files.chunk_prefix import ChunkPrefix
-from model_store.manifest import PromptTemplate
 
 HUMAN = (
     "A chat between a curious human and an artificial intelligence assistant. "
@@ -37,7 +37,7 @@ def render(*messages: dict[str, Any], name: PromptTemplate = "llava_v1", prefix:
         raise TemplateError(reason)
 
     environment.globals["raise_exception"] = refuse
-    template = environment.from_string(chat_template(name, prefix))
+    template = environment.from_string(llava_template(name, prefix))
     return template.render(messages=messages, bos_token="<s>", eos_token="</s>", add_generation_prompt=True)
 
 

@@ -21,13 +21,13 @@ def test_no_choice_changes_nothing(model: InstalledModel) -> None:
 @pytest.mark.parametrize("tile_dtype", ["float16", "bfloat16"])
 def test_a_dtype_is_the_tile_encoders_alone(model: InstalledModel, tile_dtype: str) -> None:
     chosen = with_choices(model, tile_dtype).manifest
-    assert chosen.tile_encoder.dtype == tile_dtype
-    assert chosen.slide_encoder == model.manifest.slide_encoder
+    assert chosen.first_input.tile_encoder.dtype == tile_dtype
+    assert chosen.slide_stage == model.manifest.slide_stage
     assert chosen.llm == model.manifest.llm
 
 
 def test_float8_keeps_the_dtype_of_what_stays_in_16_bits(model: InstalledModel) -> None:
-    chosen = with_choices(with_choices(model, "bfloat16"), "float8").manifest.tile_encoder
+    chosen = with_choices(with_choices(model, "bfloat16"), "float8").manifest.first_input.tile_encoder
     assert (chosen.dtype, chosen.matmul) == ("bfloat16", "float8")
 
 

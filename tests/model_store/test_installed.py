@@ -15,8 +15,8 @@ def test_a_complete_model_opens_and_verifies(models_dir: Path) -> None:
     model = open_model(models_dir, "demo")
 
     verify_digests(model)
-    assert model.tile_encoder_weights.is_file()
-    assert model.slide_encoder_weights.is_file()
+    assert model.file(model.manifest.first_input.tile_encoder.weights).is_file()
+    assert model.file(model.manifest.slide_stage.weights).is_file()
     assert (model.llm_folder / "config.json").is_file()
     assert model.digests["llm/config.json"] == file_digest(model.llm_folder / "config.json")
 

@@ -8,14 +8,14 @@ from model_store.manifest_text import manifest_text
 
 def recorded(manifest: Manifest) -> Manifest:
     assert manifest.downloads is not None
-    llm = manifest.downloads.llm.model_copy(
+    llm = manifest.downloads["llm"].model_copy(
         update={
             "digests": "recorded",
             "revision": "a" * 40,
             "sha256": {"model-1.bin": "b" * 64, 'odd "name".json': "c" * 64},
         }
     )
-    return manifest.model_copy(update={"downloads": manifest.downloads.model_copy(update={"llm": llm})})
+    return manifest.model_copy(update={"downloads": {**manifest.downloads, "llm": llm}})
 
 
 @pytest.mark.parametrize("name", packaged_names())

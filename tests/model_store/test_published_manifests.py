@@ -7,11 +7,12 @@ import pytest
 from vllm_server import VLLM_PYTHON
 
 from encoders.expected_shapes import expected_shapes
-from model_store.convert.llava_config import LlavaConfig, llava_shapes
+from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.convert.llava_config import LlavaConfig, served_shapes
 from model_store.convert.tensor_names import LLAVA
 from model_store.convert.tile_encoder_tables import tile_encoder_tables
 from model_store.errors import ModelError
-from model_store.manifest import TileEncoderSpec, packaged_manifest, packaged_manifest_text, parse_manifest
+from model_store.manifest import packaged_manifest, packaged_manifest_text, parse_manifest
 
 PUBLISHED = packaged_manifest("wsi-llava")
 # Llama 2 7B, the published projector and CLIP's width: the reference's own config.
@@ -46,14 +47,16 @@ def parameters(shapes: dict[str, tuple[int, ...]]) -> int:
 
 
 def with_tile_encoder(spec: TileEncoderSpec) -> dict[str, tuple[int, ...]]:
-    return dict(expected_shapes(PUBLISHED.model_copy(update={"tile_encoder": spec})).tile_encoder)
+    given = PUBLISHED.first_input.model_copy(update={"tile_encoder": spec})
+    return expected_shapes(PUBLISHED.model_copy(update={"inputs": {"tiles": given}}))[spec.weights]
 
 
 def test_the_published_encoders_have_the_published_numbers_of_tensors_and_parameters() -> None:
     shapes = expected_shapes(PUBLISHED)
 
-    assert (len(shapes.tile_encoder), parameters(dict(shapes.tile_encoder))) == (566, 1_134_953_984)
-    assert (len(shapes.slide_encoder), parameters(dict(shapes.slide_encoder))) == (247, 86_330_880)
+    tiles, slide = shapes["tile_encoder/model.safetensors"], shapes["slide_encoder/model.safetensors"]
+    assert (len(tiles), parameters(tiles)) == (566, 1_134_953_984)
+    assert (len(slide), parameters(slide)) == (247, 86_330_880)
 
 
 @pytest.mark.parametrize("name", tile_encoder_tables())
@@ -67,16 +70,16 @@ def test_every_tile_encoder_table_builds_with_its_published_size(name: str) -> N
 
 
 def test_the_published_model_uses_the_published_tile_encoder_as_the_table_has_it() -> None:
-    assert PUBLISHED.tile_encoder == tile_encoder_tables()["prov-gigapath"].tile_encoder
+    assert PUBLISHED.first_input.tile_encoder == tile_encoder_tables()["prov-gigapath"].tile_encoder
 
 
 def test_the_widths_of_the_chain_agree() -> None:
-    assert PUBLISHED.slide_encoder.in_chans == PUBLISHED.tile_encoder.feature_dim
-    assert PUBLISHED.slide_encoder.embed_dim < PUBLISHED.llm.projector_width == SEVEN_B.mm_hidden_size
+    assert PUBLISHED.slide_stage.in_chans == PUBLISHED.first_input.tile_encoder.feature_dim
+    assert PUBLISHED.slide_stage.embed_dim < PUBLISHED.projector.width == SEVEN_B.mm_hidden_size
 
 
 def test_the_projector_has_the_published_size() -> None:
-    projector = {name: shape for name, shape in llava_shapes(SEVEN_B).items() if "mm_projector" in name}
+    projector = {name: shape for name, shape in served_shapes(SEVEN_B).items() if "mm_projector" in name}
 
     assert parameters(projector) == 20_979_712
 
@@ -89,14 +92,14 @@ def test_the_seven_billion_skeleton_has_the_names_and_shapes_of_transformers(key
     run = subprocess.run(command, input=config.model_dump_json(), capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
 
-    ours = llava_shapes(config)
+    ours = served_shapes(config)
     theirs = {name: tuple(shape) for name, shape in json.loads(run.stdout).items()}
     assert {name: shape for name, shape in ours.items() if "mm_projector" not in name} == theirs
 
 
 @pytest.mark.parametrize("prefix", ["", "base_model.model."])
 def test_every_name_of_the_seven_billion_skeleton_maps_to_itself(prefix: str) -> None:
-    for name in llava_shapes(SEVEN_B):
+    for name in served_shapes(SEVEN_B):
         assert LLAVA.served_name(f"{prefix}{name}") == name
 
 
@@ -118,7 +121,7 @@ def test_what_the_reference_may_save_beside_it_is_mapped_or_dropped_by_rule(publ
 
 def test_what_is_not_known_publicly_is_said_and_not_left_empty() -> None:
     assert PUBLISHED.downloads is not None
-    for download in PUBLISHED.downloads.by_part().values():
+    for download in PUBLISHED.downloads.values():
         assert (download.revision, download.digests, download.sha256) == ("unrecorded", "unrecorded", {})
 
 

@@ -52,7 +52,9 @@ def test_a_tensor_of_the_language_model_that_is_missing_is_named(toy_copy: Insta
 
 
 def test_a_damaged_file_is_named(toy_copy: InstalledModel) -> None:
-    toy_copy.tile_encoder_weights.write_bytes(toy_copy.tile_encoder_weights.read_bytes()[:1000])
+    toy_copy.file(toy_copy.manifest.first_input.tile_encoder.weights).write_bytes(
+        toy_copy.file(toy_copy.manifest.first_input.tile_encoder.weights).read_bytes()[:1000]
+    )
 
     with pytest.raises(ModelError, match=r"tile_encoder/model\.safetensors is damaged"):
         verify_shapes(toy_copy, expected_shapes(toy_copy.manifest))

@@ -12,7 +12,11 @@ from server.settings import Settings
 def test_without_choices_the_model_is_served_as_installed(settings: Settings) -> None:
     manifest = open_served_model(settings).manifest
 
-    assert (manifest.name, manifest.tile_encoder.matmul, manifest.tiling.reduction) == ("demo", "dtype", "area")
+    assert (manifest.name, manifest.first_input.tile_encoder.matmul, manifest.first_input.tiling.reduction) == (
+        "demo",
+        "dtype",
+        "area",
+    )
 
 
 @pytest.mark.parametrize("choice", [{"tile_dtype": "bfloat16"}, {"tile_dtype": "float8"}, {"tile_reduction": "dct"}])

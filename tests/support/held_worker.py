@@ -53,8 +53,8 @@ def run_worker(settings: Settings, models_dir: Path, holds: Mapping[str, Hold]) 
 
     def small_batches(_: Settings) -> InstalledModel:
         model = open_model(models_dir, settings.model)
-        spec = model.manifest.tile_encoder.model_copy(update={"batch_tiles": BATCH_TILES})
-        return dataclasses.replace(model, manifest=model.manifest.model_copy(update={"tile_encoder": spec}))
+        manifest = model.manifest.with_inputs(tile_encoder={"batch_tiles": BATCH_TILES})
+        return dataclasses.replace(model, manifest=manifest)
 
     feature_parts.PART_TILES = BATCH_TILES  # type: ignore[misc]
     worker.open_served_model = small_batches  # type: ignore[attr-defined]

@@ -50,7 +50,7 @@ def own_metrics() -> set[str]:
     Metrics(registry)
     worker = CollectorRegistry()
     WorkerMetrics(worker)
-    worker.register(TileEncoderMetrics(_Counters()))
+    worker.register(TileEncoderMetrics([_Counters()]))
     families = [family for each in (registry, worker) for family in each.collect()]
     return {name for family in families for name in _samples(family.name, family.type)}
 

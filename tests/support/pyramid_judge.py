@@ -18,7 +18,7 @@ from encoders.tiling.repeated_levels import repeated_levels
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.types import TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 TILING = TilingSpec(
     target_mpp=0.5, tile_px=64, min_tissue_fraction=0.1, order="raster", tissue_rule="otsu-guarded-v2", reduction="area"

@@ -9,7 +9,7 @@ from torch import nn
 
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.torchvision_ops import timm
-from model_store.manifest import TileEncoderSpec
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 SIDE_PX = 32
 FEATURE_DIM = 48
@@ -32,6 +32,7 @@ def spec_of(**changes: Any) -> TileEncoderSpec:
     """The description of the small encoder with some fields changed."""
     return TileEncoderSpec(
         **{
+            "kind": "timm",
             "timm_model": "vit_giant_patch14_dinov2",
             "timm_args": _ARGUMENTS,
             "input_px": SIDE_PX,

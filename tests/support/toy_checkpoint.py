@@ -126,7 +126,7 @@ class Toy:
         self.folder, self.manifest = folder, manifest
         self.tokenizer = untrained_tokenizer()
         self.vocabulary = self.tokenizer.get_vocab_size(with_added_tokens=True) - 1
-        width = manifest.llm.projector_width
+        width = manifest.projector.width
         self.base = llama_tensors(self.vocabulary)
         self.factors = lora_tensors()
         self.projector = projector_tensors(width)
@@ -136,8 +136,10 @@ class Toy:
     def write_encoders(self) -> None:
         """`pytorch_model.bin` and `slide_encoder.pth`."""
         shapes, rng = expected_shapes(self.manifest), np.random.default_rng(3)
-        tile = {name: grid(rng, shape, 2**-10, 0.1) for name, shape in shapes.tile_encoder.items()}
-        slide = {name: grid(rng, shape, 2**-10, 0.1) for name, shape in shapes.slide_encoder.items()}
+        tile = {name: grid(rng, shape, 2**-10, 0.1) for name, shape in shapes["tile_encoder/model.safetensors"].items()}
+        slide = {
+            name: grid(rng, shape, 2**-10, 0.1) for name, shape in shapes["slide_encoder/model.safetensors"].items()
+        }
         extras = {"pos_embed": torch.zeros(1, 5, 4), "mask_token": torch.zeros(1, 1, 4)}
         self.save("tile_encoder/pytorch_model.bin", tile)
         args = argparse.Namespace(lr=1e-4)
@@ -160,7 +162,7 @@ class Toy:
         self.write_json("llm/adapter_config.json", adapter)
         self.write_json("llm/config.json", self.config)
         # The base is itself a LLaVA, with a projector of its own.
-        other = projector_tensors(self.manifest.llm.projector_width, seed=9)
+        other = projector_tensors(self.manifest.projector.width, seed=9)
         self._write_base(self.base | other)
 
     def write_projector(self) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from encoders.expected_shapes import expected_shapes
-from model_store.convert.llava_config import llava_shapes
+from model_store.convert.llava_config import served_shapes
 from model_store.installed import InstalledModel
 from model_store.manifest import Manifest, parse_manifest
 from training.language_model.demo_tokenizer import train_tokenizer
@@ -29,14 +29,15 @@ licence = "Apache-2.0"
 repository = "tests"
 revision = "seed-0"
 
-[tiling]
+[inputs.tiles.tiling]
 target_mpp = 0.5
 tile_px = 256
 min_tissue_fraction = 0.1
 order = "raster"
 tissue_rule = "otsu-guarded-v2"
 
-[tile_encoder]
+[inputs.tiles.tile_encoder]
+kind = "timm"
 timm_model = "vit_tiny_patch16_224"
 timm_args = { depth = 2, num_classes = 0 }
 input_px = 224
@@ -47,8 +48,8 @@ dtype = "float32"
 batch_tiles = 32
 weights = "tile_encoder/model.safetensors"
 
-[slide_encoder]
-architecture = "longnet"
+[slide_stage]
+kind = "longnet-pool"
 in_chans = 192
 embed_dim = 96
 depth = 2
@@ -63,14 +64,19 @@ slide_tokens = 32
 dtype = "float32"
 weights = "slide_encoder/model.safetensors"
 
+[projector]
+kind = "mlp"
+width = 128
+
+[prompt]
+kind = "llava"
+template = "llava_v1"
+
 [llm]
 path = "llm"
 served_name = "demo"
-prompt_template = "llava_v1"
-placeholder = "<image>"
 max_model_len = 2048
 dtype = "float32"
-projector_width = 128
 
 [llm.generation]
 temperature = 0.0
@@ -119,8 +125,7 @@ def untrained_model(models_dir: Path, seed: int = 0, text: str = UNTRAINED_MANIF
     return write_model(
         models_dir / manifest.name,
         text,
-        seeded_weights(shapes.tile_encoder, rng),
-        seeded_weights(shapes.slide_encoder, rng),
+        {file: seeded_weights(tensors, rng) for file, tensors in shapes.items()},
         untrained_language_model(manifest, llama, rng, _word_ids(tokenizer)),
         tokenizer,
         llama,
@@ -135,7 +140,7 @@ def untrained_language_model(
     The output row of each word is the embedding of another word less its own, so the residual stream walks through
     the words and attention, which sees the slide, makes it jump. It stays meaningless.
     """
-    weights = seeded_weights(llava_shapes(llava_config(llama, manifest)), rng)
+    weights = seeded_weights(served_shapes(llava_config(llama, manifest)), rng)
     embedding = weights["model.embed_tokens.weight"]
     # Large enough beside what the layers add that the walk shows; by eye, 1 repeats words and 8 ignores the slide.
     embedding *= 4

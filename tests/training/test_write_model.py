@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from untrained_model import UNTRAINED_MANIFEST, untrained_manifest, untrained_model, untrained_tokenizer
 
 from encoders.expected_shapes import expected_shapes
-from model_store.convert.llava_config import llava_shapes
+from model_store.convert.llava_config import served_shapes
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, verify_digests
 from training.seeded_weights import seeded_weights
@@ -32,9 +32,8 @@ def arguments() -> Arguments:
     shapes = expected_shapes(manifest)
     return {
         "manifest_text": UNTRAINED_MANIFEST,
-        "tile_encoder": seeded_weights(shapes.tile_encoder, rng),
-        "slide_encoder": seeded_weights(shapes.slide_encoder, rng),
-        "language_model": seeded_weights(llava_shapes(llava_config(llama, manifest)), rng),
+        "encoders": {file: seeded_weights(tensors, rng) for file, tensors in shapes.items()},
+        "language_model": seeded_weights(served_shapes(llava_config(llama, manifest)), rng),
         "tokenizer": tokenizer,
         "llama": llama,
     }
@@ -70,12 +69,12 @@ def test_the_same_numbers_give_the_same_bytes_and_others_others(written: Install
 def test_weights_are_the_given_ones_in_fp16(arguments: Arguments, tmp_path: Path) -> None:
     model = write_model(tmp_path / "demo", **arguments)
 
-    files = (model.tile_encoder_weights, model.slide_encoder_weights, model.llm_folder / "model.safetensors")
-    for path, part in zip(files, ("tile_encoder", "slide_encoder", "language_model"), strict=True):
-        stored = load_file(path)
-        assert stored.keys() == arguments[part].keys()
+    given = {**arguments["encoders"], "llm/model.safetensors": arguments["language_model"]}
+    for file, weights in given.items():
+        stored = load_file(model.folder / file)
+        assert stored.keys() == weights.keys()
         assert {array.dtype for array in stored.values()} == {np.dtype(np.float16)}
-        assert all(np.array_equal(stored[name], given.astype(np.float16)) for name, given in arguments[part].items())
+        assert all(np.array_equal(stored[name], array.astype(np.float16)) for name, array in weights.items())
 
 
 def test_the_config_says_what_was_given(arguments: Arguments, tmp_path: Path) -> None:
@@ -105,22 +104,24 @@ def test_every_file_can_be_read_by_another_user(written: InstalledModel) -> None
         assert (written.folder / path).stat().st_mode & 0o444 == 0o444
 
 
-@pytest.mark.parametrize("part", ["tile_encoder", "slide_encoder", "language_model"])
+@pytest.mark.parametrize("file", ["tile_encoder/model.safetensors", "slide_encoder/model.safetensors", None])
 @pytest.mark.parametrize("fault", ["lacks", "has a tensor", "has the shape", "fp16"])
 def test_weights_that_do_not_fit_are_refused_and_the_earlier_model_stays(
-    arguments: Arguments, tmp_path: Path, part: str, fault: str
+    arguments: Arguments, tmp_path: Path, file: str | None, fault: str
 ) -> None:
     earlier = write_model(tmp_path / "demo", **arguments)
-    name, array = next(iter(arguments[part].items()))
+    weights = arguments["language_model"] if file is None else arguments["encoders"][file]
+    name, array = next(iter(weights.items()))
     spoiled = {
-        "lacks": {key: value for key, value in arguments[part].items() if key != name},
-        "has a tensor": {**arguments[part], "more": array},
-        "has the shape": {**arguments[part], name: array[:-1] if len(array) > 1 else array[..., :-1]},
-        "fp16": {**arguments[part], name: np.full_like(array, 1e6)},
-    }
+        "lacks": {key: value for key, value in weights.items() if key != name},
+        "has a tensor": {**weights, "more": array},
+        "has the shape": {**weights, name: array[:-1] if len(array) > 1 else array[..., :-1]},
+        "fp16": {**weights, name: np.full_like(array, 1e6)},
+    }[fault]
+    wrong = {"language_model": spoiled} if file is None else {"encoders": {**arguments["encoders"], file: spoiled}}
 
     with pytest.raises(ModelError, match=fault):
-        write_model(tmp_path / "demo", **{**arguments, part: spoiled[fault]})
+        write_model(tmp_path / "demo", **{**arguments, **wrong})
 
     verify_digests(earlier)
 

@@ -42,7 +42,7 @@ def as_reference(body: dict[str, Any]) -> dict[str, Any]:
 def test_three_turns_equal_transformers_for_one_some_and_the_most_slide_tokens(
     vllm: VllmServer, demo: InstalledModel, reference: Callable[[list[dict[str, Any]]], list[list[dict[str, Any]]]]
 ) -> None:
-    spec = demo.manifest.slide_encoder
+    spec = demo.manifest.slide_stage
     counts = (1, 7, spec.slide_tokens)
     conversations = [
         {
@@ -64,7 +64,7 @@ def test_three_turns_equal_transformers_for_one_some_and_the_most_slide_tokens(
 
 
 def test_another_slide_gets_another_answer(vllm: VllmServer, demo: InstalledModel) -> None:
-    spec = demo.manifest.slide_encoder
+    spec = demo.manifest.slide_stage
     slides = [npy(slide_tokens(spec.slide_tokens, spec.embed_dim, seed)) for seed in (1, 2)]
     texts = [
         converse(vllm, {"slide": slide, "questions": QUESTIONS[:1]})[0]["choices"][0]["message"]["content"]
@@ -75,7 +75,7 @@ def test_another_slide_gets_another_answer(vllm: VllmServer, demo: InstalledMode
 
 
 def test_the_placeholder_may_be_left_to_the_chat_template(vllm: VllmServer, demo: InstalledModel) -> None:
-    spec = demo.manifest.slide_encoder
+    spec = demo.manifest.slide_stage
     part = slide_part(npy(slide_tokens(spec.slide_tokens, spec.embed_dim)))
 
     placed = vllm.chat([question(f"<image> \n{QUESTIONS[0]}", part)], return_token_ids=True).json()
@@ -86,7 +86,7 @@ def test_the_placeholder_may_be_left_to_the_chat_template(vllm: VllmServer, demo
 
 
 def test_a_slide_that_vllm_has_cached_need_not_be_sent_again(vllm: VllmServer, demo: InstalledModel) -> None:
-    spec = demo.manifest.slide_encoder
+    spec = demo.manifest.slide_stage
     sent = slide_part(npy(slide_tokens(5, spec.embed_dim)), uuid="a" * 64)
     text = f"<image> \n{QUESTIONS[0]}"
 
@@ -101,7 +101,7 @@ def test_a_slide_that_vllm_has_cached_need_not_be_sent_again(vllm: VllmServer, d
 def test_stored_halves_and_floats_of_the_same_values_answer_alike(
     vllm: VllmServer, demo: InstalledModel, dtype: type[np.floating[Any]]
 ) -> None:
-    slide = slide_tokens(3, demo.manifest.slide_encoder.embed_dim)
+    slide = slide_tokens(3, demo.manifest.slide_stage.embed_dim)
     expected = converse(vllm, {"slide": npy(slide), "questions": QUESTIONS[:1]})
 
     answered = converse(vllm, {"slide": npy(slide.astype(dtype)), "questions": QUESTIONS[:1]})

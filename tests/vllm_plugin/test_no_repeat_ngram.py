@@ -40,7 +40,7 @@ def repeats(tokens: list[int], size: int) -> bool:
 def test_answers_in_flight_together_equal_transformers_for_every_size(
     vllm: VllmServer, demo: InstalledModel, reference: Callable[[list[dict[str, Any]]], list[list[dict[str, Any]]]]
 ) -> None:
-    width = demo.manifest.slide_encoder.embed_dim
+    width = demo.manifest.slide_stage.embed_dim
     slides = [npy(slide_tokens(4 + number, width, seed=number)) for number in range(len(SIZES))]
     conversations = [
         {"slide": slide, "questions": [TEXT], "max_tokens": length, **({"no_repeat_ngram_size": size} if size else {})}
@@ -82,7 +82,7 @@ def test_a_size_that_is_none_is_refused(vllm: VllmServer, wrong: Any) -> None:
 def test_what_would_reach_past_the_samplers_tables_is_refused(
     vllm: VllmServer, demo: InstalledModel, asked: dict[str, Any]
 ) -> None:
-    slide = slide_part(npy(slide_tokens(4, demo.manifest.slide_encoder.embed_dim)))
+    slide = slide_part(npy(slide_tokens(4, demo.manifest.slide_stage.embed_dim)))
     refused = vllm.chat([question("<image>\nWhy?", slide)], **asked)
 
     assert refused.status_code == 400

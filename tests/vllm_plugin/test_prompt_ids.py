@@ -20,9 +20,10 @@ from toy_checkpoint import Toy, llama_tensors, toy_manifest
 from vllm_requests import npy, slide_tokens
 from vllm_server import VllmServer, running_vllm
 
+from model_store.contracts.prompt import LlavaPrompt, PromptTemplate
 from model_store.convert.convert_llm import LlmSources, convert_llm
 from model_store.convert.llava_checkpoint import find_checkpoint
-from model_store.manifest import Manifest, PromptTemplate
+from model_store.manifest import Manifest
 from server.asking.conversations import Conversation, Turn
 from server.asking.language_model import LanguageModel, Sampling
 from server.asking.questions import conversation_messages, question_text
@@ -88,7 +89,7 @@ def served(
     said, legacy, template = request.param
     scratch = tmp_path_factory.mktemp("prompt-ids")
     manifest = toy_manifest()
-    manifest = manifest.model_copy(update={"llm": manifest.llm.model_copy(update={"prompt_template": template})})
+    manifest = manifest.model_copy(update={"prompt": LlavaPrompt(kind="llava", template=template)})
     folder = served_folder(scratch, manifest, said, vllm_python)
     image_token_id = json.loads((folder / "config.json").read_text())["image_token_index"]
     with running_vllm(folder, "toy", scratch) as vllm:

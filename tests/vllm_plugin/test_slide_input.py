@@ -139,7 +139,7 @@ def test_a_placeholder_on_a_route_without_checks_cannot_end_the_engine(
 
 
 def test_the_arrays_here_match_the_demo_model(demo: InstalledModel) -> None:
-    spec = demo.manifest.slide_encoder
+    spec = demo.manifest.slide_stage
     assert (spec.embed_dim, spec.slide_tokens) == (WIDTH, MOST)
 
 

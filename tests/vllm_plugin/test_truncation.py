@@ -23,7 +23,7 @@ LONG_ANSWER = "tumour " * 500
 async def test_slide_and_newest_question_stay_whole_and_the_oldest_turns_go(
     vllm: VllmServer, demo: InstalledModel
 ) -> None:
-    spec = demo.manifest.slide_encoder
+    spec = demo.manifest.slide_stage
     slide = SlideInput(npy(slide_tokens(spec.slide_tokens, spec.embed_dim)), "b" * 64, spec.slide_tokens, "route")
     turns = tuple(Turn(question=f"{n}?", answer=LONG_ANSWER, created_at=now()) for n in range(TURNS))
     conversation = Conversation(id="c", slide_id="s", created_at=now(), turns=turns)

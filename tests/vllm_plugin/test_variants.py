@@ -19,9 +19,10 @@ from vllm_requests import npy, question, slide_part, slide_tokens
 from vllm_server import VllmServer, running_eyepiece_llm, running_vllm
 
 from encoders.expected_shapes import expected_shapes
+from model_store.contracts.fields import Dtype
 from model_store.convert.convert_model import convert_model
 from model_store.installed import InstalledModel
-from model_store.manifest import Dtype, Quantization, packaged_manifest
+from model_store.manifest import Quantization, packaged_manifest
 from model_store.packaged_models import PACKAGED, install_packaged
 
 pytestmark = pytest.mark.vllm
@@ -105,7 +106,7 @@ def test_tokens_are_as_likely_as_the_plain_matrices_make_them(
     dtype: Dtype,
 ) -> None:
     model, whole = converted(quantize, dtype), converted("none", dtype)
-    spec = model.manifest.slide_encoder
+    spec = model.manifest.slide_stage
     slides = [npy(slide_tokens(count, spec.embed_dim, seed=count)) for count in (1, 7, spec.slide_tokens)]
 
     with running_vllm(model.llm_folder, model.manifest.llm.served_name, tmp_path, "--dtype", dtype) as vllm:
@@ -119,7 +120,7 @@ def test_tokens_are_as_likely_as_the_plain_matrices_make_them(
 
 
 def test_two_ranks_answer_as_one_does(vllm_python: Path, tmp_path: Path) -> None:
-    spec = install_packaged(tmp_path / "models", "demo").manifest.slide_encoder
+    spec = install_packaged(tmp_path / "models", "demo").manifest.slide_stage
     slides = [npy(slide_tokens(spec.slide_tokens, spec.embed_dim, seed)) for seed in range(4)]
     answers = {}
 

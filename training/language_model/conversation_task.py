@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from model_store.manifest import PromptTemplate
+from model_store.contracts.prompt import PromptTemplate
 from synthetic.questions.conversation import conversation, written_context
 from synthetic.questions.wordings import SEEN
 from synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth

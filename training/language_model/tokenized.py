@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from model_store.chat_template import SYSTEM_SENTENCES
-from model_store.manifest import PromptTemplate
+from model_store.contracts.prompt import PromptTemplate
 from synthetic.questions.question import Question
 from synthetic.questions.topics import TOPICS
 from training.language_model.demo_tokenizer import BOS, EOS, PLACEHOLDER

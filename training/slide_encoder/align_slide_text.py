@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from encoders.slide_encoder.encode import new_slide_encoder
 from encoders.slide_encoder.outputs import keep_for, output_rows
-from model_store.manifest import SlideEncoderSpec
+from model_store.contracts.slide_stage import LongnetPool
 from synthetic.questions.question import report
 from synthetic.questions.topics import ATTRIBUTES
 from synthetic.slide_truth import SlideTruth
@@ -33,7 +33,7 @@ _PLACE_WEIGHT = 20.0
 class SlideTextAligner(nn.Module):
     """The slide encoder, a bag-of-words text side, and both sides' way into one space."""
 
-    def __init__(self, spec: SlideEncoderSpec, vocabulary: int) -> None:
+    def __init__(self, spec: LongnetPool, vocabulary: int) -> None:
         super().__init__()
         self.spec = spec
         self.slide_encoder = new_slide_encoder(spec)

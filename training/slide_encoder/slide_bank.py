@@ -65,7 +65,7 @@ def make_slide_bank(
 def encoded_slide(slide: SyntheticSlide, encoder: TileEncoder, manifest: Manifest) -> BankedSlide:
     """One slide through planning, reading and the tile encoder; raises NoTissue."""
     reader = DrawnSlideReader(slide)
-    plan = make_plan(reader, manifest.tiling, None, ReaderLimits())
+    plan = make_plan(reader, manifest.first_input.tiling, None, ReaderLimits())
     tiles = np.stack([read_tile(reader, plan, int(x), int(y)) for x, y in plan.coords])
     coords = (plan.coords // stride_px_level0(plan.tile_px_level0)).astype(np.int32)
     return BankedSlide(slide.truth, encoder.encode(tiles).astype(np.float16), coords)
@@ -81,7 +81,7 @@ def _load(manifest: Manifest, tile_weights: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     # As everything is trained; it differs from what is served by half a percent and takes less than half the time.
-    spec = manifest.tile_encoder.model_copy(update={"dtype": "bfloat16"})
+    spec = manifest.first_input.tile_encoder.model_copy(update={"dtype": "bfloat16"})
     _ENCODER, _MANIFEST = TileEncoder(spec, tile_weights, torch.device("cpu")), manifest
 
 
@@ -103,9 +103,9 @@ def _drawn(seed: int) -> Iterator[BankedSlide]:
     assert _ENCODER is not None, "every process has loaded it"
     assert _MANIFEST is not None, "every process has loaded it"
     rng = np.random.default_rng([seed, 3])
-    side = _MANIFEST.tiling.tile_px
+    side = _MANIFEST.first_input.tiling.tile_px
     width, height = rng.integers(LEAST_SIDE_TILES, MOST_SIDE_TILES + 1, 2) * side
-    mpp = _MANIFEST.tiling.target_mpp
+    mpp = _MANIFEST.first_input.tiling.target_mpp
     try:
         yield encoded_slide(
             SyntheticSlide(seed=seed, width_px=int(width), height_px=int(height), mpp=mpp), _ENCODER, _MANIFEST

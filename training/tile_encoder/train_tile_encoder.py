@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.tile_encoder.torchvision_ops import PatchDropout, timm
-from model_store.manifest import TileEncoderSpec
+from model_store.contracts.tile_encoder import TileEncoderSpec
 from synthetic.slide_layout import REGIONS
 from training.loop.run_stage import run_stage
 from training.loop.settings import LoopSettings

@@ -4,11 +4,12 @@ Nothing heavy is imported here: vLLM loads this module in its API server, its en
 """
 
 SUPPORTED_VLLM = (0, 32)
-ARCHITECTURE = "WsiLlavaForConditionalGeneration"
+# Our model around a language model of each family that it can host.
+ARCHITECTURES = ("WsiLlavaForConditionalGeneration", "SlideQwen2ForConditionalGeneration")
 
 
 def register() -> None:
-    """Makes vLLM know the architecture; called by vLLM in each of its processes, possibly more than once.
+    """Makes vLLM know the architectures; called by vLLM in each of its processes, possibly more than once.
 
     Raises RuntimeError on another vLLM version: the plugin overrides methods that vLLM does not promise to keep,
     and a wrong one would answer without the slide instead of failing.
@@ -16,11 +17,14 @@ def register() -> None:
     import vllm
     from transformers import AutoConfig
 
-    from eyepiece_vllm.config import WsiLlavaConfig
+    from eyepiece_vllm.config import SlideQwen2Config, WsiLlavaConfig
 
     if vllm.__version_tuple__[:2] != SUPPORTED_VLLM:
         raise RuntimeError(f"eyepiece-vllm needs vLLM 0.32, this is {vllm.__version__}; install vllm==0.32.*.")
-    AutoConfig.register(WsiLlavaConfig.model_type, WsiLlavaConfig, exist_ok=True)
-    if ARCHITECTURE not in vllm.ModelRegistry.get_supported_archs():
-        # By name, so that torch is not imported before a worker has chosen its device.
-        vllm.ModelRegistry.register_model(ARCHITECTURE, f"eyepiece_vllm.model:{ARCHITECTURE}")
+    for config in (WsiLlavaConfig, SlideQwen2Config):
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+    known = vllm.ModelRegistry.get_supported_archs()
+    for architecture in ARCHITECTURES:
+        if architecture not in known:
+            # By name, so that torch is not imported before a worker has chosen its device.
+            vllm.ModelRegistry.register_model(architecture, f"eyepiece_vllm.model:{architecture}")

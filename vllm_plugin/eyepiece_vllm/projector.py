@@ -22,3 +22,8 @@ class SlideProjector(nn.Sequential):
         """[N, W] → [N, H]; pads on the right, after the slide encoder's norm, as the published features were."""
         missing = self.width - slide_tokens.shape[-1]
         return super().forward(nn.functional.pad(slide_tokens, (0, missing)))
+
+
+def make_projector(kind: str, width: int, hidden_size: int) -> nn.Module:
+    """The projector of a kind in `config.json`; "identity" has no tensors, its rows are [N, H] already."""
+    return nn.Identity() if kind == "identity" else SlideProjector(width, hidden_size)

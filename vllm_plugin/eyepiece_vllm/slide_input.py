@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import BatchFeature
 
-from eyepiece_vllm.config import WsiLlavaConfig
+from eyepiece_vllm.config import SlideConfig
 from eyepiece_vllm.vllm_internals import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
@@ -89,9 +89,9 @@ class SlideDataParser(MultiModalDataParser):
 class SlideProcessingInfo(BaseProcessingInfo):
     """Limits: one slide per prompt, `max_slide_tokens` per slide."""
 
-    def get_hf_config(self) -> WsiLlavaConfig:
+    def get_hf_config(self) -> SlideConfig:
         """The served model's config."""
-        return self.ctx.get_hf_config(WsiLlavaConfig)
+        return self.ctx.get_hf_config(SlideConfig)
 
     def get_hf_processor(self, **kwargs: object) -> Any:
         """There is none: slide tokens arrive ready-made."""

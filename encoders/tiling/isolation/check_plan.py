@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from encoders.tiling.isolation.reader_protocol import Planned, warnings_from
 from encoders.types import SlideFacts, TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 
 def plan_from_reply(

@@ -36,7 +36,7 @@ from encoders.tiling.isolation.tile_ring import RingShape, TileRing, make_memory
 from encoders.tiling.pictures.inspection import Inspection, SlideLevel, levels_from_reply
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from encoders.types import SlideFacts, TileBatch, TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 # -P: never import from the working directory.
 READER_COMMAND = (sys.executable, "-P", "-m", "encoders.tiling.isolation.reader_child")

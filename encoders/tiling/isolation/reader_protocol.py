@@ -27,7 +27,7 @@ from encoders.errors import (
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from encoders.types import SlideWarning, WarningCode
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 LENGTHS = struct.Struct(">II")
 # The largest header is `Open` with two paths (4 KiB each on Linux, a third more as base64).

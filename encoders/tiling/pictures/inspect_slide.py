@@ -14,7 +14,7 @@ from encoders.tiling.plan_tiles import TileScale, choose_scale, plan_tiles
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.slide_reader import SlideReader
 from encoders.tiling.tissue.pen_marks import find_pen, pen_share
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 # Where nobody knows how large a tile would be, tissue is looked for as if so many lay along the longer side.
 _TILES_ALONG_UNKNOWN = 64

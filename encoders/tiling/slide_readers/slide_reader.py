@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from encoders.errors import UnreadableSlide
 from encoders.types import SlideFacts
-from model_store.manifest import Reduction
+from model_store.contracts.tile_encoder import Reduction
 
 # What a tile may lack of pixels: a seam between two fields of a camera, or the rounding of a low level's border.
 MAX_HOLE_SHARE = 0.10

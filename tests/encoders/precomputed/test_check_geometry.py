@@ -10,7 +10,7 @@ from encoders.precomputed.given_features import TileStatements
 from encoders.types import SlideFacts
 from model_store.manifest import packaged_manifest
 
-TILING = packaged_manifest("demo").tiling
+TILING = packaged_manifest("demo").first_input.tiling
 SLIDE = SlideFacts("aperio", 4480, 3360, 0.25, 40.0)
 SAID = TileStatements(patch_size=224, patch_size_level0=448, level0_width=4480, level0_height=3360)
 

@@ -15,6 +15,8 @@ from encoders.encoder_id import encoder_id
 from encoders.errors import DeviceLost, DeviceOutOfMemory, EncodeCancelled, EncoderOverflowed, UnusableFeatures
 from encoders.features_file import StoredFacts, read_facts, read_features
 from encoders.pipeline import Encoders, encode_slide, load_encoders
+from encoders.slide_encoder.encode import SlideEncoder
+from encoders.slide_stages.longnet_pool import LongnetPoolStage
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.types import SlideEmbedding, SlideFile, Stage
 from model_store.installed import InstalledModel
@@ -25,6 +27,11 @@ SLIDE_ID = "ab" * 32
 @pytest.fixture(scope="module")
 def encoders(demo_model: InstalledModel) -> Encoders:
     return load_encoders(demo_model, "cpu")
+
+
+def longnet_of(encoders: Encoders) -> SlideEncoder:
+    assert isinstance(encoders.stage, LongnetPoolStage)
+    return encoders.stage.encoder
 
 
 def encode(path: Path, encoders: Encoders, features_path: Path, sha256: str | None = None) -> SlideEmbedding:
@@ -104,7 +111,7 @@ def test_features_that_the_slide_encoder_overflows_on_are_blamed_and_not_the_man
     def overflow(*_: object) -> None:
         raise EncoderOverflowed("use another dtype in its manifest")
 
-    monkeypatch.setattr(encoders.slide, "encode_rows", overflow)
+    monkeypatch.setattr(longnet_of(encoders), "encode_rows", overflow)
 
     with pytest.raises(UnusableFeatures, match="overflows on these features, whose largest value is"):
         encode(write_hdf5(tmp_path / "a.h5", **TRIDENT_ATTRIBUTES), encoders, tmp_path / "out.h5")
@@ -161,7 +168,7 @@ def test_a_device_that_fails_on_given_features_is_told_as_on_pixels(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(encoders.slide._model, "forward", fail)
+    monkeypatch.setattr(longnet_of(encoders)._model, "forward", fail)
 
     with pytest.raises(ours):
         encode(path, encoders, tmp_path / "out.h5")

@@ -19,7 +19,8 @@ from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.types import TileFeatures, TilePlan
-from model_store.manifest import Manifest, Reduction
+from model_store.contracts.tile_encoder import Reduction
+from model_store.manifest import Manifest
 
 UNTRAINED = untrained_manifest()
 LIMITS = ReaderLimits(deadline_s=60, cpu_s=60, max_tiles=1_000)
@@ -28,8 +29,8 @@ RASTER = [1, 2, 3, 0]
 
 def like_published(manifest: Manifest) -> Manifest:
     """The same model, but with the published grid, which does not ask for the tile's side in level-0 pixels."""
-    spec = manifest.slide_encoder.model_copy(update={"tile_stride_px_level": "tile_px"})
-    return manifest.model_copy(update={"slide_encoder": spec})
+    spec = manifest.slide_stage.model_copy(update={"tile_stride_px_level": "tile_px"})
+    return manifest.model_copy(update={"slide_stage": spec})
 
 
 def one_row_of(value: float) -> np.ndarray:

@@ -18,15 +18,15 @@ from encoders.slide_encoder.longnet import LongNetViT
 from encoders.slide_encoder.outputs import OUTPUTS, SlideStates
 from encoders.slide_encoder.positions import grid_index
 from encoders.types import TileFeatures, TilePlan
+from model_store.contracts.slide_stage import SlideOutput
 from model_store.installed import InstalledModel
-from model_store.manifest import SlideOutput
 
 CPU = torch.device("cpu")
 
 
 def encoder_of(model: InstalledModel, **changes: Any) -> SlideEncoder:
-    spec = model.manifest.slide_encoder.model_copy(update=changes)
-    return SlideEncoder(spec, model.slide_encoder_weights, CPU)
+    spec = model.manifest.slide_stage.model_copy(update=changes)
+    return SlideEncoder(spec, model.file(model.manifest.slide_stage.weights), CPU)
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ def tile_features(plan: TilePlan) -> TileFeatures:
 @torch.no_grad()
 def run_longnet(model: InstalledModel, tile_features: TileFeatures) -> tuple[LongNetViT, SlideStates]:
     """All states of a slide whose tiles have 512 level-0 pixels."""
-    spec = model.manifest.slide_encoder
+    spec = model.manifest.slide_stage
     longnet = LongNetViT(
         in_chans=spec.in_chans, embed_dim=spec.embed_dim, depth=spec.depth, num_heads=spec.num_heads
     ).eval()
-    longnet.load_state_dict(load_file(model.slide_encoder_weights))
+    longnet.load_state_dict(load_file(model.file(model.manifest.slide_stage.weights)))
     longnet.requires_grad_(False)
     features, coords = torch.from_numpy(tile_features.features), torch.from_numpy(tile_features.plan.coords)
     return longnet, longnet(features, coords, keep="all", tile_size=512)
@@ -87,7 +87,7 @@ def test_every_output_can_be_named_in_a_manifest() -> None:
 
 def test_the_grid_step_of_a_slide_leaves_the_segment_lengths_as_published(demo_model: InstalledModel) -> None:
     for level in ("tile_px", "level0"):
-        spec = demo_model.manifest.slide_encoder.model_copy(update={"tile_stride_px_level": level})
+        spec = demo_model.manifest.slide_stage.model_copy(update={"tile_stride_px_level": level})
 
         branches = empty_slide_encoder(spec).encoder.layers[0].self_attn.branches
 

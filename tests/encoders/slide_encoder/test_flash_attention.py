@@ -138,7 +138,10 @@ def test_sums_of_an_old_form_are_refused_and_not_misread() -> None:
 def test_a_slide_encoder_that_is_to_use_it_and_cannot_does_not_start(demo_model: InstalledModel) -> None:
     with pytest.raises(ModelError, match="flash-attn"):
         SlideEncoder(
-            demo_model.manifest.slide_encoder, demo_model.slide_encoder_weights, torch.device("cpu"), "flash-attn"
+            demo_model.manifest.slide_stage,
+            demo_model.file(demo_model.manifest.slide_stage.weights),
+            torch.device("cpu"),
+            "flash-attn",
         )
 
 

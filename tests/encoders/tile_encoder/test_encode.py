@@ -17,7 +17,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def encoder(demo_model: InstalledModel) -> TileEncoder:
-    return TileEncoder(demo_model.manifest.tile_encoder, demo_model.tile_encoder_weights, CPU)
+    return TileEncoder(
+        demo_model.manifest.first_input.tile_encoder,
+        demo_model.file(demo_model.manifest.first_input.tile_encoder.weights),
+        CPU,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +34,12 @@ def test_features_equal_the_fields_own_transform_and_model(
 ) -> None:
     from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
-    spec = demo_model.manifest.tile_encoder
+    spec = demo_model.manifest.first_input.tile_encoder
     transform = Compose(
         [Resize(256, interpolation=3), CenterCrop(224), ToTensor(), Normalize(mean=spec.mean, std=spec.std)]
     )
     model = timm.create_model(spec.timm_model, pretrained=False, **spec.timm_args).eval()
-    model.load_state_dict(load_file(demo_model.tile_encoder_weights))
+    model.load_state_dict(load_file(demo_model.file(demo_model.manifest.first_input.tile_encoder.weights)))
     with torch.inference_mode():
         expected = model(torch.stack([transform(Image.fromarray(tile)) for tile in tiles])).numpy()
 
@@ -67,9 +71,11 @@ def test_tiles_smaller_than_the_input_are_refused(tiles: np.ndarray) -> None:
 
 
 def test_half_precision_stays_close(demo_model: InstalledModel, encoder: TileEncoder, tiles: np.ndarray) -> None:
-    spec = demo_model.manifest.tile_encoder.model_copy(update={"dtype": "bfloat16"})
+    spec = demo_model.manifest.first_input.tile_encoder.model_copy(update={"dtype": "bfloat16"})
 
-    features = TileEncoder(spec, demo_model.tile_encoder_weights, CPU).encode(tiles)
+    features = TileEncoder(spec, demo_model.file(demo_model.manifest.first_input.tile_encoder.weights), CPU).encode(
+        tiles
+    )
 
     expected = encoder.encode(tiles)
     cosine = (features * expected).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(expected, axis=1)
@@ -112,15 +118,15 @@ def test_a_gpu_gives_the_same_features(tmp_path: Path, compiles: bool) -> None:
 
 
 def test_warming_up_checks_the_promised_width(demo_model: InstalledModel) -> None:
-    spec = demo_model.manifest.tile_encoder.model_copy(update={"feature_dim": 384})
+    spec = demo_model.manifest.first_input.tile_encoder.model_copy(update={"feature_dim": 384})
 
     with pytest.raises(ModelError, match="192 features, its manifest says 384"):
-        TileEncoder(spec, demo_model.tile_encoder_weights, CPU).warm_up()
+        TileEncoder(spec, demo_model.file(demo_model.manifest.first_input.tile_encoder.weights), CPU).warm_up()
 
 
 @pytest.mark.parametrize("fault", ["missing", "extra", "shape"])
 def test_weights_that_do_not_fit_are_refused_by_name(demo_model: InstalledModel, tmp_path: Path, fault: str) -> None:
-    tensors = load_file(demo_model.tile_encoder_weights)
+    tensors = load_file(demo_model.file(demo_model.manifest.first_input.tile_encoder.weights))
     if fault == "missing":
         del tensors["norm.weight"]
     elif fault == "extra":
@@ -130,7 +136,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(demo_model: InstalledModel,
     save_file(tensors, tmp_path / "w.safetensors")
 
     with pytest.raises(ModelError, match=r"norm\."):
-        TileEncoder(demo_model.manifest.tile_encoder, tmp_path / "w.safetensors", CPU)
+        TileEncoder(demo_model.manifest.first_input.tile_encoder, tmp_path / "w.safetensors", CPU)
 
 
 @pytest.mark.parametrize("data", [None, b"", b"\x80\x04K\x01."])
@@ -142,7 +148,7 @@ def test_weights_that_cannot_be_read_are_a_model_error_without_a_path(
         path.write_bytes(data)
 
     with pytest.raises(ModelError, match="install the model again") as caught:
-        TileEncoder(demo_model.manifest.tile_encoder, path, CPU)
+        TileEncoder(demo_model.manifest.first_input.tile_encoder, path, CPU)
 
     assert str(tmp_path) not in caught.value.detail
 
@@ -151,16 +157,16 @@ def test_weights_that_cannot_be_read_are_a_model_error_without_a_path(
 def test_a_model_that_timm_does_not_know_is_a_model_error(
     demo_model: InstalledModel, update: dict[str, object]
 ) -> None:
-    spec = demo_model.manifest.tile_encoder.model_copy(update=update)
+    spec = demo_model.manifest.first_input.tile_encoder.model_copy(update=update)
 
     with pytest.raises(ModelError, match="timm cannot build"):
-        TileEncoder(spec, demo_model.tile_encoder_weights, CPU)
+        TileEncoder(spec, demo_model.file(demo_model.manifest.first_input.tile_encoder.weights), CPU)
 
 
 def test_an_overflow_is_reported_not_passed_on(demo_model: InstalledModel, tmp_path: Path, tiles: np.ndarray) -> None:
-    tensors = load_file(demo_model.tile_encoder_weights)
+    tensors = load_file(demo_model.file(demo_model.manifest.first_input.tile_encoder.weights))
     tensors["norm.bias"] = torch.full_like(tensors["norm.bias"], torch.inf)
     save_file(tensors, tmp_path / "w.safetensors")
 
     with pytest.raises(ModelError, match="overflowed in float32"):
-        TileEncoder(demo_model.manifest.tile_encoder, tmp_path / "w.safetensors", CPU).encode(tiles)
+        TileEncoder(demo_model.manifest.first_input.tile_encoder, tmp_path / "w.safetensors", CPU).encode(tiles)

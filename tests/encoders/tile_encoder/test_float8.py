@@ -11,8 +11,8 @@ from encoders.tile_encoder.float8_gate import LEAST_COSINE, cosines, require_flo
 from encoders.tile_encoder.float8_linear import Float8Linear, multiply_in_float8
 from encoders.tile_encoder.model import TileModel, build_tile_encoder
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
+from model_store.contracts.tile_encoder import TileEncoderSpec
 from model_store.errors import ModelError
-from model_store.manifest import TileEncoderSpec
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from encoders.tile_encoder.fold_normalisation import CentredPixels, NormalisedPixels, fold_normalisation
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
 from encoders.tile_encoder.torchvision_ops import timm
-from model_store.manifest import TileEncoderSpec
+from model_store.contracts.tile_encoder import TileEncoderSpec
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # The published statistics that lie farthest from the middle (H-optimus-0).

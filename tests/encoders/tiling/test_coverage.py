@@ -16,7 +16,7 @@ from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits()
 NEARLY_ALL = SparseRecipe(columns=32, rows=26, scanned=(12, 12, 18, 18), tissue=(13, 13, 16, 16))

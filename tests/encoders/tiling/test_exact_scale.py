@@ -11,7 +11,7 @@ from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 SIDE_PX = 3_000
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=60)
 

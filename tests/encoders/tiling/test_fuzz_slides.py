@@ -17,7 +17,7 @@ from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.slide_readers.choose_reader import ChosenReader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.types import SlideFacts
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 SEED = 20_261_121
 MUTANTS_PER_DRAWN_SLIDE = 260

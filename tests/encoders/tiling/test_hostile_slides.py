@@ -13,7 +13,7 @@ from tiff_draft import write_tiff
 
 from encoders.errors import ReaderDied, SlideError
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 # A quarter of the memory that a worker grants: whatever needs more dies, and dying is not what is expected here.
 LIMITS = ReaderLimits(memory_bytes=2**30, deadline_s=100)

@@ -10,7 +10,7 @@ from encoders.tiling.plan_tiles import AreaMask, choose_scale, plan_tiles, strid
 from encoders.tiling.resolution import effective_mpp
 from encoders.tiling.slide_readers.slide_reader import Level
 from encoders.types import SlideFacts, TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 
 def tiling_of(target_mpp: float = 0.5, tile_px: int = 256, min_tissue_fraction: float = 0.1) -> TilingSpec:

@@ -13,7 +13,7 @@ from encoders.tiling.read_tiles import read_tile, read_tiles
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 from encoders.types import TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits()
 

@@ -14,7 +14,7 @@ from encoders.errors import ReaderDied, UnreadableSlide
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.isolation.reader_protocol import MAX_THUMBNAIL_PX, MIN_OVERLAY_PX
 from encoders.tiling.pictures.inspection import SlideLevel
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=60)
 OPENED = {

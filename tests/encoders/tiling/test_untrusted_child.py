@@ -14,7 +14,7 @@ from lying_child import frame, lying_command
 from encoders.errors import NoTissue, ReaderDied
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import SlideWarning
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=30, max_tiles=100, max_dimension_px=10_000)
 OPENED = {

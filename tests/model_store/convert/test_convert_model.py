@@ -13,11 +13,12 @@ from toy_checkpoint import INV_FREQ, TOWER, Toy, toy_manifest
 
 from encoders.expected_shapes import expected_shapes
 from encoders.pipeline import load_encoders
+from model_store.contracts.fields import Dtype
 from model_store.convert.convert_model import convert_model
 from model_store.errors import ModelError
 from model_store.files.write_safetensors import TORCH_DTYPES
 from model_store.installed import InstalledModel, open_model, verify_digests
-from model_store.manifest import Dtype, Manifest
+from model_store.manifest import Manifest
 
 LAYOUTS = ("merged", "lora", "projector")
 Q = "model.layers.0.self_attn.q_proj.weight"
@@ -82,14 +83,17 @@ def test_the_tile_encoder_loads_and_runs_in_every_dtype(
 ) -> None:
     one = toy("merged")
     pixels = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
-    exact = load_encoders(convert(one, tmp_path / "exact"), "cpu").tiles.encode(pixels)
-    spec = one.manifest.tile_encoder.model_copy(update={"dtype": dtype})
-    one.manifest = one.manifest.model_copy(update={"tile_encoder": spec})
+    exact = load_encoders(convert(one, tmp_path / "exact"), "cpu").inputs["tiles"].tiles.encode(pixels)
+    one.manifest = one.manifest.with_inputs(tile_encoder={"dtype": dtype})
 
     model = convert(one, tmp_path / "models")
 
-    assert {tensor.dtype for tensor in load_file(model.tile_encoder_weights).values()} == {TORCH_DTYPES[dtype]}
-    np.testing.assert_allclose(load_encoders(model, "cpu").tiles.encode(pixels), exact, atol=atol, rtol=0)
+    assert {
+        tensor.dtype for tensor in load_file(model.file(model.manifest.first_input.tile_encoder.weights)).values()
+    } == {TORCH_DTYPES[dtype]}
+    np.testing.assert_allclose(
+        load_encoders(model, "cpu").inputs["tiles"].tiles.encode(pixels), exact, atol=atol, rtol=0
+    )
 
 
 def test_the_index_lists_each_tensor_in_the_file_that_holds_it(published: dict[str, Toy], tmp_path: Path) -> None:
@@ -144,7 +148,7 @@ def test_first_use_is_recorded_and_another_file_is_refused_later(toy: Callable[[
     first, said = toy("lora"), list[str]()
     installed = convert(first, tmp_path / "models", said).manifest.downloads
     assert installed is not None
-    for part, download in installed.by_part().items():
+    for part, download in installed.items():
         assert download.digests == "recorded"
         for file, digest in download.sha256.items():
             assert any(f"{part}/{file}: SHA-256 {digest} recorded" in line for line in said)
@@ -162,10 +166,10 @@ def test_first_use_is_recorded_and_another_file_is_refused_later(toy: Callable[[
 def test_a_published_digest_is_enforced(toy: Callable[[str], Toy], tmp_path: Path) -> None:
     pinned = toy("merged")
     assert pinned.manifest.downloads is not None
-    wanted = pinned.manifest.downloads.slide_encoder.model_copy(
+    wanted = pinned.manifest.downloads["slide_encoder"].model_copy(
         update={"digests": "published", "sha256": {"slide_encoder.pth": "0" * 64}}
     )
-    downloads = pinned.manifest.downloads.model_copy(update={"slide_encoder": wanted})
+    downloads = {**pinned.manifest.downloads, "slide_encoder": wanted}
     pinned.manifest = pinned.manifest.model_copy(update={"downloads": downloads})
 
     with pytest.raises(ModelError, match=r"slide_encoder/slide_encoder\.pth is not the published file"):

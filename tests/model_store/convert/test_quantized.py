@@ -25,7 +25,7 @@ from encoders.encoder_id import encoder_id
 from encoders.expected_shapes import expected_shapes
 from model_store.convert.convert_model import convert_model
 from model_store.convert.float8_weights import float8_rows
-from model_store.convert.llava_config import LlavaConfig, llava_shapes, packed_shapes
+from model_store.convert.llava_config import LlavaConfig, packed_shapes, served_shapes
 from model_store.convert.packed_weights import packed_form
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, verify_digests
@@ -180,8 +180,8 @@ def test_a_quantised_language_model_beside_the_checkpoint_gets_its_projector(
     assert_holds(model, packed, one)
     downloads = model.manifest.downloads
     assert downloads is not None
-    assert downloads.llm_quantized is not None
-    assert set(downloads.llm_quantized.sha256) == {"config.json", "model.safetensors"}
+    assert "llm_quantized" in downloads
+    assert set(downloads["llm_quantized"].sha256) == {"config.json", "model.safetensors"}
     (origin,) = [line for line in said if line.startswith("llm_quantized: it")]
     assert ("not from its base" if layout == "lora" else "cannot be told here") in origin
 
@@ -236,7 +236,7 @@ def test_a_published_seven_billion_in_groups_of_128_has_these_shapes(
 ) -> None:
     numbers = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
     projector = {"mm_hidden_size": 1024, "mm_projector_type": "mlp2x_gelu"}
-    whole = llava_shapes(LlavaConfig.model_validate({**numbers, **projector, "num_attention_heads": 32}))
+    whole = served_shapes(LlavaConfig.model_validate({**numbers, **projector, "num_attention_heads": 32}))
 
     shapes = packed_shapes(whole, packed_form({**CONFIGS[method], "group_size": 128}))
 

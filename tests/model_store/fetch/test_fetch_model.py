@@ -96,7 +96,7 @@ def hub(toy: Toy) -> Iterator[Hub]:
     """A hub that has the toy's parts under the repositories of its manifest."""
     server = Hub()
     assert toy.manifest.downloads is not None
-    for part, download in toy.manifest.downloads.by_part().items():
+    for part, download in toy.manifest.downloads.items():
         files = server.files.setdefault(download.repository, {"README.md": b"not wanted"})
         if (toy.folder / part).is_dir():
             files |= {path.name: path.read_bytes() for path in (toy.folder / part).iterdir()}
@@ -124,7 +124,7 @@ def test_what_the_hub_gave_converts_and_its_revision_is_recorded(hub: Hub, toy: 
     shapes = expected_shapes(toy.manifest)
     model = convert_model(toy.manifest, tmp_path / "downloads", tmp_path / "models", shapes, said.append)
     assert model.manifest.downloads is not None
-    assert {model.manifest.downloads.llm.revision, model.manifest.downloads.tile_encoder.revision} == {COMMIT}
+    assert {model.manifest.downloads["llm"].revision, model.manifest.downloads["tile_encoder"].revision} == {COMMIT}
 
 
 def test_what_is_complete_is_not_fetched_again(hub: Hub, toy: Toy, tmp_path: Path) -> None:
@@ -163,15 +163,15 @@ def test_a_folder_serves_where_there_is_no_internet(toy: Toy, tmp_path: Path) ->
     shapes = expected_shapes(toy.manifest)
     model = convert_model(toy.manifest, tmp_path / "downloads", tmp_path / "models", shapes, lambda line: None)
     assert model.manifest.downloads is not None
-    assert model.manifest.downloads.llm.revision == COMMIT
+    assert model.manifest.downloads["llm"].revision == COMMIT
     assert not (tmp_path / "downloads/llm/notes.txt").exists()
 
 
 def test_a_quantised_language_model_is_fetched_where_a_manifest_names_one(toy: Toy, tmp_path: Path) -> None:
     published = write_beside(toy, packed_model(language_model_of(toy, toy.final), "awq"))
     assert toy.manifest.downloads is not None
-    named = toy.manifest.downloads.llm_base.model_copy(update={"repository": "somebody/toy-awq"})
-    downloads = toy.manifest.downloads.model_copy(update={"llm_quantized": named})
+    named = toy.manifest.downloads["llm_base"].model_copy(update={"repository": "somebody/toy-awq"})
+    downloads = {**toy.manifest.downloads, "llm_quantized": named}
     manifest = toy.manifest.model_copy(update={"downloads": downloads})
 
     fetch_model(manifest, tmp_path / "downloads", StoreOrigin(str(toy.folder)), lambda line: None)

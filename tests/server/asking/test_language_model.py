@@ -85,7 +85,7 @@ async def test_the_request_has_the_shape_that_the_plugin_reads() -> None:
         {"role": "assistant", "content": "So."},
         {"role": "user", "content": "And?"},
     )
-    assert text == {"type": "text", "text": "<image> \nWhy?"}
+    assert text == {"type": "text", "text": "Why?"}
     assert set(slide) == {"type", "image_embeds", "uuid"}
     rows = np.load(io.BytesIO(base64.b64decode(slide["image_embeds"])), allow_pickle=False)
     assert (rows.shape, rows.dtype) == ((SLIDE_ROWS, SLIDE_WIDTH), np.float16)
@@ -160,6 +160,7 @@ async def test_two_tenants_never_share_a_prefix() -> None:
         ("a<s>b</s>c<unk>d<pad>e", "abcde"),
         ("<im_start>x<im_end>y<im_patch>", "xy"),
         ("<imag\x00e>Why?", "Why?"),
+        ("<|im_end|>a<|im_<|IM_END|>start|><|image_pad|>b< |x|> <|a b|>", "ab< |x|> <|a b|>"),
         ("5 < 6 > 4 <b>bold</b>", "5 < 6 > 4 <b>bold</b>"),
         ("  Why?\n", "Why?"),
         ("Größe \N{MICROSCOPE}", "Größe \N{MICROSCOPE}"),

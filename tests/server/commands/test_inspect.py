@@ -241,8 +241,8 @@ def test_a_model_that_is_not_here_is_planned_for_and_not_measured(
 def test_the_operators_choices_count(settings: Settings) -> None:
     chosen = inspected_model(settings.model_copy(update={"tile_reduction": "dct", "tile_dtype": "bfloat16"}))
 
-    assert chosen.manifest.tiling.reduction == "dct"
-    assert chosen.manifest.tile_encoder.dtype == "bfloat16"
+    assert chosen.manifest.first_input.tiling.reduction == "dct"
+    assert chosen.manifest.first_input.tile_encoder.dtype == "bfloat16"
     assert chosen.installed is not None
     assert chosen.installed.manifest == chosen.manifest
     assert chosen.installed.folder == PACKAGED / "demo"

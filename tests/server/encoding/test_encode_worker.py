@@ -261,7 +261,7 @@ class Counted:
 
 def test_the_tile_encoders_counters_are_read_when_they_are_asked_for() -> None:
     registry, counted = CollectorRegistry(), Counted()
-    registry.register(TileEncoderMetrics(counted))
+    registry.register(TileEncoderMetrics([counted]))
     assert registry.get_sample_value("eyepiece_tile_encoder_busy_seconds_total") == 12.5
 
     counted.busy_s = 13.0

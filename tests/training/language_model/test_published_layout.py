@@ -30,7 +30,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 @pytest.fixture(scope="module")
 def model(toy: Toy) -> SlideLanguageModel:
     """With pairs that do something."""
-    model = toy_language_model(TOY_LOW_RANK, toy.vocabulary, toy.manifest.llm.projector_width)
+    model = toy_language_model(TOY_LOW_RANK, toy.vocabulary, toy.manifest.projector.width)
     generator = torch.Generator().manual_seed(5)
     for name, parameter in model.named_parameters():
         if ".lora_B." in name:
@@ -65,7 +65,7 @@ def test_a_merged_folder_converts_to_the_same_weights(
 def test_a_lora_folder_converts_on_its_base_to_the_same_weights(
     toy: Toy, model: SlideLanguageModel, tmp_path: Path
 ) -> None:
-    base = toy_language_model(None, toy.vocabulary, toy.manifest.llm.projector_width)
+    base = toy_language_model(None, toy.vocabulary, toy.manifest.projector.width)
     write_merged(base, toy.folder / "tokenizer", tmp_path / "llm_base", torch.float32)
     write_lora(model, "llm_base", tmp_path / "llm")
 
@@ -118,7 +118,7 @@ def test_the_adapters_config_has_what_decides_the_weights(model: SlideLanguageMo
 
 def test_a_published_folder_is_trained_on(toy: Toy, model: SlideLanguageModel, tmp_path: Path) -> None:
     write_merged(model, toy.folder / "tokenizer", tmp_path / "merged", torch.float32)
-    again = toy_language_model(None, toy.vocabulary, toy.manifest.llm.projector_width)
+    again = toy_language_model(None, toy.vocabulary, toy.manifest.projector.width)
 
     load_published(again, tmp_path / "merged")
 
@@ -138,7 +138,7 @@ def test_a_model_without_lora_has_no_such_layout(tmp_path: Path) -> None:
 
 
 def test_a_weight_beyond_half_precision_is_named(toy: Toy, tmp_path: Path) -> None:
-    model = toy_language_model(None, toy.vocabulary, toy.manifest.llm.projector_width)
+    model = toy_language_model(None, toy.vocabulary, toy.manifest.projector.width)
     model.mm_projector[2].bias.data[0] = 1e6
 
     with pytest.raises(TrainingError, match=r"model\.mm_projector\.2\.bias .* float16"):

@@ -26,7 +26,7 @@ from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.tiling.slide_readers.slide_reader import Scale
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=60)
 
@@ -367,7 +367,7 @@ from pathlib import Path
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from model_store.manifest import packaged_manifest
 with ReaderProcess(Path({path!r}), ReaderLimits()) as reader:
-    reader.plan(packaged_manifest("demo").tiling, None)
+    reader.plan(packaged_manifest("demo").first_input.tiling, None)
     batches = reader.tiles(1)
     next(batches)
     print(reader.pid, flush=True)

@@ -16,7 +16,7 @@ from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
 from encoders.tiling.tissue import decode_small as decoding
 from encoders.tiling.tissue.find_tissue import find_tissue
 from encoders.tiling.tissue.read_overview import read_overview
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 from synthetic.write_slide import write_sample_slide
 
 LIMITS = ReaderLimits()

@@ -61,7 +61,7 @@ async def test_vllm_has_the_last_word(client: httpx.AsyncClient, ready: SlideRec
     assert answer.status_code == 200
     assert answer.headers[HEADER] == "2"
     (asked,) = [body for body in vllm.bodies[3:] if len(body["messages"]) == 3]
-    assert texts_of(asked) == ["<image> \nThree?", "No tumour.", "Four?"]
+    assert texts_of(asked) == ["Three?", "No tumour.", "Four?"]
     assert len(slide_parts(asked)) == 1
     remembered = (await client.get(f"/v1/conversations/{more['conversation_id']}")).json()
     assert [turn["question"] for turn in remembered["turns"]] == ["One?", "Two?", "Three?", "Four?"]

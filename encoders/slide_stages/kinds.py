@@ -1,0 +1,45 @@
+"""The kinds of slide stage that there are: from a manifest's words to what computes. A new kind is a line in each."""
+
+from typing import Any, assert_never
+
+import torch
+from torch import nn
+
+from encoders.slide_encoder.encode import SlideAttention, empty_slide_encoder
+from encoders.slide_stages.longnet_all import LongnetAllStage, empty_longnet
+from encoders.slide_stages.longnet_pool import LongnetPoolStage
+from encoders.slide_stages.slide_stage import SlideStage
+from encoders.slide_stages.without_weights import MeanStage, UntouchedStage
+from model_store.contracts.slide_stage import LongnetAll, LongnetPool, Mean, SlideStageSpec, Untouched
+from model_store.installed import InstalledModel
+
+
+def load_slide_stage(
+    model: InstalledModel, device: torch.device, attention: SlideAttention = "torch"
+) -> SlideStage[Any]:
+    """The model's slide stage, not warm yet; raises ModelError when its weights do not fit."""
+    spec, inputs = model.manifest.slide_stage, model.manifest.inputs
+    match spec:
+        case LongnetPool():
+            return LongnetPoolStage(spec, inputs, model.file(spec.weights), device, attention)
+        case LongnetAll():
+            return LongnetAllStage(spec, inputs, model.file(spec.weights), device, attention)
+        case Mean():
+            return MeanStage(spec, inputs)
+        case Untouched():
+            return UntouchedStage(spec, inputs)
+        case _:
+            assert_never(spec)
+
+
+def empty_parts(spec: SlideStageSpec) -> dict[str, nn.Module]:
+    """The networks of a kind on the meta device, by their file of weights: names and shapes, no numbers."""
+    match spec:
+        case LongnetPool():
+            return {spec.weights: empty_slide_encoder(spec)}
+        case LongnetAll():
+            return {spec.weights: empty_longnet(spec)}
+        case Mean() | Untouched():
+            return {}
+        case _:
+            assert_never(spec)
