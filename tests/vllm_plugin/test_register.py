@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 (entry,) = entry_points(group="vllm.general_plugins", name="eyepiece")
 entry.load()()
 eyepiece_vllm.register()
-assert "WsiLlavaForConditionalGeneration" in vllm.ModelRegistry.get_supported_archs()
+assert set(eyepiece_vllm.ARCHITECTURES) <= set(vllm.ModelRegistry.get_supported_archs())
 assert "eyepiece_vllm.model" not in sys.modules, "the model is imported before it is needed"
 
 vllm.__version_tuple__ = (0, 33, 0)
@@ -30,7 +30,10 @@ import importlib
 from transformers import AutoConfig
 config = AutoConfig.for_model("wsi_llava", slide_token_width=768, mm_hidden_size=1024)
 assert config.text_config.model_type == "llama"
-for wrong in ({"slide_token_width": 1025}, {"slide_token_width": 0}, {"max_slide_tokens": 0}):
+assert AutoConfig.for_model("slide_qwen2").text_config.model_type == "qwen2"
+plain = {"mm_projector_type": "identity", "slide_token_width": 64, "mm_hidden_size": 64}
+assert AutoConfig.for_model("slide_qwen2", **plain, text_config={"hidden_size": 64}).mm_projector_type == "identity"
+for wrong in ({"slide_token_width": 1025}, {"slide_token_width": 0}, {"max_slide_tokens": 0}, plain):
     try:
         AutoConfig.for_model("wsi_llava", **wrong)
     except Exception as error:
