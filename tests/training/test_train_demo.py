@@ -79,14 +79,17 @@ def test_only_what_a_stage_trains_changes(training: DemoTraining, exported: Path
 
 
 def test_what_is_served_gives_the_tokens_that_were_trained_on(training: DemoTraining, exported: Path) -> None:
+    from encoders.slide_stages.tile_stage import ReadTiles
     from encoders.tiling.plan_tiles import plan_at_target
     from model_store.installed import open_model
 
     encoders = load_encoders(open_model(exported.parent, "demo"), "cpu")
+    tiling = encoders.model.manifest.first_input.tiling
     slide = draw_slides(training)[0]
     trained = tokenized_slides(align_slides(training), [slide], views=0).tokens[0]
-    plan = plan_at_target(encoders.tiling, slide.coords.astype(np.int64) * encoders.tiling.tile_px)
-    served = encoders.slide.encode(TileFeatures(plan, slide.features.astype(np.float32)))
+    plan = plan_at_target(tiling, slide.coords.astype(np.int64) * tiling.tile_px)
+    read = ReadTiles({"tiles": TileFeatures(plan, slide.features.astype(np.float32))})
+    served = encoders.stage.encode(read)["slide_tokens"]
     # fp16 weights in one, fp32 in the other.
     torch.testing.assert_close(torch.from_numpy(served), trained, atol=2e-2, rtol=2e-2)
 

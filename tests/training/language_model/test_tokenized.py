@@ -7,7 +7,7 @@ import pytest
 from jinja2 import Template
 from tokenizers import Tokenizer
 
-from model_store.chat_template import chat_template
+from model_store.chat_template import llava_template
 from synthetic.questions.conversation import conversation, written_context
 from synthetic.questions.question import LETTERS, Question
 from synthetic.questions.wordings import SEEN, UNSEEN
@@ -37,7 +37,7 @@ def asked(seed: int, turns: int = 4) -> tuple[SlideTruth, list[Question]]:
 
 
 def test_the_tokens_are_those_of_the_served_prompt(tokenizer: Tokenizer) -> None:
-    template = Template(chat_template("llava_v1", ""))
+    template = Template(llava_template("llava_v1", ""))
     for seed in range(10):
         _, questions = asked(seed)
         messages = [{"role": "user", "content": f"{PLACEHOLDER}\n{questions[0].text}"}]
