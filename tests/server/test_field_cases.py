@@ -176,7 +176,7 @@ def plan_alone(slide: SlideFile, mpp: float | None, features_path: Path, caller:
         read_given_features(slide.path, MANIFEST, LIMITS)
         return embedding
     with ReaderProcess(slide.path, LIMITS, folder=slide.folder) as reader:
-        plan = reader.plan(MANIFEST.tiling, mpp)
+        plan = reader.plan(MANIFEST.first_input.tiling, mpp)
     caller.on_warnings(plan.warnings)
     features_path.write_bytes(b"features")
     return replace(embedding, tile_count=len(plan.coords))
