@@ -260,6 +260,20 @@ def test_a_slide_over_the_cap_is_thinned_evenly_and_it_is_said(all_rows: TileSta
     assert thinning(all_rows.spec, most, all_rows.inputs) == ()
 
 
+def test_a_slide_that_is_thinned_says_so_from_pixels_and_from_features(tmp_path: Path, sample_slide: Path) -> None:
+    few = {"kind": "none", "max_rows": 5}
+    said: list[tuple[SlideWarning, ...]] = []
+    with load_encoders(toy_of(documented_manifest(slide_stage=few), tmp_path), "cpu") as encoders:
+        caller = Caller(on_warnings=said.append)
+        from_pixels = embedding_of(encoders, sample_slide, tmp_path, caller)
+        (tmp_path / "features.h5").rename(tmp_path / "given.h5")
+        from_features = embedding_of(encoders, tmp_path / "given.h5", tmp_path, caller)
+
+    assert [[warning.code for warning in warnings] for warnings in said] == [["tiles_thinned"]] * 2
+    assert from_pixels.tile_count > len(from_pixels.tensors["slide_tokens"]) == 5
+    assert np.array_equal(from_features.tensors["slide_tokens"], from_pixels.tensors["slide_tokens"])
+
+
 def test_features_beyond_16_bits_are_no_rows(tmp_path: Path) -> None:
     stage = load_encoders(toy_of(documented_manifest(("slide_stage", "none")), tmp_path), "cpu").stage
     assert isinstance(stage, TileStage)
