@@ -21,6 +21,21 @@ os.read(0, {waits})
 """
 
 
+# What a child says of a slide that it has opened.
+OPENED = {
+    "reply": "opened",
+    "vendor": "aperio",
+    "width": 1024,
+    "height": 1024,
+    "mpp": 0.5,
+    "objective_power": 20.0,
+    "reader": "openslide",
+    "reader_reason": "other_vendor",
+    "degraded": [],
+    "warnings": [],
+}
+
+
 def lying_command(folder: Path, *frames: bytes, waits: bool = True, trick: str = "") -> list[str]:
     """Starts it; after the last frame it waits to be killed, or ends.
 

@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from lying_child import frame, lying_command
+from lying_child import OPENED, frame, lying_command
 from single_level_slide import write_single_level_slide
 
 from encoders.errors import ReaderDied, UnreadableSlide
@@ -17,18 +17,6 @@ from encoders.tiling.pictures.inspection import SlideLevel
 from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=60)
-OPENED = {
-    "reply": "opened",
-    "vendor": "aperio",
-    "width": 1024,
-    "height": 1024,
-    "mpp": 0.5,
-    "objective_power": 20.0,
-    "reader": "openslide",
-    "reader_reason": "other_vendor",
-    "degraded": [],
-    "warnings": [],
-}
 LEVEL = {"width": 1024, "height": 1024, "downsample": 1.0, "tile_width": 256, "tile_height": 256}
 INSPECTED = {"reply": "inspected", "tissue_share": 0.5, "pen_share": 0.0}
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lying_child import frame, lying_command
+from lying_child import OPENED, frame, lying_command
 
 from encoders.errors import NoTissue, ReaderDied
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
@@ -17,18 +17,6 @@ from encoders.types import SlideWarning
 from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=30, max_tiles=100, max_dimension_px=10_000)
-OPENED = {
-    "reply": "opened",
-    "vendor": "aperio",
-    "width": 1024,
-    "height": 1024,
-    "mpp": 0.5,
-    "objective_power": 20.0,
-    "reader": "openslide",
-    "reader_reason": "other_vendor",
-    "degraded": [],
-    "warnings": [],
-}
 PLANNED = {"reply": "planned", "level": 0, "read_px": 256, "tile_px_level0": 256.0, "tile_count": 2, "warnings": []}
 DOUBT = {"code": "mpp_contradicted", "detail": "Two resolutions."}
 TILES = {"reply": "tiles", "first": 0, "count": 2, "slot": 0}
