@@ -92,6 +92,9 @@ def redis_findings(redis: Redis, slide_ids: Collection[str]) -> Iterator[str]:
             continue
         if redis.ttl(key) == -1:
             yield f"orphan: the key {name} stays for ever"
+        elif name.endswith("}:slide-names"):  # one for all slides of a tenant, by their entries in the index
+            others = [entry.decode()[-64:] for entry in redis.hkeys(name)]  # type: ignore[union-attr]
+            yield from (f"orphan: {name} has {it[:12]}, which is no slide" for it in others if it not in slide_ids)
         elif name.startswith("eyepiece:{") and not _is_of(name, slide_ids):
             yield f"orphan: the key {name} is of no slide"
     yield from (f"orphan: {job}" for job in unfinished_jobs(redis))

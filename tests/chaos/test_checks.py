@@ -115,6 +115,9 @@ class FakeRedis:
     def ttl(self, key: bytes) -> int:
         return -1 if key.decode() in self._lasting else 60
 
+    def hkeys(self, name: str) -> list[bytes]:
+        return [field.encode() for field in self._values[name]]
+
     def get(self, key: bytes) -> bytes:
         return orjson.dumps(self._values[key.decode()])
 
@@ -128,6 +131,9 @@ JOB = "saq:job:eyepiece-routine:a"
         (f"eyepiece:{{default}}:embedding:{READY}:{ENCODER}", b"", False, None),
         ("eyepiece:{default}:conversation:conv_1", b"", False, None),
         ("eyepiece:workers", b"", True, None),
+        ("eyepiece:{default}:slide-names", {f"8204123456789-{READY}": ""}, False, None),
+        ("eyepiece:{default}:slide-names", {f"8204123456789-{'0' * 64}": ""}, False, "which is no slide"),
+        ("eyepiece:{default}:slide-names", {f"8204123456789-{READY}": ""}, True, "stays for ever"),
         (JOB, {"status": "complete"}, False, None),
         (f"eyepiece:{{default}}:embedding:{READY}:{ENCODER}", b"", True, "stays for ever"),
         (f"eyepiece:{{default}}:events:{'0' * 64}", b"", False, "is of no slide"),
