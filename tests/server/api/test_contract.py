@@ -126,6 +126,9 @@ def answered(status: int, content: Any, media_type: str = "application/json", **
 
 PROBLEM = {"type": "urn:x", "title": "x", "status": 404, "code": "not_found", "detail": "x"}
 USAGE = {
+    "slides_running": 0,
+    "slides_waiting": 0,
+    "slides_ahead": 0,
     "stored_bytes": 1,
     "stored_bytes_quota": None,
     "encodings_today": 0,
