@@ -164,7 +164,9 @@ def _complete(operation: dict[str, Any], path: str, *, needs_key: bool) -> dict[
             (content,) = response["content"].values()
             response["description"] = f"`{content['schema']['$ref'].split('/')[-1]}`."
     for parameter in operation.get("parameters", ()):
-        _tidy(parameter.get("schema"))
+        if "schema" in parameter:
+            _tidy(parameter["schema"])
+            parameter["schema"].pop("description", None)  # stands beside it
     return meanings
 
 
