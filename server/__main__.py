@@ -79,7 +79,7 @@ def up(
     model: Model = None,
     workers: Annotated[int, typer.Option(min=1, help="Encoder workers; one for each GPU.")] = 1,
     notify_fd: Annotated[
-        int | None, typer.Option(help="Write `ready` to this file descriptor when it is.", hidden=True)
+        int | None, typer.Option(help="Write `ready` to this file descriptor once everything is.", hidden=True)
     ] = None,
 ) -> None:
     """Run everything on this machine: Redis, vLLM, encoder workers, API."""
@@ -216,9 +216,7 @@ def eval_demo(
 @keys_app.command("create")
 def keys_create(
     tenant: Annotated[str, typer.Option(help="Lower-case letters, digits, hyphens.")],
-    expires_days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="The key ends after so many days.")
-    ] = None,
+    expires_days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until the key expires.")] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

@@ -42,8 +42,8 @@ class Settings(BaseSettings):
     )
     tile_dtype: Literal["", "float32", "float16", "bfloat16", "float8"] = Field(
         "",
-        description="Numbers of the tile encoder; empty = the manifest's. Changes the encoder id: slides are encoded "
-        "again. The API and all workers need the same.",
+        description="Number format of the tile encoder; empty = the manifest's. Changes the encoder id: slides are "
+        "encoded again. The API and all workers need the same.",
     )
     slide_attention: Literal["torch", "flash-attn"] = Field(
         "torch",
@@ -94,7 +94,9 @@ class Settings(BaseSettings):
         "divide the model's attention heads.",
     )
     traces_url: str = Field("", description="OTLP/HTTP collector, e.g. http://collector:4318; empty = no traces.")
-    crash_loop_file: Path | None = Field(None, description="Where `eyepiece up` notes what keeps exiting; it sets it.")
+    crash_loop_file: Path | None = Field(
+        None, description="File in which `eyepiece up` notes processes that keep exiting; set by `eyepiece up`."
+    )
     log_level: str = Field("info", description="debug, info, warning or error.")
 
     max_upload_bytes: int = Field(64 * 2**30, description="Larger slides are refused with slide_too_large.")
@@ -102,15 +104,16 @@ class Settings(BaseSettings):
     max_question_chars: int = Field(8_000, description="Longer questions are refused.")
     max_body_bytes: int = Field(4 * 2**20, description="Limit of every JSON request body.")
     min_body_bytes_per_s: Annotated[int, Field(ge=0)] = Field(
-        4096, description="Bodies, uploads above all, that come more slowly are given up (`body_too_slow`); 0 = none."
+        4096, description="Slower request bodies, mostly uploads, are dropped (`body_too_slow`); 0 = no minimum."
     )
     body_window_s: Annotated[float, Field(gt=0)] = Field(
-        30.0, description="The rate of a body is looked at over so long, counting only the time spent waiting for it."
+        30.0,
+        description="Window over which a body's rate is measured; only the time spent waiting for the client counts.",
     )
     max_concurrent_questions: int = Field(
-        64, description="More at once are answered `overloaded`. Of these and the next three a tenant gets two thirds."
+        64, description="More at once get `overloaded`. A tenant gets two thirds of this limit and of the next three."
     )
-    max_concurrent_uploads: int = Field(16, description="More at once are answered `overloaded`.")
+    max_concurrent_uploads: int = Field(16, description="More at once get `overloaded`.")
     max_concurrent_followers: int = Field(256, description="Event streams at once; each holds a Redis connection.")
     max_connections: Annotated[int, Field(ge=1)] = Field(
         1024, description="Connections of clients at once; beyond it only /livez, /readyz and /metrics are answered."
@@ -119,10 +122,10 @@ class Settings(BaseSettings):
         0, description="The same from one address; 0 = no limit, for behind a proxy all come from one."
     )
     head_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="A request's address and headers must have come after so long."
+        10.0, description="Time within which a request's address and headers must arrive."
     )
     write_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        60.0, description="A connection ends when nothing of an answer was read for so long."
+        60.0, description="A connection closes when its client has read nothing of an answer for this long."
     )
     max_concurrent_downloads: int = Field(64, description="Downloads of features at once.")
     max_queued_jobs: int = Field(10_000, description="Encode jobs waiting, all tenants together.")
@@ -132,7 +135,7 @@ class Settings(BaseSettings):
         0, description="What a tenant may store, features and embeddings included; 0 = no limit."
     )
     quota_encodings_per_day: Annotated[int, Field(ge=0)] = Field(
-        0, description="Encodings that a tenant may ask for in a day (UTC); 0 = no limit."
+        0, description="Encodings that a tenant may request per day (UTC); 0 = no limit."
     )
     tenant_quotas: dict[str, Quota] = Field(
         {},
@@ -140,26 +143,27 @@ class Settings(BaseSettings):
         '{"lab-a": {"stored_bytes": 2000000000000, "encodings_per_day": 0}}.',
     )
 
-    embedding_ttl_s: int = Field(7 * 86_400, description="A cached embedding lives so long after its last use.")
-    conversation_ttl_s: int = Field(30 * 86_400, description="A conversation lives so long after its last turn.")
-    event_ttl_s: int = Field(86_400, description="Progress events can be resumed for so long.")
+    embedding_ttl_s: int = Field(7 * 86_400, description="Lifetime of a cached embedding after its last use.")
+    conversation_ttl_s: int = Field(30 * 86_400, description="Lifetime of a conversation after its last turn.")
+    event_ttl_s: int = Field(86_400, description="How long progress events can be resumed.")
 
     job_timeout_s: int = Field(4 * 3_600, description="Wall limit of one encode attempt.")
-    job_heartbeat_s: int = Field(30, description="A job without a sign of life for so long is redelivered.")
+    job_heartbeat_s: int = Field(30, description="A job silent for this long is redelivered.")
     job_sweep_s: int = Field(10, description="How often workers look for jobs whose worker died.")
-    job_attempts: int = Field(5, description="Starts of a job in all, killed workers included.")
+    job_attempts: int = Field(5, description="Total starts of a job, including those whose worker was killed.")
     job_error_attempts: int = Field(3, description="Starts that may end in an error before the job fails.")
-    reconcile_every_s: int = Field(60, description="How often stored slides without job are found again.")
+    reconcile_every_s: int = Field(60, description="How often stored slides without a job are queued again.")
 
     reader_memory_bytes: int = Field(4 * 2**30, description="Address space of the process that parses a slide.")
-    reader_deadline_s: float = Field(120.0, description="A reader silent for so long is killed.")
+    reader_deadline_s: float = Field(120.0, description="A reader silent for this long is killed.")
     max_slide_dimension_px: int = Field(400_000, description="Wider or higher slides are refused.")
     max_slide_tiles: int = Field(500_000, description="Slides with more tissue tiles are refused.")
 
     drain_notice_s: float = Field(
-        0.0, description="After SIGTERM the API takes new work for so long, while load balancers notice it is leaving."
+        0.0,
+        description="After SIGTERM the API accepts new work for this long, while load balancers notice it is leaving.",
     )
-    shutdown_grace_s: int = Field(30, description="Streams may run on for so long after SIGTERM.")
+    shutdown_grace_s: int = Field(30, description="Streams may run on for this long after SIGTERM.")
 
     @field_validator("host", "worker_host")
     @classmethod

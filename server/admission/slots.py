@@ -36,7 +36,7 @@ class TenantSlots:
             )
         if self._held[tenant] >= self._free * _TIMES_WHAT_IS_FREE:
             raise Overloaded(
-                f"Your tenant's share of {self._what} at once is in use; let one of yours end, then try again.",
+                f"Your tenant already uses its share of concurrent {self._what}; wait for one to end, then try again.",
                 retry_after_s=_RETRY_AFTER_S,
             )
         self._free -= 1

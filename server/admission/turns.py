@@ -33,7 +33,8 @@ class TenantTurns:
         line = self._lines.setdefault(tenant, deque())
         if len(line) >= self._most_waiting and not self._may_begin(tenant):
             raise Overloaded(
-                f"Too many {self._what} of your tenant wait already; try again shortly.", retry_after_s=_RETRY_AFTER_S
+                f"Your tenant already has too many {self._what} waiting; try again shortly.",
+                retry_after_s=_RETRY_AFTER_S,
             )
         turn = asyncio.get_running_loop().create_future()
         line.append(turn)

@@ -49,9 +49,9 @@ async def _why_a_key_is_needed(request: Request, keys: KeyRing, settings: Settin
     if settings.keep_keyless:
         return None
     if any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIX) for name, _ in request.scope["headers"]):
-        return "A proxy passed this request on, and then a key is needed. "
+        return "Requests through a proxy need a key. "
     if await keys.any_exists():
-        return "API keys exist here, and then one is needed. "
+        return "This server has API keys, so every request needs one. "
     return None
 
 

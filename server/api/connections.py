@@ -68,7 +68,7 @@ class ConnectionLimits:
 
 
 _HEAD_TOO_LARGE = HeadTooLarge("The address and headers of the request are too large; send fewer.")
-_HEAD_TOO_SLOW = HeadTooSlow("The request did not come in time; send it again.")
+_HEAD_TOO_SLOW = HeadTooSlow("The request took too long to arrive; send it again.")
 _FULL = TooManyConnections("Too many connections at once; try again shortly.", retry_after_s=2)
 _MALFORMED = MalformedRequest("This is not HTTP; send a valid request.")
 _PIPELINED = MalformedRequest("Too many requests came before the first answer; wait for answers.")

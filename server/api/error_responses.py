@@ -95,8 +95,8 @@ def _methods_at(scope: Scope) -> set[str]:
 _FRAMEWORK_ERRORS: dict[int, EyepieceError] = {
     400: InvalidRequest("The request body cannot be read; send JSON in UTF-8."),
     404: NotFound("There is nothing at this address; see /docs for the routes."),
-    405: MethodNotAllowed("This address does not take this method; see /docs for the routes."),
-    408: BodyTooSlow("The request body came too slowly and was given up; send it again over a faster line."),
+    405: MethodNotAllowed("This address does not support this method; see /docs for the routes."),
+    408: BodyTooSlow("The request body arrived too slowly and was dropped; send it again over a faster line."),
     413: BodyTooLarge("The request body is too large."),
     429: Overloaded("Too many large requests at once; send this one again shortly.", retry_after_s=2),
 }

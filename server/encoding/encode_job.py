@@ -45,8 +45,8 @@ _PROGRESS_EVERY_S = 0.5
 # A quarter of an hour: vLLM or another slide may give memory back, and what is too large for every worker is said.
 _MEMORY_WAITS, _MEMORY_WAIT_S = 15, 60.0
 _TOO_LITTLE_MEMORY = (
-    "This slide needs more memory than the encoder's device has, and nothing is wrong with it. Encode it again when "
-    "the operator has given the worker more."
+    "The slide is intact, but encoding it needs more memory than the worker's device has. Ask the operator to give the "
+    "worker more, then encode it again."
 )
 # `encoders.tiling.slide_readers.choose_reader` says why a slide has another one.
 _FAST_READER = "fast_tiff"
@@ -121,7 +121,7 @@ class EncodeJob:
                 embedding = await self._compared(record, source)
         except FileNotFoundError as error:
             if await self.slides.find(record.tenant, record.id) is not None and not await self._has_source(record):
-                raise UnreadableSlide("The stored file of this slide is gone; upload the slide again.") from error
+                raise UnreadableSlide("The stored file of this slide is missing; upload the slide again.") from error
             raise
         except asyncio.CancelledError:
             await self._leave_nothing_of_a_deleted_slide(record)
@@ -297,8 +297,8 @@ def _believed(error: Exception) -> EyepieceError:
     """What an error is called that came in every attempt; who reads "try again" then has been misled."""
     if isinstance(error, ReaderDied):
         return UnreadableSlide(
-            "The process that reads the slide died or hung in every attempt; upload an intact copy, and if it is one, "
-            "tell the operator."
+            "The process that reads the slide crashed or hung on every attempt. Upload an intact copy; if this one is "
+            "intact, tell the operator."
         )
     if isinstance(error, EyepieceError):
         return error

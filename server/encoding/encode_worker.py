@@ -21,7 +21,7 @@ _REDIS_AWAY_WAIT_S = 1.0
 # A cancelled encode ends at its next batch of tiles.
 _CANCEL_WITHIN_S = 20.0
 _OVER = (Status.ABORTED, Status.COMPLETE, Status.FAILED)
-_LOST = "its worker was not heard of any more"
+_LOST = "its worker stopped reporting"
 
 
 def encode_worker(

@@ -199,18 +199,18 @@ class EncodeJobs:
         try:
             await self._require_room(tenant)
             if await write_state(self._redis) != OK:
-                raise QueueUnavailable("The job queue takes nothing new now; the operator must look at Redis.")
+                raise QueueUnavailable("The job queue accepts no new jobs; ask the operator to check Redis.")
         except RedisError as error:
             raise QueueUnavailable("The job queue does not answer; try again shortly.") from error
 
     async def _require_room(self, tenant: str) -> None:
         waiting = sum([await queue.count("incomplete") for queue in self.queues.values()])
         if waiting >= self._settings.max_queued_jobs:
-            raise Overloaded("Too many slides wait to be encoded; try again later.", retry_after_s=60)
+            raise Overloaded("Too many slides are waiting to be encoded; try again later.", retry_after_s=60)
         if waiting >= self._settings.max_queued_jobs_per_tenant:
             own = sum([await _count_of(queue, tenant) for queue in self.queues.values()])
             if own >= self._settings.max_queued_jobs_per_tenant:
-                raise Overloaded("Too many of your slides wait to be encoded.", retry_after_s=60)
+                raise Overloaded("Too many of your slides are waiting to be encoded.", retry_after_s=60)
 
     def _job(self, record: SlideRecord) -> Job:
         settings = self._settings

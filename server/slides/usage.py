@@ -126,7 +126,7 @@ class Usage:
             moment = now()
             tomorrow = datetime.combine(moment.date() + timedelta(days=1), time(), moment.tzinfo)
             raise QuotaExceeded(
-                f"Your tenant has had its {quota} encodings of this day (UTC); try again tomorrow, or ask the operator "
+                f"Your tenant has used its {quota} encodings for today (UTC); try again tomorrow, or ask the operator "
                 "for more.",
                 retry_after_s=int((tomorrow - moment).total_seconds()) + 1,
             )
@@ -175,7 +175,7 @@ class Usage:
 def stored_too_much(quota_bytes: int) -> QuotaExceeded:
     """The refusal of bytes beyond a quota."""
     return QuotaExceeded(
-        f"This is more than your tenant may store ({quota_bytes / 2**30:.3g} GiB); delete slides, or ask the operator "
+        f"This exceeds your tenant's storage quota ({quota_bytes / 2**30:.3g} GiB); delete slides, or ask the operator "
         "for more."
     )
 

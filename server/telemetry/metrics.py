@@ -43,7 +43,7 @@ class Metrics:
         )
         self.embedding_cache_write_errors = Counter(
             "eyepiece_embedding_cache_write_errors_total",
-            "Embeddings Redis would not take.",
+            "Embeddings that Redis refused.",
             registry=registry,
         )
         self.questions = Counter("eyepiece_questions_total", "Questions.", ["outcome"], registry=registry)
@@ -150,7 +150,7 @@ class TileEncoderCounters(Protocol):
 
     @property
     def refused_passes(self) -> int:
-        """Passes that the device's memory did not do for."""
+        """Passes that the device had too little memory for."""
 
 
 class TileEncoderMetrics(Collector):
@@ -162,6 +162,7 @@ class TileEncoderMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The counters as they are now."""
         prefix, counted = "eyepiece_tile_encoder", self._counters
+<<<<<<< HEAD
         busy_s, idle_s = sum(one.busy_s for one in counted), sum(one.idle_s for one in counted)
         padded, refused = sum(one.padded_tiles for one in counted), sum(one.refused_passes for one in counted)
         yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", busy_s)
@@ -170,3 +171,12 @@ class TileEncoderMetrics(Collector):
         yield CounterMetricFamily(f"{prefix}_out_of_memory", "Passes that the device's memory did not do for.", refused)
         pass_tiles = sum(one.pass_tiles for one in counted)
         yield GaugeMetricFamily(f"{prefix}_pass_tiles", "Tiles computed at once.", pass_tiles)
+=======
+        yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", counted.busy_s)
+        yield CounterMetricFamily(f"{prefix}_idle_seconds", "Time without tiles to encode.", counted.idle_s)
+        yield CounterMetricFamily(f"{prefix}_padded_tiles", "Places left empty in batches.", counted.padded_tiles)
+        yield CounterMetricFamily(
+            f"{prefix}_out_of_memory", "Passes that the device had too little memory for.", counted.refused_passes
+        )
+        yield GaugeMetricFamily(f"{prefix}_pass_tiles", "Tiles computed at once.", counted.pass_tiles)
+>>>>>>> 29455fe (Errors, settings and help in plainer English)

@@ -28,8 +28,8 @@ from server.to_the_end import stop
 log = structlog.get_logger(__name__)
 _PROBE_TENANT = "warm-up"
 _AWAY = "The language model does not answer; try again shortly."
-_COLD = "The language model starts, or does not answer rightly yet; try again shortly."
-_STOPPED = "The language model is there and makes no tokens; try again shortly."
+_COLD = "The language model is starting, or does not answer correctly yet; try again shortly."
+_STOPPED = "The language model is running but produces no tokens; try again shortly."
 # Most probes are answered within one look, which then knows.
 _LOOK_WAITS_S = 1.0
 

@@ -36,7 +36,7 @@ _AT_ONCE = 1000
 _PATIENCE_S = 0.5
 GAVE_UP = SlideError(
     code="unreadable_slide",
-    detail="Encoding this slide stopped its worker every time it was tried; check the file, then encode it again.",
+    detail="Every attempt to encode this slide stopped its worker; check the file, then encode it again.",
 )
 
 

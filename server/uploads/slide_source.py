@@ -189,7 +189,7 @@ def arranged(places: Mapping[str, Path], folder: Path) -> Iterator[Path]:
 
 def source_changed() -> UnreadableSlide:
     """What is said of a slide whose stored bytes are not those that were uploaded."""
-    return UnreadableSlide("The stored file of this slide is not what was uploaded any more; upload the slide again.")
+    return UnreadableSlide("The stored file of this slide no longer matches the upload; upload the slide again.")
 
 
 def _sha256_of(path: Path, stop: threading.Event) -> str:

@@ -67,7 +67,9 @@ class SlideForm:
         self._raw_bytes += len(chunk)
         allowed_bytes = _MAX_OTHER_BYTES + _OTHER_BYTES_OF_A_FILE * len(self._received)
         if self._raw_bytes - self._content_bytes > allowed_bytes:
-            raise InvalidRequest("The form holds too much that is no file; send the slide as the field `file` alone.")
+            raise InvalidRequest(
+                "The form has too much data outside its files; send the slide as the field `file` alone."
+            )
 
     def take(self) -> Batch:
         """What is pending of every file."""

@@ -67,7 +67,7 @@ async def test_what_a_proxy_passed_on_needs_a_key(make_app: Callable[..., FastAP
     async with client_of(app, **{header: "127.0.0.1"}) as client:
         refused = await client.get(WHO)
     assert refused.status_code == 401
-    assert refused.json()["detail"].startswith("A proxy passed this request on, and then a key is needed. Send ")
+    assert refused.json()["detail"].startswith("Requests through a proxy need a key. Send ")
     assert await status_of(app, "EMPTY", **{header: "x"}) == 401
     assert await status_of(make_app(keep_keyless=True), **{header: "x"}) == 200
 
@@ -80,7 +80,7 @@ async def test_once_a_key_exists_one_is_needed_from_the_next_request_on(make_app
     async with client_of(app) as client:
         refused = await client.get(WHO)
     assert refused.status_code == 401
-    assert refused.json()["detail"].startswith("API keys exist here, and then one is needed. Send ")
+    assert refused.json()["detail"].startswith("This server has API keys, so every request needs one. Send ")
     assert await status_of(app, "EMPTY") == 401
     assert await status_of(app, secret) == 200
     open_app = make_app(keep_keyless=True)

@@ -67,7 +67,7 @@ async def test_a_source_that_is_not_what_was_uploaded_is_no_slides(
 
     failed = (await job.slides.require(TENANT, SLIDE)).error
     assert failed is not None
-    assert failed.detail.endswith("is not what was uploaded any more; upload the slide again.")
+    assert failed.detail.endswith("no longer matches the upload; upload the slide again.")
     assert store.published == staged_files(job) == await encoders_with_parts(job, record) == []
 
 
@@ -79,14 +79,14 @@ async def test_a_slide_whose_source_is_gone_says_so(job: EncodeJob, jobs: Encode
 
     failed = (await job.slides.require(TENANT, SLIDE)).error
     assert failed is not None
-    assert failed.detail == "The stored file of this slide is gone; upload the slide again."
+    assert failed.detail == "The stored file of this slide is missing; upload the slide again."
 
 
 @pytest.mark.parametrize(
     ("error", "code", "advice"),
     [
         (ValueError("Doe^Jane"), "internal_error", "the operator finds why"),
-        (ReaderDied("It died; try again."), "unreadable_slide", "upload an intact copy"),
+        (ReaderDied("It died; try again."), "unreadable_slide", "Upload an intact copy"),
     ],
 )
 async def test_another_error_is_tried_again_before_it_is_believed(
@@ -186,7 +186,7 @@ async def test_a_slide_waits_for_memory_without_spending_an_attempt_and_not_for_
     assert await run(job, message) == "out_of_memory_for_good"
     failed = (await job.slides.require(TENANT, SLIDE)).error
     assert failed is not None
-    assert "nothing is wrong with it" in failed.detail
+    assert "The slide is intact" in failed.detail
     assert (outcome(job, "out_of_memory"), outcome(job, "out_of_memory_for_good")) == (2, 1)
 
 
