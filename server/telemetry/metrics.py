@@ -162,21 +162,12 @@ class TileEncoderMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The counters as they are now."""
         prefix, counted = "eyepiece_tile_encoder", self._counters
-<<<<<<< HEAD
         busy_s, idle_s = sum(one.busy_s for one in counted), sum(one.idle_s for one in counted)
         padded, refused = sum(one.padded_tiles for one in counted), sum(one.refused_passes for one in counted)
         yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", busy_s)
         yield CounterMetricFamily(f"{prefix}_idle_seconds", "Time without tiles to encode.", idle_s)
         yield CounterMetricFamily(f"{prefix}_padded_tiles", "Places left empty in batches.", padded)
-        yield CounterMetricFamily(f"{prefix}_out_of_memory", "Passes that the device's memory did not do for.", refused)
+        too_large = "Passes that the device had too little memory for."
+        yield CounterMetricFamily(f"{prefix}_out_of_memory", too_large, refused)
         pass_tiles = sum(one.pass_tiles for one in counted)
         yield GaugeMetricFamily(f"{prefix}_pass_tiles", "Tiles computed at once.", pass_tiles)
-=======
-        yield CounterMetricFamily(f"{prefix}_busy_seconds", "Time with a batch in hand.", counted.busy_s)
-        yield CounterMetricFamily(f"{prefix}_idle_seconds", "Time without tiles to encode.", counted.idle_s)
-        yield CounterMetricFamily(f"{prefix}_padded_tiles", "Places left empty in batches.", counted.padded_tiles)
-        yield CounterMetricFamily(
-            f"{prefix}_out_of_memory", "Passes that the device had too little memory for.", counted.refused_passes
-        )
-        yield GaugeMetricFamily(f"{prefix}_pass_tiles", "Tiles computed at once.", counted.pass_tiles)
->>>>>>> 29455fe (Errors, settings and help in plainer English)

@@ -50,7 +50,7 @@ def test_a_freed_slot_goes_to_the_tenant_that_holds_fewer() -> None:
         as_many_as_it_gets(slots, "c", held)
         first.close()
 
-        with pytest.raises(Overloaded, match="Your tenant's share of uploads"):
+        with pytest.raises(Overloaded, match="its share of concurrent uploads"):
             held.enter_context(slots.one("a"))
         held.enter_context(slots.one("d"))
 
@@ -59,7 +59,7 @@ def test_a_refusal_says_whose_slots_are_used_up_and_when_to_come_back() -> None:
     slots = TenantSlots(3, "questions")
     with ExitStack() as held:
         as_many_as_it_gets(slots, "a", held)
-        with pytest.raises(Overloaded, match="Your tenant's share of questions") as own:
+        with pytest.raises(Overloaded, match="its share of concurrent questions") as own:
             held.enter_context(slots.one("a"))
         as_many_as_it_gets(slots, "b", held)
         with pytest.raises(Overloaded, match="all tenants together") as everybodys:

@@ -70,7 +70,7 @@ async def test_a_full_line_refuses_its_own_tenant_only() -> None:
     line = Line(turns)
     await line.come("a0", "a1", "a2", "b0")
 
-    with pytest.raises(Overloaded, match="Too many thumbnails of your tenant") as caught:
+    with pytest.raises(Overloaded, match="already has too many thumbnails") as caught:
         await AsyncExitStack().enter_async_context(turns.one("a"))
 
     assert caught.value.retry_after_s
