@@ -64,6 +64,8 @@ _CHOICES: dict[str, Any] = {
     "ReadinessStatus": ReadinessStatus,
 }
 _NAMES = {get_args(choice): name for name, choice in _CHOICES.items()}
+# A floating-point number cannot tell it from the next.
+_LARGEST_INTEGER = 2**63 - 1
 _KEY = "apiKey"
 _KEY_SCHEME = {
     "type": "http",
@@ -183,13 +185,16 @@ def _more_shapes() -> dict[str, Any]:
 
 
 def _tidy(schema: Any) -> None:
-    """FastAPI repeats every field's name as its title, and choices where they are used: generators make types of them,
-    with names like SlideMppSourceType0."""
+    """Right what FastAPI writes of a schema: every field's name repeated as its title, and choices where they are used,
+    of which generators make types like SlideMppSourceType0; and bounds of whole numbers."""
     if isinstance(schema, list):
         for it in schema:
             _tidy(it)
     elif isinstance(schema, dict):
         schema.pop("title", None)
+        if schema.get("type") == "integer":  # FastAPI writes bounds as floating-point numbers
+            for bound in {"minimum", "maximum"} & schema.keys():
+                schema[bound] = min(int(schema[bound]), _LARGEST_INTEGER)
         name = _NAMES.get(tuple(schema.get("enum", ())))
         if name is not None:
             del schema["type"], schema["enum"]

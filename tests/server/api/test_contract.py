@@ -72,6 +72,14 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
             found = found[step]
 
 
+def test_bounds_of_whole_numbers_are_whole_and_those_of_the_server(app: FastAPI) -> None:
+    """As floating-point numbers, 2**63 - 1 and 2**63 are the same."""
+    seed = app.openapi()["components"]["schemas"]["QuestionRequest"]["properties"]["seed"]["anyOf"][0]
+
+    assert (seed["minimum"], seed["maximum"]) == (-(2**63), 2**63 - 1)
+    assert not re.search(r'"(minimum|maximum)": [0-9.-]*e', json.dumps(app.openapi()))
+
+
 def test_no_shape_is_left_without_a_use(document: dict[str, Any]) -> None:
     used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
 
