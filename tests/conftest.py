@@ -1,7 +1,10 @@
 """Fixtures that more than one package's tests need."""
 
+import json
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,33 @@ def shared_slides() -> Path:
     if not SHARED_SLIDES.is_dir():
         pytest.skip("the folder of public test slides (../shared/slides) is not here")
     return SHARED_SLIDES
+
+
+@pytest.fixture(scope="session")
+def plain_transformers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[dict[str, Any]], list[Any]]]:
+    """What plain transformers answers to a request (vllm_plugin/reference_answer.py); imported once for all."""
+    from vllm_server import VLLM_PYTHON
+
+    if not VLLM_PYTHON.exists():
+        pytest.skip("vLLM's environment .venv-vllm is not built")
+    command = [VLLM_PYTHON, Path(__file__).parent / "vllm_plugin" / "reference_answer.py"]
+    log = tmp_path_factory.mktemp("transformers") / "stderr.log"
+    with (
+        log.open("wb") as complaints,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
+        ) as process,
+    ):
+        sent, received = process.stdin, process.stdout
+        assert sent is not None
+        assert received is not None
+
+        def answer(request: dict[str, Any]) -> list[Any]:
+            with suppress(BrokenPipeError):  # it died, and the log says of what
+                sent.write(json.dumps(request) + "\n")
+                sent.flush()
+            line = received.readline()
+            assert line, log.read_text()
+            return list(json.loads(line))
+
+        yield answer

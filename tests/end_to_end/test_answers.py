@@ -1,7 +1,6 @@
 """The answer through HTTP equals plain transformers fed `[text, projector(slide), text]`, token for token."""
 
-import json
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,18 @@ import pytest
 from running_server import RunningServer, ask
 
 from encoders.embedding_file import from_bytes
-from server.commands.environments import vllm_python
 from server.embeddings.slide_inputs import npy_base64
 
 pytestmark = pytest.mark.vllm
 
-REFERENCE = Path(__file__).parent.parent / "vllm_plugin" / "reference_answer.py"
+Reference = Callable[[dict[str, Any]], list[Any]]
 QUESTIONS = ["What tissue is this?", "Which grade has the tumour?", "Do you see\nnecrosis, or “mitoses”?"]
 MAX_TOKENS = 24
 
 
-def reference_turns(server: RunningServer, slide: dict[str, Any]) -> list[dict[str, Any]]:
+def reference_turns(
+    server: RunningServer, slide: dict[str, Any], plain_transformers: Reference
+) -> list[dict[str, Any]]:
     folder = server.data_dir / "store/tenants/default/slides" / slide["id"] / "embeddings"
     embedding = from_bytes((folder / f"{slide['encoder_id']}.safetensors").read_bytes())
     conversation = {
@@ -29,17 +29,14 @@ def reference_turns(server: RunningServer, slide: dict[str, Any]) -> list[dict[s
         "max_tokens": MAX_TOKENS,
     }
     request = {"folder": str(server.data_dir / "models/demo/llm"), "conversations": [conversation]}
-    run = subprocess.run(
-        [vllm_python(), REFERENCE], input=json.dumps(request), capture_output=True, text=True, check=True
-    )
-    turns: list[dict[str, Any]] = json.loads(run.stdout)[0]
+    turns: list[dict[str, Any]] = plain_transformers(request)[0]
     return turns
 
 
 def test_three_turns_equal_transformers_token_for_token(
-    server: RunningServer, client: httpx.Client, slide: dict[str, Any]
+    server: RunningServer, client: httpx.Client, slide: dict[str, Any], plain_transformers: Reference
 ) -> None:
-    expected = reference_turns(server, slide)
+    expected = reference_turns(server, slide, plain_transformers)
 
     conversation_id = None
     for question, turn in zip(QUESTIONS, expected, strict=True):

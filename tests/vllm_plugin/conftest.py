@@ -1,7 +1,5 @@
 """One vLLM server with an untrained model for all tests of the plugin, and slides to send to it."""
 
-import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,6 @@ from untrained_model import untrained_model
 from vllm_server import VLLM_PYTHON, VllmServer, running_vllm
 
 from model_store.installed import InstalledModel
-
-REFERENCE = Path(__file__).parent / "reference_answer.py"
 
 Conversations = list[dict[str, Any]]
 Answers = list[list[dict[str, Any]]]
@@ -40,13 +36,8 @@ def vllm(demo: InstalledModel, vllm_python: Path, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture(scope="session")
-def reference(demo: InstalledModel, vllm_python: Path) -> Callable[[Conversations], Answers]:
+def reference(
+    demo: InstalledModel, plain_transformers: Callable[[dict[str, Any]], list[Any]]
+) -> Callable[[Conversations], Answers]:
     """What plain transformers answers to conversations; see reference_answer.py."""
-
-    def answer(conversations: Conversations) -> Answers:
-        request = json.dumps({"folder": str(demo.llm_folder), "conversations": conversations})
-        run = subprocess.run([vllm_python, REFERENCE], input=request, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        return list(json.loads(run.stdout))
-
-    return answer
+    return lambda conversations: plain_transformers({"folder": str(demo.llm_folder), "conversations": conversations})

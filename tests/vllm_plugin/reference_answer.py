@@ -1,7 +1,7 @@
 """What plain transformers answers: a LlamaForCausalLM fed `[text, projector(slide), text]` in fp32, greedily.
 
-Run by the Python of the vLLM environment; JSON on stdin, JSON on stdout. It shares no code with the plugin: padding,
-projector, prompt and the split at the placeholder are written out again.
+Run by the Python of the vLLM environment; for each line of JSON on stdin one on stdout. It shares no code with the
+plugin: padding, projector, prompt and the split at the placeholder are written out again.
 
 in:  {"folder": llm folder, "conversations": [{"slide": base64 .npy, "questions": [..], "max_tokens": n}]},
      each conversation with transformers' own generation options beside these
@@ -105,15 +105,16 @@ class Reference:
 
 
 def main() -> None:
-    """Reads the request from stdin and writes the answers to stdout."""
-    request = json.load(sys.stdin)
-    reference = Reference(Path(request["folder"]))
-    answers = []
-    for conversation in request.get("conversations", []):
-        answers.append(reference.converse(_slide(conversation), **conversation))
-    for answer in request.get("scored", []):
-        answers.append(reference.score(_slide(answer), **answer))
-    json.dump(answers, sys.stdout)
+    """Reads requests from stdin and writes the answers to each to stdout."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        reference = Reference(Path(request["folder"]))
+        answers = []
+        for conversation in request.get("conversations", []):
+            answers.append(reference.converse(_slide(conversation), **conversation))
+        for answer in request.get("scored", []):
+            answers.append(reference.score(_slide(answer), **answer))
+        print(json.dumps(answers), flush=True)
 
 
 def _slide(request: dict) -> np.ndarray:

@@ -4,7 +4,6 @@ What vLLM says of each token is compared with plain transformers on the matrices
 """
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from model_store.packaged_models import PACKAGED, install_packaged
 
 pytestmark = pytest.mark.vllm
 
-REFERENCE = Path(__file__).parent / "reference_answer.py"
+Reference = Callable[[dict[str, Any]], list[Any]]
 QUESTIONS = ("What is the histological type?", "Is there necrosis?", "Which grade?")
 MAX_TOKENS = 16
 # Which of vLLM's kernels must have run; its log names it.
@@ -87,20 +86,18 @@ def answers_of(vllm: VllmServer, slides: list[str]) -> list[dict[str, Any]]:
     return answers
 
 
-def farthest(folder: Path, answers: list[dict[str, Any]], vllm_python: Path) -> float:
+def farthest(folder: Path, answers: list[dict[str, Any]], plain_transformers: Reference) -> float:
     """The largest difference of a token's log-probability from the reference's on that folder."""
     scored = [{key: answer[key] for key in ("slide", "question", "token_ids")} for answer in answers]
-    request = json.dumps({"folder": str(folder), "scored": scored})
-    run = subprocess.run([vllm_python, REFERENCE], input=request, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    expected = plain_transformers({"folder": str(folder), "scored": scored})
     said = [np.array(answer["logprobs"]) for answer in answers]
-    return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(said, json.loads(run.stdout), strict=True))
+    return max(float(np.abs(mine - theirs).max()) for mine, theirs in zip(said, expected, strict=True))
 
 
 @pytest.mark.parametrize(("quantize", "dtype"), [("fp8", "float16"), ("awq", "float16"), ("gptq", "bfloat16")])
 def test_tokens_are_as_likely_as_the_plain_matrices_make_them(
     converted: Callable[[Quantization, Dtype], InstalledModel],
-    vllm_python: Path,
+    plain_transformers: Reference,
     tmp_path: Path,
     quantize: Quantization,
     dtype: Dtype,
@@ -113,7 +110,7 @@ def test_tokens_are_as_likely_as_the_plain_matrices_make_them(
         answers = answers_of(vllm, slides)
 
     assert KERNELS[quantize] in vllm.log.read_text()
-    difference, from_whole = (farthest(it.llm_folder, answers, vllm_python) for it in (model, whole))
+    difference, from_whole = (farthest(it.llm_folder, answers, plain_transformers) for it in (model, whole))
     print(f"{quantize} in {dtype}: {difference:.4f} from its own matrices, {from_whole:.4f} from those of {dtype}")
     assert difference < LIMITS[quantize]
     assert from_whole > 3 * LIMITS[quantize], "a server of the whole model would be told from this one"
