@@ -97,9 +97,10 @@ lint:
 	$(BIN)/mypy
 	$(BIN)/mypy $(DEPLOY)
 
-# Two at a time: as many as the smallest machine has cores. Bytecode is written, whatever the shell says: some hundred
-# processes of the tests import torch, and compiling all that it imports takes 8 s of a core each time.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --no-loadscope-reorder
+# Two at a time: as many as the smallest machine has cores, so each with one thread: more of them wait for each other and
+# burn the core that the other test needs. Bytecode is written, whatever the shell says: some hundred processes of the
+# tests import torch, and compiling all that it imports takes 8 s of a core each time.
+PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --no-loadscope-reorder
 
 test: environments lint
 	$(PYTEST)
