@@ -29,6 +29,10 @@ WarningCode = Literal[
     "levels_drawn_from_finer",  # tiles have no bytes, and low levels do not tell whether tissue is missing there
     "tiles_thinned",  # more tiles than the model takes rows: evenly spaced ones were used
     "pictures_not_read",  # other large pictures lie in the file: scans or focal planes, of which one is read
+    "finest_level_missing",  # DICOM whose finest file is a resampled one
+    "tissue_doubted",  # planned tiles show lines or black rather than tissue
+    "detail_doubted",  # level 0 is a smaller picture enlarged
+    "features_doubted",  # given features lie elsewhere than the slide's tissue, or cover a part of it
 ]
 
 

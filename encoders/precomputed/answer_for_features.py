@@ -90,7 +90,9 @@ def _batches(file: FeaturesFile, batch_rows: int) -> Iterator[tuple[RowsReply, m
 def _whole(coords: NDArray[np.generic], rows: int) -> NDArray[np.int64]:
     """GigaPath keeps whole coordinates as floats; anything in between is none."""
     if coords.shape != (rows, 2) or coords.dtype.kind not in "iuf":
-        raise UnusableFeatures(f"`coords` must be {rows} rows of level-0 (x, y), one for each row of features.")
+        raise UnusableFeatures(
+            f"`coords` must be {rows} rows of level-0 (x, y), one for each row of features; send them so."
+        )
     if coords.dtype.kind == "f":
         whole = np.isfinite(coords) & (coords == np.floor(coords)) & (np.abs(coords) <= _MAX_COORDINATE)
         if not whole.all():
@@ -98,7 +100,7 @@ def _whole(coords: NDArray[np.generic], rows: int) -> NDArray[np.int64]:
                 raise UnusableFeatures(
                     "`coords` lie between 0 and 1: they are shares of the slide's sides. Send whole level-0 pixels."
                 )
-            raise UnusableFeatures("`coords` must be whole level-0 pixels.")
+            raise UnusableFeatures("`coords` must be whole level-0 pixels; round them and send the file again.")
     return coords.astype("<i8")
 
 
@@ -118,5 +120,8 @@ def _statements(attributes: dict[str, object]) -> TileStatements:
 
 def _failed(error: SlideError | MemoryError) -> Failed:
     if isinstance(error, MemoryError):
-        error = UnusableFeatures("The features file needs more memory than its reader is allowed.")
+        error = UnusableFeatures(
+            "The features file needs more memory than its reader is allowed. Send float32 or float16, or ask the "
+            "operator to raise EYEPIECE_READER_MEMORY_BYTES."
+        )
     return Failed.model_validate({"code": error.code, "detail": error.detail})

@@ -21,6 +21,10 @@ _ZERO_ROWS_TOLERATED = 0.05
 _EQUAL_ROWS_TOLERATED = 0.5
 # Fewer rows may be alike by chance.
 _FEW_ROWS = 8
+# Of a row's length: what rounding to 16 bits and a GPU's order of adding change. Two tiles of the same glass differ by
+# more, for no two have the same noise.
+_ROUNDING = 2e-3
+_SAMPLED_ROWS = 512
 
 
 def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool) -> None:
@@ -47,7 +51,8 @@ def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool
         counted = str(most) if least == most else f"{least} to {most}"
         raise UnusableFeatures(
             f"The file has {rows} × {columns} values and no coordinates. Tile features need `coords`, level-0 pixels; "
-            f"slide features of the served model are {counted} × {own}, or zero-padded {counted} × {width}."
+            f"slide features of the served model are {counted} × {own}, or zero-padded {counted} × {width}. Send one "
+            "of these."
         )
     if columns == features:
         raise UnusableFeatures(
@@ -84,6 +89,20 @@ def check_filled(features: NDArray[np.float32]) -> None:
             f"{equal} of {rows} rows of the features are the same row: they are not of different pieces of tissue. "
             "Make the features again, or send the slide itself."
         )
+    if rows >= _FEW_ROWS and _nearly_equal_share(features) > _EQUAL_ROWS_TOLERATED:
+        raise UnusableFeatures(
+            "More than half of the features' rows are the same row but for rounding: they are not of different pieces "
+            "of tissue. Make the features again, or send the slide itself."
+        )
+
+
+def _nearly_equal_share(features: NDArray[np.float32]) -> float:
+    """The share of rows, of some hundred that are spread over the file, that lie next to the middle one of each
+    column: where most are alike, that is what they are like."""
+    sampled = features[np.unique(np.linspace(0, len(features) - 1, _SAMPLED_ROWS).astype(np.int64))]
+    middle = np.median(sampled, axis=0)
+    distances = np.linalg.norm(sampled - middle, axis=1)
+    return float((distances <= _ROUNDING * np.linalg.norm(middle)).mean())
 
 
 def _most_equal_rows(features: NDArray[np.float32]) -> int:
@@ -125,7 +144,9 @@ def check_tiles(coords: NDArray[np.int64], said: TileStatements, manifest: Manif
     """Raises UnusableFeatures when the file itself says that its tiles are not such as the model was made for, or
     contradicts itself."""
     if (coords < 0).any():
-        raise UnusableFeatures("`coords` must be level-0 pixels from the slide's upper left corner, none negative.")
+        raise UnusableFeatures(
+            "`coords` must be level-0 pixels from the slide's upper left corner, none negative; send them so."
+        )
     if len(np.unique(coords, axis=0)) < len(coords):
         raise UnusableFeatures("Two rows of `coords` are the same tile; send every tile once.")
     _check_scale(said, manifest)
@@ -149,11 +170,13 @@ def _check_side(said: TileStatements, manifest: Manifest) -> None:
     tile_px = manifest.first_input.tiling.tile_px
     if {said.tile_px, said.patch_size} - {None, tile_px}:
         raise UnusableFeatures(
-            f"The features were made from tiles of another size; the served model needs {tile_px} px."
+            f"The features were made from tiles of another size; the served model needs {tile_px} px. Extract them "
+            "again, or send the slide itself."
         )
     if said.overlap:
         raise UnusableFeatures(
-            "The features were made from overlapping tiles; the served model needs them side by side."
+            "The features were made from overlapping tiles; the served model needs them side by side. Extract them "
+            "again without overlap, or send the slide itself."
         )
     sides = {stride_px_level0(side) for side in (said.tile_px_level0, said.patch_size_level0) if side is not None}
     if len(sides) > 1:

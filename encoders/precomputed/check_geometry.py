@@ -70,6 +70,18 @@ def check_against_slide(coords: NDArray[np.int64], said: TileStatements, slide: 
         )
 
 
+def tile_side_px_level0(
+    coords: NDArray[np.int64], said: TileStatements, slide: SlideFacts, tiling: TilingSpec
+) -> float | None:
+    """A tile's side in level-0 pixels: as the file says, as the slide's scale wants it, or as the tiles lie; None when
+    nothing tells."""
+    if said.side_px_level0 is not None:
+        return said.side_px_level0
+    if slide.mpp is not None:
+        return tiling.tile_px * tiling.target_mpp / slide.mpp
+    return _usual_spacing(coords)
+
+
 def stated_size(said: TileStatements) -> tuple[int | None, int | None]:
     """Width and height of the slide that the file says it is of."""
     return said.width or said.level0_width, said.height or said.level0_height

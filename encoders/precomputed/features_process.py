@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.errors import UnusableFeatures
+from encoders.errors import ReaderDied, SlideError, UnusableFeatures
 from encoders.precomputed.check_features import (
     check_filled,
     check_range,
@@ -19,7 +19,8 @@ from encoders.precomputed.check_features import (
     raster_order,
     slide_tokens,
 )
-from encoders.precomputed.check_geometry import check_against_slide
+from encoders.precomputed.check_geometry import check_against_slide, tile_side_px_level0
+from encoders.precomputed.check_place import check_place, not_compared
 from encoders.precomputed.features_protocol import (
     FEATURES_REPLY,
     FeaturesOpened,
@@ -31,9 +32,11 @@ from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens,
 from encoders.tiling.isolation.file_process import FileProcess
 from encoders.tiling.isolation.reader_channel import warn_of_refused_limits
 from encoders.tiling.isolation.reader_limits import ReaderLimits
-from encoders.types import SlideFacts
+from encoders.types import SlideFacts, SlideWarning, TilePlan
 from model_store.manifest import Manifest
 
+# From µm/px to the plan of a slide's own pixels.
+PlanSlide = Callable[[float], TilePlan]
 # -P: never import from the working directory.
 FEATURES_COMMAND = (sys.executable, "-P", "-m", "encoders.precomputed.features_child")
 
@@ -68,16 +71,33 @@ def read_given_features(
         return GivenTiles(features[order], coords[order], process.opened.statements)
 
 
-def check_features_of_slide(path: Path, manifest: Manifest, limits: ReaderLimits, slide: SlideFacts | None) -> None:
-    """Raises as `read_given_features` when a file's shape, coordinates or statements cannot be used, or cannot be this
-    slide's, of which None is known. The rows are not read: that is for whoever encodes them."""
+def check_features_of_slide(
+    path: Path, manifest: Manifest, limits: ReaderLimits, slide: SlideFacts | None, plan_slide: PlanSlide
+) -> tuple[SlideWarning, ...]:
+    """What is doubtful about features for a slide of which `slide` is known. Raises as `read_given_features` when their
+    shape, coordinates or statements cannot be used, or cannot be this slide's.
+
+    The rows are not read: that is for whoever encodes them. `plan_slide` gets the µm/px that follow from the features,
+    for a slide that states none; it raises SlideError or ReaderDied where there is no plan to compare with.
+    """
     with FeaturesProcess(path, limits) as process:
         coords, said = process.coords(), process.opened.statements
         check_shape(process.opened.rows, process.opened.columns, manifest, has_coords=coords is not None)
-    if coords is not None:
-        check_tiles(coords, said, manifest)
-    if coords is not None and slide is not None:
-        check_against_slide(coords, said, slide, manifest.first_input.tiling)
+    if coords is None:
+        return ()
+    check_tiles(coords, said, manifest)
+    if slide is None:
+        return ()
+    tiling = manifest.first_input.tiling
+    check_against_slide(coords, said, slide, tiling)
+    side = tile_side_px_level0(coords, said, slide, tiling)
+    if side is None:
+        return (not_compared("nothing says how large a tile is."),)
+    try:
+        plan = plan_slide(tiling.tile_px * tiling.target_mpp / side)
+    except (SlideError, ReaderDied) as error:
+        return (not_compared(error.detail),)
+    return check_place(coords, side, plan)
 
 
 class FeaturesProcess(FileProcess):
@@ -116,5 +136,8 @@ class FeaturesProcess(FileProcess):
             raise self._channel.disbelieve()
         batch = np.frombuffer(body, dtype="<f4").reshape(count, columns)
         if not np.isfinite(batch).all():
-            raise UnusableFeatures(f"The features hold NaN or infinite values (rows {first} to {first + count - 1}).")
+            raise UnusableFeatures(
+                f"The features hold NaN or infinite values (rows {first} to {first + count - 1}). "
+                "Extract them again, or send the slide itself."
+            )
         return batch

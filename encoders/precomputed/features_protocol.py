@@ -59,6 +59,11 @@ def batch_rows_for(columns: int) -> int:
 def require_shape(rows: int, columns: int, max_rows: int) -> None:
     """Raises UnusableFeatures for a declared shape that nobody should allocate."""
     if not 0 < rows <= max_rows:
-        raise UnusableFeatures(f"The features have {rows} rows; 1 to {max_rows} tiles are accepted.")
+        raise UnusableFeatures(
+            f"The features have {rows} rows; 1 to {max_rows} tiles are accepted. Send fewer, or ask the operator to "
+            "raise EYEPIECE_MAX_SLIDE_TILES."
+        )
     if not 0 < columns <= MAX_COLUMNS:
-        raise UnusableFeatures(f"The features are {columns} columns wide; 1 to {MAX_COLUMNS} are accepted.")
+        raise UnusableFeatures(
+            f"The features are {columns} columns wide; 1 to {MAX_COLUMNS} are accepted. Send a row for each tile."
+        )

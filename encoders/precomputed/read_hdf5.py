@@ -30,7 +30,7 @@ class Hdf5Features:
             raise _unreadable() from error
         self._shape = _two_dimensions(self._features.shape)
         if self._features.dtype.kind != "f" or self._features.dtype.itemsize > 8:
-            raise UnusableFeatures("`features` must be 16-, 32- or 64-bit floating-point numbers.")
+            raise UnusableFeatures("`features` must be 16-, 32- or 64-bit floating-point numbers; save them so.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,7 +42,9 @@ class Hdf5Features:
         if self._coords is None:
             return None
         if self._coords.shape != (self._shape[0], 2):
-            raise UnusableFeatures("`coords` must have one row of level-0 (x, y) for each row of `features`.")
+            raise UnusableFeatures(
+                "`coords` must have one row of level-0 (x, y) for each row of `features`; save them so."
+            )
         return _read(self._coords, ...)
 
     def statements(self) -> dict[str, object]:
@@ -63,10 +65,12 @@ class Hdf5Features:
 
 def _plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     if not _has(file, name) or file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-        raise UnusableFeatures(f"The HDF5 file needs a dataset `{name}` of its own, directly at its root.")
+        raise UnusableFeatures(
+            f"The HDF5 file needs a dataset `{name}` of its own, directly at its root; write it there."
+        )
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise UnusableFeatures(f"`{name}` must be a dataset that lies in the file itself.")
+        raise UnusableFeatures(f"`{name}` must be a dataset that lies in the file itself; copy it into the file.")
     properties = dataset.id.get_create_plist()
     filters = {properties.get_filter(index)[0] for index in range(properties.get_nfilters())}
     if filters - _BUILT_IN_FILTERS:
@@ -83,7 +87,7 @@ def _two_dimensions(shape: tuple[int, ...] | None) -> tuple[int, int]:
     if shape is not None and len(shape) == 3 and shape[0] == 1:
         shape = shape[1:]
     if shape is None or len(shape) != 2:
-        raise UnusableFeatures("Features must be an array of rows × columns, or 1 × rows × columns.")
+        raise UnusableFeatures("Features must be an array of rows × columns, or 1 × rows × columns; save them so.")
     return shape[0], shape[1]
 
 
@@ -93,7 +97,7 @@ def _attribute(owner: h5py.File | h5py.Dataset, name: str) -> object:
         return None
     stored = owner.attrs.get_id(name)
     if stored.shape not in ((), (1,)) or stored.get_storage_size() > _MAX_ATTRIBUTE_BYTES:
-        raise UnusableFeatures(f"The file's attribute `{name}` must be a single value.")
+        raise UnusableFeatures(f"The file's attribute `{name}` must be a single value; correct or remove it.")
     value = np.asarray(owner.attrs[name]).reshape(-1)[0]
     plain = value.item() if isinstance(value, np.generic) else value
     return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
@@ -107,4 +111,6 @@ def _read(dataset: h5py.Dataset, where: object) -> NDArray[np.generic]:
 
 
 def _unreadable() -> SlideError:
-    return UnreadableSlide("The features file is cut or damaged, or needs more memory than its reader is allowed.")
+    return UnreadableSlide(
+        "The features file is cut or damaged, or needs more memory than its reader is allowed; save it again."
+    )

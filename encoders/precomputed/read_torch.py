@@ -29,11 +29,11 @@ class TorchFeatures:
     def __init__(self, path: Path) -> None:
         self._features, self._coords = _tensors(_load(path))
         if not self._features.is_floating_point():
-            raise UnusableFeatures("The features must be floating-point numbers.")
+            raise UnusableFeatures("The features must be floating-point numbers; save them so.")
         if self._features.ndim == 3 and self._features.shape[0] == 1:
             self._features = self._features[0]
         if self._features.ndim != 2:
-            raise UnusableFeatures("Features must be an array of rows × columns, or 1 × rows × columns.")
+            raise UnusableFeatures("Features must be an array of rows × columns, or 1 × rows × columns; save them so.")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -45,7 +45,9 @@ class TorchFeatures:
         if self._coords is None:
             return None
         if self._coords.shape != (self._features.shape[0], 2):
-            raise UnusableFeatures("`coords` must have one row of level-0 (x, y) for each row of features.")
+            raise UnusableFeatures(
+                "`coords` must have one row of level-0 (x, y) for each row of features; save them so."
+            )
         exact = torch.float64 if self._coords.is_floating_point() else torch.int64
         return np.asarray(self._coords.to(exact).numpy())
 

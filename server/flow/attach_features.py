@@ -9,7 +9,7 @@ from encoders.errors import UnsupportedFormat
 from encoders.precomputed.features_kind import features_kind
 from encoders.tiling.foreign_files import foreign_file
 from encoders.tiling.slide_kind import may_be_slide
-from encoders.types import SlideFacts
+from encoders.types import SlideFacts, SlideWarning
 from model_store.manifest import Manifest
 from server.errors import InvalidRequest, NotFound
 from server.flow.admit_upload import AdmitUpload
@@ -18,7 +18,8 @@ from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 from server.uploads.one_slide import SourceFile
-from server.uploads.slide_inspection import SlideInspector
+from server.uploads.slide_inspection import FeaturesSlide, SlideInspector
+from server.uploads.slide_source import local_source
 from server.uploads.upload import ReceivedSlide, receive_slide
 
 
@@ -51,7 +52,7 @@ class AttachFeatures:
         received = await receive_slide(body, content_type, self.store.new_staging_path(), limits, self.metrics)
         try:
             file = _features_file(received)
-            await self.inspector.check_features(record.tenant, file.path, self.manifest, _facts_of(record))
+            doubts = await self._check(record, file)
             key = record.paths.given_features(file.sha256)
             async with self.usage.room_for(record.tenant, file.size_bytes) as room:
                 room.is_used = not await self.store.exists(key)
@@ -61,13 +62,24 @@ class AttachFeatures:
             await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
 
         def attached(stored: SlideRecord) -> SlideRecord:
-            return self.slides.with_features(stored, file.sha256).model_copy(update={"error": None})
+            return self.slides.with_features(stored, file.sha256, doubts).model_copy(update={"error": None})
 
         changed = await self.slides.update(record, attached)
         if changed is None:
             await self.slides.remove_orphan(record.tenant, record.id)
             raise NotFound("The slide was deleted meanwhile.")
         return changed
+
+    async def _check(self, record: SlideRecord, features: SourceFile) -> tuple[SlideWarning, ...]:
+        """Compares with the slide's own tissue, which takes a look at its pixels."""
+        facts, override = _facts_of(record), record.mpp_override
+        try:
+            async with local_source(self.store, record.paths, record.entry) as source:
+                slide = FeaturesSlide(facts, override, source.path, source.folder)
+                return await self.inspector.check_features(record.tenant, features.path, self.manifest, slide)
+        except FileNotFoundError:
+            slide = FeaturesSlide(facts, override, None)
+            return await self.inspector.check_features(record.tenant, features.path, self.manifest, slide)
 
 
 def _facts_of(record: SlideRecord) -> SlideFacts | None:

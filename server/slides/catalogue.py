@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 
 import encoders.types
-from encoders.types import MppSource, SlideFacts
+from encoders.types import MppSource, SlideFacts, WarningCode
 from server.errors import NotFound, RecordNewer, RecordUnreadable
 from server.slides.slide_index import IndexState, Shelf, SlideIndex, SlideNames, entry_of
 from server.storage.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
@@ -34,6 +34,8 @@ EncoderIds = Callable[[float | None, str | None], str]
 # The `vendor` of a slide that was uploaded as precomputed features.
 FEATURES_VENDOR = "features"
 _FORMAT_VERSION = 1
+# The code of warnings that go when the features do.
+_FEATURES_DOUBTED: WarningCode = "features_doubted"
 # A lock whose holder died is free after so long; a living holder renews it, however slow its store is.
 _LOCK_S = 15.0
 
@@ -246,9 +248,17 @@ class SlideCatalogue:
         override = {"mpp_override": mpp, "mpp": mpp or record.mpp}
         return self._under_served_encoder(record.model_copy(update=override))
 
-    def with_features(self, record: SlideRecord, features_sha256: str | None) -> SlideRecord:
-        """The record with attached features, or with None from its pixels again, under the encoder id for that."""
-        return self._under_served_encoder(record.model_copy(update={"features_sha256": features_sha256}))
+    def with_features(
+        self,
+        record: SlideRecord,
+        features_sha256: str | None,
+        doubts: Iterable[encoders.types.SlideWarning] = (),
+    ) -> SlideRecord:
+        """The record with attached features and what is doubtful about them, or with None from its pixels again, under
+        the encoder id for that."""
+        others = tuple(it for it in record.warnings if it.code != _FEATURES_DOUBTED)
+        changes = {"features_sha256": features_sha256, "warnings": (*others, *recorded(doubts))}
+        return self._under_served_encoder(record.model_copy(update=changes))
 
     async def look(self, tenant: str, slide_id: str) -> SlideRecord | UnreadableRecord | None:
         """What there is of the slide's record; None when this tenant has no such slide."""

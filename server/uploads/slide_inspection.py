@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
+from encoders.errors import UnreadableSlide
 from encoders.precomputed.features_process import check_features_of_slide
 from encoders.sandbox.probe import is_confined, layers_in_force
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
-from encoders.types import SlideFacts
+from encoders.types import SlideFacts, SlideWarning, TilePlan
 from model_store.manifest import Manifest
 from server.admission.turns import TenantTurns
 from server.settings import Settings
@@ -52,6 +53,16 @@ async def log_sandbox() -> None:
         log.warning("slide_sandbox_incomplete", layers=sorted(layers))
 
 
+@dataclass(frozen=True)
+class FeaturesSlide:
+    """The slide that features are for: what is known of it, and its files as in ReaderProcess; None when it is gone."""
+
+    facts: SlideFacts | None
+    mpp_override: float | None
+    path: Path | None
+    folder: Path | None = None
+
+
 class SlideInspector:
     """Facts and thumbnails; raises the errors of `encoders.errors`."""
 
@@ -71,11 +82,14 @@ class SlideInspector:
             limits = self._limits if is_only_one else self._patient_limits
             return await self._run(lambda: _facts(path, folder, limits))
 
-    async def check_features(self, tenant: str, path: Path, manifest: Manifest, slide: SlideFacts | None) -> None:
-        """Raises the error of a features file that cannot be this slide's, when it is the tenant's turn."""
+    async def check_features(
+        self, tenant: str, path: Path, manifest: Manifest, slide: FeaturesSlide
+    ) -> tuple[SlideWarning, ...]:
+        """What is doubtful about a features file for this slide, when it is the tenant's turn; raises the error of one
+        that cannot be its."""
         async with self._turns.one(tenant) as is_only_one:
             limits = self._limits if is_only_one else self._patient_limits
-            await self._run(lambda: check_features_of_slide(path, manifest, limits, slide))
+            return await self._run(lambda: _check_features(path, manifest, limits, slide))
 
     async def thumbnail_png(self, path: Path, max_px: int, folder: Path | None = None) -> bytes:
         """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image.
@@ -97,6 +111,19 @@ class SlideInspector:
 def _facts(path: Path, folder: Path | None, limits: ReaderLimits) -> SlideFacts:
     with ReaderProcess(path, limits, folder=folder) as reader:
         return reader.facts()
+
+
+def _check_features(
+    path: Path, manifest: Manifest, limits: ReaderLimits, slide: FeaturesSlide
+) -> tuple[SlideWarning, ...]:
+    def plan(mpp: float) -> TilePlan:
+        if slide.path is None:
+            raise UnreadableSlide("the slide's file is gone; upload the slide again.")
+        with ReaderProcess(slide.path, limits, folder=slide.folder) as reader:
+            known = slide.mpp_override or reader.facts().mpp
+            return reader.plan(manifest.first_input.tiling, slide.mpp_override if known else mpp)
+
+    return check_features_of_slide(path, manifest, limits, slide.facts, plan)
 
 
 def _thumbnail_png(path: Path, folder: Path | None, limits: ReaderLimits, max_px: int) -> bytes:

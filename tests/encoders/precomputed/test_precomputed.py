@@ -248,6 +248,18 @@ def test_rows_that_say_nothing_are_refused(features: np.ndarray, says: str) -> N
         check_filled(features)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_rows_that_differ_by_rounding_alone_are_refused(dtype: type[np.floating]) -> None:
+    one = tile_features(1)
+    noise = np.random.default_rng(1).normal(0, 1e-4, (300, one.shape[1])) * np.abs(one).max()
+    alike = (one + noise).astype(dtype).astype(np.float32)
+
+    with pytest.raises(UnusableFeatures, match="the same row but for rounding"):
+        check_filled(alike)
+    alike[:151] = tile_features(151)
+    check_filled(alike)
+
+
 def test_unscanned_white_and_a_tile_left_out_are_believed() -> None:
     one_value_first = tile_features(100)
     one_value_first[:, 0] = 0

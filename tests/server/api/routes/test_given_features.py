@@ -5,8 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import pytest
+import tifffile
 from api_parts import client_of, encode_job, events_of, problem_of, running_worker, stored_slide, upload
 from fakes import FakeEncode, sample_embedding
 from fastapi import FastAPI
@@ -238,3 +241,43 @@ async def test_features_of_another_slide_are_refused_and_the_slide_stays_ready(
 
     assert (await client.get(f"/v1/slides/{record.id}")).json()["status"] == "ready"
     assert await parts.store.stored_bytes(record.paths.folder) < len(features)
+
+
+async def test_features_are_compared_with_the_tissue_of_the_slide(
+    client: httpx.AsyncClient, parts: Parts, tmp_path: Path
+) -> None:
+    """Only what is of half of it is taken, with a doubt that goes when the features do."""
+    slide = (await upload(client, tissue_slide(tmp_path / "slide.tif").read_bytes(), "slide.tif")).json()
+    coords = np.argwhere(np.ones((4, 10), dtype=bool))[:, ::-1] * 256
+
+    async def attached(name: str, given: np.ndarray) -> httpx.Response:
+        path = write_hdf5(tmp_path / name, tile_features(len(given)), given, patch_size_level0=256)
+        return await attach(client, slide["id"], path.read_bytes())
+
+    half = await attached("half.h5", coords[coords[:, 0] < 1280])
+    swapped = await attached("swapped.h5", coords[:, ::-1])
+
+    assert half.status_code == 202
+    assert [it["code"] for it in half.json()["warnings"]] == ["features_doubted"]
+    assert problem_of(swapped, 422) == "unusable_features"
+    assert "are swapped" in swapped.json()["detail"]
+    back = await client.post(f"/v1/slides/{slide['id']}/encode", json={"source": "pixels"})
+    assert back.json()["warnings"] == []
+
+
+def tissue_slide(path: Path) -> Path:
+    """Tissue in the upper 1,024 of 2,560 rows, 0.5 µm/px."""
+    coarse = np.random.default_rng(2).integers(90, 200, (80, 80, 3)).astype(np.uint8)
+    picture = cv2.resize(coarse, (2_560, 2_560), interpolation=cv2.INTER_CUBIC)
+    picture[1_024:] = 243
+    tifffile.imwrite(
+        path,
+        picture,
+        photometric="rgb",
+        tile=(256, 256),
+        compression="zlib",
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+        metadata=None,
+    )
+    return path
