@@ -226,7 +226,7 @@ class LongNetViT(nn.Module):
         if coords.shape != (len(tile_features), 2):
             raise ValueError(f"Coordinates must be [{len(tile_features)}, 2], not {list(coords.shape)}.")
         if len(tile_features) == 0:
-            raise NoTissue("There are no tiles to encode: the slide encoder needs at least one.")
+            raise NoTissue("There are no tiles to encode; send at least one.")
 
 
 def use_matmul_dtype(model: nn.Module, dtype: torch.dtype) -> None:

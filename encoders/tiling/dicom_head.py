@@ -2,7 +2,7 @@
 that also processes that parse no slide may call it; values are as the file says, unchecked."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +30,7 @@ _MAGIC_BYTES = 132
 _HEAD_BYTES = 2**18
 _MAX_ELEMENTS = _HEAD_BYTES // 8
 _MAX_TEXT_BYTES = 256
+_MAX_FILES = 1_000
 
 
 def dicom_head(path: Path) -> Mapping[int, str | int]:
@@ -44,6 +45,20 @@ def dicom_head(path: Path) -> Mapping[int, str | int]:
             for element in top_level_elements(lambda at, size: head[at : at + size], _MAX_ELEMENTS):
                 _note(element.tag, head[element.start : element.start + element.length], found)
     return found
+
+
+def level_heads(path: Path) -> Iterator[Mapping[int, str | int]]:
+    """The heads of the levels, in files of their own, of the slide that `path` is one of; a label is none.
+
+    Nothing of what cannot be read: whoever opens the slide says so. Raises nothing.
+    """
+    with suppress(OSError):
+        series = dicom_head(path).get(SERIES)
+        for beside in sorted(path.parent.iterdir())[:_MAX_FILES]:
+            head = dicom_head(beside) if beside.is_file() else {}
+            kind = str(head.get(IMAGE_TYPE, "")).split("\\")
+            if head and head.get(SERIES) == series and not {"LABEL", "OVERVIEW", "LOCALIZER", "THUMBNAIL"} & set(kind):
+                yield head
 
 
 def _note(tag: int, value: bytes, found: dict[int, str | int]) -> None:

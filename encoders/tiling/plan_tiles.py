@@ -47,8 +47,8 @@ def choose_scale(levels: Sequence[Level], mpp: float, tiling: TilingSpec) -> Til
     """The level within 1 % of the target, else the next finer one and a reduction; raises ResolutionTooLow."""
     if mpp > tiling.target_mpp * (1 + _COARSER_TOLERATED):
         raise ResolutionTooLow(
-            f"The slide has {mpp:.3g} µm/px; the model needs {tiling.target_mpp:g} or finer. Scan it again, "
-            "or give `mpp` if the file is wrong."
+            f"The slide has {mpp:.3g} µm/px; the model needs {tiling.target_mpp:g} or finer. Send all "
+            "levels of it, scan it again, or give `mpp` if the file is wrong."
         )
     scales = [level.downsample * mpp / tiling.target_mpp for level in levels]
     exact = [index for index, level in enumerate(levels) if level.is_exact]
@@ -75,9 +75,16 @@ def plan_tiles(
     """
     coords = tiles_on(mask, facts, scale, tiling, scanned)
     if not len(coords):
-        raise NoTissue("No tissue was found on the slide, or less than one tile of it.")
+        raise NoTissue(
+            f"Tissue was found on the slide, but no whole tile of {scale.tile_px_level0:.0f} px has "
+            f"{tiling.min_tissue_fraction:.0%} of it: it is small, at a border or pale. Scan the slide with more "
+            "of it, or darker."
+        )
     if len(coords) > max_tiles:
-        raise SlideTooLarge(f"The slide has {len(coords)} tiles of tissue; at most {max_tiles} are encoded.")
+        raise SlideTooLarge(
+            f"The slide has {len(coords)} tiles of tissue; at most {max_tiles} are encoded. Send a part of it, or ask "
+            "the operator to raise EYEPIECE_MAX_SLIDE_TILES."
+        )
     return TilePlan(
         width=facts.width,
         height=facts.height,
@@ -103,13 +110,25 @@ def tiles_on(
     lefts = _whole_tiles(facts.width, scale.tile_px_level0, stride)
     tops = _whole_tiles(facts.height, scale.tile_px_level0, stride)
     if not len(lefts) or not len(tops):
-        raise NoTissue("The slide is smaller than one tile; there is nothing to encode.")
+        raise NoTissue(
+            f"The slide is smaller than one tile of {scale.tile_px_level0:.0f} px; there is nothing to encode. Send "
+            "the whole slide, and `mpp` if its resolution is wrong."
+        )
     fraction = _fraction_inside(mask, tops, lefts, scale.tile_px_level0)
     wanted = (fraction > 0) & (fraction >= tiling.min_tissue_fraction)
     if scanned is not None:
         wanted &= _fraction_inside(scanned, tops, lefts, scale.tile_px_level0) >= _LEAST_SCANNED
     rows, columns = np.nonzero(wanted)
     return np.stack([lefts[columns], tops[rows]], axis=1)
+
+
+def area_share(mask: AreaMask, plan: TilePlan) -> NDArray[np.float64]:
+    """The share of each planned tile's area under the mask, float64 [N]."""
+    stride = stride_px_level0(plan.tile_px_level0)
+    lefts = _whole_tiles(plan.width, plan.tile_px_level0, stride)
+    tops = _whole_tiles(plan.height, plan.tile_px_level0, stride)
+    columns, rows = (plan.coords // stride).T
+    return np.asarray(_fraction_inside(mask, tops, lefts, plan.tile_px_level0)[rows, columns])
 
 
 def plan_at_target(tiling: TilingSpec, coords: NDArray[np.int64]) -> TilePlan:

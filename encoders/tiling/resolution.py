@@ -101,7 +101,7 @@ def effective_mpp(facts: SlideFacts, mpp_override: float | None) -> float:
 def require_possible(mpp_override: float) -> None:
     """Raises MissingMpp when no scanner has such a level 0."""
     if not FINEST_MPP <= mpp_override <= COARSEST_MPP:
-        raise MissingMpp(f"`mpp` must lie between {FINEST_MPP:g} and {COARSEST_MPP:g} µm/px.")
+        raise MissingMpp(f"`mpp` must lie between {FINEST_MPP:g} and {COARSEST_MPP:g} µm/px; give the slide's own.")
 
 
 def _not_believed(said: StatedResolution, why: str) -> SlideWarning:

@@ -145,5 +145,8 @@ def _levels(reader: SlideReader) -> Levels:
 
 def _failed(error: SlideError | MemoryError) -> Failed:
     if isinstance(error, MemoryError):
-        error = SlideTooLarge("The slide needs more memory than its reader is allowed.")
+        error = SlideTooLarge(
+            "The slide needs more memory than its reader is allowed. Export it again in smaller tiles, or ask the "
+            "operator to raise EYEPIECE_READER_MEMORY_BYTES."
+        )
     return Failed.model_validate({"code": error.code, "detail": error.detail})

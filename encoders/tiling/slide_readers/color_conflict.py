@@ -21,3 +21,11 @@ def false_colors() -> ColorConflict:
         "The colours of the slide are wrong: its glass is strongly coloured, as when RGB and YCbCr are confused. "
         "Export it again from the scanner's original file."
     )
+
+
+def negative_picture() -> ColorConflict:
+    """For tissue in the complements of a stain's colours on a dark ground."""
+    return ColorConflict(
+        "The picture is inverted, as a negative is, or was taken in fluorescence: green tissue on a dark ground. Send "
+        "the scan of a bright-field stain as it was made."
+    )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from openslide import lowlevel
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
+from encoders.tiling.dicom_head import OPTICAL_PATHS, level_heads
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.resolution import StatedResolution, judge_resolution
 from encoders.tiling.slide_readers.believed_levels import FoundLevel, JudgedLevels, ReadLevel, judge_levels
@@ -30,10 +31,13 @@ from encoders.tiling.slide_readers.slide_reader import MAX_HOLE_SHARE, Level, cu
 from encoders.tiling.slide_readers.stored_level import StoredLevel
 from encoders.tiling.slide_readers.tiff_directory import is_truncated_tiff
 from encoders.tiling.slide_readers.tiff_levels import TiledImage, read_tiled_images
+from encoders.tiling.slide_readers.whole_tiles import require_whole_tiles
 from encoders.tiling.slide_readers.why_unusable import (
     SEVERAL_PATHS,
     reason_said,
+    require_full_size_in_tiles,
     require_usable_samples,
+    unopenable,
     why_not_opened,
     why_unsupported,
 )
@@ -75,7 +79,7 @@ class OpenSlideReader(ReducesByArea):
         self._handle = _open(path)
         require_usable_samples(path)
         try:
-            _require_one_optical_path(self._handle)
+            _require_one_optical_path(self._handle, path)
             sizes = _level_sizes(self._handle, limits)
             facts = _facts(self._handle, sizes[0])
             found = [
@@ -84,13 +88,15 @@ class OpenSlideReader(ReducesByArea):
             ]
             painted = [lowlevel.get_level_downsample(self._handle, level.number) for level in found]
         except openslide.OpenSlideError:
-            raise _unopenable() from None
+            raise unopenable() from None
+        if facts.vendor == "generic-tiff":
+            require_full_size_in_tiles(path)
         # Raised by every read: a fault that a slide without a stated resolution may keep to itself until it is asked.
         self.refusal: UnreadableSlide | None = None
         self._vendor = facts.vendor
         redrawn = frozenset(self._redrawn(len(found)))
         # In false colours, as OpenSlide shows them, levels cannot be compared.
-        others = tuple(self._other_pictures(sizes))
+        others = (*self._other_pictures(sizes), *_finest_missing(self._handle))
         self._stored = dict(self._stored_levels(range(len(found)) if self.denies_colors else redrawn))
         judged = self._judge(found, painted)
         numbers = frozenset(it.found.number for it in judged.believed)
@@ -147,11 +153,13 @@ class OpenSlideReader(ReducesByArea):
     @cached_property
     def tiled_images(self) -> tuple[TiledImage, ...]:
         """The file's own directory; raises NotEligible where it is none that OpenSlide reads as plain TIFF or cannot be
-        read, and UnreadableSlide when a tile lies beyond the file."""
+        read, UnreadableSlide when a tile lies beyond the file, and UnsupportedFormat where tiles are not whole."""
         if self._vendor not in PLAIN_TIFF:
             raise NotEligible("other_vendor")
         with self._path.open("rb") as file:
-            return read_tiled_images(file.fileno())
+            images = read_tiled_images(file.fileno())
+            require_whole_tiles(file.fileno(), images)
+            return images
 
     @cached_property
     def denies_colors(self) -> bool:
@@ -306,9 +314,9 @@ class OpenSlideReader(ReducesByArea):
                 out[covered], alpha[covered] = pixels[covered], 255
         except openslide.OpenSlideError:
             self._handle = _open(self._path)
-            raise _unopenable() from None
+            raise unopenable() from None
         except UndecodableTile:
-            raise _unopenable() from None
+            raise unopenable() from None
         return out, alpha
 
     def _read_again(self, where: "_Where", out: NDArray[np.uint8], place: tuple[int, int, float]) -> NDArray[np.uint8]:
@@ -364,28 +372,41 @@ def _open(path: Path) -> lowlevel._OpenSlide:
         raise why_not_opened(path, str(error)) from None
 
 
-def _unopenable() -> UnreadableSlide:
-    return UnreadableSlide("The slide cannot be opened: it is damaged, or compressed in a way that is not supported.")
-
-
-def _require_one_optical_path(handle: lowlevel._OpenSlide) -> None:
-    """Raises UnsupportedFormat for DICOM with more: OpenSlide shows the frames of the first and says nothing."""
+def _require_one_optical_path(handle: lowlevel._OpenSlide, path: Path) -> None:
+    """Raises UnsupportedFormat for DICOM with more, in any of its levels: OpenSlide shows the frames of the first and
+    says nothing, and its properties are those of the finest level."""
+    if lowlevel.get_property_value(handle, openslide.PROPERTY_NAME_VENDOR) != "dicom":
+        return
     stated = _number(handle, "dicom.NumberOfOpticalPaths") or 0
     second = "dicom.OpticalPathSequence[1]."
-    if stated > 1 or any(name.startswith(second) for name in lowlevel.get_property_names(handle)):
+    has_more = stated > 1 or any(name.startswith(second) for name in lowlevel.get_property_names(handle))
+    if has_more or any(int(head.get(OPTICAL_PATHS, 1)) > 1 for head in level_heads(path)):
         raise UnsupportedFormat(SEVERAL_PATHS)
+
+
+def _finest_missing(handle: lowlevel._OpenSlide) -> Iterator[SlideWarning]:
+    """Of DICOM whose finest level says that it was made from a finer one."""
+    if lowlevel.get_property_value(handle, "dicom.ImageType[3]") == "RESAMPLED":
+        yield SlideWarning(
+            "finest_level_missing",
+            "The finest file of the series says that it was made from a finer one, which is missing. Send all files of "
+            "the series, or take what is here as it is.",
+        )
 
 
 def _level_sizes(handle: lowlevel._OpenSlide, limits: ReaderLimits) -> list[tuple[int, int]]:
     count = lowlevel.get_level_count(handle)
     if count > limits.max_levels:
-        raise SlideTooLarge(f"The slide has {count} levels; at most {limits.max_levels} are read.")
+        raise SlideTooLarge(
+            f"The slide has {count} levels; at most {limits.max_levels} are read. Export it again with fewer."
+        )
     sizes = [lowlevel.get_level_dimensions(handle, level) for level in range(count)]
     if not sizes or min(min(size) for size in sizes) < 1:
-        raise _unopenable()
+        raise unopenable()
     if max(sizes[0]) > limits.max_dimension_px:
         raise SlideTooLarge(
-            f"The slide is {sizes[0][0]} × {sizes[0][1]} px; at most {limits.max_dimension_px} px a side are read."
+            f"The slide is {sizes[0][0]} × {sizes[0][1]} px; at most {limits.max_dimension_px} px a side are read. "
+            "Send a part of it, or ask the operator to raise EYEPIECE_MAX_SLIDE_DIMENSION_PX."
         )
     return sizes
 

@@ -108,7 +108,7 @@ def not_scanned(facts: SlideFacts, x: int, y: int, width: int, height: int) -> U
     right, bottom = min(x + width, facts.width), min(y + height, facts.height)
     return UnreadableSlide(
         f"The file has no pixels in the level-0 rectangle ({x}, {y}) – ({right}, {bottom}), where its overview shows "
-        "tissue; upload a complete copy, or scan the slide again."
+        "tissue; upload a complete copy, without an alpha channel, or scan the slide again."
     )
 
 

@@ -22,6 +22,7 @@ from encoders.tiling.dicom_head import (
     SOP_CLASS,
     WHOLE_SLIDE,
     dicom_head,
+    level_heads,
 )
 from encoders.tiling.foreign_files import foreign_file
 
@@ -105,8 +106,8 @@ _SIGNED = (
     "again as 8-bit RGB, or send the scanner's original file."
 )
 _TWO_OF_A_SIZE = (
-    "Two levels of the slide have the same size, as those of focal planes and optical paths do. Send the files of one "
-    "plane and path alone, and of levels that are padded to one size the finest."
+    "Two files of the slide hold levels of one size, as copies, focal planes and optical paths do. Send one of them, "
+    "the files of one plane and path alone, and of levels that are padded to one size the finest."
 )
 _TWO_OF_A_KIND = (
     "Two files of the slide hold its label, its overview or its thumbnail. Send each of these once, or the VOLUME "
@@ -124,6 +125,10 @@ _INCOMPLETE = "Files of the slide are missing. Send all files of the series in o
 _STRIPS = (
     "This TIFF is not stored in tiles, as slides are: it is a plain picture, or only a label or overview. Send the "
     "scanner's original file, or export a tiled, pyramidal TIFF."
+)
+_STRIPS_AND_TILES = (
+    "The full-size picture of this TIFF is stored in strips, and only smaller ones in tiles. Export it again as a "
+    "pyramidal TIFF in tiles throughout, or send the scanner's original file."
 )
 _NO_VENDOR = (
     "This is a TIFF that holds no slide in a layout that is known here. Send the scanner's original file, or export "
@@ -174,25 +179,40 @@ def require_usable_samples(path: Path) -> None:
         _require_bytes(image)
 
 
+def require_full_size_in_tiles(path: Path) -> None:
+    """Raises UnsupportedFormat for a TIFF of levels whose largest picture is in strips, which OpenSlide leaves out."""
+    images = _tiff_images(path)
+    if images and not max(images).is_tiled:
+        raise UnsupportedFormat(_STRIPS_AND_TILES)
+
+
 def why_unsupported(path: Path) -> SlideError:
     """The error for a file that OpenSlide takes for no slide at all."""
-    image = _largest_image(path)
-    if image is not None:
-        return _why_no_tiff(image)
+    images = _tiff_images(path)
+    if images:
+        return _why_no_tiff(max(images), any(image.is_tiled for image in images))
     head = dicom_head(path)
     return UnsupportedFormat((_why_no_dicom(head) if head else None) or foreign_file(path))
 
 
 def why_not_opened(path: Path, said: str) -> SlideError:
     """The error for a slide that OpenSlide cannot open, of which it said so."""
-    head = dicom_head(path)
-    sentence = _why_no_dicom(head) if head else None
-    sentence = sentence or reason_said(said)
+    # OpenSlide opens all levels, and names neither the file nor, often, what is unusual in it.
+    heads = (dicom_head(path), *level_heads(path))
+    sentence = next((reason for head in heads if head and (reason := _why_no_dicom(head))), None) or reason_said(said)
     if sentence is None and (image := _largest_image(path)) is not None:
         sentence = _unusual(image)
     if sentence is not None:
         return UnsupportedFormat(sentence)
-    return UnreadableSlide("The slide cannot be opened: it is damaged, or compressed in a way that is not supported.")
+    return unopenable()
+
+
+def unopenable() -> UnreadableSlide:
+    """For a slide that cannot be opened, whatever the reason is."""
+    return UnreadableSlide(
+        "The slide cannot be opened: it is damaged, or stored in a way that is not supported. Send an intact copy, or "
+        "export it again with JPEG or JPEG 2000 compression."
+    )
 
 
 def reason_said(said: str) -> str | None:
@@ -242,9 +262,10 @@ def _why_no_dicom(head: Mapping[int, str | int]) -> str | None:
     return _ONLY_PICTURES if flavours else None
 
 
-def _why_no_tiff(image: _TiffImage) -> SlideError:
+def _why_no_tiff(image: _TiffImage, has_tiles: bool) -> SlideError:
     unknown = _BIG_ENDIAN if image.is_big_endian else _NO_VENDOR
-    return UnsupportedFormat(_unusual(image) or (unknown if image.is_tiled else _STRIPS))
+    strips = _STRIPS_AND_TILES if has_tiles else _STRIPS
+    return UnsupportedFormat(_unusual(image) or (unknown if image.is_tiled else strips))
 
 
 def _unusual(image: _TiffImage) -> str | None:
@@ -293,11 +314,15 @@ def _wrong_compression(name: str) -> str:
 
 def _largest_image(path: Path) -> _TiffImage | None:
     """None for no TIFF, or one whose directories cannot be followed."""
+    return max(_tiff_images(path), default=None)
+
+
+def _tiff_images(path: Path) -> list[_TiffImage]:
     try:
         with path.open("rb") as file:
-            return max(_images(file), default=None)
+            return _images(file)
     except (struct.error, OSError, KeyError, ValueError, OverflowError):
-        return None
+        return []
 
 
 def _images(file: BinaryIO) -> list[_TiffImage]:

@@ -89,7 +89,10 @@ def decode_small(reader: SlideReader, way: SmallDecode, max_painted_px: int) -> 
     is_glass = [way.shows_only_glass(block) for block in blocks]
     costs = (b.columns * b.rows * (_GLASS_COST if glass else 1) for b, glass in zip(blocks, is_glass, strict=True))
     if sum(costs) * way.factor**2 > max_painted_px * PAINTED_TO_DECODED:
-        raise SlideTooLarge("The slide has no low-resolution level and is too large to be searched without one.")
+        raise SlideTooLarge(
+            "The slide has no low-resolution level and is too large to be searched without one. Export it "
+            "again as a pyramid, with smaller levels."
+        )
     picture = np.empty((height, width, 3), dtype=np.uint8)
     for block, glass in zip(blocks, is_glass, strict=True):
         colour = _colour_of_glass(reader, way, block) if glass else None

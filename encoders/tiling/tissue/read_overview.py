@@ -58,7 +58,10 @@ def read_overview(
     if way is not None:
         return Overview(decode_small(reader, way, limits.max_overview_px), way.factor * level.downsample)
     if level_px > limits.max_overview_px:
-        raise SlideTooLarge("The slide has no low-resolution level and is too large to be searched without one.")
+        raise SlideTooLarge(
+            "The slide has no low-resolution level and is too large to be searched without one. Export it "
+            "again as a pyramid, with smaller levels."
+        )
     return _reduce(reader, index, factor)
 
 

@@ -18,13 +18,18 @@ _ROUGHEST = 4.0
 
 def find_frame(rgb: NDArray[np.uint8]) -> Mask:
     """Bool [h, w] of an RGB overview [h, w, 3]: black, or dark and smooth along a side; with the pixel next to it."""
-    unlit = in_range(rgb, (0, 0, 0), (_UNLIT_VALUE, _UNLIT_VALUE, _UNLIT_VALUE))
+    unlit = find_unlit(rgb)
     dark = find_dark(rgb)
     framed = unlit | _along_a_side(dark, rgb) if _sides_share(dark) >= _SIDE_SHARE else unlit
     if not framed.any():
         return framed
     # The pixel across the border is half lit, and would pass for tissue.
     return np.asarray(cv2.dilate(framed.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+
+
+def find_unlit(rgb: NDArray[np.uint8]) -> Mask:
+    """Bool [h, w]: black through and through, as nothing is that lets light pass."""
+    return in_range(rgb, (0, 0, 0), (_UNLIT_VALUE, _UNLIT_VALUE, _UNLIT_VALUE))
 
 
 def find_dark(rgb: NDArray[np.uint8]) -> Mask:

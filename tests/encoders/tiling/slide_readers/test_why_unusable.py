@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -72,6 +73,33 @@ def test_a_tiff_says_what_it_is_stored_as(tmp_path: Path, options: dict[str, Any
     assert why in refusal_of(tiff(tmp_path / "Doe^Jane.tif", **options))
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_full_size_picture_in_strips_is_told_from_a_plain_picture(tmp_path: Path, is_first: bool) -> None:
+    full, half = (PIXELS.astype(np.uint8), {}), (PIXELS[::2, ::2].astype(np.uint8), {"tile": (64, 64)})
+    with tifffile.TiffWriter(tmp_path / "Doe^Jane.tif") as file:
+        for pixels, options in (full, half) if is_first else (half, full):
+            file.write(pixels, photometric="rgb", metadata=None, **options)
+
+    assert "stored in strips, and only smaller ones in tiles" in refusal_of(tmp_path / "Doe^Jane.tif")
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_tiles_that_are_cut_to_the_border_are_no_damage(tmp_path: Path, is_cut: bool) -> None:
+    pixels = PIXELS[:200, :240].astype(np.uint8)
+    tiles = [pixels[y : y + 128, x : x + 128] for y in (0, 128) for x in (0, 128)]
+    if not is_cut:
+        tiles = [np.pad(tile, ((0, 128 - len(tile)), (0, 128 - tile.shape[1]), (0, 0))) for tile in tiles]
+    streams = (bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(tile), level=90)) for tile in tiles)
+    path = tmp_path / "Doe^Jane.tif"
+    options = {"shape": pixels.shape, "dtype": np.uint8, "tile": (128, 128), "compression": "jpeg"}
+    tifffile.imwrite(path, streams, photometric="ycbcr", metadata=None, **options)
+
+    if is_cut:
+        assert "cut to its size, where TIFF wants whole tiles" in refusal_of(path)
+    else:
+        open_reader(path, ReaderLimits())
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -91,6 +119,49 @@ def test_a_tiff_says_what_it_is_stored_as(tmp_path: Path, options: dict[str, Any
 )
 def test_a_dicom_file_says_what_it_is(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
     assert why in refusal_of(dicom(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"SamplesPerPixel": 1, "PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
+        ({"BitsAllocated": 16, "BitsStored": 16, "HighBit": 15}, "16 bits"),
+        ({"TotalPixelMatrixFocalPlanes": 2}, "z-stack"),
+    ],
+)
+def test_what_is_unusual_in_a_low_level_is_told_too(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    assert why in refusal_of(two_levels(tmp_path / "slide", **changes))
+
+
+def test_a_series_without_its_finest_file_is_doubted(tmp_path: Path) -> None:
+    whole = two_levels(tmp_path / "slide")
+    assert open_reader(whole, ReaderLimits()).reader.facts.warnings == ()
+
+    whole.unlink()
+    facts = open_reader(whole.with_name("l1.dcm"), ReaderLimits()).reader.facts
+    assert "finest_level_missing" in [it.code for it in facts.warnings]
+
+
+def two_levels(folder: Path, **changes: Any) -> Path:
+    """A series whose low level is changed; the file of the finest."""
+    frame = jpeg(GREEN)
+    levels = [DicomLevel(512, 512, 0.5, [frame] * 4), DicomLevel(256, 256, 1.0, [frame])]
+    path = write_dicom(folder, levels, 256, 20, "YBR_FULL_422")
+    low = pydicom.dcmread(path.with_name("l1.dcm"))
+    for name, value in changes.items():
+        setattr(low, name, value)
+    low.save_as(path.with_name("l1.dcm"))
+    return path
+
+
+@pytest.mark.parametrize(("paths", "refused"), [(1, False), (2, True)])
+def test_several_optical_paths_in_a_low_level_are_seen_too(tmp_path: Path, paths: int, refused: bool) -> None:
+    path = two_levels(tmp_path / "slide", NumberOfOpticalPaths=paths)
+
+    if refused:
+        assert "several optical paths" in refusal_of(path)
+    else:
+        open_reader(path, ReaderLimits())
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,36 @@ def test_confused_colour_spaces_are_refused(stain: str, confused: object) -> Non
         check_colors(confused(picture(STAINS[stain], 0.4)))
 
 
+@pytest.mark.parametrize("stain", STAINS)
+def test_a_negative_is_refused_or_said(stain: str) -> None:
+    negative = 255 - picture(STAINS[stain], 0.5)
+    if stain in ("DAB", "pale haematoxylin", "Masson's trichrome"):  # their complements may be stains
+        assert [it.code for it in check_colors(negative)] == ["colors_doubted"]
+        return
+    with pytest.raises(ColorConflict, match="inverted"):
+        check_colors(negative)
+
+
+@pytest.mark.parametrize("stain", STAINS)
+@pytest.mark.parametrize(("level", "doubts"), [(0, []), (5, []), (30, ["colors_doubted"]), (70, ["colors_doubted"])])
+def test_a_dark_fill_around_tissue_is_no_negative(stain: str, level: int, doubts: list[str]) -> None:
+    filled = picture(STAINS[stain], 0.5)
+    filled[:, :100] = level
+
+    assert [it.code for it in check_colors(filled)] == doubts
+
+
+def test_a_few_pixels_of_glass_or_what_was_not_scanned_make_no_other_picture() -> None:
+    negative = 255 - picture(STAINS["H&E"], 0.5)
+    negative[:30] = 255
+    scanned = np.ones(negative.shape[:2], dtype=np.bool_)
+    scanned[:30] = False
+
+    assert check_colors(negative) == (), "glass is there"
+    with pytest.raises(ColorConflict, match="inverted"):
+        check_colors(negative, scanned)
+
+
 def test_what_no_stain_is_is_refused_and_what_hardly_any_is_is_said() -> None:
     with pytest.raises(ColorConflict):
         check_colors(picture((20, 235, 15), 0))
