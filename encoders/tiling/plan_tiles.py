@@ -74,6 +74,8 @@ def plan_tiles(
     With `scanned`, whole tiles inside of that. Raises NoTissue when there is none, SlideTooLarge beyond `max_tiles`.
     """
     coords = tiles_on(mask, facts, scale, tiling, scanned)
+    if not len(coords) and not mask.inside.any():
+        raise NoTissue("No tissue was found on the slide. Send one that shows tissue, or scan it darker.")
     if not len(coords):
         raise NoTissue(
             f"Tissue was found on the slide, but no whole tile of {scale.tile_px_level0:.0f} px has "
