@@ -19,8 +19,9 @@ REFUSALS = {
     "UnusableChannels",
 }
 ADVICE = re.compile(
-    r"\b(send|upload|export|scan (it|the slide)|give|save (it|them)|extract|make (it|them|the features)|correct|ask the operator"
-    r"|unpack|try again|write it|copy it|round them|zero-pad|use gzip|raise|tell the operator|stain or scan)\b",
+    r"\b(send|upload|export|scan (it|the slide)|give|save (it|them)|extract|make (it|them|the features)|correct"
+    r"|ask the operator|unpack|try again|write it|copy it|round them|zero-pad|use gzip|raise"
+    r"|tell the operator|stain or scan)\b",
     re.IGNORECASE,
 )
 # Sentences that are put into refusals by name.
