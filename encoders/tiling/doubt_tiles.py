@@ -11,7 +11,7 @@ from encoders.tiling.tissue.read_overview import Overview
 from encoders.tiling.tissue.scan_frame import Mask, find_unlit
 from encoders.tiling.tissue.thin_lines import find_thin_lines
 from encoders.types import SlideWarning, TilePlan
-from model_store.manifest import TilingSpec
+from model_store.contracts.tile_encoder import TilingSpec
 
 # Of a tile, and of the tiles: less is the rim where a background was blacked close to the tissue (7 % of the tiles at
 # 31 px from it; 10 and 11 % in regions that were cut out of CMU-1 and of a drawn slide).

@@ -27,7 +27,7 @@ from model_store.errors import EyepieceError
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import TRACE, JobQueue
 from server.settings import Settings
-from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord, recorded
+from server.slides.catalogue import FEATURES_DOUBTED, SlideCatalogue, SlideRecord, UnreadableRecord, recorded
 from server.slides.catalogue import SlideError as Failure
 from server.slides.progress import Event, ProgressLog
 from server.slides.usage import Usage
@@ -178,9 +178,13 @@ class EncodeJob:
 
         def note_warnings(warnings: tuple[SlideWarning, ...]) -> None:
             """At once: a killed attempt's successor may find the embedding made."""
-            if recorded(warnings) == record.warnings:
+            # Where features lie on the slide was seen when they came; whoever encodes them sees no slide.
+            attached = record.warnings if record.features_sha256 else ()
+            known = tuple(it for it in attached if it.code == FEATURES_DOUBTED)
+            found = (*known, *recorded(warnings))
+            if found == record.warnings:
                 return
-            noted = self._note(record, {"warnings": recorded(warnings)})
+            noted = self._note(record, {"warnings": found})
             asyncio.run_coroutine_threadsafe(noted, loop).result()
 
         caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings)

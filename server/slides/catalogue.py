@@ -35,7 +35,7 @@ EncoderIds = Callable[[float | None, str | None], str]
 FEATURES_VENDOR = "features"
 _FORMAT_VERSION = 1
 # The code of warnings that go when the features do.
-_FEATURES_DOUBTED: WarningCode = "features_doubted"
+FEATURES_DOUBTED: WarningCode = "features_doubted"
 # A lock whose holder died is free after so long; a living holder renews it, however slow its store is.
 _LOCK_S = 15.0
 
@@ -256,7 +256,7 @@ class SlideCatalogue:
     ) -> SlideRecord:
         """The record with attached features and what is doubtful about them, or with None from its pixels again, under
         the encoder id for that."""
-        others = tuple(it for it in record.warnings if it.code != _FEATURES_DOUBTED)
+        others = tuple(it for it in record.warnings if it.code != FEATURES_DOUBTED)
         changes = {"features_sha256": features_sha256, "warnings": (*others, *recorded(doubts))}
         return self._under_served_encoder(record.model_copy(update=changes))
 

@@ -15,7 +15,7 @@ from encoders.tiling.tissue.read_overview import Overview
 from encoders.types import SlideFacts
 from model_store.manifest import packaged_manifest
 
-TILING = packaged_manifest("demo").tiling
+TILING = packaged_manifest("demo").first_input.tiling
 TILE_PX, PX_LEVEL0 = TILING.tile_px, TILING.tile_px / 16
 GLASS = (242, 240, 243)
 Picture = NDArray[np.uint8]

@@ -1,5 +1,7 @@
 """What an encode job publishes, in which order, and when it has nothing to do."""
 
+import hashlib
+
 import pytest
 from api_parts import running_worker
 from encode_jobs import (
@@ -68,6 +70,25 @@ async def test_doubts_of_an_earlier_encode_are_replaced(job: EncodeJob, jobs: En
     assert await deliver(job, jobs, record) == "ready"
 
     assert (await job.slides.require(TENANT, SLIDE)).warnings == ()
+
+
+async def test_doubts_of_attached_features_stay_beside_those_of_the_encode(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode
+) -> None:
+    content = b"features of somebody"
+    doubt = SlideWarning("features_doubted", "Half of the tissue is left out.")
+    with_features = job.slides.with_features(await uploaded(job), hashlib.sha256(content).hexdigest(), [doubt])
+    record = await job.slides.update(with_features, lambda _: with_features)
+    assert record is not None
+    assert record.features_sha256 is not None
+    await job.store.put(record.paths.given_features(record.features_sha256), content)
+    encode.warnings = (SlideWarning("tiles_thinned", "Every second tile was used."),)
+
+    await deliver(job, jobs, record)
+
+    stored = await job.slides.require(TENANT, SLIDE)
+    assert [it.code for it in stored.warnings] == ["features_doubted", "tiles_thinned"]
+    assert [it.code for it in job.slides.with_features(stored, None).warnings] == ["tiles_thinned"]
 
 
 async def test_a_record_of_before_warnings_is_read(job: EncodeJob) -> None:
