@@ -75,7 +75,9 @@ def draw(pieces: list[Piece]) -> str:
             if share
             else ""
         )
-        words.append(f'<text class="{piece.style}" x="{x:.1f}" y="{y:.1f}">{escape(piece.text)}{appears}</text>')
+        length = len(piece.text) * CHARACTER_PX  # also where the font is another one
+        place = f'x="{x:.1f}" y="{y:.1f}" textLength="{length:.1f}"'
+        words.append(f'<text class="{piece.style}" {place}>{escape(piece.text)}{appears}</text>')
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}">',
