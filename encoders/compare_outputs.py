@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from encoders.device import choose_device
-from encoders.device_errors import told_as_ours
+from encoders.device_errors import translated_device_errors
 from encoders.slide_encoder.encode import SlideEncoder
 from encoders.slide_encoder.outputs import POOLED_OUTPUTS
 from encoders.types import TileFeatures
@@ -38,7 +38,7 @@ def compare_outputs(
     matches = []
     for output in POOLED_OUTPUTS:
         spec = LongnetPool.model_validate({**stage.model_dump(), "output": output})
-        with told_as_ours():
+        with translated_device_errors():
             computed = SlideEncoder(spec, model.file(stage.weights), where).encode(features).astype(np.float32)
         matches.append(
             OutputMatch(output, _mean_cosine(computed, published), float(np.abs(computed - published).mean()))

@@ -23,7 +23,7 @@ MORE_MEMORY: Final = (
 
 
 @contextmanager
-def told_as_ours() -> Iterator[None]:
+def translated_device_errors() -> Iterator[None]:
     """Raises DeviceLost for an error of the device itself, DeviceOutOfMemory where only its memory did not do."""
     try:
         yield

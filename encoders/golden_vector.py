@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from encoders.device import choose_device
-from encoders.device_errors import told_as_ours
+from encoders.device_errors import translated_device_errors
 from encoders.slide_stages.kinds import load_slide_stage
 from encoders.slide_stages.slide_stage import SlideStage, Tensors
 from encoders.slide_stages.tile_input import load_tile_encoders
@@ -147,11 +147,11 @@ class _Loaded:
     def __init__(self, model: InstalledModel, device: str) -> None:
         self._one_by_one = replace(model, manifest=model.manifest.with_inputs(tile_encoder={"batch_tiles": 1}))
         self._where = choose_device(device)
-        with told_as_ours():
+        with translated_device_errors():
             self.stage = load_slide_stage(self._one_by_one, self._where)
 
     def computed(self, golden: GoldenVector) -> tuple[dict[str, NDArray[np.float32]], Tensors]:
-        with told_as_ours():
+        with translated_device_errors():
             tiles = load_tile_encoders(self._one_by_one, self._where)
             features = {name: encoder.encode(golden.tile_pixels(name)) for name, encoder in tiles.items()}
             del tiles

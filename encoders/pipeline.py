@@ -20,7 +20,7 @@ import numpy as np
 
 from encoders.caller import Caller
 from encoders.device import choose_device
-from encoders.device_errors import told_as_ours
+from encoders.device_errors import translated_device_errors
 from encoders.encoder_id import encoder_id
 from encoders.errors import EncoderOverflowed, UnusableFeatures
 from encoders.features_file import write_given_features
@@ -77,7 +77,7 @@ def load_encoders(model: InstalledModel, device: str, slide_attention: SlideAtte
     """
     where, specs = choose_device(device), model.manifest.inputs
     golden = read_golden(model)
-    with told_as_ours():
+    with translated_device_errors():
         tiles = load_tile_encoders(model, where)
         stage = load_slide_stage(model, where, slide_attention)
         pixels = {name: None if golden is None else golden.tile_pixels(name) for name in specs}

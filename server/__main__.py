@@ -136,9 +136,9 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Look at a slide without a server: what would be read, how much tissue, how long it takes."""
-    from server.commands.inspect import InspectWish, inspect
+    from server.commands.inspect import InspectOptions, inspect
 
-    inspect(settings_from(data_dir=data_dir, model=model), InspectWish(file, mpp, overlay, encoder), as_json)
+    inspect(settings_from(data_dir=data_dir, model=model), InspectOptions(file, mpp, overlay, encoder), as_json)
 
 
 @app.command()

@@ -30,7 +30,7 @@ from server.api.routes import chat, document, health, questions, slides, usage
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
 from server.embeddings.cache import EmbeddingCache
-from server.embeddings.slide_inputs import AskedSlides, SlideInputs
+from server.embeddings.slide_inputs import SlideInputCache, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
 from server.served_model import open_served_model
@@ -165,7 +165,7 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         thumbnails=Thumbnails(store, inspector),
         language_model=LanguageModel(client, model.manifest.llm.served_name, inputs, transport=transport),
         slide_inputs=inputs,
-        asked_slides=AskedSlides(embeddings, inputs),
+        asked_slides=SlideInputCache(embeddings, inputs),
         metrics=metrics,
         drain=Drain(),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),

@@ -172,7 +172,7 @@ class Settings(BaseSettings):
         return host.removeprefix("[").removesuffix("]")
 
     @property
-    def names_redis(self) -> bool:
+    def redis_is_external(self) -> bool:
         """Whether somebody said which Redis; if not, `eyepiece up` starts one."""
         return "redis_url" in self.model_fields_set and bool(self.redis_url.get_secret_value())
 

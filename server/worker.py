@@ -42,7 +42,7 @@ from server.slides.progress import ProgressLog
 from server.slides.usage import Usage
 from server.storage.redis_client import connect_redis
 from server.storage.slide_store import SlideStore, open_store
-from server.storage.worker_staging import own_staging
+from server.storage.worker_staging import private_staging
 from server.telemetry.logs import configure_logs
 from server.telemetry.metrics import Metrics, TileEncoderMetrics, WorkerMetrics
 from server.telemetry.tracing import configure_tracing
@@ -92,7 +92,7 @@ async def _work(
     store.remove_abandoned()
     encode_job = _encode_job(settings, store, encoders, metrics, redis, leave)
     await log_sandbox()
-    async with own_staging(store), _announced(redis, health):
+    async with private_staging(store), _announced(redis, health):
         await encode_worker(jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides).start()
     await redis.aclose()
     if lost:

@@ -127,13 +127,13 @@ class FeaturesProcess(FileProcess):
         self.opened, self._coords = self._ask_to_open(FeaturesOpened, max_body_bytes=self._limits.max_tiles * 16)
         rows = self.opened.rows
         if rows > self._limits.max_tiles or len(self._coords) != rows * 16 * self.opened.has_coords:
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         warn_of_refused_limits(self.opened.degraded)
 
     def _batch(self, first: int, count: int, columns: int) -> NDArray[np.float32]:
         reply, body = self._channel.receive(RowsReply, count * columns * 4)
         if (reply.first, reply.count, len(body)) != (first, count, count * columns * 4):
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         batch = np.frombuffer(body, dtype="<f4").reshape(count, columns)
         if not np.isfinite(batch).all():
             raise UnusableFeatures(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from encoders.device_errors import empty_cache, told_as_ours
+from encoders.device_errors import empty_cache, translated_device_errors
 from encoders.errors import DeviceOutOfMemory, EncoderOverflowed
 from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.slide_encoder.flash_attention import load_flash_attention
@@ -98,13 +98,13 @@ class SlideEncoder:
 def trying_twice(compute: Callable[[], _Result], device: torch.device, tiles: int) -> _Result:
     """What `compute` gives, at its second try where the device's memory does not do; raises DeviceOutOfMemory then."""
     try:
-        with told_as_ours():
+        with translated_device_errors():
             return compute()
     except DeviceOutOfMemory:
         log.warning("The device's memory does not do for a slide of %d tiles; once again.", tiles)
     # What torch kept for later is in pieces; and the tile encoder's batch in hand is over by now.
     empty_cache(device)
-    with told_as_ours():
+    with translated_device_errors():
         return compute()
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.device_errors import told_as_ours
+from encoders.device_errors import translated_device_errors
 from encoders.errors import DeviceLost, EncodeCancelled
 from encoders.tile_encoder.batch_queue import Batch, BatchQueue, OpenSlide
 from encoders.tile_encoder.busy_time import BusyTime
@@ -137,7 +137,7 @@ class TileBatcher:
     def _start(self, batch: Batch) -> bool:
         """Whether it computes now; if not, its slides have failed and the next batch may well succeed."""
         try:
-            with told_as_ours():
+            with translated_device_errors():
                 self._encoder.start(batch.staging)
         except Exception as error:  # noqa: BLE001 - it is raised in the slides' threads
             self._queue.deliver(batch, [error] * len(batch.owners))
@@ -148,7 +148,7 @@ class TileBatcher:
 
     def _fetch(self, batch: Batch) -> None:
         try:
-            with told_as_ours():
+            with translated_device_errors():
                 features = batch.staging.features(batch.tiles)
         except Exception as error:  # noqa: BLE001 - it is raised in the slides' threads
             self._queue.deliver(batch, [error] * len(batch.owners))

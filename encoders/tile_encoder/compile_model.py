@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from encoders.device_errors import told_as_ours
+from encoders.device_errors import translated_device_errors
 from encoders.errors import DeviceLost, DeviceOutOfMemory
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def compile_model(model: nn.Module, example: Tensor) -> nn.Module | None:
     mode = _CUDA_MODE if example.is_cuda else None
     compiled: nn.Module = torch.compile(model, fullgraph=True, dynamic=False, mode=mode)  # type: ignore[assignment]
     try:
-        with told_as_ours():
+        with translated_device_errors():
             compiled(example)
     except (DeviceLost, DeviceOutOfMemory):
         torch.compiler.reset()

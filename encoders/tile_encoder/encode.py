@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from encoders.device_errors import MORE_MEMORY, empty_cache, told_as_ours
+from encoders.device_errors import MORE_MEMORY, empty_cache, translated_device_errors
 from encoders.errors import DeviceFull, DeviceOutOfMemory
 from encoders.tile_encoder.compile_model import compile_model
 from encoders.tile_encoder.cpu_features import fit_threads_to_quota, native_cpu_dtype
@@ -150,7 +150,7 @@ class TileEncoder:
         # memory of which there is too little.
         model = self._compiled[0] if self._compiled is not None and self.compiled else self._model
         try:
-            with told_as_ours():
+            with translated_device_errors():
                 if self._pass_tiles == len(pixels):
                     whole: Tensor = model(pixels)
                     return whole

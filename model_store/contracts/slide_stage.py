@@ -8,6 +8,7 @@ Embeddings are named tensors. The one that the language model gets is ROWS [rows
 It never sees the question: that is what makes an embedding cacheable.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -32,7 +33,7 @@ SlideOutput = Literal[
 ]
 
 
-class SlideStage(Table):
+class SlideStage(Table, ABC):
     """The contract of every kind: what a slide stage says of itself before it is loaded."""
 
     # Whether the rows themselves may be given in a file, in place of tile features.
@@ -43,21 +44,21 @@ class SlideStage(Table):
         """Whether a tile's side in level-0 pixels is needed, which features from elsewhere may not state."""
         return False
 
+    @abstractmethod
     def check_inputs(self, inputs: Mapping[str, InputSpec]) -> None:
         """Raises ValueError when these are not the inputs that it takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def row_width(self, inputs: Mapping[str, InputSpec]) -> int:
         """Columns of ROWS."""
-        raise NotImplementedError
 
+    @abstractmethod
     def least_rows(self, inputs: Mapping[str, InputSpec]) -> int:
         """The fewest rows that a slide can have."""
-        raise NotImplementedError
 
+    @abstractmethod
     def most_rows(self, inputs: Mapping[str, InputSpec]) -> int:
         """The most that it can have; the same where the number is fixed."""
-        raise NotImplementedError
 
     def rows_of(self, tiles: int, inputs: Mapping[str, InputSpec]) -> int:
         """Rows of a slide of so many tiles."""

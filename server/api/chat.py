@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 
 from server.asking.control_text import without_control_text
 from server.asking.language_model import Answer, Finished, Message, Token, Usage
-from server.asking.questions import SamplingWishes, Stopwatch, timed_pieces
+from server.asking.questions import SamplingOptions, Stopwatch, timed_pieces
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest, utf8_text
 from server.telemetry.metrics import Metrics
@@ -75,7 +75,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="allow", json_schema_extra=_NOTHING_ELSE)
 
     role: str = Field(
-        description="`user` and `assistant` in turn, a user's first and last; `system` only with no text.",
+        description="`user` and `assistant` alternate, starting and ending with `user`; `system` only without text.",
         examples=["user"],
     )
     content: str | Annotated[list[ChatContentPart], Field(fail_fast=True, max_length=_MAX_PARTS)] | None = None
@@ -96,7 +96,7 @@ class ChatMessage(BaseModel):
 class ChatStreamOptions(BaseModel):
     """What a stream has beside the answer."""
 
-    include_usage: bool | None = Field(False, description="A last chunk carries the token counts.")
+    include_usage: bool | None = Field(False, description="Adds a last chunk with the token counts.")
 
 
 class ChatCompletionRequest(BaseModel):
@@ -110,22 +110,22 @@ class ChatCompletionRequest(BaseModel):
         min_length=1,
         max_length=_MAX_MESSAGES,
         fail_fast=True,
-        description="The whole conversation; nothing is remembered. One slide stands in a user's message.",
+        description="The whole conversation, with one slide in a user message; nothing is stored.",
     )
-    stream: bool | None = Field(False, description="True: server-sent events. False: one JSON object.")
+    stream: bool | None = Field(False, description="True: stream server-sent events. False: one JSON object.")
     stream_options: ChatStreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1, le=8192, description="The older name of `max_completion_tokens`.")
+    max_tokens: int | None = Field(None, ge=1, le=8192, description="Older name of `max_completion_tokens`.")
     max_completion_tokens: int | None = Field(None, ge=1, le=8192)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=_MAX_STOPS)] | None = None
-    n: int | None = Field(1, description="There is one answer.", json_schema_extra={"minimum": 1, "maximum": 1})
+    n: int | None = Field(1, description="Only 1 is supported.", json_schema_extra={"minimum": 1, "maximum": 1})
 
-    def wishes(self) -> SamplingWishes:
+    def wishes(self) -> SamplingOptions:
         """How tokens are to be chosen."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return SamplingWishes(
+        return SamplingOptions(
             max_tokens=self.max_completion_tokens or self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,

@@ -11,7 +11,7 @@ from server.api.drain import Drain
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel
 from server.embeddings.cache import EmbeddingCache
-from server.embeddings.slide_inputs import AskedSlides, SlideInputs
+from server.embeddings.slide_inputs import SlideInputCache, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
 from server.settings import Settings
@@ -42,7 +42,7 @@ class Parts:
     thumbnails: Thumbnails
     language_model: LanguageModel
     slide_inputs: SlideInputs
-    asked_slides: AskedSlides
+    asked_slides: SlideInputCache
     metrics: Metrics
     drain: Drain
     usage: Usage

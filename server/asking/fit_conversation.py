@@ -45,7 +45,9 @@ def turns_beyond_budget(
     return 0
 
 
-async def open_what_fits(open_without: Callable[[int], Awaitable[Answer]], turns: int, left_out: int) -> FittingAnswer:
+async def open_dropping_old_turns(
+    open_without: Callable[[int], Awaitable[Answer]], turns: int, left_out: int
+) -> FittingAnswer:
     """Opens an answer without the `left_out` oldest of `turns`, or without as few more as vLLM accepts.
 
     The number is found by halving; an answer that is opened on the way and turns out to drop too many is closed.

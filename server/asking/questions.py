@@ -19,7 +19,7 @@ from server.telemetry.tracing import mark
 
 
 @dataclass(frozen=True)
-class SamplingWishes:
+class SamplingOptions:
     """How the client wants tokens chosen; None leaves the model's default."""
 
     max_tokens: int | None = None
@@ -35,7 +35,7 @@ class Question:
 
     text: str
     conversation_id: str | None = None
-    wishes: SamplingWishes = SamplingWishes()
+    wishes: SamplingOptions = SamplingOptions()
 
 
 @dataclass
@@ -77,7 +77,7 @@ def question_text(text: str, max_chars: int) -> str:
     return cleaned
 
 
-def sampling(wishes: SamplingWishes, manifest: Manifest) -> Sampling:
+def sampling(wishes: SamplingOptions, manifest: Manifest) -> Sampling:
     """The client's wishes over the model's defaults; vLLM refuses more tokens than its context holds."""
     defaults = manifest.llm.generation
     return Sampling(

@@ -191,7 +191,7 @@ def check_data_folder(data_dir: Path) -> Finding:
 
 def check_redis(settings: Settings) -> Finding:
     """The server that is named answers; or there is one to start."""
-    if settings.names_redis:
+    if settings.redis_is_external:
         if answers(settings.redis_url.get_secret_value()):
             return Finding("redis", "ok", "the server of EYEPIECE_REDIS_URL answers")
         remedy = "Start it or correct EYEPIECE_REDIS_URL; without it `eyepiece up` starts one."

@@ -38,7 +38,7 @@ _MOST_FILES_BESIDE = 5_000
 
 
 @dataclass(frozen=True)
-class InspectWish:
+class InspectOptions:
     """What to look at; `mpp` in µm/px replaces what the file says, `overlay` is a PNG to draw."""
 
     path: Path
@@ -47,7 +47,7 @@ class InspectWish:
     measure_encoder: bool = True
 
 
-def inspect(settings: Settings, wish: InspectWish, as_json: bool) -> None:
+def inspect(settings: Settings, wish: InspectOptions, as_json: bool) -> None:
     """Prints the report, as far as the slide allows one.
 
     Raises:
@@ -68,7 +68,7 @@ def inspect(settings: Settings, wish: InspectWish, as_json: bool) -> None:
         raise CommandError(report["error"]["detail"], ExitCode.FAILED, report["error"]["code"])
 
 
-def _examine(report: dict[str, Any], settings: Settings, wish: InspectWish, model: InspectedModel) -> None:
+def _examine(report: dict[str, Any], settings: Settings, wish: InspectOptions, model: InspectedModel) -> None:
     """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
     tiling = model.manifest.first_input.tiling
     try:
@@ -127,7 +127,7 @@ def _with_its_files(path: Path) -> Iterator[LocalSource]:
         yield LocalSource(root / name_to_open(left_out.get(own.name, own.name)), root)
 
 
-def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:
+def _empty_report(wish: InspectOptions, model: InspectedModel) -> dict[str, Any]:
     tiling = model.manifest.first_input.tiling
     unknown = ("format", "width", "height", "mpp", "mpp_source", "objective_power", "reader", "reader_reason")
     return {
@@ -141,7 +141,7 @@ def _empty_report(wish: InspectWish, model: InspectedModel) -> dict[str, Any]:
     }
 
 
-def _facts(reader: ReaderProcess, wish: InspectWish) -> dict[str, Any]:
+def _facts(reader: ReaderProcess, wish: InspectOptions) -> dict[str, Any]:
     facts: SlideFacts = reader.facts()
     stated = None if facts.mpp is None else "property"
     return {
@@ -188,7 +188,7 @@ def _estimate(tile_count: int, read_tiles_per_s: float, encoding: EncodeRate) ->
     }
 
 
-def _require_possible(wish: InspectWish) -> None:
+def _require_possible(wish: InspectOptions) -> None:
     if wish.overlay is not None and wish.overlay.suffix.lower() != ".png":
         raise CommandError(f"{wish.overlay} cannot be the overlay: name it like overlay.png.", ExitCode.USAGE)
     try:

@@ -42,14 +42,14 @@ def encode_rate(model: InspectedModel, device: str) -> EncodeRate:
         return EncodeRate(None, None, f"the model {model.manifest.name} is not installed here")
     try:
         from encoders.device import choose_device  # torch
-        from encoders.device_errors import told_as_ours
+        from encoders.device_errors import translated_device_errors
         from encoders.one_gpu import see_one_gpu
         from encoders.tile_encoder.encode import TileEncoder
     except ImportError:
         return EncodeRate(None, None, "the worker's packages (torch, timm) are not installed here")
     try:
         where = choose_device(see_one_gpu(device))
-        with told_as_ours():
+        with translated_device_errors():
             encoder = TileEncoder(
                 model.manifest.first_input.tile_encoder,
                 model.installed.file(model.installed.manifest.first_input.tile_encoder.weights),

@@ -170,7 +170,7 @@ def _served_models(url: str, headers: dict[str, str]) -> list[str] | None:
 
 async def _queue(settings: Settings, state: dict[str, Any]) -> dict[str, Any] | None:
     """Asked of Redis itself: it answers when the API does not."""
-    url = settings.redis_url.get_secret_value() if settings.names_redis else _own_redis_url(state)
+    url = settings.redis_url.get_secret_value() if settings.redis_is_external else _own_redis_url(state)
     if url is None:
         return None
     mine = settings.model_copy(update={"redis_url": SecretStr(url)})

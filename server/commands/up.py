@@ -109,7 +109,7 @@ def refuse_unusable_ports(settings: Settings, workers: int) -> None:
         CommandError: it cannot; the text names the setting.
     """
     for is_elsewhere, port_of, url in (
-        (settings.names_redis and settings.redis_port, "EYEPIECE_REDIS_PORT", "EYEPIECE_REDIS_URL"),
+        (settings.redis_is_external and settings.redis_port, "EYEPIECE_REDIS_PORT", "EYEPIECE_REDIS_URL"),
         (settings.names_llm and settings.llm_port, "EYEPIECE_LLM_PORT", "EYEPIECE_LLM_URL"),
     ):
         if is_elsewhere:
@@ -165,7 +165,7 @@ def _supervise(settings: Settings, options: UpOptions, shares: GpuShares) -> Non
 
     with state_file, Supervisor(report) as supervisor:
         note_state()
-        if not settings.names_redis:
+        if not settings.redis_is_external:
             supervisor.start(plan.redis())
             try:
                 if not supervisor.wait_until_ready(["redis"], REDIS_READY_TIMEOUT_S):

@@ -57,7 +57,7 @@ class SlideInputs:
         return hmac.new(self._secret, "\x00".join(parts).encode(), hashlib.sha256).hexdigest()
 
 
-class AskedSlides:
+class SlideInputCache:
     """Slide inputs of the embedding cache; those used last stay in this process, at most `memory_bytes` of them.
 
     One in memory is used only while its embedding is in Redis, where each use keeps it from expiring: what another

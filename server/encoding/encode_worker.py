@@ -124,7 +124,7 @@ class WorkerQueue(JobQueue):
                 return False
             pipe.multi()  # type: ignore[no-untyped-call]
             pipe.lrem(queue.namespace("active"), 0, job_id)
-            _say_what_becomes_of(pipe, queue, job_id, job)
+            _requeue_or_abort(pipe, queue, job_id, job)
             try:
                 await pipe.execute()
             except WatchError:
@@ -143,7 +143,7 @@ def _is_silent(job: Job) -> bool:
     return now_ms - job.touched > job.heartbeat * 1000 or now_ms - job.started > job.timeout * 1000
 
 
-def _say_what_becomes_of(pipe: Pipeline, queue: RedisQueue, job_id: str, job: Job | None) -> None:
+def _requeue_or_abort(pipe: Pipeline, queue: RedisQueue, job_id: str, job: Job | None) -> None:
     """Queued again after its delay, or aborted; a job that is over already stays what it is."""
     incomplete = queue.namespace("incomplete")
     if job is None:

@@ -13,12 +13,12 @@ from encoders.errors import StoredFileDamaged
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
 from server.asking.conversations import Conversations
-from server.asking.fit_conversation import open_what_fits, turns_beyond_budget
+from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget
 from server.asking.language_model import Answer, LanguageModel, Message, Token
 from server.asking.questions import (
     OpenAnswer,
     Question,
-    SamplingWishes,
+    SamplingOptions,
     Stopwatch,
     conversation_messages,
     done_data,
@@ -26,7 +26,7 @@ from server.asking.questions import (
     sampling,
     timed_pieces,
 )
-from server.embeddings.slide_inputs import AskedSlides, SlideInput
+from server.embeddings.slide_inputs import SlideInput, SlideInputCache
 from server.errors import SlideFailed, SlideNotReady
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue, SlideRecord
@@ -45,7 +45,7 @@ class AnswerQuestion:
     """Asks the language model about slides."""
 
     slides: SlideCatalogue
-    asked_slides: AskedSlides
+    asked_slides: SlideInputCache
     encodes: QueueEncode
     conversations: Conversations
     language_model: LanguageModel
@@ -70,7 +70,7 @@ class AnswerQuestion:
             return await self.language_model.open(tenant, conversation_messages(slide, conversation, text, turns), how)
 
         beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, self.manifest.llm)
-        opened = await open_what_fits(open_without, len(conversation.turns), beyond)
+        opened = await open_dropping_old_turns(open_without, len(conversation.turns), beyond)
         return OpenAnswer(opened.answer, record, conversation, text, watch, opened.turns_left_out)
 
     async def open_chat(
@@ -78,7 +78,7 @@ class AnswerQuestion:
         tenant: str,
         slide_id: str,
         messages: Callable[[SlideInput], list[Message]],
-        wishes: SamplingWishes,
+        wishes: SamplingOptions,
         watch: Stopwatch,
     ) -> Answer:
         """The same for a client that sends all turns itself, as `messages` puts them around the slide; nothing is

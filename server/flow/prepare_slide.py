@@ -65,7 +65,7 @@ class PrepareSlide:
         return PreparedSlide(await self.states.show(record), created=True)
 
     async def _keep(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
-        record = await self._look_inside(tenant, received)
+        record = await self._inspect_upload(tenant, received)
         async with (
             self.slides.lock(tenant, received.slide_id),  # the reconciler removes folders without a record
             self.usage.room_for(tenant, received.size_bytes) as room,
@@ -75,7 +75,7 @@ class PrepareSlide:
             room.is_used = await self.slides.create(record)
         return await self.slides.require(tenant, received.slide_id)
 
-    async def _look_inside(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
+    async def _inspect_upload(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
         """The record of what was received. Features are only recognised here; the worker reads them and knows the
         model."""
         first = received.files[0]

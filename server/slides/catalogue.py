@@ -138,8 +138,8 @@ class Slide(BaseModel):
     status: Status = Field(
         description="`queued`, `encoding`, then `ready` (questions can be asked) or `failed` (see `error`)."
     )
-    filename: str = Field(description="The name that it was uploaded with.", examples=["biopsy.svs"])
-    size_bytes: int = Field(description="Of all its files.", examples=[734003200])
+    filename: str = Field(description="File name at upload.", examples=["biopsy.svs"])
+    size_bytes: int = Field(description="Total size of its files.", examples=[734003200])
     vendor: str | None = Field(
         description="The format as OpenSlide calls it, or `features` for precomputed features.", examples=["aperio"]
     )
@@ -147,14 +147,16 @@ class Slide(BaseModel):
     height: int | None = Field(description="Pixels of level 0.", examples=[65536])
     mpp: float | None = Field(description="Resolution of level 0, in µm per pixel.", examples=[0.25])
     mpp_source: MppSource | None = Field(
-        description="Who says the µm/px: the file (`property`), the caller (`override`), or given `features`."
+        description="Source of the µm/px: the file (`property`), the caller (`override`) or attached `features`."
     )
-    objective_power: float | None = Field(description="Magnification that the scanner states.", examples=[40])
-    tile_count: int | None = Field(description="Tiles that were encoded; null before, and where none were.")
-    encoder_id: str | None = Field(description="Names all that the slide's embedding depends on.")
+    objective_power: float | None = Field(description="Magnification stated by the scanner.", examples=[40])
+    tile_count: int | None = Field(
+        description="Number of encoded tiles; null until then, and for slides without tiles."
+    )
+    encoder_id: str | None = Field(description="Identifies everything that the slide's embedding depends on.")
     error: SlideError | None = Field(description="Why the slide failed; null unless it did.")
     warnings: list[SlideWarning] = Field(
-        description="What is doubtful about the slide, and what was done; empty when nothing is."
+        description="Doubts about the slide and what was done about them; empty when there are none."
     )
     created_at: datetime = Field(description="When it was uploaded (RFC 3339).")
 

@@ -44,12 +44,12 @@ class StoredParts:
         return True
 
     def _begin(self, action: str, work: Coroutine[Any, Any, T], otherwise: T) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(_or_else(action, work, otherwise), self._loop)
+        return asyncio.run_coroutine_threadsafe(_with_fallback(action, work, otherwise), self._loop)
 
 
 async def remove_parts(store: SlideStore, paths: SlidePaths, encoder_id: str) -> None:
     """The slide is encoded by that encoder, or never will be. What cannot be removed now the reconciler finds."""
-    await _or_else("remove", _remove_each(store, paths, [encoder_id]), None)
+    await _with_fallback("remove", _remove_each(store, paths, [encoder_id]), None)
 
 
 async def remove_parts_of_others(store: SlideStore, paths: SlidePaths, keep: str | None) -> int:
@@ -69,7 +69,7 @@ async def _remove_each(store: SlideStore, paths: SlidePaths, encoder_ids: Sequen
         await store.delete_folder(paths.parts(encoder_id))
 
 
-async def _or_else(action: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:
+async def _with_fallback(action: str, work: Coroutine[Any, Any, T], otherwise: T) -> T:
     try:
         async with asyncio.timeout(_PATIENCE_S):
             return await work

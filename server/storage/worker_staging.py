@@ -26,7 +26,7 @@ _TOUCH_EVERY_S = 3_600.0
 
 
 @asynccontextmanager
-async def own_staging(store: SlideStore) -> AsyncIterator[None]:
+async def private_staging(store: SlideStore) -> AsyncIterator[None]:
     """Within the block the store stages in a folder of this process; first, what dead workers left in theirs goes.
 
     Where the file system knows no locks, the store stages where it did before.

@@ -109,7 +109,7 @@ class Reconciler:
             raise
         except EyepieceError as error:
             log.warning("reconcile_failed", slide=slide, code=error.code)
-        except Exception as error:
+        except Exception as error:  # the other slides of the round are none the worse
             log.error("reconcile_failed", slide=slide, exc_info=error)
         return False
 

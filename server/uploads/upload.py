@@ -17,7 +17,7 @@ from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.telemetry.metrics import Metrics
 from server.uploads.one_slide import SourceFile
 from server.uploads.slide_source import slide_id_of
-from server.uploads.upload_files import BehindWriter, UploadLimits, UploadRoom
+from server.uploads.upload_files import BackgroundWriter, UploadBudget, UploadLimits
 from server.uploads.upload_form import MAX_FILENAME_BYTES, SlideForm
 
 
@@ -54,7 +54,7 @@ async def receive_slide(
     """
     try:
         folder.mkdir()
-        form = SlideForm(content_type, UploadRoom(folder, limits, metrics))
+        form = SlideForm(content_type, UploadBudget(folder, limits, metrics))
         try:
             await _pump(body, form)
         finally:
@@ -72,7 +72,7 @@ async def receive_slide(
 
 async def _pump(body: AsyncIterator[bytes], form: SlideForm) -> None:
     try:
-        async with BehindWriter() as writer:
+        async with BackgroundWriter() as writer:
             async for chunk in body:
                 form.feed(chunk)
                 if form.wants_writing:

@@ -24,7 +24,7 @@ class UploadLimits:
     quota_left_bytes: int | None = None
 
 
-class UploadRoom:
+class UploadBudget:
     """What one upload may still take, all its files together."""
 
     def __init__(self, folder: Path, limits: UploadLimits, metrics: Metrics) -> None:
@@ -59,7 +59,7 @@ class UploadRoom:
 class StagedFile:
     """Collects bytes; what is taken of them is written and hashed, by two threads."""
 
-    def __init__(self, path: Path, relative_path: str, room: UploadRoom) -> None:
+    def __init__(self, path: Path, relative_path: str, room: UploadBudget) -> None:
         self._path = path
         self._relative_path = relative_path
         self._room = room
@@ -119,7 +119,7 @@ class Batch:
     """What of some files is to be written and hashed."""
 
     pieces: Sequence[Piece]
-    room: UploadRoom
+    room: UploadBudget
 
     def write(self) -> None:
         """Raises OSError."""
@@ -133,7 +133,7 @@ class Batch:
             piece.file.hash(piece.data)
 
 
-class BehindWriter:
+class BackgroundWriter:
     """Writes and hashes a batch, a thread each, while the next one is received.
 
     Leaving waits for the threads even when cancelled: they write to a descriptor that is closed, and its number given
@@ -143,7 +143,7 @@ class BehindWriter:
     def __init__(self) -> None:
         self._running: asyncio.Future[tuple[None, None]] | None = None
 
-    async def __aenter__(self) -> "BehindWriter":
+    async def __aenter__(self) -> "BackgroundWriter":
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

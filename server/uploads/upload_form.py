@@ -8,7 +8,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from encoders.errors import UnsupportedFormat
 from server.errors import InvalidRequest
 from server.uploads.one_slide import SourceFile
-from server.uploads.upload_files import Batch, StagedFile, UploadRoom
+from server.uploads.upload_files import Batch, StagedFile, UploadBudget
 
 _FIELD = "file"
 _ASK_FOR_FILE = "Send the slide as multipart/form-data with one field named `file`."
@@ -31,7 +31,7 @@ _OTHER_BYTES_OF_A_FILE = 2048
 class SlideForm:
     """A multipart form of nothing but `file`. Raises FormParserError."""
 
-    def __init__(self, content_type: str, room: UploadRoom) -> None:
+    def __init__(self, content_type: str, room: UploadBudget) -> None:
         self._room = room
         self._header_name = bytearray()
         self._header_value = bytearray()

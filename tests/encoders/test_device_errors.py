@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from encoders.device_errors import told_as_ours
+from encoders.device_errors import translated_device_errors
 from encoders.errors import DeviceLost, DeviceOutOfMemory
 
 
@@ -21,7 +21,7 @@ from encoders.errors import DeviceLost, DeviceOutOfMemory
     ],
 )
 def test_an_error_of_the_device_is_told_in_our_words(error: Exception) -> None:
-    with pytest.raises(DeviceLost, match="restart the worker"), told_as_ours():
+    with pytest.raises(DeviceLost, match="restart the worker"), translated_device_errors():
         raise error
 
 
@@ -36,7 +36,7 @@ def test_an_error_of_the_device_is_told_in_our_words(error: Exception) -> None:
     ],
 )
 def test_a_full_device_is_another_error_than_one_that_has_failed(error: Exception) -> None:
-    with pytest.raises(DeviceOutOfMemory, match="too little memory") as caught, told_as_ours():
+    with pytest.raises(DeviceOutOfMemory, match="too little memory") as caught, translated_device_errors():
         raise error
 
     assert not isinstance(caught.value, DeviceLost)
@@ -44,7 +44,7 @@ def test_a_full_device_is_another_error_than_one_that_has_failed(error: Exceptio
 
 @pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("shapes differ"), DeviceLost("ours already")])
 def test_other_errors_pass_as_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, told_as_ours():
+    with pytest.raises(type(error)) as caught, translated_device_errors():
         raise error
 
     assert caught.value is error
@@ -59,7 +59,7 @@ def test_what_was_computed_when_memory_ran_out_is_let_go() -> None:
         held.append(weakref.ref(activations))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(DeviceOutOfMemory), told_as_ours():
+    with pytest.raises(DeviceOutOfMemory), translated_device_errors():
         compute()
 
     assert held[0]() is None, "the error that is still handled holds the frame"

@@ -25,7 +25,7 @@ from model_store.installed import InstalledModel, open_model
 from model_store.manifest import packaged_manifest
 from model_store.packaged_models import PACKAGED
 from server.api.parts import Parts
-from server.commands.inspect import InspectWish, inspect
+from server.commands.inspect import InspectOptions, inspect
 from server.commands.outcome import CommandError
 from server.encoding.encode_worker import WorkerQueue
 from server.settings import Settings
@@ -186,6 +186,6 @@ def inspected(settings: Settings, path: Path, capsys: pytest.CaptureFixture[str]
     """The report of `eyepiece inspect --json`."""
     capsys.readouterr()
     with suppress(CommandError):  # what the report says, too
-        inspect(settings, InspectWish(path, measure_encoder=False), as_json=True)
+        inspect(settings, InspectOptions(path, measure_encoder=False), as_json=True)
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     return report

@@ -6,7 +6,7 @@ from vllm_server import VllmServer
 
 from model_store.installed import InstalledModel
 from server.asking.conversations import Conversation, Turn
-from server.asking.fit_conversation import open_what_fits
+from server.asking.fit_conversation import open_dropping_old_turns
 from server.asking.language_model import Answer, Finished, LanguageModel, Sampling, language_model_client
 from server.asking.questions import conversation_messages
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
@@ -34,7 +34,7 @@ async def test_slide_and_newest_question_stay_whole_and_the_oldest_turns_go(
         return await model.open("tenant", messages, Sampling(4, 0.0))
 
     try:
-        fitting = await open_what_fits(open_without, TURNS, 0)
+        fitting = await open_dropping_old_turns(open_without, TURNS, 0)
         pieces = [piece async for piece in fitting.answer.pieces()]
         await fitting.answer.close()
 

@@ -29,7 +29,7 @@ from encoders.tiling.isolation.reader_protocol import (
     TilesRequest,
     warned,
 )
-from encoders.tiling.pictures.inspect_slide import InspectWish, inspect_slide
+from encoders.tiling.pictures.inspect_slide import InspectOptions, inspect_slide
 from encoders.tiling.pictures.thumbnail import thumbnail_png
 from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.read_tiles import read_tiles
@@ -106,7 +106,7 @@ class Session:
 
     @answer.register
     def _(self, request: InspectRequest) -> Iterator[Answer]:
-        wish = InspectWish(request.tiling, request.mpp_override, request.overlay_px)
+        wish = InspectOptions(request.tiling, request.mpp_override, request.overlay_px)
         look = inspect_slide(self._reader, wish, self._limits)
         yield Inspected(tissue_share=look.tissue_share, pen_share=look.pen_share), memoryview(look.overlay)
 

@@ -80,14 +80,14 @@ class ReaderChannel:
             header, body = read_frame(lambda size: self._read_exactly(size, until), max_body_bytes)
             reply = self._replies.validate_json(header)
         except (ValueError, ValidationError):
-            raise self.disbelieve() from None
+            raise self.reject_reply() from None
         if isinstance(reply, Failed):
             raise reply.error()
         if not isinstance(reply, expected):
-            raise self.disbelieve()
+            raise self.reject_reply()
         return reply, body
 
-    def disbelieve(self) -> ReaderDied:
+    def reject_reply(self) -> ReaderDied:
         """Ends the child because its answer cannot be true; gives the error to raise."""
         return self._dead("The process that reads the slide gave an impossible answer and was stopped; try again.")
 

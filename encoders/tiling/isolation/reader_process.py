@@ -85,7 +85,7 @@ class ReaderProcess(FileProcess):
         reply, body = self._channel.ask(request, Planned, max_body_bytes=self._limits.max_tiles * 16)
         plan = plan_from_reply(reply, bytes(body), self.facts(), tiling, mpp_override)
         if plan is None:
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         self._plan = plan
         return plan
 
@@ -114,7 +114,7 @@ class ReaderProcess(FileProcess):
         request = ThumbnailRequest(max_px=max_px)
         _, body = self._channel.ask(request, ThumbnailReply, max_body_bytes=_most_png_bytes(max_px))
         if not _is_png_within(body, max_px):
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         return bytes(body)
 
     def levels(self) -> tuple[SlideLevel, ...]:
@@ -122,7 +122,7 @@ class ReaderProcess(FileProcess):
         reply, _ = self._channel.ask(LevelsRequest(), Levels)
         levels = levels_from_reply(reply.levels, self.facts())
         if levels is None:
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         return levels
 
     def inspect(self, tiling: TilingSpec, mpp_override: float | None, overlay_px: int | None = None) -> Inspection:
@@ -134,7 +134,7 @@ class ReaderProcess(FileProcess):
         most_bytes = 0 if overlay_px is None else _most_png_bytes(overlay_px)
         reply, body = self._channel.ask(request, Inspected, max_body_bytes=most_bytes)
         if overlay_px is not None and not _is_png_within(body, overlay_px):
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         return Inspection(reply.tissue_share, reply.pen_share, None if overlay_px is None else bytes(body))
 
     def _make_inherited(self, owned: ExitStack) -> tuple[int, ...]:
@@ -145,7 +145,7 @@ class ReaderProcess(FileProcess):
     def _open(self) -> None:
         self._opened, _ = self._ask_to_open(Opened)
         if max(self._opened.width, self._opened.height) > self._limits.max_dimension_px:
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         warn_of_refused_limits(self._opened.degraded)
 
     def _batches(self, request: TilesRequest, shape: RingShape, firsts: range) -> Iterator[TileBatch]:
@@ -162,7 +162,7 @@ class ReaderProcess(FileProcess):
     def _next_batch(self, ring: TileRing, first: int, count: int, slot: int) -> NDArray[np.uint8]:
         reply, _ = self._channel.receive(TilesReply, max_body_bytes=0)
         if (reply.first, reply.count, reply.slot) != (first, count, slot):
-            raise self._channel.disbelieve()
+            raise self._channel.reject_reply()
         return ring.slot(slot, count)
 
 

@@ -21,7 +21,7 @@ _TILES_ALONG_UNKNOWN = 64
 
 
 @dataclass(frozen=True)
-class InspectWish:
+class InspectOptions:
     """How the slide would be tiled, and the longer side of the drawing; without one nothing is drawn."""
 
     tiling: TilingSpec
@@ -41,7 +41,7 @@ class SlideLook:
     overlay: bytes
 
 
-def inspect_slide(reader: SlideReader, wish: InspectWish, limits: ReaderLimits) -> SlideLook:
+def inspect_slide(reader: SlideReader, wish: InspectOptions, limits: ReaderLimits) -> SlideLook:
     """Looks and draws, also where the slide cannot be planned; raises UnreadableSlide or SlideTooLarge."""
     scale = _scale_if_known(reader, wish)
     side = scale.tile_px_level0 if scale else max(reader.facts.width, reader.facts.height) / _TILES_ALONG_UNKNOWN
@@ -56,7 +56,7 @@ def inspect_slide(reader: SlideReader, wish: InspectWish, limits: ReaderLimits) 
     return SlideLook(float(tissue.mean()), pen_share(pen, tissue), overlay)
 
 
-def _scale_if_known(reader: SlideReader, wish: InspectWish) -> TileScale | None:
+def _scale_if_known(reader: SlideReader, wish: InspectOptions) -> TileScale | None:
     try:
         return choose_scale(reader.levels, effective_mpp(reader.facts, wish.mpp_override), wish.tiling)
     except (MissingMpp, ResolutionTooLow):
@@ -64,7 +64,7 @@ def _scale_if_known(reader: SlideReader, wish: InspectWish) -> TileScale | None:
 
 
 def _coords(
-    reader: SlideReader, wish: InspectWish, scale: TileScale | None, found: FoundTissue, limits: ReaderLimits
+    reader: SlideReader, wish: InspectOptions, scale: TileScale | None, found: FoundTissue, limits: ReaderLimits
 ) -> NDArray[np.int64]:
     """The planned tiles' corners; none where planning ends in an error, which the plan itself will say."""
     none = np.zeros((0, 2), dtype=np.int64)

@@ -13,7 +13,7 @@ _OFTEN_ABSENT: Any = None
 class ChatUsage(BaseModel):
     """Tokens of one answer."""
 
-    prompt_tokens: int = Field(description="Question, earlier turns and slide.")
+    prompt_tokens: int = Field(description="Tokens of the question, earlier turns and the slide.")
     completion_tokens: int = Field(description="Answer.")
     total_tokens: int
     prompt_tokens_details: "ChatPromptTokens"
@@ -22,7 +22,7 @@ class ChatUsage(BaseModel):
 class ChatPromptTokens(BaseModel):
     """Part of the prompt's tokens."""
 
-    cached_tokens: int = Field(description="Came from the language model's prefix cache.")
+    cached_tokens: int = Field(description="Tokens from the language model's prefix cache.")
 
 
 class ChatAnswer(BaseModel):
@@ -51,7 +51,7 @@ class ChatCompletion(BaseModel):
     object: Literal["chat.completion"]
     created: int = Field(description="Seconds since 1970.")
     model: str = Field(examples=["demo"])
-    notice: str = Field(description="Research use only, and what else is to be said of the model; show it to people.")
+    notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
     choices: list[ChatChoice]
     usage: ChatUsage
 
@@ -60,7 +60,7 @@ class ChatDelta(BaseModel):
     """What a chunk adds to the message."""
 
     role: Literal["assistant"] = Field(_OFTEN_ABSENT, description="In the first chunk.")
-    content: str = Field(_OFTEN_ABSENT, description="Append it; absent in the last chunk.")
+    content: str = Field(_OFTEN_ABSENT, description="Text to append; absent in the last chunk.")
 
 
 class ChatChunkChoice(BaseModel):
@@ -79,7 +79,7 @@ class ChatCompletionChunk(BaseModel):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    notice: str = Field(description="Research use only, and what else is to be said of the model; show it to people.")
+    notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
     choices: list[ChatChunkChoice]
     usage: ChatUsage = Field(_OFTEN_ABSENT)
 
@@ -87,14 +87,14 @@ class ChatCompletionChunk(BaseModel):
 class Model(BaseModel):
     """A model that this server answers with."""
 
-    id: str = Field(description="The name for the field `model`.", examples=["demo"])
+    id: str = Field(description="The value for the field `model`.", examples=["demo"])
     object: Literal["model"]
-    created: int = Field(description="Always 0: OpenAI clients want the field.")
+    created: int = Field(description="Always 0; OpenAI clients expect the field.")
     owned_by: str
-    title: str = Field(description="What to call it to people.")
+    title: str = Field(description="Display name.")
     quantization: str = Field(description="How the language model's weights are stored; `none` for 16 bits.")
     licence: str
-    notice: str = Field(description="Goes with every answer.")
+    notice: str = Field(description="Sent with every answer.")
 
 
 class ModelList(BaseModel):

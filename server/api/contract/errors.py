@@ -71,11 +71,13 @@ _HEADERS_OF = {
 class Problem(BaseModel):
     """An error (RFC 9457). Decide by `code`; show `detail` to people."""
 
-    type: str = Field(description="`urn:eyepiece:error:` and the code.", examples=["urn:eyepiece:error:not_found"])
-    title: str = Field(description="The code in words.", examples=["not found"])
+    type: str = Field(
+        description="`urn:eyepiece:error:` followed by the code.", examples=["urn:eyepiece:error:not_found"]
+    )
+    title: str = Field(description="Short title of the error.", examples=["not found"])
     status: int = Field(description="The HTTP status again.", examples=[404])
     code: str = Field(
-        description="Stable: programs decide by it. A release may add some; known today are "
+        description="Stable code for programs. Releases may add codes; today's are "
         + ", ".join(f"`{code}`" for code in sorted(HTTP_STATUS))
         + ".",
         examples=["not_found"],

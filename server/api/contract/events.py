@@ -19,7 +19,7 @@ ITEM_SCHEMA = "itemSchema"
 class AnswerToken(BaseModel):
     """Data of the event `token`: the next piece of the answer."""
 
-    text: str = Field(description="Append it to what came before.", examples=["The "])
+    text: str = Field(description="Text to append to what came before.", examples=["The "])
 
 
 class StreamError(BaseModel):
@@ -33,7 +33,7 @@ class EncodeProgress(BaseModel):
     """Data of the event `progress`: how far the encoding is."""
 
     stage: str = Field(
-        description="What is done now, in this order: `tile`, `encode_tiles`, `encode_slide`. Models may add stages.",
+        description="The current stage, in this order: `tile`, `encode_tiles`, `encode_slide`. Models may add stages.",
         examples=["encode_tiles"],
     )
     done: int = Field(ge=0, description="Of `total`.", examples=[1200])

@@ -40,7 +40,7 @@ class ReadinessReport(BaseModel):
         description="By dependency (`redis`, `store`, `language_model`): `ok`, `unavailable`, `full`, `read_only`."
     )
     capabilities: Capabilities
-    workers_ready: int = Field(description="Encoder workers that are there; slides that are ready need none.")
+    workers_ready: int = Field(description="Number of warm encoder workers; slides that are ready need none.")
     crash_loops: dict[str, str] = Field(
         _OFTEN_ABSENT,
         description="Processes of `eyepiece up` that keep exiting, and how; absent when none does.",
@@ -62,7 +62,8 @@ async def check_liveness() -> Liveness:
 async def check_readiness(
     readiness: ReadinessDep,
     capability: Annotated[
-        Capability | None, Query(alias="for", description="Ask about one kind of request instead of everything.")
+        Capability | None,
+        Query(alias="for", description="Check readiness for one kind of request instead of everything."),
     ] = None,
 ) -> JSONResponse:
     """200 when everything works, else 503; with `for` whether requests of that kind do: `slides` (lists and downloads),

@@ -17,7 +17,7 @@ from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
 from server.asking.conversations import Conversation
-from server.asking.questions import Question, SamplingWishes
+from server.asking.questions import Question, SamplingOptions
 from server.errors import ConversationDamaged, NotFound, WrongConversation
 from server.slides.progress import Event
 
@@ -34,51 +34,51 @@ class QuestionRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     question: str = Field(
-        description="Plain text; how long it may be is a setting of the server.",
+        description="Plain text; the server's settings limit its length.",
         examples=["What kind of tissue is this?"],
         json_schema_extra={"pattern": _SAYS_SOMETHING},
     )
     conversation_id: str | None = Field(
         None,
         max_length=64,
-        description="Of an earlier answer: ask on, with its turns in mind. Without it a conversation begins.",
+        description="The conversation to continue, as an earlier answer named it; leave it out to begin a new one.",
     )
-    stream: bool = Field(True, description="True: server-sent events. False: one JSON object, when all is written.")
+    stream: bool = Field(
+        True, description="True: stream server-sent events. False: one JSON object when the answer is complete."
+    )
     max_tokens: int | None = Field(
-        None, ge=1, le=8192, description="The answer ends after so many tokens; by default the model's own limit."
+        None, ge=1, le=8192, description="Maximum number of tokens in the answer; by default the model's own limit."
     )
     temperature: float | None = Field(
         None,
         ge=0,
         le=2,
         allow_inf_nan=False,
-        description="0 always takes the likeliest token; higher values vary the answer. By default the model's own.",
+        description="0 always takes the likeliest token; higher values vary the answer. Defaults to the model's own.",
     )
-    seed: int | None = Field(
-        None, ge=-(2**63), le=2**63 - 1, description="The same seed makes answers that vary the same again."
-    )
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="Makes the sampling repeatable.")
 
     def as_question(self) -> Question:
         """The request without its transport."""
-        wishes = SamplingWishes(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
+        wishes = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
         return Question(self.question, self.conversation_id, wishes)
 
 
 class TokenUsage(BaseModel):
     """Tokens of one answer."""
 
-    prompt_tokens: int = Field(description="Question, earlier turns and slide.")
-    slide_tokens: int = Field(description="The slide's part of them.")
-    cached_tokens: int = Field(description="Part of them that came from the language model's prefix cache.")
+    prompt_tokens: int = Field(description="Tokens of the question, earlier turns and the slide.")
+    slide_tokens: int = Field(description="How many of them are the slide's.")
+    cached_tokens: int = Field(description="How many of them came from the language model's prefix cache.")
     completion_tokens: int = Field(description="Tokens of the answer.")
 
 
 class AnswerTiming(BaseModel):
     """Milliseconds since the question arrived."""
 
-    cache_ms: float = Field(description="When the slide's embedding was there.")
-    time_to_first_token_ms: float | None = Field(description="When the first token came.")
-    total_ms: float = Field(description="When the answer was whole.")
+    cache_ms: float = Field(description="Until the slide's embedding was loaded.")
+    time_to_first_token_ms: float | None = Field(description="Until the first token.")
+    total_ms: float = Field(description="Until the answer was complete.")
 
 
 class Answer(BaseModel):
@@ -86,16 +86,16 @@ class Answer(BaseModel):
 
     answer: str = Field(examples=["Invasive carcinoma of moderate grade."])
     conversation_id: str | None = Field(
-        description="Ask on with it; null when the conversation was to begin with this turn and is not remembered."
+        description="Send it with a follow-up; null when a new conversation could not be stored."
     )
     remembered: bool = Field(
-        description="False: the answer is whole, but a follow-up will not know of it, because it could not be stored."
+        description="False: the answer is complete but could not be stored, so a follow-up will not know of it."
     )
     usage: TokenUsage
     timing: AnswerTiming
     model: str = Field(description="The model that answered.", examples=["demo"])
-    encoder_id: str = Field(description="Names all that the slide's embedding depends on.")
-    notice: str = Field(description="Research use only, and what else is to be said of the model; show it to people.")
+    encoder_id: str = Field(description="Identifies everything that the slide's embedding depends on.")
+    notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
 
 
 @router.post(

@@ -102,12 +102,13 @@ class EncodeRequest(BaseModel):
         ge=0.05,
         le=4.0,
         allow_inf_nan=False,
-        description="Resolution of level 0 in µm per pixel, for slides that do not say theirs or say a wrong one.",
+        description="Resolution of level 0 in µm per pixel, for slides whose file does not state it, or states it "
+        "wrongly.",
         examples=[0.25],
     )
-    priority: Priority = Field("routine", description="`urgent` goes before everything that is `routine`.")
+    priority: Priority = Field("routine", description="`urgent` jobs run before all `routine` ones.")
     source: Literal["pixels"] | None = Field(
-        None, description="`pixels`: encode the slide itself again and no longer the features that were attached to it."
+        None, description="`pixels`: encode the slide itself instead of the features attached to it."
     )
 
 
@@ -150,18 +151,18 @@ async def list_slides(
         str,
         Query(
             max_length=78,
-            description="`next_cursor` of the page before.",
+            description="`next_cursor` of the previous page.",
             examples=[f"1764382320123-{'5e' * 32}"],
             json_schema_extra={"pattern": f"^({ENTRY_PATTERN.pattern})?$"},
         ),
     ] = "",
-    limit: Annotated[int, Query(ge=1, le=100, description="The most slides that a page holds.", examples=[50])] = 20,
-    status: Annotated[Status | None, Query(description="Only slides that stand so.", examples=["ready"])] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of slides in a page.", examples=[50])] = 20,
+    status: Annotated[Status | None, Query(description="Only slides with this status.", examples=["ready"])] = None,
     name: Annotated[
         str,
         Query(
             max_length=255,
-            description="Only slides with this in their file name, in upper or lower case.",
+            description="Only slides whose file name contains this text; case is ignored.",
             examples=["biopsy"],
         ),
     ] = "",
@@ -226,7 +227,7 @@ async def follow_slide(
         str | None,
         Header(
             alias="Last-Event-ID",
-            description="The `id` of the last event that was seen; what is no such id begins with the oldest event.",
+            description="`id` of the last event received; any other value starts with the oldest event.",
             examples=["1764382320123-0"],
         ),
     ] = None,
@@ -271,7 +272,7 @@ async def get_thumbnail(
     pictures: ThumbnailsDep,
     slots: DownloadSlotsDep,
     max_px: Annotated[
-        int, Query(ge=16, le=2048, description="Width and height of the picture at most, in pixels.", examples=[1024])
+        int, Query(ge=16, le=2048, description="Maximum width and height of the picture, in pixels.", examples=[1024])
     ] = 512,
 ) -> Response:
     """A PNG of the tissue; never the label or the macro image. HEAD does not draw it, so it does not say its size."""

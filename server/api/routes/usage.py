@@ -14,8 +14,8 @@ router = APIRouter(prefix="/v1", tags=["usage"], route_class=KeyedRoute)
 class UsageReport(QuotaReport):
     """What the tenant has used, how much it may, and what it waits for."""
 
-    slides_running: int = Field(description="Slides that are being encoded.")
-    slides_waiting: int = Field(description="Slides that wait to be encoded.")
+    slides_running: int = Field(description="Slides being encoded.")
+    slides_waiting: int = Field(description="Slides waiting to be encoded.")
     slides_ahead: int = Field(
         description="Slides of others that are taken before the first one that waits, or before one that is uploaded "
         "now where none waits; if no more come. How long that takes depends on their sizes."

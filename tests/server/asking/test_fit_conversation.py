@@ -6,7 +6,7 @@ import pytest
 
 from model_store.manifest import LlmSpec, packaged_manifest
 from server.asking.conversations import Conversation, Turn
-from server.asking.fit_conversation import open_what_fits, turns_beyond_budget
+from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget
 from server.errors import LanguageModelUnavailable, QuestionTooLong
 
 SPEC = packaged_manifest("wsi-llava").llm
@@ -81,7 +81,7 @@ class FakeModel:
 async def test_no_more_turns_are_left_out_than_must_be(needed: int, start: int) -> None:
     model = FakeModel(needed)
 
-    fitting = await open_what_fits(model.open_without, 17, start)  # type: ignore[arg-type]  # stands in for an Answer
+    fitting = await open_dropping_old_turns(model.open_without, 17, start)  # type: ignore[arg-type]  # stands in for an Answer
 
     assert fitting.turns_left_out == max(needed, start)
     assert [answer for answer in model.answers if answer.open] == [fitting.answer]
@@ -90,7 +90,7 @@ async def test_no_more_turns_are_left_out_than_must_be(needed: int, start: int) 
 
 async def test_what_fits_at_once_is_asked_once() -> None:
     model = FakeModel(0)
-    await open_what_fits(model.open_without, 17, 0)  # type: ignore[arg-type]
+    await open_dropping_old_turns(model.open_without, 17, 0)  # type: ignore[arg-type]
 
     assert model.asked == [0]
 
@@ -100,7 +100,7 @@ async def test_a_question_that_does_not_fit_alone_is_refused(turns: int) -> None
     model = FakeModel(turns + 1)
 
     with pytest.raises(QuestionTooLong):
-        await open_what_fits(model.open_without, turns, 0)  # type: ignore[arg-type]
+        await open_dropping_old_turns(model.open_without, turns, 0)  # type: ignore[arg-type]
 
     assert model.asked[-1] == turns
     assert len(model.asked) <= 2
@@ -110,6 +110,6 @@ async def test_a_failure_on_the_way_leaves_nothing_open() -> None:
     model = FakeModel(needed=3, failing=5)
 
     with pytest.raises(LanguageModelUnavailable):
-        await open_what_fits(model.open_without, 10, 0)  # type: ignore[arg-type]
+        await open_dropping_old_turns(model.open_without, 10, 0)  # type: ignore[arg-type]
 
     assert not [answer for answer in model.answers if answer.open]

@@ -17,7 +17,7 @@ from tiled_jpeg import Recipe, write_slide
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from model_store.packaged_models import PACKAGED
 from server.commands import inspect as command
-from server.commands.inspect import InspectWish, inspect
+from server.commands.inspect import InspectOptions, inspect
 from server.commands.inspected_model import inspected_model
 from server.commands.inspection_report import READERS, REASONS, duration, report_lines
 from server.commands.measure_rates import encode_rate
@@ -39,7 +39,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def report_of(
-    settings: Settings, wish: InspectWish, capsys: pytest.CaptureFixture[str]
+    settings: Settings, wish: InspectOptions, capsys: pytest.CaptureFixture[str]
 ) -> tuple[dict[str, Any], CommandError | None]:
     """The JSON document, and the error that ended the command."""
     try:
@@ -52,7 +52,7 @@ def report_of(
 def test_a_good_slide_is_described_planned_and_measured(
     slide: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report, error = report_of(settings, InspectWish(slide), capsys)
+    report, error = report_of(settings, InspectOptions(slide), capsys)
 
     assert error is None
     assert (report["file"], report["bytes"], report["format"]) == ("biopsy.svs", slide.stat().st_size, "aperio")
@@ -81,7 +81,7 @@ def test_a_good_slide_is_described_planned_and_measured(
 def test_another_resolution_is_said_to_be_the_callers(
     slide: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report, _ = report_of(settings, InspectWish(slide, mpp=0.25, measure_encoder=False), capsys)
+    report, _ = report_of(settings, InspectOptions(slide, mpp=0.25, measure_encoder=False), capsys)
 
     assert (report["mpp"], report["mpp_source"]) == (0.25, "override")
     assert (report["plan"]["read_px"], report["plan"]["scale"]) == (448, 2.0)
@@ -93,7 +93,7 @@ def test_what_is_doubtful_is_reported(tmp_path: Path, settings: Settings, capsys
     described = Recipe(description="Aperio drawn\r\n|AppMag = 40|MPP = 0.5")
     path = write_slide(tmp_path / "doubtful.svs", described)
 
-    report, _ = report_of(settings, InspectWish(path, measure_encoder=False), capsys)
+    report, _ = report_of(settings, InspectOptions(path, measure_encoder=False), capsys)
 
     assert [it["code"] for it in report["warnings"]] == ["mpp_contradicted"]
     assert ("doubt", report["warnings"][0]["detail"]) in [(name, str(value)) for name, value in report_lines(report)]
@@ -102,7 +102,7 @@ def test_what_is_doubtful_is_reported(tmp_path: Path, settings: Settings, capsys
 def test_the_overlay_is_drawn(slide: Path, settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "plan.png"
 
-    inspect(settings, InspectWish(slide, overlay=path, measure_encoder=False), as_json=True)
+    inspect(settings, InspectOptions(slide, overlay=path, measure_encoder=False), as_json=True)
 
     picture = cv2.imread(str(path))
     assert picture is not None
@@ -114,7 +114,7 @@ def test_the_overlay_is_drawn(slide: Path, settings: Settings, tmp_path: Path) -
 def test_a_person_reads_one_line_for_each_thing(
     slide: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inspect(settings, InspectWish(slide, measure_encoder=False), as_json=False)
+    inspect(settings, InspectOptions(slide, measure_encoder=False), as_json=False)
 
     out = capsys.readouterr().out
     for words in (
@@ -153,7 +153,7 @@ def test_a_bad_slide_is_reported_as_far_as_it_goes(
     code: str,
     known: set[str],
 ) -> None:
-    report, error = report_of(settings, InspectWish(shared_slides / name), capsys)
+    report, error = report_of(settings, InspectOptions(shared_slides / name), capsys)
 
     assert error is not None
     assert (error.exit_code, error.problem_code) == (ExitCode.FAILED, code)
@@ -169,7 +169,7 @@ def test_where_no_tile_fits_the_drawing_is_made_all_the_same(
     path = tmp_path / "plan.png"
 
     with pytest.raises(CommandError, match="no resolution"):
-        inspect(settings, InspectWish(shared_slides / "tcga-cr-7395-ts1.svs", overlay=path), as_json=True)
+        inspect(settings, InspectOptions(shared_slides / "tcga-cr-7395-ts1.svs", overlay=path), as_json=True)
 
     assert cv2.imread(str(path)) is not None
 
@@ -179,7 +179,7 @@ def test_tissue_that_the_file_has_no_pixels_of_is_refused_and_what_is_there_is_d
 ) -> None:
     path = write_tiff(tmp_path / "lost.tif", SparseRecipe(lost=(10, 8, 13, 11)))
 
-    report, _ = report_of(settings, InspectWish(path, overlay=tmp_path / "lost.png"), capsys)
+    report, _ = report_of(settings, InspectOptions(path, overlay=tmp_path / "lost.png"), capsys)
 
     assert report["error"]["code"] == "unreadable_slide"
     assert "has no pixels in the level-0 rectangle" in report["error"]["detail"]
@@ -192,14 +192,14 @@ def test_of_files_with_levels_of_one_size_the_finest_is_read(
     levels = [DicomLevel(512, 512, 0.5, [jpeg(GREEN)] * 4), *(DicomLevel(256, 256, it, [jpeg(GREEN)]) for it in (1, 2))]
     path = write_dicom(tmp_path / "series", levels, 256, 20, "YBR_FULL_422")
 
-    report, _ = report_of(settings, InspectWish(path.with_name("l2.dcm"), measure_encoder=False), capsys)
+    report, _ = report_of(settings, InspectOptions(path.with_name("l2.dcm"), measure_encoder=False), capsys)
 
     assert [(level["width"], level["downsample"]) for level in report["levels"]] == [(512, 1), (256, 2)]
 
 
 def test_a_slide_that_is_not_there_is_refused_before_anything_is_done(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="is not a file") as caught:
-        inspect(settings, InspectWish(tmp_path / "none.svs"), as_json=False)
+        inspect(settings, InspectOptions(tmp_path / "none.svs"), as_json=False)
 
     assert caught.value.exit_code == ExitCode.USAGE
 
@@ -207,7 +207,7 @@ def test_a_slide_that_is_not_there_is_refused_before_anything_is_done(settings: 
 @pytest.mark.parametrize("mpp", [0.0, -1.0, 352.8, math.nan, math.inf])
 def test_an_absurd_resolution_is_refused(slide: Path, settings: Settings, mpp: float) -> None:
     with pytest.raises(CommandError, match=r"between 0\.05 and 4") as caught:
-        inspect(settings, InspectWish(slide, mpp=mpp), as_json=False)
+        inspect(settings, InspectOptions(slide, mpp=mpp), as_json=False)
 
     assert caught.value.exit_code == ExitCode.USAGE
 
@@ -216,13 +216,13 @@ def test_an_overlay_that_is_no_png_is_refused_and_nothing_is_overwritten(slide: 
     before = slide.stat()
 
     with pytest.raises(CommandError, match=r"name it like overlay\.png"):
-        inspect(settings, InspectWish(slide, overlay=slide), as_json=False)
+        inspect(settings, InspectOptions(slide, overlay=slide), as_json=False)
 
     assert slide.stat() == before
 
 
 def test_an_overlay_that_cannot_be_written_is_an_error(slide: Path, settings: Settings, tmp_path: Path) -> None:
-    wish = InspectWish(slide, overlay=tmp_path / "nowhere" / "plan.png", measure_encoder=False)
+    wish = InspectOptions(slide, overlay=tmp_path / "nowhere" / "plan.png", measure_encoder=False)
 
     with pytest.raises(CommandError, match="cannot be written: No such file"):
         inspect(settings, wish, as_json=True)
@@ -231,7 +231,7 @@ def test_an_overlay_that_cannot_be_written_is_an_error(slide: Path, settings: Se
 def test_a_model_that_is_not_here_is_planned_for_and_not_measured(
     slide: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report, error = report_of(settings.model_copy(update={"model": "wsi-llava"}), InspectWish(slide), capsys)
+    report, error = report_of(settings.model_copy(update={"model": "wsi-llava"}), InspectOptions(slide), capsys)
 
     assert error is None
     assert report["model"]["tile_px"] == 256
@@ -293,7 +293,7 @@ def test_every_reader_and_reason_has_words() -> None:
 def test_a_file_name_does_not_steer_the_terminal(settings: Settings, tmp_path: Path) -> None:
     path = tmp_path / "\x1b[2Jslide.svs"
     path.write_bytes(b"not a slide")
-    report = command._empty_report(InspectWish(path), inspected_model(settings))
+    report = command._empty_report(InspectOptions(path), inspected_model(settings))
 
     assert dict(report_lines(report))["slide"] == "[2Jslide.svs, 11 bytes, not opened"
 

@@ -23,7 +23,7 @@ def test_a_secret_may_stand_in_a_file(secrets_dir: Path, name: str) -> None:
     settings = settings_from()
 
     assert settings.llm_api_key.get_secret_value() == "of the file"
-    assert not settings.names_redis
+    assert not settings.redis_is_external
 
 
 def test_a_server_named_in_a_file_is_not_started_here(secrets_dir: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_server_named_in_a_file_is_not_started_here(secrets_dir: Path) -> None
 
     settings = settings_from()
 
-    assert settings.names_redis
+    assert settings.redis_is_external
     assert settings.names_llm
 
 

@@ -127,7 +127,7 @@ def value_of(name: str, default: object, folder: Path) -> str:
 
 def everything(plan: Plan, workers: int = 1) -> list[Component]:
     """What is started, in order."""
-    redis = [] if plan.settings.names_redis else [plan.redis()]
+    redis = [] if plan.settings.redis_is_external else [plan.redis()]
     shares = plan_shares(plan.settings, workers, gpus=2, llm_gpus=1)
     return [*redis, *(component for group in plan.start_order(shares) for component in group)]
 
@@ -157,7 +157,7 @@ def test_every_setting_reaches_the_process_that_it_is_for(
             for variable, value in components[ours].environment.items():
                 child.setenv(variable, value)
             assert getattr(Settings(), name) == getattr(settings, name)
-            assert name in ("redis_url",) or Settings().names_redis
+            assert name in ("redis_url",) or Settings().redis_is_external
             assert name in ("llm_url",) or Settings().names_llm
 
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from encoders.embedding_file import to_bytes
 from server.embeddings.cache import CachedEmbedding, EmbeddingCache
-from server.embeddings.slide_inputs import AskedSlides, SlideInput, SlideInputs
+from server.embeddings.slide_inputs import SlideInput, SlideInputCache, SlideInputs
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue, SlideRecord
 from server.storage.redis_client import connect_redis
@@ -50,8 +50,8 @@ def cache(redis: Redis, store: SlideStore, metrics: Metrics) -> EmbeddingCache:
 
 
 @pytest.fixture
-def asked(cache: EmbeddingCache, inputs: CountingInputs) -> AskedSlides:
-    return AskedSlides(cache, inputs)
+def asked(cache: EmbeddingCache, inputs: CountingInputs) -> SlideInputCache:
+    return SlideInputCache(cache, inputs)
 
 
 def new_record(redis: Redis, store: SlideStore, tenant: str = "a", slide_id: str = "0" * 64) -> SlideRecord:
@@ -70,7 +70,7 @@ async def record(redis: Redis, store: SlideStore, cache: EmbeddingCache) -> Slid
 
 
 async def test_a_slide_that_is_asked_about_again_is_not_made_again(
-    asked: AskedSlides, record: SlideRecord, inputs: CountingInputs, metrics: Metrics, redis: Redis
+    asked: SlideInputCache, record: SlideRecord, inputs: CountingInputs, metrics: Metrics, redis: Redis
 ) -> None:
     first = await asked.find(record)
     key = (await redis.keys("*embedding*"))[0]
@@ -83,12 +83,14 @@ async def test_a_slide_that_is_asked_about_again_is_not_made_again(
     assert await redis.ttl(key) > 50  # used here, kept hot for the other replicas
 
 
-async def test_a_slide_that_is_not_encoded_is_not_found(redis: Redis, store: SlideStore, asked: AskedSlides) -> None:
+async def test_a_slide_that_is_not_encoded_is_not_found(
+    redis: Redis, store: SlideStore, asked: SlideInputCache
+) -> None:
     assert await asked.find(new_record(redis, store, slide_id="1" * 64)) is None
 
 
 async def test_what_was_deleted_by_another_replica_is_not_found_in_memory(
-    asked: AskedSlides, record: SlideRecord, store: SlideStore, cache: EmbeddingCache
+    asked: SlideInputCache, record: SlideRecord, store: SlideStore, cache: EmbeddingCache
 ) -> None:
     await asked.find(record)
 
@@ -99,7 +101,7 @@ async def test_what_was_deleted_by_another_replica_is_not_found_in_memory(
 
 
 async def test_after_a_flush_of_redis_the_store_is_asked(
-    asked: AskedSlides, record: SlideRecord, redis: Redis, metrics: Metrics
+    asked: SlideInputCache, record: SlideRecord, redis: Redis, metrics: Metrics
 ) -> None:
     first = await asked.find(record)
     await redis.flushall()
@@ -109,7 +111,7 @@ async def test_after_a_flush_of_redis_the_store_is_asked(
 
 
 async def test_another_upload_tenant_or_encoder_is_another_slide(
-    asked: AskedSlides, record: SlideRecord, redis: Redis, store: SlideStore, cache: EmbeddingCache
+    asked: SlideInputCache, record: SlideRecord, redis: Redis, store: SlideStore, cache: EmbeddingCache
 ) -> None:
     first = await asked.find(record)
     uploaded_again, of_another = new_record(redis, store), new_record(redis, store, tenant="b")
@@ -132,7 +134,7 @@ async def test_memory_is_bounded_and_what_was_used_last_stays(
     for record in records:
         await cache.publish(record, to_bytes(sample_embedding(record.id, ENCODER)))
     one = inputs.make("a", CachedEmbedding(sample_embedding("0" * 64, ENCODER), b""))
-    asked = AskedSlides(cache, inputs, memory_bytes=2 * len(one.npy_base64))
+    asked = SlideInputCache(cache, inputs, memory_bytes=2 * len(one.npy_base64))
     inputs.made = 0
 
     for index in (0, 1, 0, 2, 0):
@@ -145,7 +147,7 @@ async def test_memory_is_bounded_and_what_was_used_last_stays(
 async def test_one_that_is_larger_than_the_memory_is_answered_and_not_kept(
     record: SlideRecord, cache: EmbeddingCache, inputs: CountingInputs
 ) -> None:
-    asked = AskedSlides(cache, inputs, memory_bytes=10)
+    asked = SlideInputCache(cache, inputs, memory_bytes=10)
 
     assert await asked.find(record) == await asked.find(record)
     assert inputs.made == 2
@@ -158,7 +160,7 @@ async def test_while_redis_is_away_memory_answers(
     cache = EmbeddingCache(away, store, 60, metrics)
     record = new_record(redis, store)
     await cache.publish(record, to_bytes(sample_embedding(record.id, ENCODER)))
-    asked = AskedSlides(cache, inputs)
+    asked = SlideInputCache(cache, inputs)
 
     assert await asked.find(record) is await asked.find(record)
     assert (tier(metrics, "store"), tier(metrics, "memory")) == (1, 1)

@@ -174,15 +174,15 @@ async def test_what_a_worker_says_while_its_job_is_put_back_counts(
     jobs: EncodeJobs, catalogue: SlideCatalogue, redis: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = await taken(jobs, catalogue)
-    say_what_becomes_of = encode_worker_module._say_what_becomes_of
+    requeue_or_abort = encode_worker_module._requeue_or_abort
 
     def just_then(*arguments: Any) -> None:
         with SyncRedis.from_url(settings.redis_url.get_secret_value()) as worker:
             job = dataclasses.replace(lost, status=Status.COMPLETE)
             worker.set(lost.id, str(lost.get_queue().serialize(job)), ex=60)
-        say_what_becomes_of(*arguments)
+        requeue_or_abort(*arguments)
 
-    monkeypatch.setattr(encode_worker_module, "_say_what_becomes_of", just_then)
+    monkeypatch.setattr(encode_worker_module, "_requeue_or_abort", just_then)
     swept, job = await looked(jobs, redis)
 
     assert swept == []

@@ -11,16 +11,16 @@ import pytest
 from api_parts import until
 
 from server.storage.slide_store import SlideStore
-from server.storage.worker_staging import own_staging
+from server.storage.worker_staging import private_staging
 
 WORKER = """
 import asyncio, sys
 from server.storage.slide_store import SlideStore
-from server.storage.worker_staging import own_staging
+from server.storage.worker_staging import private_staging
 
 async def work():
     store = SlideStore(sys.argv[1], None)
-    async with own_staging(store):
+    async with private_staging(store):
         store.new_staging_path().write_bytes(b"features")
         print("staged", flush=True)
         await asyncio.sleep(600)
@@ -57,7 +57,7 @@ async def test_what_a_killed_worker_left_goes_when_the_next_one_starts(
     worker.wait()
     assert staged(shared) == ["features"]
 
-    async with own_staging(store):
+    async with private_staging(store):
         assert staged(shared) == []
 
     assert list(shared.iterdir()) == []
@@ -65,7 +65,7 @@ async def test_what_a_killed_worker_left_goes_when_the_next_one_starts(
 
 async def test_what_a_living_worker_stages_is_left_alone(store: SlideStore, worker: "subprocess.Popen[bytes]") -> None:
     shared = store.staging_dir
-    async with own_staging(store):
+    async with private_staging(store):
         store.new_staging_path().write_text("ours")
         assert sorted(staged(shared)) == ["features", "ours"]
 
@@ -79,7 +79,7 @@ async def test_a_worker_of_another_host_is_left_alone_dead_or_not(
     worker.wait()
     monkeypatch.setattr("socket.gethostname", lambda: "another")
 
-    async with own_staging(store):
+    async with private_staging(store):
         assert staged(store.staging_dir.parent) == ["features"]
 
 
@@ -87,7 +87,7 @@ async def test_an_upload_that_is_being_staged_is_left_alone(store: SlideStore) -
     upload = store.new_staging_path()
     upload.mkdir()
 
-    async with own_staging(store):
+    async with private_staging(store):
         assert upload.is_dir()
 
 
@@ -98,7 +98,7 @@ async def test_without_locks_the_shared_folder_does(store: SlideStore, monkeypat
     monkeypatch.setattr("fcntl.flock", refuse)
     shared = store.staging_dir
 
-    async with own_staging(store):
+    async with private_staging(store):
         assert store.staging_dir == shared
         assert list(shared.iterdir()) == []
 
@@ -108,7 +108,7 @@ async def test_the_folder_of_a_worker_that_has_nothing_to_do_is_not_taken_for_ab
 ) -> None:
     monkeypatch.setattr("server.storage.worker_staging._TOUCH_EVERY_S", 0.01)
     shared = SlideStore(str(store.local_root), Path())
-    async with own_staging(store):
+    async with private_staging(store):
         for path in (store.staging_dir, store.staging_dir / "lock"):
             os.utime(path, (1, 1))
         await until(lambda: (store.staging_dir / "lock").stat().st_mtime > 1)
