@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from server.errors import ConversationDamaged, NotFound, QueueUnavailable, WrongConversation
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 
 _ID_PATTERN = re.compile(r"conv_[A-Za-z0-9_-]{22}")
 

@@ -13,7 +13,7 @@ from server.asking.conversations import Conversation
 from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest, QuestionTooLong, SlideLost
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import mark
 

@@ -10,8 +10,8 @@ from typing import IO
 from server.commands.outcome import CommandError, ExitCode
 from server.identity.api_keys import KEYS_FOLDER
 from server.settings import Settings
+from server.storage.local_folder import local_root
 from server.storage.private_files import close_to_others
-from server.storage.slide_store import local_root
 
 LOCK_FILE = "up.lock"
 

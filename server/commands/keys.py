@@ -7,7 +7,7 @@ from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json
 from server.identity.api_keys import DIGEST_SHOWN, StoredKey, create_key, damaged_keys, list_keys, revoke_key
 from server.settings import Settings
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 from server.storage.slide_store import open_store
 
 

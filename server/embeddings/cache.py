@@ -14,8 +14,8 @@ from redis.exceptions import RedisError
 from encoders.embedding_file import from_bytes
 from encoders.errors import StoredFileDamaged
 from encoders.types import SlideEmbedding
-from server.slides.catalogue import SlideRecord
 from server.slides.slide_index import SlideIndex
+from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 

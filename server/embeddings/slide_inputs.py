@@ -12,7 +12,7 @@ import numpy as np
 
 from model_store.contracts.slide_stage import ROWS
 from server.embeddings.cache import CachedEmbedding, EmbeddingCache
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 
 # Some hundred slides of 576 tokens × 768 numbers: more than clinicians of one replica look at in an hour.
 MEMORY_BYTES = 256 * 2**20

@@ -27,9 +27,10 @@ from model_store.errors import EyepieceError
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import TRACE, JobQueue
 from server.settings import Settings
-from server.slides.catalogue import FEATURES_DOUBTED, SlideCatalogue, SlideRecord, UnreadableRecord, recorded
-from server.slides.catalogue import SlideError as Failure
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event, ProgressLog
+from server.slides.slide_record import FEATURES_DOUBTED, SlideRecord, UnreadableRecord, recorded
+from server.slides.slide_record import SlideError as Failure
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import StoredParts, remove_parts

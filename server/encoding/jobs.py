@@ -17,7 +17,7 @@ from saq.queue.redis import RedisQueue
 from server.encoding.queue_order import COUNT_WAITING, TURNS_KEY, Waiting, slides_ahead
 from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
-from server.slides.catalogue import Priority, SlideRecord
+from server.slides.slide_record import Priority, SlideRecord
 from server.storage.write_probe import OK, write_state
 from server.telemetry.tracing import trace_headers
 

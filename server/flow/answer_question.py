@@ -29,8 +29,9 @@ from server.asking.questions import (
 from server.embeddings.slide_inputs import SlideInput, SlideInputCache
 from server.errors import SlideFailed, SlideNotReady
 from server.flow.queue_encode import QueueEncode
-from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event
+from server.slides.slide_record import SlideRecord
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import span
 

@@ -13,7 +13,8 @@ from encoders.types import SlideFacts, SlideWarning
 from model_store.manifest import Manifest
 from server.errors import InvalidRequest, NotFound
 from server.flow.admit_upload import AdmitUpload
-from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.catalogue import SlideCatalogue
+from server.slides.slide_record import SlideRecord
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from server.asking.conversations import Conversations
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import EncodeJobs
-from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
 from server.slides.slide_index import entry_of
+from server.slides.slide_record import SlideRecord, UnreadableRecord
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore

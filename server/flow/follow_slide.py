@@ -5,8 +5,9 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from server.flow.slide_states import SlideStates
-from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event, ProgressLog
+from server.slides.slide_record import SlideRecord
 
 
 @dataclass(frozen=True)

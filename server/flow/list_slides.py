@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from model_store.errors import EyepieceError
 from server.errors import InvalidRequest
 from server.flow.slide_states import SlideStates
-from server.slides.catalogue import Slide, SlideCatalogue, SlideRecord, Status, UnreadableRecord
+from server.slides.catalogue import SlideCatalogue
+from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN, Shelf, entry_of, folded, slide_id_of
+from server.slides.slide_record import SlideRecord, UnreadableRecord
 
 # So many names are compared at once, and so many for a page at the most; so many slides are looked at for one.
 _NAMES_AT_ONCE = 500

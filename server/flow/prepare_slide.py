@@ -13,7 +13,9 @@ from server.errors import NotFound, Overloaded
 from server.flow.admit_upload import AdmitUpload
 from server.flow.queue_encode import QueueEncode
 from server.flow.slide_states import SlideStates
-from server.slides.catalogue import FEATURES_VENDOR, Slide, SlideCatalogue, SlideRecord, describe_unreadable
+from server.slides.catalogue import SlideCatalogue
+from server.slides.public_slide import Slide, describe_unreadable
+from server.slides.slide_record import FEATURES_VENDOR, SlideRecord
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from server.encoding.jobs import EncodeJobs
 from server.flow.slide_states import SlideStates
-from server.slides.catalogue import Slide, SlideRecord
 from server.slides.progress import ProgressLog
+from server.slides.public_slide import Slide
+from server.slides.slide_record import SlideRecord
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import remove_parts

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from encoders.errors import StoredFileDamaged
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import EncodeJobs
-from server.slides.catalogue import Slide, SlideRecord, Status, UnreadableRecord, describe, describe_unreadable
+from server.slides.public_slide import Slide, Status, describe, describe_unreadable
+from server.slides.slide_record import SlideRecord, UnreadableRecord
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import structlog
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from server.errors import Unauthorized
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 from server.storage.private_files import close_to_others
 from server.storage.slide_store import TENANT_PATTERN, SlideStore, require_tenant_name
 

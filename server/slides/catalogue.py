@@ -1,220 +1,39 @@
-"""A slide's record and the catalogue of a tenant's slides.
+"""The catalogue of a tenant's slides: their records, found, changed and listed in the index.
 
-The record (`slide.json`) holds what only the upload knew and what the last encode found out. Whether a slide is
-ready is never stored: it is ready when its embedding is there, so the two cannot disagree.
-
-A record that cannot be read, or that a newer release wrote, stands alone (docs/decisions/0017): it is listed with what
-is known, can be deleted, and a damaged one is replaced by the next upload of the slide. Fields that a newer release
-adds are kept when a record is rewritten; one that gives a field another meaning writes a higher `format_version`.
+A record that cannot be used is listed with what is known, can be deleted, and a damaged one is replaced by the next
+upload of the slide (docs/decisions/0017).
 """
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
 
-import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 
 import encoders.types
-from encoders.types import MppSource, SlideFacts, WarningCode
 from server.errors import NotFound, RecordNewer, RecordUnreadable
 from server.slides.slide_index import IndexState, Shelf, SlideIndex, SlideNames, entry_of
+from server.slides.slide_record import (
+    FEATURES_DOUBTED,
+    Salvage,
+    SlideError,
+    SlideRecord,
+    UnreadableRecord,
+    now,
+    parse_record,
+    record_bytes,
+    record_fields,
+    recorded,
+)
 from server.storage.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
 
-Status = Literal["queued", "encoding", "ready", "failed"]
-Priority = Literal["routine", "urgent"]
 # Names the served encoders for an override of µm/px and the digest of attached features.
 EncoderIds = Callable[[float | None, str | None], str]
-# The `vendor` of a slide that was uploaded as precomputed features.
-FEATURES_VENDOR = "features"
-_FORMAT_VERSION = 1
-# The code of warnings that go when the features do.
-FEATURES_DOUBTED: WarningCode = "features_doubted"
 # A lock whose holder died is free after so long; a living holder renews it, however slow its store is.
 _LOCK_S = 15.0
-
-
-class SlideError(BaseModel):
-    """Why a slide failed: a stable code and one sentence that says what to do."""
-
-    model_config = ConfigDict(frozen=True)
-
-    code: str
-    detail: str
-
-
-class SlideWarning(BaseModel):
-    """What is doubtful about a slide that is used all the same: a stable code, and what was doubted and done."""
-
-    model_config = ConfigDict(frozen=True)
-
-    code: str
-    detail: str
-
-
-class SlideRecord(BaseModel):
-    """`slide.json`. `generation` tells two uploads of the same content apart, with a delete in between;
-    `features_sha256` names attached features that are encoded instead of the pixels."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    # Absent in the file while it is 1, so that releases from before there was one read it too.
-    format_version: int = _FORMAT_VERSION
-    id: str
-    tenant: str
-    generation: str
-    filename: str
-    size_bytes: int
-    created_at: datetime
-    vendor: str | None = None
-    width: int | None = None
-    height: int | None = None
-    mpp: float | None = None
-    objective_power: float | None = None
-    mpp_override: float | None = None
-    features_sha256: str | None = None
-    entry: str | None = None
-    priority: Priority = "routine"
-    encoder_id: str
-    tile_count: int | None = None
-    error: SlideError | None = None
-    warnings: tuple[SlideWarning, ...] = ()
-
-    @property
-    def paths(self) -> SlidePaths:
-        """Where its objects are."""
-        return SlidePaths(self.tenant, self.id)
-
-    @property
-    def has_pixels(self) -> bool:
-        """False for a slide that was uploaded as precomputed features."""
-        return self.vendor != FEATURES_VENDOR
-
-    def with_facts(self, facts: SlideFacts) -> "SlideRecord":
-        """The record with what the file says of itself; an override of µm/px stays visible as `mpp`."""
-        return self.model_copy(
-            update={
-                "vendor": facts.vendor,
-                "width": facts.width,
-                "height": facts.height,
-                "mpp": self.mpp_override or facts.mpp,
-                "objective_power": facts.objective_power,
-                "warnings": recorded(facts.warnings),
-            }
-        )
-
-
-@dataclass(frozen=True)
-class UnreadableRecord:
-    """A slide whose record cannot be used, with what is known of it; `replaceable` when no release can use it."""
-
-    tenant: str
-    id: str
-    filename: str
-    size_bytes: int
-    created_at: datetime
-    error: SlideError
-    replaceable: bool
-
-    @property
-    def paths(self) -> SlidePaths:
-        """Where its objects are."""
-        return SlidePaths(self.tenant, self.id)
-
-
-class Slide(BaseModel):
-    """A slide: what it says of itself, and how its encoding stands."""
-
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
-
-    id: str = Field(description="SHA-256 of the slide's bytes, in lower-case hex.", examples=["5e" * 32])
-    object: Literal["slide"] = "slide"
-    status: Status = Field(
-        description="`queued`, `encoding`, then `ready` (questions can be asked) or `failed` (see `error`)."
-    )
-    filename: str = Field(description="File name at upload.", examples=["biopsy.svs"])
-    size_bytes: int = Field(description="Total size of its files.", examples=[734003200])
-    vendor: str | None = Field(
-        description="The format as OpenSlide calls it, or `features` for precomputed features.", examples=["aperio"]
-    )
-    width: int | None = Field(description="Pixels of level 0.", examples=[98304])
-    height: int | None = Field(description="Pixels of level 0.", examples=[65536])
-    mpp: float | None = Field(description="Resolution of level 0, in µm per pixel.", examples=[0.25])
-    mpp_source: MppSource | None = Field(
-        description="Source of the µm/px: the file (`property`), the caller (`override`) or attached `features`."
-    )
-    objective_power: float | None = Field(description="Magnification stated by the scanner.", examples=[40])
-    tile_count: int | None = Field(
-        description="Number of encoded tiles; null until then, and for slides without tiles."
-    )
-    encoder_id: str | None = Field(description="Identifies everything that the slide's embedding depends on.")
-    error: SlideError | None = Field(description="Why the slide failed; null unless it did.")
-    warnings: list[SlideWarning] = Field(
-        description="Doubts about the slide and what was done about them; empty when there are none."
-    )
-    created_at: datetime = Field(description="When it was uploaded (RFC 3339).")
-
-
-def recorded(warnings: Iterable[encoders.types.SlideWarning]) -> tuple[SlideWarning, ...]:
-    """What a reader or a plan doubts, as the record keeps it."""
-    return tuple(SlideWarning(code=it.code, detail=it.detail) for it in warnings)
-
-
-def describe(record: SlideRecord, status: Status) -> Slide:
-    """The public view of a record."""
-    shown = record.model_dump(include=set(Slide.model_fields))
-    return Slide(**shown, status=status, mpp_source=_mpp_source(record))
-
-
-def describe_unreadable(record: UnreadableRecord) -> Slide:
-    """The public view of a slide whose record cannot be used: failed, with what is known."""
-    return Slide(
-        id=record.id,
-        status="failed",
-        filename=record.filename,
-        size_bytes=record.size_bytes,
-        created_at=record.created_at,
-        error=record.error,
-        vendor=None,
-        width=None,
-        height=None,
-        mpp=None,
-        mpp_source=None,
-        objective_power=None,
-        tile_count=None,
-        encoder_id=None,
-        warnings=[],
-    )
-
-
-def _mpp_source(record: SlideRecord) -> MppSource | None:
-    if record.mpp is None:
-        return None
-    if not record.has_pixels:
-        return "features"
-    return "property" if record.mpp_override is None else "override"
-
-
-class _Salvage(BaseModel):
-    """What a record that cannot be used may still say."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    filename: Annotated[str, Field(max_length=255)] | None = None
-    size_bytes: Annotated[int, Field(ge=0)] | None = None
-    created_at: AwareDatetime | None = None
-
-
-def now() -> datetime:
-    """The current time in UTC, to the millisecond."""
-    moment = datetime.now(UTC)
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class SlideCatalogue:
@@ -271,7 +90,7 @@ class SlideCatalogue:
         if content is None:
             return None
         try:
-            return self._under_served_encoder(_parsed(content, paths))
+            return self._under_served_encoder(parse_record(content, paths))
         except RecordUnreadable as error:
             return await self._salvaged(content, paths, error)
 
@@ -285,7 +104,7 @@ class SlideCatalogue:
             return None
         paths = SlidePaths(tenant, slide_id)
         content = await self._store.get(paths.record)
-        return None if content is None else self._under_served_encoder(_parsed(content, paths))
+        return None if content is None else self._under_served_encoder(parse_record(content, paths))
 
     async def require(self, tenant: str, slide_id: str) -> SlideRecord:
         """The record.
@@ -343,10 +162,10 @@ class SlideCatalogue:
         if stored is not None and not (isinstance(stored, UnreadableRecord) and stored.replaceable):
             return False
         await self.index.add("all", record)  # before the record: a slide without entry would never be listed
-        if not await self._store.create(record.paths.record, _content(record)):
+        if not await self._store.create(record.paths.record, record_bytes(record)):
             if stored is None:
                 return False
-            await self._store.put(record.paths.record, _content(record))
+            await self._store.put(record.paths.record, record_bytes(record))
         await self.names.remember(record.tenant, {entry_of(record): record.filename})
         return True
 
@@ -375,7 +194,7 @@ class SlideCatalogue:
             changed = change(stored)
             if changed != stored:
                 await self._shelve(stored, changed)
-                await self._store.put(changed.paths.record, _content(changed))
+                await self._store.put(changed.paths.record, record_bytes(changed))
                 if stored.error is not None and changed.error is None:
                     await self.index.take("failed", changed.tenant, entry_of(changed))
             return changed
@@ -417,13 +236,13 @@ class SlideCatalogue:
 
     async def _salvaged(self, content: bytes, paths: SlidePaths, error: RecordUnreadable) -> UnreadableRecord:
         """What a record says that is this slide's; else what the store knows of its objects."""
-        said = _fields(content)
+        said = record_fields(content)
         if (said.get("tenant", paths.tenant), said.get("id", paths.slide_id)) != (paths.tenant, paths.slide_id):
             said = {}  # another tenant's file name can be PHI
         try:
-            known = _Salvage.model_validate(said)
+            known = Salvage.model_validate(said)
         except ValidationError:
-            known = _Salvage()
+            known = Salvage()
         source = f"{paths.folder}/source"
         return UnreadableRecord(
             tenant=paths.tenant,
@@ -438,40 +257,6 @@ class SlideCatalogue:
     async def tenants(self) -> list[str]:
         """Every tenant that has a slide."""
         return await self._store.folders("tenants")
-
-
-def _content(record: SlideRecord) -> bytes:
-    is_first = record.format_version == _FORMAT_VERSION == 1
-    return record.model_dump_json(exclude={"format_version"} if is_first else None).encode()
-
-
-def _parsed(content: bytes, paths: SlidePaths) -> SlideRecord:
-    version = _fields(content).get("format_version", _FORMAT_VERSION)
-    if isinstance(version, int) and version > _FORMAT_VERSION:
-        raise RecordNewer(
-            "A newer release of Eyepiece wrote this slide's record; run that one, or delete the slide and upload it "
-            "again."
-        )
-    try:
-        record = SlideRecord.model_validate_json(content)
-    except ValidationError as error:
-        raise _damaged("cannot be read") from error
-    if (record.tenant, record.id) != (paths.tenant, paths.slide_id):
-        raise _damaged("is another slide's")
-    return record
-
-
-def _fields(content: bytes) -> dict[str, Any]:
-    """The JSON object in a record's bytes, empty when there is none."""
-    try:
-        found = orjson.loads(content)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _damaged(what: str) -> RecordUnreadable:
-    return RecordUnreadable(f"The stored record of this slide {what}; upload the slide again, or delete it.")
 
 
 def _no_such_slide() -> NotFound:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 
 from server.admission.turns import TenantTurns
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SlideStore
 from server.uploads.slide_inspection import SlideInspector
 from server.uploads.slide_source import local_source

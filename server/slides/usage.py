@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from server.admission.quota import Quota
 from server.errors import QuotaExceeded
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 from server.storage.slide_store import SlideStore, slides_folder
 
 # A count that nobody refreshes is made anew.

@@ -12,16 +12,14 @@ Every object appears whole or not at all. File names never reach a path: they ca
 import asyncio
 import errno
 import hashlib
-import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,21 @@ from obstore.store import LocalStore, from_url
 
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.settings import Settings
+from server.storage.local_folder import (
+    files_after,
+    folders_after,
+    inside,
+    link,
+    local_root,
+    newest_change,
+    remove_empty_parents,
+    remove_remains,
+    sizes_in,
+)
 
 # Far longer than any upload or encode goes without touching its files.
 ABANDONED_AFTER_S = 86_400.0
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-# The temporary name that obstore's local store gives to an object which is being written.
-_UNFINISHED_WRITE = re.compile(r"#\d+$")
 SLIDE_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
 # As many keys as a bucket gives at once.
 _LIST_PAGE = 1000
@@ -137,7 +144,7 @@ class SlideStore:
     def remove_abandoned(self, older_than_s: float = ABANDONED_AFTER_S) -> int:
         """Remove what killed processes left in the staging folder; how many entries. Blocks: call it in a thread."""
         limit = time.time() - older_than_s
-        abandoned = [entry for entry in self.staging_dir.iterdir() if _newest_change(entry) < limit]
+        abandoned = [entry for entry in self.staging_dir.iterdir() if newest_change(entry) < limit]
         for entry in abandoned:
             if entry.is_dir():
                 shutil.rmtree(entry, ignore_errors=True)
@@ -187,7 +194,7 @@ class SlideStore:
         try:
             with _translated():
                 if self.local_root is not None:
-                    return _link(path, _inside(self.local_root, key), replace)
+                    return link(path, inside(self.local_root, key), replace)
                 if not replace and await self.exists(key):
                     return False
                 # Not create-if-absent: parts cannot be (S3 caps a single PUT at 5 GB), and the key names
@@ -207,7 +214,7 @@ class SlideStore:
                         await obstore.delete_async(self._objects, entry["path"])
                         count += 1
         if self.local_root is not None:
-            _remove_remains(self.local_root / prefix)
+            remove_remains(self.local_root / prefix)
         return count
 
     async def stored_bytes(self, prefix: str) -> int:
@@ -243,7 +250,7 @@ class SlideStore:
         returns: a page of a bucket's listing, or the local folders on the way, of which none should be large."""
         with _translated():
             if self.local_root is not None:
-                return await asyncio.to_thread(_files_after, self.local_root / prefix, after, most)
+                return await asyncio.to_thread(files_after, self.local_root / prefix, after, most)
             found: list[str] = []
             offset = f"{prefix}/{after}" if after else None
             async for batch in obstore.list(self._objects, prefix, offset=offset, chunk_size=min(most, _LIST_PAGE)):
@@ -258,9 +265,9 @@ class SlideStore:
         with _translated():
             if self.local_root is not None:
                 folder = self.local_root / prefix
-                names = await asyncio.to_thread(_folders_after, folder, after)
+                names = await asyncio.to_thread(folders_after, folder, after)
                 for start in range(0, len(names), _FOLDERS_AT_ONCE):
-                    for found in await asyncio.to_thread(_sizes_in, folder, names[start : start + _FOLDERS_AT_ONCE]):
+                    for found in await asyncio.to_thread(sizes_in, folder, names[start : start + _FOLDERS_AT_ONCE]):
                         yield found
                 return
             name, sizes = "", dict[str, int]()
@@ -282,7 +289,7 @@ class SlideStore:
         with _translated(), suppress(FileNotFoundError):
             await obstore.delete_async(self._objects, key)
         if self.local_root is not None:
-            await asyncio.to_thread(_remove_empty_parents, self.local_root, _inside(self.local_root, key))
+            await asyncio.to_thread(remove_empty_parents, self.local_root, inside(self.local_root, key))
 
     async def size_bytes(self, key: str) -> int | None:
         """The object's size, None when there is none."""
@@ -328,7 +335,7 @@ class SlideStore:
             FileNotFoundError: there is no such object.
         """
         if self.local_root is not None:
-            path = _inside(self.local_root, key)
+            path = inside(self.local_root, key)
             if not path.is_file():
                 raise FileNotFoundError(errno.ENOENT, "no such object")
             yield path
@@ -345,7 +352,7 @@ class SlideStore:
     async def bring(self, key: str, folder: Path) -> Path:
         """A readable path of the object: in place, or a copy in `folder` that the caller removes with it."""
         if self.local_root is not None:
-            return _inside(self.local_root, key)
+            return inside(self.local_root, key)
         copy = folder / uuid.uuid4().hex
         await self._download(key, copy)
         return copy
@@ -359,112 +366,6 @@ class SlideStore:
 def open_store(settings: Settings) -> SlideStore:
     """The store that the settings name."""
     return SlideStore(settings.store_url or str(settings.data_dir / "store"), settings.data_dir / "scratch")
-
-
-def local_root(url: str) -> Path | None:
-    """The folder of a local store; None for a bucket."""
-    if "://" not in url:
-        return Path(url).resolve()
-    if url.startswith("file://"):
-        return Path(url.removeprefix("file://")).resolve()
-    return None
-
-
-def _inside(root: Path, key: str) -> Path:
-    """The object's path. Keys are made by us; one that leaves the store would be a bug worth stopping for."""
-    path = root / key
-    if ".." in path.parts or not path.is_relative_to(root):
-        raise ValueError("a key that leaves the store")
-    return path
-
-
-def _newest_change(entry: Path) -> float:
-    """The latest modification in a staged file or folder; now, when it goes away meanwhile."""
-    try:
-        return max(path.lstat().st_mtime for path in (entry, *entry.rglob("*")))
-    except FileNotFoundError:
-        return time.time()
-
-
-def _link(path: Path, target: Path, replace: bool) -> bool:
-    """Hard link, then the old name goes: atomic, and it fails where a rename would overwrite."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if replace:
-        os.replace(path, target)
-        return True
-    try:
-        os.link(path, target)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _files_after(folder: Path, after: str, most: int) -> list[str]:
-    return list(islice(_in_order(str(folder), after.split("/") if after else ()), most))
-
-
-def _in_order(folder: str, after: Sequence[str]) -> Iterator[str]:
-    """Paths of the files below a folder, as a bucket orders its keys where all names at one depth are of one length."""
-    first = after[0] if after else ""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(
-                (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if entry.name >= first
-            )
-    except FileNotFoundError:  # never made, or empty and removed meanwhile
-        return
-    for name, is_folder in names:
-        if is_folder:
-            for path in _in_order(f"{folder}/{name}", after[1:] if name == first else ()):
-                yield f"{name}/{path}"
-        elif name != first and not _UNFINISHED_WRITE.search(name):
-            yield name
-
-
-def _folders_after(folder: Path, after: str) -> list[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.name > after and entry.is_dir(follow_symlinks=False))
-    except FileNotFoundError:
-        return []
-
-
-def _sizes_in(folder: Path, names: Sequence[str]) -> list[tuple[str, dict[str, int]]]:
-    """Of each of the folders `names`: the sizes of its files, by their paths in it."""
-    return [(name, dict(_sizes_below(f"{folder}/{name}"))) for name in names]
-
-
-def _sizes_below(folder: str) -> Iterator[tuple[str, int]]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from ((f"{entry.name}/{name}", size) for name, size in _sizes_below(entry.path))
-                elif not _UNFINISHED_WRITE.search(entry.name):
-                    yield entry.name, entry.stat().st_size
-    except FileNotFoundError:  # deleted meanwhile
-        return
-
-
-def _remove_empty_parents(root: Path, path: Path) -> None:
-    for folder in path.parents:
-        if folder == root:
-            return
-        try:
-            os.rmdir(folder)
-        except OSError:  # not empty, or somebody else was first
-            return
-
-
-def _remove_remains(folder: Path) -> None:
-    """Empty folders, and what a write that was killed left: obstore hides it and would keep its folder for ever."""
-    for root, _, files in os.walk(folder, topdown=False):
-        for name in filter(_UNFINISHED_WRITE.search, files):
-            Path(root, name).unlink(missing_ok=True)
-        try:
-            os.rmdir(root)
-        except OSError:  # somebody writes here again: an upload of the same slide
-            return
 
 
 @contextmanager

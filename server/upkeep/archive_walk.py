@@ -18,8 +18,9 @@ from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
 from model_store.errors import EyepieceError
-from server.slides.catalogue import SlideCatalogue, SlideRecord, UnreadableRecord, now
+from server.slides.catalogue import SlideCatalogue
 from server.slides.slide_index import IndexState, Shelf, entry_at, entry_of, slide_id_of
+from server.slides.slide_record import SlideRecord, UnreadableRecord, now
 from server.slides.usage import Usage
 from server.storage.slide_store import SLIDE_ID_PATTERN, TENANT_PATTERN, SlideStore, slides_folder
 

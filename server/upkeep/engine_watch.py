@@ -22,7 +22,7 @@ from model_store.manifest import Manifest
 from server.asking.language_model import LanguageModel, Message, Sampling
 from server.embeddings.cache import CachedEmbedding
 from server.embeddings.slide_inputs import SlideInputs
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 from server.to_the_end import stop
 
 log = structlog.get_logger(__name__)

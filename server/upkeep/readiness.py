@@ -20,7 +20,7 @@ from model_store.errors import EyepieceError
 from server.encoding.jobs import EncodeJobs
 from server.encoding.worker_presence import count_workers
 from server.machine.component_states import crash_loops
-from server.slides.catalogue import Priority
+from server.slides.slide_record import Priority
 from server.storage.slide_store import SlideStore
 from server.storage.write_probe import OK, UNAVAILABLE, write_state
 from server.telemetry.metrics import Metrics

@@ -22,9 +22,10 @@ from server.encoding.jobs import EncodeJobs
 from server.errors import Overloaded
 from server.flow.delete_slide import ForgetSlide
 from server.flow.queue_encode import QueueEncode
-from server.slides.catalogue import SlideCatalogue, SlideError, SlideRecord, UnreadableRecord
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event, ProgressLog
 from server.slides.slide_index import PendingEntry, entry_of, slide_id_of
+from server.slides.slide_record import SlideError, SlideRecord, UnreadableRecord
 from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import remove_parts, remove_parts_of_others
 from server.telemetry.metrics import Metrics

@@ -11,7 +11,7 @@ from loadtests.load_model import SLIDE_TOKENS, SLIDE_WIDTH, load_model
 from loadtests.load_slides import LoadSlide, api_request, bare_request
 from loadtests.own_server import OwnServer
 from server.embeddings.cache import CachedEmbedding
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from server.api.parts import Parts
 from server.encoding.encode_job import EncodeJob
 from server.encoding.encode_worker import WorkerQueue, encode_worker
 from server.encoding.jobs import EncodeJobs
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 from server.telemetry.metrics import WorkerMetrics
 
 _LONG_AGO_MS = 10**7

@@ -11,7 +11,7 @@ from saq import Job
 from server.encoding.encode_job import EncodeJob
 from server.encoding.encode_worker import WorkerQueue
 from server.encoding.jobs import EncodeJobs
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SlideStore
 
 ENCODER = "e" * 16

@@ -28,7 +28,7 @@ from server.asking.conversations import Conversation, Turn
 from server.asking.language_model import LanguageModel, Sampling
 from server.asking.questions import conversation_messages, question_text
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 
 pytestmark = pytest.mark.vllm
 

@@ -11,7 +11,7 @@ from server.asking.language_model import Answer, Finished, LanguageModel, Sampli
 from server.asking.questions import conversation_messages
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import QuestionTooLong
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 
 pytestmark = pytest.mark.vllm
 

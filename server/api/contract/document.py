@@ -40,7 +40,8 @@ from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.routes.chat import speaks_openai
 from server.api.routes.health import ReadinessStatus
 from server.errors import InvalidRequest
-from server.slides.catalogue import Priority, Status
+from server.slides.public_slide import Status
+from server.slides.slide_record import Priority
 from server.upkeep.readiness import Capability
 
 Version = Literal["3.1", "3.2"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.slides.catalogue import SlideError
+from server.slides.slide_record import SlideError
 
 EVENT_STREAM = "text/event-stream"
 # Tools of OpenAPI 3.1, which has no itemSchema, leave a field of this name alone.

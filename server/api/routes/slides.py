@@ -48,9 +48,11 @@ from server.errors import (
     StorageFull,
     UploadTooLarge,
 )
-from server.slides.catalogue import Priority, Slide, SlideCatalogue, SlideRecord, Status
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import valid_event_id
+from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN
+from server.slides.slide_record import Priority, SlideRecord
 
 router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
 _ACCEPTED = {"Retry-After": "5"}

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from server.api.drain import Drain
 from server.api.parts import Parts
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 
 CHAT = "/v1/chat/completions"
 

@@ -19,8 +19,8 @@ from server.api.drain import Drain
 from server.api.parts import Parts
 from server.api.stream import errors_as_events, openai_response, sse_response
 from server.errors import LanguageModelFailed
-from server.slides.catalogue import SlideRecord
 from server.slides.progress import Event
+from server.slides.slide_record import SlideRecord
 
 
 @pytest.fixture

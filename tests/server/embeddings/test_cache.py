@@ -14,7 +14,8 @@ from encoders.embedding_file import to_bytes
 from encoders.errors import StoredFileDamaged
 from server.embeddings.cache import EmbeddingCache
 from server.settings import Settings
-from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.catalogue import SlideCatalogue
+from server.slides.slide_record import SlideRecord
 from server.storage.redis_client import connect_redis
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics

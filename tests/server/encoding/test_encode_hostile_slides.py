@@ -20,7 +20,7 @@ from model_store.installed import InstalledModel
 from server.api.parts import Parts
 from server.encoding.encode_job import EncodeInterrupted, EncodeJob
 from server.encoding.encode_worker import WorkerQueue
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 
 
 @pytest.fixture(scope="module")

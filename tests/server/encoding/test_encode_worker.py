@@ -17,7 +17,8 @@ from server.encoding import encode_worker as encode_worker_module
 from server.encoding.encode_worker import WorkerQueue, encode_worker
 from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
-from server.slides.catalogue import Priority, SlideCatalogue, SlideRecord
+from server.slides.catalogue import SlideCatalogue
+from server.slides.slide_record import Priority, SlideRecord
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import TileEncoderMetrics
 from server.worker import slides_at_once

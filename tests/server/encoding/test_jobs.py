@@ -18,7 +18,8 @@ from server.encoding.jobs import TILES_OF_A_TURN, EncodeJobs
 from server.encoding.queue_order import URGENT_IN_A_ROW
 from server.errors import Overloaded, QueueUnavailable
 from server.settings import Settings
-from server.slides.catalogue import Priority, SlideCatalogue, SlideRecord
+from server.slides.catalogue import SlideCatalogue
+from server.slides.slide_record import Priority, SlideRecord
 from server.storage.redis_client import connect_redis
 from server.storage.slide_store import SlideStore
 

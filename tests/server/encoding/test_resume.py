@@ -27,8 +27,9 @@ from model_store.installed import InstalledModel
 from server.encoding.encode_worker import WorkerQueue
 from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
-from server.slides.catalogue import SlideCatalogue, SlideRecord
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
+from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SlideStore, open_store
 from synthetic.write_slide import write_sample_slide
 

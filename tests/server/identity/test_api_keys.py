@@ -11,7 +11,7 @@ from api_parts import until
 
 from server.errors import InvalidRequest, StorageUnavailable, Unauthorized
 from server.identity.api_keys import KeyRing, any_key, create_key, damaged_keys, list_keys, revoke_key
-from server.slides.catalogue import now
+from server.slides.slide_record import now
 from server.storage.private_files import close_to_others, open_to_others
 from server.storage.slide_store import SlideStore
 

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from encoders.types import SlideFacts
 from server.api.parts import Parts
 from server.app import build_reconciler
-from server.slides.catalogue import SlideError, SlideRecord
 from server.slides.slide_index import ENTRY_PATTERN, entry_at, entry_of
+from server.slides.slide_record import SlideError, SlideRecord
 from server.uploads import slide_inspection
 
 SLIDE = b"II*\x00".ljust(100, b"x")

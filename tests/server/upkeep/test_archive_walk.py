@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 
 from server.api.parts import Parts
 from server.app import build_archive_walk, build_reconciler
-from server.slides.catalogue import SlideCatalogue, SlideError, SlideRecord
+from server.slides.catalogue import SlideCatalogue
 from server.slides.slide_index import Shelf, slide_id_of
+from server.slides.slide_record import SlideError, SlideRecord
 from server.upkeep import archive_walk
 
 ERROR = SlideError(code="no_tissue", detail="None.")

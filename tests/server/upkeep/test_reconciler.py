@@ -13,9 +13,9 @@ from saq import Status
 from server.api.parts import Parts
 from server.app import build_reconciler
 from server.encoding.encode_worker import WorkerQueue
-from server.slides.catalogue import SlideError, SlideRecord
 from server.slides.progress import Event
 from server.slides.slide_index import Shelf
+from server.slides.slide_record import SlideError, SlideRecord
 from server.storage.slide_store import slides_folder
 from server.upkeep import reconciler as reconciler_module
 from server.upkeep.reconciler import GAVE_UP, Reconciler

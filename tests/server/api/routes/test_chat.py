@@ -13,7 +13,7 @@ from fakes import SLIDE_ROWS, FakeVllm, sse, token_chunk, usage
 from fastapi import FastAPI
 
 from server.api.parts import Parts
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 
 PATH = "/v1/chat/completions"
 HANDED = Path(__file__).parents[5] / "shared/cases/openai_neutral_options.jsonl"

@@ -14,8 +14,8 @@ from encoders.embedding_file import to_bytes
 from encoders.errors import NoTissue
 from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
-from server.slides.catalogue import SlideError
 from server.slides.progress import Event
+from server.slides.slide_record import SlideError
 
 
 async def test_a_slide_goes_from_upload_to_ready(client: httpx.AsyncClient, parts: Parts, sample_slide: bytes) -> None:

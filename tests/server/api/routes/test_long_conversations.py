@@ -7,7 +7,7 @@ from api_parts import events_of, stored_slide
 from fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk, usage
 
 from server.api.parts import Parts
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 
 HEADER = "X-Turns-Left-Out"
 # vLLM's own words, shortened.

@@ -8,7 +8,7 @@ from api_parts import client_of, problem_of, stored_slide
 from fastapi import FastAPI
 
 from server.api.parts import Parts
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 
 FEATURES = bytes(range(256)) * 1000
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
-from server.slides.catalogue import SlideError, SlideRecord
+from server.slides.slide_record import SlideError, SlideRecord
 
 DONE_FIELDS = {"answer", "conversation_id", "usage", "timing", "model", "encoder_id", "notice", "remembered"}
 SURROGATE = b'{"question": "\\ud800"}'

@@ -19,9 +19,9 @@ from server.app import build_reconciler
 from server.encoding.encode_worker import WorkerQueue
 from server.flow import list_slides
 from server.machine.redis_server import free_loopback_port
-from server.slides.catalogue import SlideError, SlideRecord
 from server.slides.progress import Event
 from server.slides.slide_index import entry_of
+from server.slides.slide_record import SlideError, SlideRecord
 
 UNKNOWN = "0" * 64
 

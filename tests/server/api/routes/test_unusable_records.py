@@ -12,7 +12,7 @@ from fakes import sample_embedding
 from encoders.embedding_file import to_bytes
 from server.api.parts import Parts
 from server.app import build_reconciler
-from server.slides.catalogue import SlideRecord
+from server.slides.slide_record import SlideRecord
 
 Change = Callable[[dict[str, object]], bytes]
 

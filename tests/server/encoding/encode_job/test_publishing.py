@@ -27,8 +27,8 @@ from encoders.errors import NoTissue
 from encoders.types import SlideWarning
 from server.encoding.encode_job import EncodeInterrupted, EncodeJob
 from server.encoding.jobs import EncodeJobs
-from server.slides.catalogue import SlideWarning as RecordedWarning
-from server.slides.catalogue import describe
+from server.slides.public_slide import describe
+from server.slides.slide_record import SlideWarning as RecordedWarning
 
 
 async def test_success_publishes_features_then_embedding_then_ready(

@@ -1,0 +1,79 @@
+"""The Slide of the HTTP contract, as its record and its state make it."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from encoders.types import MppSource
+from server.slides.slide_record import SlideError, SlideRecord, SlideWarning, UnreadableRecord
+
+Status = Literal["queued", "encoding", "ready", "failed"]
+
+
+class Slide(BaseModel):
+    """A slide: what it says of itself, and how its encoding stands."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    id: str = Field(description="SHA-256 of the slide's bytes, in lower-case hex.", examples=["5e" * 32])
+    object: Literal["slide"] = "slide"
+    status: Status = Field(
+        description="`queued`, `encoding`, then `ready` (questions can be asked) or `failed` (see `error`)."
+    )
+    filename: str = Field(description="File name at upload.", examples=["biopsy.svs"])
+    size_bytes: int = Field(description="Total size of its files.", examples=[734003200])
+    vendor: str | None = Field(
+        description="The format as OpenSlide calls it, or `features` for precomputed features.", examples=["aperio"]
+    )
+    width: int | None = Field(description="Pixels of level 0.", examples=[98304])
+    height: int | None = Field(description="Pixels of level 0.", examples=[65536])
+    mpp: float | None = Field(description="Resolution of level 0, in µm per pixel.", examples=[0.25])
+    mpp_source: MppSource | None = Field(
+        description="Source of the µm/px: the file (`property`), the caller (`override`) or attached `features`."
+    )
+    objective_power: float | None = Field(description="Magnification stated by the scanner.", examples=[40])
+    tile_count: int | None = Field(
+        description="Number of encoded tiles; null until then, and for slides without tiles."
+    )
+    encoder_id: str | None = Field(description="Identifies everything that the slide's embedding depends on.")
+    error: SlideError | None = Field(description="Why the slide failed; null unless it did.")
+    warnings: list[SlideWarning] = Field(
+        description="Doubts about the slide and what was done about them; empty when there are none."
+    )
+    created_at: datetime = Field(description="When it was uploaded (RFC 3339).")
+
+
+def describe(record: SlideRecord, status: Status) -> Slide:
+    """The public view of a record."""
+    shown = record.model_dump(include=set(Slide.model_fields))
+    return Slide(**shown, status=status, mpp_source=_mpp_source(record))
+
+
+def describe_unreadable(record: UnreadableRecord) -> Slide:
+    """The public view of a slide whose record cannot be used: failed, with what is known."""
+    return Slide(
+        id=record.id,
+        status="failed",
+        filename=record.filename,
+        size_bytes=record.size_bytes,
+        created_at=record.created_at,
+        error=record.error,
+        vendor=None,
+        width=None,
+        height=None,
+        mpp=None,
+        mpp_source=None,
+        objective_power=None,
+        tile_count=None,
+        encoder_id=None,
+        warnings=[],
+    )
+
+
+def _mpp_source(record: SlideRecord) -> MppSource | None:
+    if record.mpp is None:
+        return None
+    if not record.has_pixels:
+        return "features"
+    return "property" if record.mpp_override is None else "override"
