@@ -177,7 +177,7 @@ class Settings(BaseSettings):
         return "redis_url" in self.model_fields_set and bool(self.redis_url.get_secret_value())
 
     @property
-    def names_llm(self) -> bool:
+    def llm_is_external(self) -> bool:
         """Whether somebody said which vLLM; if not, `eyepiece up` starts one."""
         return "llm_url" in self.model_fields_set and bool(self.llm_url)
 

@@ -76,7 +76,7 @@ def up(settings: Settings, options: UpOptions) -> None:
             sys.stderr.write(f"{warning}\n")
         require_vllm_unless_elsewhere(settings)
         model = open_or_install(settings.installed_models_dir, settings.model)
-        if not settings.names_llm:
+        if not settings.llm_is_external:
             refuse_size(model, settings.tensor_parallel_size, builds_of(vllm_python()))
         try:
             _supervise(settings, options, shares)
@@ -90,13 +90,13 @@ def require_vllm_unless_elsewhere(settings: Settings) -> None:
     Raises:
         CommandError: it is not.
     """
-    if not settings.names_llm:
+    if not settings.llm_is_external:
         require_vllm(vllm_python(), settings.device)
 
 
 def shares_here(settings: Settings, workers: int) -> GpuShares:
     """Who computes where on this machine; CommandError when it does not fit."""
-    starts_on_gpu = not settings.names_llm and read_vllm_environment(vllm_python()).cuda_version is not None
+    starts_on_gpu = not settings.llm_is_external and read_vllm_environment(vllm_python()).cuda_version is not None
     gpus = len(visible_gpus())
     llm_gpus = settings.tensor_parallel_size if starts_on_gpu else 0
     return plan_shares(settings, workers, gpus, llm_gpus=min(gpus, llm_gpus))
@@ -110,7 +110,7 @@ def refuse_unusable_ports(settings: Settings, workers: int) -> None:
     """
     for is_elsewhere, port_of, url in (
         (settings.redis_is_external and settings.redis_port, "EYEPIECE_REDIS_PORT", "EYEPIECE_REDIS_URL"),
-        (settings.names_llm and settings.llm_port, "EYEPIECE_LLM_PORT", "EYEPIECE_LLM_URL"),
+        (settings.llm_is_external and settings.llm_port, "EYEPIECE_LLM_PORT", "EYEPIECE_LLM_URL"),
     ):
         if is_elsewhere:
             raise CommandError(
@@ -270,7 +270,7 @@ class Plan:
 
     def llm(self) -> list[Component]:
         """vLLM on a loopback port, unless EYEPIECE_LLM_URL names one."""
-        if self.settings.names_llm:
+        if self.settings.llm_is_external:
             return []
         port = self.settings.llm_port or free_loopback_port()
         self.environment["EYEPIECE_LLM_URL"] = url_of("127.0.0.1", port)

@@ -140,6 +140,8 @@ import signal, sys, uvicorn
 from starlette.applications import Starlette
 from server.api.drain import Drain, DrainingServer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands on that it is ignored
+
 class Asked(DrainingServer):
     async def startup(self, sockets=None):
         await super().startup(sockets)

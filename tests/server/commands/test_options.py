@@ -33,7 +33,7 @@ def test_a_server_named_in_a_file_is_not_started_here(secrets_dir: Path) -> None
     settings = settings_from()
 
     assert settings.redis_is_external
-    assert settings.names_llm
+    assert settings.llm_is_external
 
 
 def test_the_environment_and_the_command_line_win_over_files(

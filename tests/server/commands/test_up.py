@@ -158,7 +158,7 @@ def test_every_setting_reaches_the_process_that_it_is_for(
                 child.setenv(variable, value)
             assert getattr(Settings(), name) == getattr(settings, name)
             assert name in ("redis_url",) or Settings().redis_is_external
-            assert name in ("llm_url",) or Settings().names_llm
+            assert name in ("llm_url",) or Settings().llm_is_external
 
 
 def test_workers_have_ports_in_a_row_from_the_one_that_is_set(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_an_empty_secret_is_made_anew(tmp_path: Path) -> None:
 def test_an_address_that_is_set_to_nothing_names_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"EYEPIECE_{name.upper()}_URL", "")
 
-    assert not getattr(Settings(), f"names_{name}")
+    assert not getattr(Settings(), f"{name}_is_external")
 
 
 def test_a_redis_that_fails_on_its_files_gives_no_advice_to_cut_them(plan: Plan) -> None:

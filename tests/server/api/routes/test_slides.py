@@ -189,8 +189,13 @@ async def test_deleting_leaves_nothing_anywhere(
 ) -> None:
     slide = (await upload(client, sample_slide)).json()
     encode = FakeEncode(slide["encoder_id"])
+
+    async def job_over() -> bool:
+        return not await parts.jobs.slides_with_job()
+
     async with running_worker(parts.jobs, encode_job(parts, encode).run):
         await client.get(f"/v1/slides/{slide['id']}/events")
+        await until(job_over)
     asked = await client.post(f"/v1/slides/{slide['id']}/questions", json={"question": "Why?", "stream": False})
 
     deleted = await client.delete(f"/v1/slides/{slide['id']}")
