@@ -1,4 +1,4 @@
-# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | images | stack | vllm-variants | vllm-kinds | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -132,6 +132,9 @@ vllm-variants: environments
 
 vllm-kinds: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_kinds.py
+
+hierarchy: server-environment
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py
