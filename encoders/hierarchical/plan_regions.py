@@ -57,7 +57,9 @@ def plan_regions(
     if min(width, height, *step_level, region_px) < 1:
         raise ValueError("A slide, its levels and its regions have sides of 1 px or more.")
     if overview.shape[0] * overview.shape[1] > MAX_OVERVIEW_PX:
-        raise SlideTooLarge("The slide has no level that is small enough to find tissue on. Store it with more levels.")
+        raise SlideTooLarge(
+            "The slide has no level that is small enough to find tissue on. Export it with more levels."
+        )
     step = (region_px * int(width / step_level[0]), region_px * int(height / step_level[1]))
     if not all(step):
         raise ValueError(f"The level {step_level} to step by is larger than the slide, {width} x {height}.")
