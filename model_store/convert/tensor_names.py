@@ -33,6 +33,9 @@ SLIDE_ENCODER: Final = NameMap(
     )
 )
 
+# How many steps a batch norm was trained for: whole numbers that nothing reads in evaluation.
+CELLVIT: Final = NameMap(dropped=(r".*\.num_batches_tracked$",))
+
 LLAVA: Final = NameMap(
     prefixes=(
         ("base_model.model.", ""),  # what PEFT wraps around a model: non_lora_trainables.bin has it

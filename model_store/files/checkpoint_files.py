@@ -9,8 +9,9 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -19,6 +20,15 @@ from model_store.errors import ModelError
 
 # Preferred first: safetensors hold nothing but tensors.
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+# Training scripts save their command line and their best metric, often a number of numpy's (under 1.x by another path),
+# beside the weights; these hold values and run nothing.
+_VALUES: Final = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(it)) for it in ("float32", "float64", "int64")),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+]
 _INDEX_FILES = tuple(f"{name}.index.json" for name in _SINGLE_FILES)
 
 
@@ -89,8 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _unpickled(path: Path) -> object:
     try:
-        # Training scripts save their command line beside the weights; a Namespace holds values and runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(_VALUES):
             # Files of PyTorch before 1.6 are no zip archives and cannot be mapped.
             content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
