@@ -56,7 +56,7 @@ def test_tensors_have_the_published_names_and_shapes() -> None:
 
 
 @needs_vectors
-@pytest.mark.skipif("EYEPIECE_LONG_TESTS" not in os.environ, reason="half a minute; `make hierarchical`")
+@pytest.mark.skipif("EYEPIECE_LONG_TESTS" not in os.environ, reason="half a minute; `make hierarchy`")
 def test_maps_and_tokens_are_those_of_the_reference_vectors() -> None:
     case, wanted = cases_of("cellvit"), vectors_of("cellvit")
     drawn = [(t["seed"], recipe().nuclei(t["seed"], t["cells"], 256)) for t in case["tiles"]]
