@@ -73,7 +73,7 @@ def _part(blobs: NDArray[np.bool_], distance: NDArray[np.floating]) -> Labels:
     opened = cv2.morphologyEx(inside, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
     markers = _without_small(_label(opened))
     landscape = -cv2.GaussianBlur(np.where(blobs, 1.0 - edge, 0.0), (3, 3), 0)
-    parted: Labels = watershed(landscape, markers=markers, mask=blobs)
+    parted: Labels = watershed(landscape, markers=markers, mask=blobs)  # type: ignore[no-untyped-call]
     return parted
 
 
@@ -81,12 +81,12 @@ def _steepness(distance: NDArray[np.floating], *, dx: int, dy: int) -> NDArray[n
     """How fast the distance falls along an axis: 0 … 1 over the whole picture; 1 everywhere where it is constant."""
     scaled = _zero_to_one(np.ascontiguousarray(distance, dtype=np.float32))
     slope = cv2.Sobel(scaled, cv2.CV_64F, dx, dy, ksize=_SOBEL_PX)
-    return 1 - _zero_to_one(slope)
+    return 1 - _zero_to_one(np.asarray(slope, np.float64))
 
 
 def _zero_to_one(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = cv2.normalize(values, None, 0, 1, cv2.NORM_MINMAX, cv2.CV_32F)
-    return scaled
+    scaled = cv2.normalize(values, np.empty(values.shape, np.float32), 0, 1, cv2.NORM_MINMAX, cv2.CV_32F)
+    return np.asarray(scaled, np.float32)
 
 
 def _label(mask: NDArray[np.generic]) -> Labels:

@@ -7,9 +7,9 @@ import argparse
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -20,14 +20,15 @@ from model_store.errors import ModelError
 
 # Preferred first: safetensors hold nothing but tensors.
 _SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
+_NUMPY_SCALAR: Final = cast(Callable[..., Any], np.float64(0).__reduce__()[0])
 # Training scripts save their command line and their best metric, often a number of numpy's (under 1.x by another path),
 # beside the weights; these hold values and run nothing.
-_VALUES: Final = [
+_VALUES: Final[list[Callable[..., Any] | tuple[Callable[..., Any], str]]] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(it)) for it in ("float32", "float64", "int64")),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
 ]
 _INDEX_FILES = tuple(f"{name}.index.json" for name in _SINGLE_FILES)
 
