@@ -35,6 +35,21 @@ SLIDE_ENCODER: Final = NameMap(
 
 # How many steps a batch norm was trained for: whole numbers that nothing reads in evaluation.
 CELLVIT: Final = NameMap(dropped=(r".*\.num_batches_tracked$",))
+# DINO trains a wrapped backbone with a head that nothing but its loss reads.
+HIPT: Final = NameMap(prefixes=(("module.", ""), ("backbone.", "")), dropped=(r"head\.",))
+
+CONCH_IMAGE: Final = NameMap(
+    prefixes=(("module.", ""), ("visual.", "")),
+    dropped=(
+        r"attn_pool_caption\.|ln_caption\.",  # queries that the captioner reads: the reference throws them away
+        r"text\.|text_decoder\.|logit_scale$",
+    ),
+)
+
+# Its blocks are given tokens of cells: no pixels, no positions.
+DINOV2_BLOCKS: Final = NameMap(dropped=(r"patch_embed\.|pos_embed$|mask_token$",))
+
+HIERARCHICAL_PROJECTOR: Final = NameMap()
 
 LLAVA: Final = NameMap(
     prefixes=(
