@@ -6,7 +6,7 @@ one makes the anchor (`choose_patches`).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -101,7 +101,9 @@ class HierarchicalEncoder:
         """
         encoded: list[RegionFeatures] = []
         for pixels in regions:
-            encoded.append(self.encode_region(pixels, encoded[0].anchor if encoded else None))
+            one = self.encode_region(pixels, encoded[0].anchor if encoded else None)
+            # Maps of cells are 4 MB a region, and of no more use here.
+            encoded.append(replace(one, cells=()))
         return self.join(encoded)
 
     @torch.inference_mode()
