@@ -35,6 +35,7 @@ SLIDE_ENCODER: Final = NameMap(
 
 # How many steps a batch norm was trained for: whole numbers that nothing reads in evaluation.
 CELLVIT: Final = NameMap(dropped=(r".*\.num_batches_tracked$",))
+
 # DINO trains a wrapped backbone with a head that nothing but its loss reads.
 HIPT: Final = NameMap(prefixes=(("module.", ""), ("backbone.", "")), dropped=(r"head\.",))
 
