@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from encoders.errors import EncoderOverflowed
 from encoders.hierarchical.position_rows import position_rows
 from encoders.tile_encoder.torchvision_ops import VisionTransformer
 
@@ -52,8 +53,10 @@ class CellMaps:
         """The likeliest class of every pixel, by picture; of equal ones the lower.
 
         Through a softmax in the logits' own dtype, as published: in float16 it makes near-ties equal, and those are
-        background.
+        background. Raises EncoderOverflowed where a map is not finite: its likeliest class would be background.
         """
+        if not all(bool(one.isfinite().all()) for one in (self.nucleus, self.distance, self.kind)):
+            raise EncoderOverflowed("The cell network gave numbers that are not finite; use float32 in its manifest.")
         nucleus, kind = (
             logits.softmax(dim=1).argmax(dim=1).byte().cpu().numpy() for logits in (self.nucleus, self.kind)
         )

@@ -59,7 +59,7 @@ def find_cells(nucleus: NDArray[np.integer], kind: NDArray[np.integer], distance
     if nucleus.ndim != 2 or kind.shape != nucleus.shape or distance.shape != (*nucleus.shape, 2):
         raise ValueError(f"The maps are {nucleus.shape}, {kind.shape} and {distance.shape}, not of one picture.")
     if not np.isfinite(distance).all():
-        raise EncoderOverflowed("The cell network's distance maps are not finite; use a wider dtype.")
+        raise EncoderOverflowed("The cell network's distances are not finite; use float32 in its manifest.")
     instances = _part(_without_small(_label(nucleus > 0)) > 0, distance)
     return _describe(instances, kind)
 

@@ -11,6 +11,7 @@ from hwsi_vectors import cases_of, needs_vectors, published_names, recipe, vecto
 from safetensors.torch import load_file
 from torch import Tensor
 
+from encoders.errors import EncoderOverflowed
 from encoders.hierarchical.cell_tokens import cell_tokens
 from encoders.hierarchical.cellvit import CellMaps, CellVit256
 from encoders.hierarchical.find_cells import find_cells
@@ -118,6 +119,16 @@ def test_near_ties_of_half_precision_are_background_as_published() -> None:
 
     assert (whole.nucleus.item(), whole.kind.item()) == (1, 1)
     assert (half.nucleus.item(), half.kind.item()) == (0, 0)
+
+
+@pytest.mark.parametrize("map_name", MAPS)
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_maps_that_are_not_finite_are_refused(map_name: str, wrong: float) -> None:
+    maps = maps_of(torch.zeros(2, 2, 4, 4), torch.zeros(2, 3, 4, 4))
+    getattr(maps, map_name)[1, 1, 2, 3] = wrong
+
+    with pytest.raises(EncoderOverflowed, match="not finite"):
+        maps.decide()
 
 
 def test_the_checkpoints_own_normalisation_is_used(small: CellVit256) -> None:

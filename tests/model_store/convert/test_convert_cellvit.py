@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,14 @@ def shapes(model: CellVit256) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
+@cache
+def small_weights() -> dict[str, torch.Tensor]:
+    return {name: cellvit_weight(name, shape) for name, shape in shapes(small_network()).items()}
+
+
 def checkpoint(**changed: Any) -> dict[str, Any]:
     """As the published trainer saves it."""
-    weights = {name: cellvit_weight(name, shape) for name, shape in shapes(small_network()).items()}
+    weights = {name: weight.clone() for name, weight in small_weights().items()}
     return {
         "arch": "CellViT256", "epoch": 130, "model_state_dict": weights, "best_metric": np.float64(0.49),
         "config": CONFIG, "wandb_id": "a1", "scaler_state_dict": None, **changed,
