@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache, partial
 from importlib.metadata import version
 
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from encoders.encoder_id import encoder_id
+from model_store.errors import ModelError
 from model_store.installed import InstalledModel
 from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
@@ -29,11 +30,12 @@ from server.api.response_headers import SafeHeaders
 from server.api.routes import chat, document, health, questions, slides, usage
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
+from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.cache import EmbeddingCache
-from server.embeddings.slide_inputs import SlideInputCache, SlideInputs
+from server.embeddings.slide_inputs import MEMORY_BYTES, SlideInputCache, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
-from server.served_model import open_served_model
+from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
@@ -72,7 +74,7 @@ def serve(settings: Settings) -> None:
     """Run the API until SIGTERM or SIGINT, then drain: `server.api.drain` says how."""
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-api", settings.traces_url)
-    app = build_app(settings, open_served_model(settings))
+    app = build_app(settings, open_served_models(settings))
     parts: Parts = app.state.parts
     allow_descriptors(settings.max_connections)
     server_of(app, parts.drain, settings).run()
@@ -102,8 +104,8 @@ def server_of(app: ASGIApp, drain: Drain, settings: Settings) -> DrainingServer:
     return DrainingServer(config, drain, settings.drain_notice_s, settings.shutdown_grace_s)
 
 
-def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
-    """The API over an installed model; nothing is connected before it starts."""
+def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
+    """The API over installed models, in the order of the settings; nothing is connected before it starts."""
     app = DocumentedAPI(
         title="Eyepiece",
         version=version("eyepiece"),
@@ -114,7 +116,7 @@ def build_app(settings: Settings, model: InstalledModel) -> FastAPI:
         openapi_url=None,  # server.api.routes.document: behind the key, and nothing of it from elsewhere
         redirect_slashes=False,  # it would redirect to whatever the Host header says
     )
-    app.state.parts = build_parts(settings, model)
+    app.state.parts = build_parts(settings, models)
     app.state.readiness = build_readiness(app.state.parts)
     for module in (slides, questions, chat, usage, health, document):
         app.include_router(module.router)
@@ -139,23 +141,19 @@ def _body_bounds(settings: Settings, method: str, path: str) -> BodyBounds | Non
     return BodyBounds(settings.max_body_bytes, _MAX_CHAT_VALUES if path == chat.CHAT_PATH else _MAX_VALUES)
 
 
-def build_parts(settings: Settings, model: InstalledModel) -> Parts:
-    """Every part, from settings and model."""
+def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
+    """Every part, from settings and models."""
     metrics = Metrics(CollectorRegistry())
     redis = connect_redis(settings)
     store = open_store(settings)
-    llm_key = settings.llm_api_key.get_secret_value()
-    inputs = SlideInputs(model.llm_digest, llm_key)
     embeddings = EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics)
     inspector = SlideInspector(settings)
-    transport = language_model_transport()
-    client = language_model_client(settings.llm_url, llm_key, transport)
     return Parts(
         settings=settings,
-        manifest=model.manifest,
+        models=_served_models(settings, models, embeddings),
         redis=redis,
         store=store,
-        slides=SlideCatalogue(store, redis, lru_cache(_REMEMBERED_ENCODERS)(partial(encoder_id, model))),
+        slides=SlideCatalogue(store, redis, lru_cache(_REMEMBERED_ENCODERS)(partial(encoder_id, models[0]))),
         keys=KeyRing(store),
         jobs=EncodeJobs(redis, settings),
         progress=ProgressLog(redis, settings.event_ttl_s),
@@ -163,9 +161,6 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
         conversations=Conversations(redis, settings.conversation_ttl_s),
         inspector=inspector,
         thumbnails=Thumbnails(store, inspector),
-        language_model=LanguageModel(client, model.manifest.llm.served_name, inputs, transport=transport),
-        slide_inputs=inputs,
-        asked_slides=SlideInputCache(embeddings, inputs),
         metrics=metrics,
         drain=Drain(),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
@@ -177,13 +172,29 @@ def build_parts(settings: Settings, model: InstalledModel) -> Parts:
     )
 
 
+def _served_models(settings: Settings, models: Sequence[InstalledModel], embeddings: EmbeddingCache) -> ServedModels:
+    """Every model behind its own vLLM; all have the same key."""
+    key = settings.llm_api_key.get_secret_value()
+    served: list[ServedModel] = []
+    for address, model in zip(settings.served_models, models, strict=True):
+        if not address.url:
+            raise ModelError(f"EYEPIECE_MODELS names no vLLM for {address.name}; write {address.name}=URL.")
+        transport = language_model_transport()
+        client = language_model_client(address.url, key, transport)
+        inputs = SlideInputs(model.llm_digest, key)
+        spoken_to = LanguageModel(client, model.manifest.llm.served_name, inputs, transport=transport)
+        kept = SlideInputCache(embeddings, inputs, MEMORY_BYTES // len(models))
+        served.append(ServedModel(model.manifest, spoken_to, inputs, kept))
+    return ServedModels(served)
+
+
 def build_readiness(parts: Parts) -> Readiness:
     """What looks at all that the API depends on."""
     return Readiness(
         redis=parts.redis,
         store=parts.store,
         jobs=parts.jobs,
-        engine=EngineWatch(parts.language_model, parts.slide_inputs, parts.manifest),
+        engines={it.name: EngineWatch(it.language_model, it.slide_inputs, it.manifest) for it in parts.models},
         metrics=parts.metrics,
         is_draining=lambda: parts.drain.begun,
         crash_loop_file=parts.settings.crash_loop_file,
@@ -224,5 +235,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
-    await parts.language_model.aclose()
+    for model in parts.models:
+        await model.language_model.aclose()
     await parts.redis.aclose()

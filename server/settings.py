@@ -4,13 +4,24 @@ A variable is the field's name in capitals behind `EYEPIECE_`, e.g. `EYEPIECE_RE
 Whatever is not set there may stand in a file of that name (see command_options.settings_from).
 """
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model_store.manifest import NAME_PATTERN
 from server.admission.quota import Quota
+
+
+@dataclass(frozen=True)
+class ModelAddress:
+    """A model to serve and its vLLM; `url` is empty where `eyepiece up` starts it."""
+
+    name: str
+    url: str
 
 
 class Settings(BaseSettings):
@@ -33,7 +44,16 @@ class Settings(BaseSettings):
     )
     llm_url: str = Field("http://127.0.0.1:8101", description="vLLM; must not be reachable from outside.")
     llm_api_key: SecretStr = Field(SecretStr(""), description="The key that vLLM was started with.")
-    model: str = Field("demo", description="Name of the model to serve.")
+    model: str = Field(
+        "demo",
+        description="Name of the one model to serve; beside EYEPIECE_MODELS the one that `eyepiece llm` serves.",
+    )
+    models: str = Field(
+        "",
+        description="Models to serve side by side, the first is the default: NAME=URL of each one's vLLM, with commas, "
+        "e.g. demo=http://127.0.0.1:8101,wsi-llava=http://127.0.0.1:8102. The API and all workers need the same. "
+        "Empty = EYEPIECE_MODEL alone, at EYEPIECE_LLM_URL.",
+    )
     models_dir: Path | None = Field(None, description="Installed models; empty = DATA_DIR/models.")
     device: str = Field(
         "auto",
@@ -171,6 +191,31 @@ class Settings(BaseSettings):
         """`[::1]`, as in a URL, is `::1`."""
         return host.removeprefix("[").removesuffix("]")
 
+    @field_validator("models")
+    @classmethod
+    def _addresses(cls, text: str) -> str:
+        """What cannot be read is said before anything starts."""
+        _model_addresses(text)
+        return text
+
+    @property
+    def served_models(self) -> tuple[ModelAddress, ...]:
+        """What is served; the first is the default."""
+        found = _model_addresses(self.models) or (ModelAddress(self.model, ""),)
+        if len(found) == 1 and not found[0].url:
+            return (ModelAddress(found[0].name, self.llm_url),)
+        return found
+
+    @property
+    def default_model(self) -> str:
+        """The name of the model that is meant where none is named."""
+        return self.served_models[0].name
+
+    @property
+    def llm_model(self) -> str:
+        """The name of the model that this machine's `eyepiece llm` serves."""
+        return self.model if "model" in self.model_fields_set else self.default_model
+
     @property
     def redis_is_external(self) -> bool:
         """Whether somebody said which Redis; if not, `eyepiece up` starts one."""
@@ -195,6 +240,22 @@ class Settings(BaseSettings):
     def listens_on_loopback(self) -> bool:
         """Whether only this machine can reach the API."""
         return self.host in LOOPBACK_HOSTS
+
+
+def _model_addresses(text: str) -> tuple[ModelAddress, ...]:
+    """The models of EYEPIECE_MODELS, in order.
+
+    Raises:
+        ValueError: not `NAME=URL` or `NAME` with commas, or a name comes twice.
+    """
+    given = [part.strip().partition("=") for part in text.split(",")] if text.strip() else []
+    found = tuple(ModelAddress(name.strip(), url.strip()) for name, _, url in given)
+    for model, (_, sign, _) in zip(found, given, strict=True):
+        if not re.fullmatch(NAME_PATTERN, model.name) or (sign and not model.url.startswith(("http://", "https://"))):
+            raise ValueError("write NAME=URL for each model, with commas, e.g. demo=http://127.0.0.1:8101")
+    if len({model.name for model in found}) < len(found):
+        raise ValueError("it names a model twice")
+    return found
 
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})

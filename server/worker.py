@@ -35,7 +35,7 @@ from server.encoding.encode_worker import encode_worker
 from server.encoding.jobs import EncodeJobs
 from server.encoding.worker_health import WorkerHealth
 from server.encoding.worker_presence import ANNOUNCE_EVERY_S, announce_worker, withdraw_worker
-from server.served_model import open_served_model
+from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
@@ -58,7 +58,7 @@ def run(settings: Settings) -> None:
     lower_priority(os.getpid(), _STAND_BACK)
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-worker", settings.traces_url)
-    model = open_served_model(settings)
+    (model,) = open_served_models(settings)
     where = choose_device(see_one_gpu(settings.device))
     limit_memory(where, settings.worker_gpu_memory)
     device = str(where)

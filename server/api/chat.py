@@ -195,14 +195,12 @@ _PART_TYPES = frozenset({"text", "slide", "image_url"})
 _PARTS_THAT_NEED = {"slide": "slide", "image_url": "image_url"}
 
 
-def refuse_unsupported(chat: ChatCompletionRequest, model: str) -> None:
+def refuse_unsupported(chat: ChatCompletionRequest) -> None:
     """Check what the schema cannot.
 
     Raises:
-        InvalidRequest: another model, several choices, or something that would be ignored.
+        InvalidRequest: several choices, or something that would be ignored.
     """
-    if chat.model != model:
-        raise InvalidRequest(f"This server answers with the model {model}; see GET /v1/models.")
     if chat.n not in (1, None):
         raise InvalidRequest("Ask for one choice (n=1).")
     _refuse_meaningful("options", chat.model_extra, _NEUTRAL, _HARMLESS)

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from model_store.manifest import Manifest
 from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.drain import Drain
 from server.api.parts import Parts
 from server.asking.conversations import Conversations
+from server.asking.served_models import ServedModels
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import EncodeJobs
 from server.flow.admit_upload import AdmitUpload
@@ -81,7 +81,7 @@ def _attach_features(parts: Parts) -> AttachFeatures:
         slides=parts.slides,
         usage=parts.usage,
         inspector=parts.inspector,
-        manifest=parts.manifest,
+        manifest=parts.models.default.manifest,
         metrics=parts.metrics,
     )
 
@@ -101,11 +101,9 @@ def _list_slides(parts: Parts) -> ListSlides:
 def _answer_question(parts: Parts) -> AnswerQuestion:
     return AnswerQuestion(
         slides=parts.slides,
-        asked_slides=parts.asked_slides,
         encodes=queue_encode(parts),
         conversations=parts.conversations,
-        language_model=parts.language_model,
-        manifest=parts.manifest,
+        models=parts.models,
         metrics=parts.metrics,
         max_question_chars=parts.settings.max_question_chars,
     )
@@ -134,7 +132,7 @@ QueueEncodeDep = Annotated[QueueEncode, _made_of(queue_encode)]
 SlideStatesDep = Annotated[SlideStates, _made_of(slide_states)]
 
 # Single parts
-ManifestDep = Annotated[Manifest, _made_of(lambda parts: parts.manifest)]
+ModelsDep = Annotated[ServedModels, _made_of(lambda parts: parts.models)]
 StoreDep = Annotated[SlideStore, _made_of(lambda parts: parts.store)]
 CatalogueDep = Annotated[SlideCatalogue, _made_of(lambda parts: parts.slides)]
 EmbeddingsDep = Annotated[EmbeddingCache, _made_of(lambda parts: parts.embeddings)]

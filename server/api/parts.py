@@ -4,14 +4,12 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from model_store.manifest import Manifest
 from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.drain import Drain
 from server.asking.conversations import Conversations
-from server.asking.language_model import LanguageModel
+from server.asking.served_models import ServedModels
 from server.embeddings.cache import EmbeddingCache
-from server.embeddings.slide_inputs import SlideInputCache, SlideInputs
 from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
 from server.settings import Settings
@@ -29,7 +27,7 @@ class Parts:
     """Everything a request can need; built once."""
 
     settings: Settings
-    manifest: Manifest
+    models: ServedModels
     redis: Redis
     store: SlideStore
     slides: SlideCatalogue
@@ -40,9 +38,6 @@ class Parts:
     conversations: Conversations
     inspector: SlideInspector
     thumbnails: Thumbnails
-    language_model: LanguageModel
-    slide_inputs: SlideInputs
-    asked_slides: SlideInputCache
     metrics: Metrics
     drain: Drain
     usage: Usage

@@ -11,6 +11,7 @@ from model_store.manifest import Manifest
 from server.asking.control_text import clean_text, without_control_text
 from server.asking.conversations import Conversation
 from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
+from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest, QuestionTooLong, SlideLost
 from server.slides.slide_record import SlideRecord
@@ -56,6 +57,7 @@ class OpenAnswer:
     """An answer that vLLM has accepted and that is about to stream; the oldest turns may not have fitted."""
 
     answer: Answer
+    model: ServedModel
     record: SlideRecord
     conversation: Conversation
     question: str
@@ -140,7 +142,7 @@ def _note_first_token(watch: Stopwatch, metrics: Metrics) -> None:
     mark("first token")
 
 
-def done_data(opened: OpenAnswer, text: str, usage: Usage, manifest: Manifest, *, remembered: bool) -> dict[str, Any]:
+def done_data(opened: OpenAnswer, text: str, usage: Usage, *, remembered: bool) -> dict[str, Any]:
     """The data of the `done` event, and the whole body with `stream: false`.
 
     Without `remembered` there is no id of a conversation that was to begin with this turn.
@@ -161,7 +163,7 @@ def done_data(opened: OpenAnswer, text: str, usage: Usage, manifest: Manifest, *
             "time_to_first_token_ms": opened.watch.time_to_first_token_ms,
             "total_ms": opened.watch.elapsed_ms(),
         },
-        "model": manifest.name,
+        "model": opened.model.name,
         "encoder_id": opened.record.encoder_id,
-        "notice": manifest.notice,
+        "notice": opened.model.manifest.notice,
     }

@@ -203,15 +203,19 @@ def check_redis(settings: Settings) -> Finding:
 
 
 def check_model(settings: Settings) -> Finding:
-    """Installed, and every file is what its digest says."""
+    """Every model that is to be served is installed, and every file is what its digest says."""
     folder = settings.installed_models_dir
-    if settings.model in packaged_models() and not (folder / settings.model).exists():
-        return Finding("model", "ok", f"{settings.model} ships with Eyepiece and is installed at the first start")
-    try:
-        verify_digests(open_model(folder, settings.model))
-    except ModelError as error:
-        return Finding("model", "fail", error.detail, "`eyepiece models list` shows what is installed.")
-    return Finding("model", "ok", f"{settings.model}, every digest is right")
+    said: list[str] = []
+    for name in (served.name for served in settings.served_models):
+        if name in packaged_models() and not (folder / name).exists():
+            said.append(f"{name} ships with Eyepiece and is installed at the first start")
+            continue
+        try:
+            verify_digests(open_model(folder, name))
+        except ModelError as error:
+            return Finding("model", "fail", error.detail, "`eyepiece models list` shows what is installed.")
+        said.append(f"{name}, every digest is right")
+    return Finding("model", "ok", "; ".join(said))
 
 
 def check_private(settings: Settings) -> Finding:

@@ -22,13 +22,13 @@ class InspectedModel:
 def inspected_model(settings: Settings) -> InspectedModel:
     """The model as the settings want it served; raises ModelError for a name that nobody knows."""
     found = _found(settings)
-    model = found or InstalledModel(Path(), packaged_manifest(settings.model), {})
+    model = found or InstalledModel(Path(), packaged_manifest(settings.default_model), {})
     model = with_choices(model, settings.tile_dtype, settings.tile_reduction)
     return InspectedModel(model.manifest, model if found else None)
 
 
 def _found(settings: Settings) -> InstalledModel | None:
     try:
-        return open_model(settings.installed_models_dir, settings.model)
+        return open_model(settings.installed_models_dir, settings.default_model)
     except ModelError:
-        return open_model(PACKAGED, settings.model) if settings.model in packaged_models() else None
+        return open_model(PACKAGED, settings.default_model) if settings.default_model in packaged_models() else None

@@ -66,7 +66,7 @@ def become_vllm(settings: Settings, listen: Listen, extra_arguments: Sequence[st
             ExitCode.USAGE,
         )
     python = require_vllm(vllm_python(), settings.device)
-    model = open_or_install(settings.installed_models_dir, settings.model)
+    model = open_or_install(settings.installed_models_dir, settings.llm_model)
     size, builds = settings.tensor_parallel_size, builds_of(python)
     refuse_size(model, size, builds)
     arguments = vllm_arguments(model, listen, builds, settings.llm_gpu_memory or LLM_ALONE)

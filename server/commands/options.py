@@ -72,6 +72,8 @@ def settings_from(**given: Any) -> "Settings":
 
     try:
         said = {name: value for name, value in given.items() if value is not None}
+        if "model" in said:  # the command line wins over EYEPIECE_MODELS
+            said.setdefault("models", "")
         return Settings(**{"_secrets_dir": _secrets_dir(), **said})
     except SettingsError as error:
         sentence = "A file in EYEPIECE_SECRETS_DIR cannot be read: let this user read it, as UTF-8."

@@ -11,10 +11,9 @@ from redis.exceptions import RedisError
 
 from encoders.errors import StoredFileDamaged
 from model_store.errors import EyepieceError
-from model_store.manifest import Manifest
 from server.asking.conversations import Conversations
 from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget
-from server.asking.language_model import Answer, LanguageModel, Message, Token
+from server.asking.language_model import Answer, Message, Token
 from server.asking.questions import (
     OpenAnswer,
     Question,
@@ -26,7 +25,8 @@ from server.asking.questions import (
     sampling,
     timed_pieces,
 )
-from server.embeddings.slide_inputs import SlideInput, SlideInputCache
+from server.asking.served_models import ServedModel, ServedModels
+from server.embeddings.slide_inputs import SlideInput
 from server.errors import SlideFailed, SlideNotReady
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue
@@ -43,14 +43,12 @@ _REMEMBER_WITHIN_S = 3.0
 
 @dataclass(frozen=True)
 class AnswerQuestion:
-    """Asks the language model about slides."""
+    """Asks language models about slides."""
 
     slides: SlideCatalogue
-    asked_slides: SlideInputCache
     encodes: QueueEncode
     conversations: Conversations
-    language_model: LanguageModel
-    manifest: Manifest
+    models: ServedModels
     metrics: Metrics
     max_question_chars: int
 
@@ -60,23 +58,24 @@ class AnswerQuestion:
         Raises:
             NotFound, SlideNotReady, SlideFailed, WrongConversation, …: nothing was asked.
         """
-        watch = Stopwatch()
+        watch, model = Stopwatch(), self.models.default
         text = question_text(question.text, self.max_question_chars)
         record = await self.slides.require(tenant, slide_id)
         conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
-        slide = await self._embedding(record, watch)
-        how = sampling(question.wishes, self.manifest)
+        slide = await self._embedding(record, model, watch)
+        how = sampling(question.wishes, model.manifest)
 
         async def open_without(turns: int) -> Answer:
-            return await self.language_model.open(tenant, conversation_messages(slide, conversation, text, turns), how)
+            return await model.language_model.open(tenant, conversation_messages(slide, conversation, text, turns), how)
 
-        beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, self.manifest.llm)
+        beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, model.manifest.llm)
         opened = await open_dropping_old_turns(open_without, len(conversation.turns), beyond)
-        return OpenAnswer(opened.answer, record, conversation, text, watch, opened.turns_left_out)
+        return OpenAnswer(opened.answer, model, record, conversation, text, watch, opened.turns_left_out)
 
     async def open_chat(
         self,
         tenant: str,
+        model: ServedModel,
         slide_id: str,
         messages: Callable[[SlideInput], list[Message]],
         wishes: SamplingOptions,
@@ -89,8 +88,8 @@ class AnswerQuestion:
             NotFound, SlideNotReady, SlideFailed, …: nothing was asked.
         """
         record = await self.slides.require(tenant, slide_id)
-        slide = await self._embedding(record, watch)
-        return await self.language_model.open(tenant, messages(slide), sampling(wishes, self.manifest))
+        slide = await self._embedding(record, model, watch)
+        return await model.language_model.open(tenant, messages(slide), sampling(wishes, model.manifest))
 
     async def stream(self, opened: OpenAnswer) -> AsyncGenerator[Event, None]:
         """`token` events as they come, then `done`; raises when the answer breaks off, and remembers it when not."""
@@ -102,18 +101,18 @@ class AnswerQuestion:
                     yield Event("token", {"text": piece.text})
                     continue
                 remembered = await self._remember(opened, text)
-                yield Event("done", done_data(opened, text, piece.usage, self.manifest, remembered=remembered))
+                yield Event("done", done_data(opened, text, piece.usage, remembered=remembered))
 
-    async def _embedding(self, record: SlideRecord, watch: Stopwatch) -> SlideInput:
-        """The slide's embedding as the language model gets it, and how long that took."""
+    async def _embedding(self, record: SlideRecord, model: ServedModel, watch: Stopwatch) -> SlideInput:
+        """The slide's embedding as the model's vLLM gets it, and how long that took."""
         with span("find embedding"):
-            slide = await self._found_embedding(record)
+            slide = await self._found_embedding(record, model)
         watch.cache_ms = watch.elapsed_ms()
         return slide
 
-    async def _found_embedding(self, record: SlideRecord) -> SlideInput:
+    async def _found_embedding(self, record: SlideRecord, model: ServedModel) -> SlideInput:
         with contextlib.suppress(StoredFileDamaged):  # the cache has deleted it: it is made again below
-            slide = await self.asked_slides.find(record)
+            slide = await model.asked_slides.find(record)
             if slide is not None:
                 return slide
         if record.error is not None:

@@ -80,6 +80,9 @@ class Metrics:
         self.dependency_up = Gauge(
             "eyepiece_dependency_up", "Whether a dependency answers.", ["dependency"], registry=registry
         )
+        self.model_up = Gauge(
+            "eyepiece_model_up", "Whether the model's vLLM makes tokens.", ["model"], registry=registry
+        )
         self.store_free_bytes = Gauge(
             "eyepiece_store_free_bytes", "Room in a slide store on local disk; absent for a bucket.", registry=registry
         )

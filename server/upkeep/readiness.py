@@ -1,6 +1,7 @@
 """Ready means working: what the API depends on, looked at every few seconds, and what can be done without the rest.
 
-Redis must take writes, the store must answer, and vLLM must make tokens (`server.upkeep.engine_watch`). Workers are
+Redis must take writes, the store must answer, and the vLLM of at least one model must make tokens
+(`server.upkeep.engine_watch`): with one of several away the others still answer, and /readyz says which. Workers are
 counted but not required: cached slides can be asked about without any, and workers may scale to zero. Where `eyepiece
 up` supervises, a process that keeps exiting makes the server not ready, and /readyz says which.
 
@@ -8,7 +9,7 @@ One dependency that is away does not end everything: a capability needs some of 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -46,7 +47,7 @@ class Readiness:
         redis: Redis,
         store: SlideStore,
         jobs: EncodeJobs,
-        engine: EngineWatch,
+        engines: Mapping[str, EngineWatch],
         metrics: Metrics,
         is_draining: Callable[[], bool],
         crash_loop_file: Path | None,
@@ -54,17 +55,18 @@ class Readiness:
         self._redis = redis
         self._store = store
         self._jobs = jobs
-        self._engine = engine
+        self._engines = engines
         self._metrics = metrics
         self._is_draining = is_draining
         self._crash_loop_file = crash_loop_file
         self.checks: dict[str, str] = dict.fromkeys(("redis", "store", "language_model"), UNAVAILABLE)
+        self.models: dict[str, str] = dict.fromkeys(engines, UNAVAILABLE)
         self.workers_ready = 0
         self.crash_loops: dict[str, str] = {}
 
     @property
     def ready(self) -> bool:
-        """Whether everything works."""
+        """Whether everything works, or all but some of several models."""
         return not self._is_draining() and not self.crash_loops and set(self.checks.values()) == {OK}
 
     def can(self, capability: Capability) -> bool:
@@ -77,6 +79,7 @@ class Readiness:
         report = {
             "status": status,
             "checks": self.checks,
+            "models": self.models,
             "capabilities": {name: self.can(name) for name in get_args(Capability)},
             "workers_ready": self.workers_ready,
         }
@@ -91,14 +94,15 @@ class Readiness:
                 except Exception as error:  # a loop that ends would leave the last look standing for ever
                     log.error("look_failed", exc_info=error)
                     self.checks = dict.fromkeys(self.checks, UNAVAILABLE)
+                    self.models = dict.fromkeys(self.models, UNAVAILABLE)
                 await asyncio.sleep(_LOOK_EVERY_S)
         finally:
-            await self._engine.aclose()
+            await asyncio.gather(*(engine.aclose() for engine in self._engines.values()))
 
     async def look(self) -> None:
         """Ask every dependency once; what one says is known at once, whoever is silent."""
         self.crash_loops = crash_loops(self._crash_loop_file)
-        await asyncio.gather(self._look_at_redis(), self._look_at_store(), self._look_at_language_model())
+        await asyncio.gather(self._look_at_redis(), self._look_at_store(), self._look_at_models())
 
     def _note(self, name: str, state: str) -> None:
         if state != self.checks[name]:
@@ -126,8 +130,16 @@ class Readiness:
             metrics.jobs_active.labels(priority).set(depth.active)
             metrics.oldest_queued_s.labels(priority).set(depth.oldest_queued_s)
 
-    async def _look_at_language_model(self) -> None:
-        self._note("language_model", OK if await self._engine.look() else UNAVAILABLE)
+    async def _look_at_models(self) -> None:
+        await asyncio.gather(*(self._look_at_model(name, engine) for name, engine in self._engines.items()))
+        self._note("language_model", OK if OK in self.models.values() else UNAVAILABLE)
+
+    async def _look_at_model(self, name: str, engine: EngineWatch) -> None:
+        state = OK if await engine.look() else UNAVAILABLE
+        if state != self.models[name]:
+            log.info("model_up" if state == OK else "model_down", model=name)
+        self.models[name] = state
+        self._metrics.model_up.labels(name).set(state == OK)
 
     async def _look_at_store(self) -> None:
         try:

@@ -3,7 +3,7 @@
 import dataclasses
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -19,6 +19,7 @@ from model_store.installed import InstalledModel
 from server.api.parts import Parts
 from server.app import build_app, build_readiness
 from server.asking.language_model import LanguageModel
+from server.asking.served_models import ServedModels
 from server.machine.redis_server import answers, find_servers, free_loopback_port, prepare_redis
 from server.settings import Settings
 from server.storage.redis_client import connect_redis
@@ -114,22 +115,36 @@ async def make_app(
     """Makes the API with changed settings; its background loops do not run."""
     apps: list[FastAPI] = []
 
-    def make(base: Settings = settings, **changes: object) -> FastAPI:
-        app = build_app(base.model_copy(update=changes), demo_model)
+    def make(
+        base: Settings = settings,
+        *,
+        models: Sequence[InstalledModel] = (demo_model,),
+        vllms: Mapping[str, FakeVllm] | None = None,
+        **changes: object,
+    ) -> FastAPI:
+        app = build_app(base.model_copy(update=changes), models)
         built: Parts = app.state.parts
-        name = demo_model.manifest.llm.served_name
-        model = LanguageModel(vllm.client(), name, built.slide_inputs, retry_waits_s=())
-        app.state.unused_client = built.language_model
-        app.state.parts = dataclasses.replace(built, language_model=model)
+        app.state.unused = built.models
+        app.state.parts = dataclasses.replace(built, models=with_vllms(built.models, vllms or {"demo": vllm}))
         app.state.readiness = build_readiness(app.state.parts)
         apps.append(app)
         return app
 
     yield make
     for app in apps:
-        await app.state.unused_client.aclose()
-        await app.state.parts.language_model.aclose()
+        for model in (*app.state.unused, *app.state.parts.models):
+            await model.language_model.aclose()
         await app.state.parts.redis.aclose()
+
+
+def with_vllms(models: ServedModels, vllms: Mapping[str, FakeVllm]) -> ServedModels:
+    """The models behind fake vLLM servers, by the model's name."""
+    served = []
+    for model in models:
+        name = model.manifest.llm.served_name
+        spoken_to = LanguageModel(vllms[model.name].client(), name, model.slide_inputs, retry_waits_s=())
+        served.append(dataclasses.replace(model, language_model=spoken_to))
+    return ServedModels(served)
 
 
 @pytest.fixture

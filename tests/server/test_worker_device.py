@@ -32,7 +32,7 @@ def test_a_worker_sees_its_own_gpu_before_anything_asks_cuda(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "is_available", is_available)
     monkeypatch.setattr(worker, "load_encoders", load)
-    monkeypatch.setattr(worker, "open_served_model", lambda _: demo_model)
+    monkeypatch.setattr(worker, "open_served_models", lambda _: (demo_model,))
     monkeypatch.setattr(worker, "configure_logs", lambda _: None)
     monkeypatch.setattr(worker, "lower_priority", lambda *_: None)
 

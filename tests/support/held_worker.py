@@ -51,13 +51,13 @@ def run_worker(settings: Settings, models_dir: Path, holds: Mapping[str, Hold]) 
             options["caller"] = dataclasses.replace(caller, on_progress=_stopping(caller.on_progress, hold))
         return encode(slide, encoders, **options)
 
-    def small_batches(_: Settings) -> InstalledModel:
+    def small_batches(_: Settings) -> tuple[InstalledModel, ...]:
         model = open_model(models_dir, settings.model)
         manifest = model.manifest.with_inputs(tile_encoder={"batch_tiles": BATCH_TILES})
-        return dataclasses.replace(model, manifest=manifest)
+        return (dataclasses.replace(model, manifest=manifest),)
 
     feature_parts.PART_TILES = BATCH_TILES  # type: ignore[misc]
-    worker.open_served_model = small_batches  # type: ignore[attr-defined]
+    worker.open_served_models = small_batches  # type: ignore[attr-defined]
     worker.encode_slide = held_encode  # type: ignore[assignment]
     worker.run(settings)
 

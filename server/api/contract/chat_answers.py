@@ -95,6 +95,7 @@ class Model(BaseModel):
     quantization: str = Field(description="How the language model's weights are stored; `none` for 16 bits.")
     licence: str
     notice: str = Field(description="Sent with every answer.")
+    state: str = Field(description="`ok`, or `unavailable` while its language model does not answer.", examples=["ok"])
 
 
 class ModelList(BaseModel):

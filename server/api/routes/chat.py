@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from model_store.errors import EyepieceError
-from model_store.manifest import Manifest
 from server.api.access import Tenant
 from server.api.chat import (
     ChatCompletionRequest,
@@ -23,12 +22,13 @@ from server.api.contract.chat_answers import ChatCompletion, Model, ModelList
 from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import stream_of
 from server.api.contract.parameters import ModelName
-from server.api.dependencies import AnswerQuestionDep, DrainDep, ManifestDep, QuestionSlotsDep
+from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, QuestionSlotsDep, ReadinessDep
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import openai_response, unless_disconnected
 from server.asking.language_model import Answer, Message
 from server.asking.questions import Stopwatch
+from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import NotFound, openai_error
 from server.flow.answer_question import AnswerQuestion
@@ -44,20 +44,22 @@ def speaks_openai(path: str) -> bool:
 
 
 @router.get("/models")
-async def list_models(_: Tenant, manifest: ManifestDep) -> ModelList:
-    """The one model that this server answers with."""
-    return ModelList(object="list", data=[_model(manifest)])
+async def list_models(_: Tenant, models: ModelsDep, readiness: ReadinessDep) -> ModelList:
+    """The models that this server answers with, the default first, and whether each answers now."""
+    return ModelList(object="list", data=[_model(model, readiness.models[model.name]) for model in models])
 
 
 @router.get("/models/{model:path}", responses=may_raise(NotFound))
-async def get_model(model: ModelName, _: Tenant, manifest: ManifestDep) -> Model:
-    """The model of this name, when it is the one that this server answers with."""
-    if model != manifest.name:
-        raise NotFound(f"This server answers with the model {manifest.name} alone; see GET /v1/models.")
-    return _model(manifest)
+async def get_model(model: ModelName, _: Tenant, models: ModelsDep, readiness: ReadinessDep) -> Model:
+    """The model of this name, when this server answers with it."""
+    found = models.find(model)
+    if found is None:
+        raise NotFound(f"This server does not serve that model; it serves {', '.join(models.names)}.")
+    return _model(found, readiness.models[found.name])
 
 
-def _model(manifest: Manifest) -> Model:
+def _model(model: ServedModel, state: str) -> Model:
+    manifest = model.manifest
     return Model(
         id=manifest.name,
         object="model",
@@ -67,6 +69,7 @@ def _model(manifest: Manifest) -> Model:
         quantization=manifest.llm.quantization,
         licence=manifest.licence,
         notice=manifest.notice,
+        state=state,
     )
 
 
@@ -94,12 +97,13 @@ async def create_chat_completion(
     The slide is a content part `{"type": "slide", "slide": {"id": "…"}}` of a user's message, or, for clients that only
     know images, an `image_url` of `slide:<id>` or `https://slides.invalid/<id>`, which is never fetched. Options that
     are not implemented are taken at the value that changes nothing, and refused by name at any other."""
-    refuse_unsupported(chat, story.manifest.name)
-    completion = Completion(story.manifest.name, story.manifest.notice)
+    model = story.models.named(chat.model)
+    refuse_unsupported(chat)
+    completion = Completion(model.name, model.manifest.notice)
     watch = Stopwatch()
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
-        answer = await unless_disconnected(request, _open(chat, tenant, watch, story), drain.cut)
+        answer = await unless_disconnected(request, _open(chat, tenant, model, watch, story), drain.cut)
         if answer is None:
             return Response(status_code=CLIENT_CLOSED)
         resources.push_async_callback(answer.close)
@@ -111,11 +115,13 @@ async def create_chat_completion(
     return Response(status_code=CLIENT_CLOSED) if whole is None else JSONResponse(whole)
 
 
-async def _open(chat: ChatCompletionRequest, tenant: str, watch: Stopwatch, story: AnswerQuestion) -> Answer:
+async def _open(
+    chat: ChatCompletionRequest, tenant: str, model: ServedModel, watch: Stopwatch, story: AnswerQuestion
+) -> Answer:
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars)
 
-    return await story.open_chat(tenant, slide_id_of(chat), messages, chat.wishes(), watch)
+    return await story.open_chat(tenant, model, slide_id_of(chat), messages, chat.wishes(), watch)
 
 
 async def _errors_as_chunks(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:

@@ -37,7 +37,11 @@ class ReadinessReport(BaseModel):
 
     status: ReadinessStatus
     checks: dict[str, str] = Field(
-        description="By dependency (`redis`, `store`, `language_model`): `ok`, `unavailable`, `full`, `read_only`."
+        description="By dependency (`redis`, `store`, `language_model`): `ok`, `unavailable`, `full`, `read_only`. "
+        "`language_model` is `ok` while at least one model answers."
+    )
+    models: dict[str, str] = Field(
+        description="By model: `ok`, or `unavailable` while its language model is away.", examples=[{"demo": "ok"}]
     )
     capabilities: Capabilities
     workers_ready: int = Field(description="Number of warm encoder workers; slides that are ready need none.")
@@ -66,8 +70,8 @@ async def check_readiness(
         Query(alias="for", description="Check readiness for one kind of request instead of everything."),
     ] = None,
 ) -> JSONResponse:
-    """200 when everything works, else 503; with `for` whether requests of that kind do: `slides` (lists and downloads),
-    `uploads`, `questions`."""
+    """200 when everything works, or all but some of several models; else 503. With `for` whether requests of that kind
+    do: `slides` (lists and downloads), `uploads`, `questions`."""
     is_ready = readiness.ready if capability is None else readiness.can(capability)
     return JSONResponse(readiness.report(), status_code=200 if is_ready else 503)
 

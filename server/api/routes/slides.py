@@ -8,7 +8,6 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat, UnusableFeatures
-from model_store.manifest import Manifest
 from server.api.access import Tenant
 from server.api.contract.errors import OF_EVERY_RECORD, may_raise
 from server.api.contract.events import stream_of
@@ -25,8 +24,8 @@ from server.api.dependencies import (
     FollowerSlotsDep,
     FollowSlideDep,
     ListSlidesDep,
-    ManifestDep,
     MetricsDep,
+    ModelsDep,
     PrepareSlideDep,
     QueueEncodeDep,
     SlideStatesDep,
@@ -38,6 +37,7 @@ from server.api.dependencies import (
 from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response
+from server.asking.served_models import ServedModels
 from server.errors import (
     BodyTooSlow,
     InvalidRequest,
@@ -197,13 +197,13 @@ async def encode_slide(
     wish: EncodeRequest,
     tenant: Tenant,
     catalogue: CatalogueDep,
-    manifest: ManifestDep,
+    models: ModelsDep,
     usage: UsageDep,
     encodes: QueueEncodeDep,
 ) -> Response:
     """Encode the slide (again), e.g. with `mpp` for a slide that does not say its resolution."""
     record = await catalogue.require(tenant, slide_id)
-    _refuse_unknown_encoder(wish, record, manifest)
+    _refuse_unknown_encoder(wish, record, models)
     _refuse_pixel_wishes(wish, record)
     await usage.require_encoding(tenant)
     changed = await catalogue.update(record, lambda stored: _as_wished(stored, wish, catalogue))
@@ -408,9 +408,10 @@ def _slide_response(slide: Slide, status: int) -> JSONResponse:
     return JSONResponse(slide.model_dump(mode="json"), status, headers | (_ACCEPTED if status == 202 else {}))
 
 
-def _refuse_unknown_encoder(wish: EncodeRequest, record: SlideRecord, manifest: Manifest) -> None:
-    if wish.encoder not in (None, manifest.name, record.encoder_id):
-        raise InvalidRequest(f"This server encodes with {manifest.name}; leave `encoder` out or name that.")
+def _refuse_unknown_encoder(wish: EncodeRequest, record: SlideRecord, models: ServedModels) -> None:
+    name = models.default.name
+    if wish.encoder not in (None, name, record.encoder_id):
+        raise InvalidRequest(f"This server encodes with {name}; leave `encoder` out or name that.")
 
 
 def _refuse_pixel_wishes(wish: EncodeRequest, record: SlideRecord) -> None:

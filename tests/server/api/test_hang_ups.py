@@ -17,6 +17,7 @@ from served_app import request_of, served
 
 from server.api.parts import Parts
 from server.asking.language_model import LanguageModel, language_model_client
+from server.asking.served_models import ServedModels
 
 _CLIENTS = 24
 
@@ -28,8 +29,10 @@ async def asking(make_app: Callable[..., FastAPI], stage: Stage) -> AsyncIterato
     async with held_vllm(stage) as vllm:
         built: Parts = app.state.parts
         client = language_model_client(f"http://127.0.0.1:{vllm.port}", "")
-        model = LanguageModel(client, "demo", built.slide_inputs)
-        parts = app.state.parts = dataclasses.replace(built, language_model=model)
+        default = built.models.default
+        spoken_to = LanguageModel(client, "demo", default.slide_inputs)
+        models = ServedModels([dataclasses.replace(default, language_model=spoken_to)])
+        parts = app.state.parts = dataclasses.replace(built, models=models)
         async with served(app) as http:
             yield parts, vllm, http.base_url.port or 0
         await client.aclose()

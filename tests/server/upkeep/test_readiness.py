@@ -136,7 +136,7 @@ class GivenUp(VllmTransport):
 async def test_who_waits_for_an_answer_already_is_told_as_soon_as_questions_are_refused(
     parts: Parts, vllm: FakeVllm, watch: EngineWatch
 ) -> None:
-    parts.language_model._transport = given_up = GivenUp()
+    parts.models.default.language_model._transport = given_up = GivenUp()
     await until(watch.look)
     vllm.is_healthy = False
     seen = []
@@ -163,8 +163,9 @@ class HeldEngine:
 
 @pytest.fixture
 async def watch(parts: Parts) -> AsyncIterator[EngineWatch]:
+    model = parts.models.default
     watch = EngineWatch(
-        parts.language_model, parts.slide_inputs, parts.manifest, probe_after_s=0.0, stopped_after_s=0.02
+        model.language_model, model.slide_inputs, model.manifest, probe_after_s=0.0, stopped_after_s=0.02
     )
     yield watch
     await watch.aclose()
@@ -214,17 +215,18 @@ async def test_a_health_check_that_is_not_answered_in_time_is_judged_by_the_toke
     looks = [await watch.look() for _ in range(4)]
 
     assert looks[-1] is makes_tokens
-    assert (parts.language_model.refusal is None) is makes_tokens
+    assert (parts.models.default.language_model.refusal is None) is makes_tokens
 
 
 async def tokens_all_the_time(parts: Parts) -> None:
     while True:
-        parts.language_model._note_token()
+        parts.models.default.language_model._note_token()
         await asyncio.sleep(0.001)
 
 
 async def test_while_tokens_come_nothing_is_asked(parts: Parts, vllm: FakeVllm) -> None:
-    watch = EngineWatch(parts.language_model, parts.slide_inputs, parts.manifest)
+    model = parts.models.default
+    watch = EngineWatch(model.language_model, model.slide_inputs, model.manifest)
     await until(watch.look)
     assert [await watch.look() for _ in range(2)] == [True] * 2
 

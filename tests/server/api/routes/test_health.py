@@ -34,6 +34,7 @@ async def test_it_is_ready_once_everything_answers_and_a_question_was_answered(
     assert report.json() == {
         "status": "ready",
         "checks": {"redis": "ok", "store": "ok", "language_model": "ok"},
+        "models": {"demo": "ok"},
         "capabilities": {"slides": True, "uploads": True, "questions": True},
         "workers_ready": 0,
     }

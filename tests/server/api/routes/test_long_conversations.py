@@ -123,4 +123,4 @@ async def test_more_tokens_than_the_context_holds_are_not_asked_for(
 ) -> None:
     assert (await ask(client, ready, "One?", max_tokens=8192)).status_code == 200
 
-    assert vllm.bodies[0]["max_tokens"] == parts.manifest.llm.max_model_len
+    assert vllm.bodies[0]["max_tokens"] == parts.models.default.manifest.llm.max_model_len

@@ -5,12 +5,12 @@ from pydantic import ValidationError
 
 from encoders.encoder_id import encoder_id
 from server.app import build_parts
-from server.served_model import open_served_model
+from server.served_models import open_served_models
 from server.settings import Settings
 
 
 def test_without_choices_the_model_is_served_as_installed(settings: Settings) -> None:
-    manifest = open_served_model(settings).manifest
+    manifest = open_served_models(settings)[0].manifest
 
     assert (manifest.name, manifest.first_input.tile_encoder.matmul, manifest.first_input.tiling.reduction) == (
         "demo",
@@ -24,13 +24,13 @@ async def test_a_choice_is_part_of_the_id_that_the_api_gives_to_slides(
     settings: Settings, choice: dict[str, str]
 ) -> None:
     chosen = settings.model_copy(update=choice)
-    model = open_served_model(chosen)
-    parts = build_parts(chosen, model)
+    (model,) = open_served_models(chosen)
+    parts = build_parts(chosen, [model])
 
     record = parts.slides.new_record("default", "ab" * 32, "x.svs", 5)
 
-    assert record.encoder_id == encoder_id(model) != encoder_id(open_served_model(settings))
-    await parts.language_model.aclose()
+    assert record.encoder_id == encoder_id(model) != encoder_id(open_served_models(settings)[0])
+    await parts.models.default.language_model.aclose()
     await parts.redis.aclose()
 
 
