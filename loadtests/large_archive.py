@@ -124,7 +124,7 @@ def open_archive(settings: Settings, redis: Redis) -> Archive:
     store = SlideStore(str(settings.data_dir / "store"), settings.data_dir / "scratch")
     slides, metrics = SlideCatalogue(store, redis, lambda mpp, features: ENCODER), Metrics(CollectorRegistry())
     embeddings, jobs = EmbeddingCache(redis, store, 3600, metrics), EncodeJobs(redis, settings)
-    states, progress = SlideStates(embeddings, jobs), ProgressLog(redis, 3600)
+    states, progress = SlideStates(embeddings, jobs, slides, ("demo",)), ProgressLog(redis, 3600)
     usage = Usage(redis, store, settings.quota, settings.tenant_quotas)
     forgetting = ForgetSlide(
         Thumbnails(store, SlideInspector(settings)), embeddings, Conversations(redis, 3600), progress
@@ -136,7 +136,7 @@ def open_archive(settings: Settings, redis: Redis) -> Archive:
         embeddings=embeddings,
         jobs=jobs,
         progress=progress,
-        encodes=QueueEncode(jobs, progress, usage, store, states, metrics),
+        encodes=QueueEncode(slides, jobs, progress, usage, store, states, metrics),
         forgetting=forgetting,
         metrics=metrics,
         every_s=60,

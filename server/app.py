@@ -37,7 +37,7 @@ from server.encoding.jobs import EncodeJobs
 from server.identity.api_keys import KeyRing
 from server.served_models import open_served_models
 from server.settings import Settings
-from server.slides.catalogue import SlideCatalogue
+from server.slides.catalogue import EncoderIds, SlideCatalogue
 from server.slides.progress import ProgressLog
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
@@ -148,12 +148,13 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
     store = open_store(settings)
     embeddings = EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics)
     inspector = SlideInspector(settings)
+    ids = {model.manifest.name: _encoder_ids(model) for model in models}
     return Parts(
         settings=settings,
         models=_served_models(settings, models, embeddings),
         redis=redis,
         store=store,
-        slides=SlideCatalogue(store, redis, lru_cache(_REMEMBERED_ENCODERS)(partial(encoder_id, models[0]))),
+        slides=SlideCatalogue(store, redis, ids.pop(models[0].manifest.name), ids),
         keys=KeyRing(store),
         jobs=EncodeJobs(redis, settings),
         progress=ProgressLog(redis, settings.event_ttl_s),
@@ -170,6 +171,10 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),
         download_slots=TenantSlots(settings.max_concurrent_downloads, "downloads"),
     )
+
+
+def _encoder_ids(model: InstalledModel) -> EncoderIds:
+    return lru_cache(_REMEMBERED_ENCODERS)(partial(encoder_id, model))
 
 
 def _served_models(settings: Settings, models: Sequence[InstalledModel], embeddings: EmbeddingCache) -> ServedModels:

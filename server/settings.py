@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model_store.errors import ModelError
 from model_store.manifest import NAME_PATTERN
 from server.admission.quota import Quota
 
@@ -53,6 +54,11 @@ class Settings(BaseSettings):
         description="Models to serve side by side, the first is the default: NAME=URL of each one's vLLM, with commas, "
         "e.g. demo=http://127.0.0.1:8101,wsi-llava=http://127.0.0.1:8102. The API and all workers need the same. "
         "Empty = EYEPIECE_MODEL alone, at EYEPIECE_LLM_URL.",
+    )
+    worker_models: str = Field(
+        "",
+        description="Those of EYEPIECE_MODELS that a worker encodes for, with commas, e.g. to have a GPU for each; "
+        "empty = all.",
     )
     models_dir: Path | None = Field(None, description="Installed models; empty = DATA_DIR/models.")
     device: str = Field(
@@ -215,6 +221,19 @@ class Settings(BaseSettings):
     def llm_model(self) -> str:
         """The name of the model that this machine's `eyepiece llm` serves."""
         return self.model if "model" in self.model_fields_set else self.default_model
+
+    @property
+    def encoded_models(self) -> tuple[str, ...]:
+        """The names of the models that a worker encodes for.
+
+        Raises:
+            ModelError: one is not served.
+        """
+        served = tuple(model.name for model in self.served_models)
+        names = tuple(name.strip() for name in self.worker_models.split(",") if name.strip()) or served
+        if unknown := set(names) - set(served):
+            raise ModelError(f"EYEPIECE_WORKER_MODELS names {sorted(unknown)[0]!r}, and EYEPIECE_MODELS does not.")
+        return names
 
     @property
     def redis_is_external(self) -> bool:

@@ -11,7 +11,8 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.tile_encoder.compile_model import keep_compiled_code_in
 from encoders.tiling.isolation.lower_priority import lower_priority
 from encoders.types import SlideEmbedding, SlideFile
+from model_store.installed import InstalledModel
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.encode_job import EncodeJob
 from server.encoding.encode_worker import encode_worker
@@ -58,7 +60,7 @@ def run(settings: Settings) -> None:
     lower_priority(os.getpid(), _STAND_BACK)
     configure_logs(settings.log_level)
     configure_tracing("eyepiece-worker", settings.traces_url)
-    (model,) = open_served_models(settings)
+    models, wanted = open_served_models(settings), settings.encoded_models
     where = choose_device(see_one_gpu(settings.device))
     limit_memory(where, settings.worker_gpu_memory)
     device = str(where)
@@ -66,10 +68,35 @@ def run(settings: Settings) -> None:
     health = WorkerHealth(metrics, settings.worker_host, settings.worker_port)
     health.start()
     keep_compiled_code_in(settings.data_dir / "compiled")
-    with load_encoders(model, device, settings.slide_attention) as encoders:
-        metrics.registry.register(TileEncoderMetrics([given.batcher for given in encoders.inputs.values()]))
-        log.info("worker_warm", model=model.manifest.name, device=device, port=health.port)
-        asyncio.run(_work(settings, encoders, metrics, health, slides_at_once(settings, device)))
+    with contextlib.ExitStack() as loaded:
+        encoders = {
+            model.manifest.name: loaded.enter_context(load_encoders(model, device, settings.slide_attention))
+            for model in models
+            if model.manifest.name in wanted
+        }
+        batchers = [given.batcher for one in encoders.values() for given in one.inputs.values()]
+        metrics.registry.register(TileEncoderMetrics(batchers))
+        log.info("worker_warm", model=",".join(encoders), device=device, port=health.port)
+        served = _Served(models, encoders)
+        asyncio.run(_work(settings, served, metrics, health, slides_at_once(settings, device)))
+
+
+@dataclass(frozen=True)
+class _Served:
+    """All served models, the default first, and the encoders by model of those that this worker encodes for."""
+
+    models: Sequence[InstalledModel]
+    encoders: Mapping[str, Encoders]
+
+    def key(self, name: str) -> str:
+        """How records and queues call a model: the default has no name there."""
+        return "" if name == self.models[0].manifest.name else name
+
+    def catalogue(self, store: SlideStore, redis: Redis) -> SlideCatalogue:
+        """The records, as all served models see them."""
+        default, *others = self.models
+        ids = {model.manifest.name: partial(encoder_id, model) for model in others}
+        return SlideCatalogue(store, redis, partial(encoder_id, default), ids)
 
 
 def slides_at_once(settings: Settings, device: str) -> int:
@@ -77,9 +104,7 @@ def slides_at_once(settings: Settings, device: str) -> int:
     return settings.slides_at_once or (2 if device.startswith("cuda") else 1)
 
 
-async def _work(
-    settings: Settings, encoders: Encoders, metrics: WorkerMetrics, health: WorkerHealth, slides: int
-) -> None:
+async def _work(settings: Settings, served: _Served, metrics: WorkerMetrics, health: WorkerHealth, slides: int) -> None:
     redis = connect_redis(settings)
     jobs = EncodeJobs(redis, settings)
     lost: list[bool] = []
@@ -90,10 +115,12 @@ async def _work(
 
     store = open_store(settings)
     store.remove_abandoned()
-    encode_job = _encode_job(settings, store, encoders, metrics, redis, leave)
+    encode_job = _encode_job(settings, store, served, metrics, redis, leave)
     await log_sandbox()
     async with private_staging(store), _announced(redis, health):
-        await encode_worker(jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides).start()
+        await encode_worker(
+            jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides, models=tuple(encode_job.encodes)
+        ).start()
     await redis.aclose()
     if lost:
         raise DeviceLost("The GPU has failed, or has no memory left. A new worker may work; if not, its log says why.")
@@ -102,14 +129,16 @@ async def _work(
 def _encode_job(
     settings: Settings,
     store: SlideStore,
-    encoders: Encoders,
+    served: _Served,
     metrics: WorkerMetrics,
     redis: Redis,
     on_device_lost: Callable[[], None],
 ) -> EncodeJob:
     limits = reader_limits(settings)
 
-    def encode(slide: SlideFile, mpp_override: float | None, features_path: Path, caller: Caller) -> SlideEmbedding:
+    def encode(
+        encoders: Encoders, slide: SlideFile, mpp_override: float | None, features_path: Path, caller: Caller
+    ) -> SlideEmbedding:
         return encode_slide(
             slide,
             encoders,
@@ -122,12 +151,12 @@ def _encode_job(
     return EncodeJob(
         settings=settings,
         store=store,
-        slides=SlideCatalogue(store, redis, partial(encoder_id, encoders.model)),
+        slides=served.catalogue(store, redis),
         embeddings=EmbeddingCache(redis, store, settings.embedding_ttl_s, Metrics(CollectorRegistry())),
         progress=ProgressLog(redis, settings.event_ttl_s),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
         metrics=metrics,
-        encode=encode,
+        encodes={served.key(name): partial(encode, encoders) for name, encoders in served.encoders.items()},
         on_device_lost=on_device_lost,
     )
 

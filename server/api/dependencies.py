@@ -43,17 +43,20 @@ def refusals_of(request: Request) -> RefusalPace:
 
 def slide_states(parts: Parts) -> SlideStates:
     """How slides stand."""
-    return SlideStates(parts.embeddings, parts.jobs)
+    return SlideStates(parts.embeddings, parts.jobs, parts.slides, parts.models.names)
 
 
 def queue_encode(parts: Parts) -> QueueEncode:
     """The way into the encode queue."""
-    return QueueEncode(parts.jobs, parts.progress, parts.usage, parts.store, slide_states(parts), parts.metrics)
+    return QueueEncode(
+        parts.slides, parts.jobs, parts.progress, parts.usage, parts.store, slide_states(parts), parts.metrics
+    )
 
 
 def forget_slide(parts: Parts) -> ForgetSlide:
     """What drops a slide from memory and Redis."""
-    return ForgetSlide(parts.thumbnails, parts.embeddings, parts.conversations, parts.progress)
+    others = parts.slides.other_models
+    return ForgetSlide(parts.thumbnails, parts.embeddings, parts.conversations, parts.progress, others)
 
 
 def _admit_upload(parts: Parts) -> AdmitUpload:

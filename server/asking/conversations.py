@@ -20,10 +20,11 @@ _ID_PATTERN = re.compile(r"conv_[A-Za-z0-9_-]{22}")
 class Turn(BaseModel):
     """A question and its answer."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_serialization_defaults_required=True)
 
     question: str
     answer: str
+    model: str | None = Field(None, description="The model that answered; null for turns of older releases.")
     created_at: datetime
 
 
@@ -109,7 +110,9 @@ class Conversations:
             raise WrongConversation("This conversation is about another slide; start a new one.")
         return conversation
 
-    async def add_turn(self, tenant: str, conversation: Conversation, question: str, answer: str) -> bool:
+    async def add_turn(
+        self, tenant: str, conversation: Conversation, question: str, answer: str, model: str | None = None
+    ) -> bool:
         """Remember a finished turn; False, and nothing is stored, when the conversation was forgotten meanwhile.
 
         Raises:
@@ -117,7 +120,7 @@ class Conversations:
         """
         keys = _Keys(tenant)
         key = keys.turns(conversation.id)
-        turn = Turn(question=question, answer=answer, created_at=now())
+        turn = Turn(question=question, answer=answer, model=model, created_at=now())
         head = _Head(slide_id=conversation.slide_id, created_at=conversation.created_at)
         async with self._redis.pipeline(transaction=True) as pipe:
             starts = not conversation.turns

@@ -37,6 +37,7 @@ class Question:
     text: str
     conversation_id: str | None = None
     wishes: SamplingOptions = SamplingOptions()
+    model: str | None = None
 
 
 @dataclass

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,8 @@ class EncodeInterrupted(EyepieceError):
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """The parts that an encode needs; `run` is the function that SAQ calls."""
+    """The parts that an encode needs; `run` is the function that SAQ calls. `encodes` has the encode of each model that
+    this worker serves, the default's under ""."""
 
     settings: Settings
     store: SlideStore
@@ -68,25 +69,25 @@ class EncodeJob:
     progress: ProgressLog
     usage: Usage
     metrics: WorkerMetrics
-    encode: Encode
+    encodes: Mapping[str, Encode]
     on_device_lost: Callable[[], None]
 
     async def run(
-        self, context: dict[str, Any], *, tenant: str, slide_id: str, encoder_id: str, generation: str
+        self, context: dict[str, Any], *, tenant: str, slide_id: str, encoder_id: str, generation: str, model: str = ""
     ) -> str:
         """Encode one slide; the outcome as a word.
 
         Raises:
             EyepieceError: something that may pass; SAQ tries again.
         """
-        record = await self.slides.look(tenant, slide_id)
+        record = await self.slides.look(tenant, slide_id, model)
         if isinstance(record, UnreadableRecord):  # the reconciler queues it when a release that can reads it
             context["job"].ttl = -1  # SAQ's word for: keep nothing of it
             return self._ended(record.error.code)
         if record is None or record.generation != generation:
             context["job"].ttl = -1
             return self._ended("deleted")
-        if record.encoder_id != encoder_id:
+        if record.encoder_id != encoder_id or record.model not in self.encodes:
             # A roll-out: this worker serves another model than whoever queued the job. The reconciler queues it anew.
             context["job"].ttl = -1
             return self._ended("other_model")
@@ -190,7 +191,8 @@ class EncodeJob:
 
         caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings)
         slide = SlideFile(record.id, source.path, record.features_sha256, source.folder)
-        work = asyncio.create_task(asyncio.to_thread(self.encode, slide, record.mpp_override, features_path, caller))
+        encode = self.encodes[record.model]
+        work = asyncio.create_task(asyncio.to_thread(encode, slide, record.mpp_override, features_path, caller))
         try:
             embedding = await asyncio.shield(work)
             if not await asyncio.shield(is_unchanged):
@@ -238,14 +240,15 @@ class EncodeJob:
             if await self.slides.remove_orphan(record.tenant, record.id):
                 await self.embeddings.forget(record.tenant, record.id)
         elif changed.encoder_id == record.encoder_id:
-            await self.progress.append(record.tenant, record.id, Event("ready", {}))
+            await self.progress.append(record.tenant, record.id, Event("ready", {}), record.model)
 
     async def _note(self, record: SlideRecord, result: dict[str, Any]) -> SlideRecord | None:
         """Write the result into the record, unless another µm/px or source was asked for meanwhile: then it is the
         result of a run that nobody waits for any more. None when the slide was deleted."""
 
         def noted(stored: SlideRecord) -> SlideRecord:
-            return stored.model_copy(update=result) if stored.encoder_id == record.encoder_id else stored
+            is_its_own = stored.encoder_id == record.encoder_id
+            return stored.model_copy(update={**result, "wanted": True}) if is_its_own else stored
 
         return await self.slides.update(record, noted)
 
@@ -264,7 +267,7 @@ class EncodeJob:
         failure = Failure(code=error.code, detail=error.detail)
         changed = await self._note(record, {"error": failure})
         if changed is not None and changed.encoder_id == record.encoder_id:
-            await self.progress.append(record.tenant, record.id, Event("failed", failure.model_dump()))
+            await self.progress.append(record.tenant, record.id, Event("failed", failure.model_dump()), record.model)
 
     async def _try_again(self, job: Job, record: SlideRecord, error: Exception) -> str:
         """Errors get fewer attempts than lost leases: a killed worker says nothing about the slide."""
@@ -352,7 +355,7 @@ class _Reporter:
 
     async def _send(self, event: Event) -> None:
         try:
-            await self._progress.append(self._record.tenant, self._record.id, event)
+            await self._progress.append(self._record.tenant, self._record.id, event, self._record.model)
         except RedisError as error:  # progress is worth less than the encode that it reports
             log.warning("progress_lost", error=type(error).__name__)
 

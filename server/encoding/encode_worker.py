@@ -1,8 +1,10 @@
-"""The SAQ worker of both queues, for whatever encodes: a worker process has the models, tests have a fake."""
+"""The SAQ worker of both queues of one or several models, for whatever encodes: a worker process has the models, tests
+have a fake."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -13,7 +15,7 @@ from saq.queue.redis import RedisQueue
 from saq.types import Context
 
 from server.encoding.jobs import ENCODE, EncodeJobs, JobQueue
-from server.encoding.queue_order import TAKE_NEXT_JOB, TURNS_KEY, TURNS_TTL_S, URGENT_IN_A_ROW
+from server.encoding.queue_order import TAKE_NEXT_JOB, TURNS_TTL_S, URGENT_IN_A_ROW
 
 log = structlog.get_logger(__name__)
 _IDLE_WAIT_S = 0.5
@@ -30,11 +32,13 @@ def encode_worker(
     sweep_every_s: int,
     *,
     slides_at_once: int = 1,
+    models: Sequence[str] = ("",),
     abort_every_s: float = 1.0,
 ) -> Worker[Context]:
-    """A worker for `slides_at_once` slides; `start()` it. Stopping it hands all of them back to the queue."""
+    """A worker for `slides_at_once` slides of these models, "" is the default; `start()` it. Stopping it hands all of
+    them back to the queue."""
     return Worker(
-        WorkerQueue(jobs),
+        WorkerQueue(jobs, models),
         [(ENCODE, run)],
         concurrency=slides_at_once,
         timers={"schedule": 1, "worker_info": 3600, "sweep": sweep_every_s, "abort": abort_every_s},  # type: ignore[arg-type]  # SAQ takes fractions too
@@ -44,7 +48,7 @@ def encode_worker(
 
 class WorkerQueue(JobQueue):
     """The routine queue with the urgent one before it, as the one queue that a SAQ worker reads; in both, tenants take
-    turns.
+    turns. A worker of several models takes from their queues in turn.
 
     A job keeps belonging to the queue it was put into: only what the worker asks of *its* queue is widened.
 
@@ -54,14 +58,15 @@ class WorkerQueue(JobQueue):
     record stays for ever; does the worker that had the job end it meanwhile, that is undone.
     """
 
-    def __init__(self, jobs: EncodeJobs) -> None:
-        routine = jobs.queues["routine"]
-        super().__init__(routine.redis, name=routine.name)
-        self._urgent = jobs.queues["urgent"]
-        self._take_next_job = routine.redis.register_script(TAKE_NEXT_JOB)
-        lists = [queue.namespace(name) for queue in (self._urgent, self) for name in ("queued", "active")]
-        self._take_keys = [*lists, TURNS_KEY]
-        self._queues: tuple[RedisQueue, ...] = tuple(jobs.queues.values())
+    def __init__(self, jobs: EncodeJobs, models: Sequence[str] = ("",)) -> None:
+        pairs = [jobs.queues_of(model) for model in models]
+        own = pairs[0]["routine"]
+        super().__init__(own.redis, name=own.name)
+        self.turns_key = own.turns_key
+        self._queues: tuple[JobQueue, ...] = tuple(queue for pair in pairs for queue in pair.values())
+        self._others = tuple(queue for queue in self._queues if queue is not own)
+        self._take_next_job = own.redis.register_script(TAKE_NEXT_JOB)
+        self._pairs = deque((pair["urgent"], self if pair["routine"] is own else pair["routine"]) for pair in pairs)
         self._being_taken: set[str] = set()
 
     async def dequeue(self, timeout: float = 0.0, poll_interval: float = 0.0) -> Job | None:  # noqa: ASYNC109 - SAQ's
@@ -83,31 +88,39 @@ class WorkerQueue(JobQueue):
             return None
 
     async def _take(self) -> Job | None:
-        taken: Any = await self._take_next_job(keys=self._take_keys, args=[URGENT_IN_A_ROW, TURNS_TTL_S])
-        if taken is None:
-            return None
-        queue = self._urgent if taken[0] else self
-        return await queue.job(queue.job_key_from_id(taken[1].decode()))
+        for _ in range(len(self._pairs)):
+            urgent, routine = self._pairs[0]
+            self._pairs.rotate(-1)
+            lists = [queue.namespace(name) for queue in (urgent, routine) for name in ("queued", "active")]
+            keys = [*lists, routine.turns_key]
+            taken: Any = await self._take_next_job(keys=keys, args=[URGENT_IN_A_ROW, TURNS_TTL_S])
+            if taken is not None:
+                queue = urgent if taken[0] else routine
+                return await queue.job(queue.job_key_from_id(taken[1].decode()))
+        return None
 
     async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
         """The jobs behind the keys, in order; SAQ's abort check reads them."""
         keys = list(job_keys)
-        urgent, routine = await self._urgent.jobs(keys), await super().jobs(keys)
-        return [first or second for first, second in zip(urgent, routine, strict=True)]
+        found = await super().jobs(keys)
+        for queue in self._others:
+            found = [first or second for first, second in zip(found, await queue.jobs(keys), strict=True)]
+        return found
 
     async def finish_abort(self, job: Job) -> None:
         """End an aborted job in its own queue."""
         if job.queue is self:
             await super().finish_abort(job)
         else:
-            await self._urgent.finish_abort(job)
+            await job.get_queue().finish_abort(job)
 
     async def schedule(self, lock: int = 1) -> list[str]:
-        """Move delayed retries of both queues to their lists."""
-        return await self._urgent.schedule(lock) + await super().schedule(lock)
+        """Move delayed retries of all its queues to their lists."""
+        moved = [job_id for queue in self._others for job_id in await queue.schedule(lock)]
+        return moved + await super().schedule(lock)
 
     async def sweep(self, lock: int = 60, abort: float = 5.0) -> list[str]:
-        """Put lost jobs of both queues back, unless another worker looked in the last `lock` seconds; their ids."""
+        """Put lost jobs of all its queues back, unless another worker looked in the last `lock` seconds; their ids."""
         queues = [it for it in self._queues if await it.redis.set(it.namespace("sweep"), "1", nx=True, ex=lock)]
         active: list[tuple[RedisQueue, Any]] = [(queue, job_id) for queue in queues for job_id in await _active(queue)]
         seen, self._being_taken = self._being_taken, set()

@@ -1,7 +1,8 @@
 """Encode jobs: SAQ on Redis, one job per tenant, slide and encoder.
 
-Two queues, `urgent` and `routine`, read by one worker (`server.encoding.encode_worker`): SAQ's own priorities exist
-only on Postgres. Delivery is at least once, so an encode is idempotent: it publishes under content-derived names.
+Two queues for each model, `urgent` and `routine`, read by one worker (`server.encoding.encode_worker`): SAQ's own
+priorities exist only on Postgres. Delivery is at least once, so an encode is idempotent: it publishes under
+content-derived names.
 """
 
 import time
@@ -53,8 +54,10 @@ class Standing:
 
 
 class JobQueue(RedisQueue):
-    """SAQ's queue, in which a job that cannot be read is none: it stops nobody who asks for another, and what lies
-    there is thrown away when its slide is queued again or deleted."""
+    """SAQ's queue, of one model and priority, in which a job that cannot be read is none: it stops nobody who asks for
+    another, and what lies there is thrown away when its slide is queued again or deleted."""
+
+    turns_key = TURNS_KEY
 
     def deserialize(
         self, payload: dict[str, Any] | str | bytes | None, status: Status | str | None = None
@@ -70,7 +73,7 @@ class JobQueue(RedisQueue):
         """Take the turns from a tenant that a slide of so many tiles was, beyond the one that was taken for it: others
         who wait go first so many times."""
         if extra := tiles // TILES_OF_A_TURN:
-            await self.redis.hincrby(TURNS_KEY, tenant, extra)
+            await self.redis.hincrby(self.turns_key, tenant, extra)
 
     async def discard_unreadable(self, job_key: str) -> bool:
         """Remove a job that cannot be read from all of the queue's lists; False when there is none."""
@@ -93,11 +96,21 @@ class EncodeJobs:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._settings = settings
-        self.queues: dict[Priority, JobQueue] = {
-            "urgent": JobQueue(redis, name="eyepiece-urgent"),
-            "routine": JobQueue(redis, name="eyepiece-routine"),
-        }
+        others = [served.name for served in settings.served_models[1:]]
+        self._queues = {model: _queues_of(redis, model) for model in ("", *others)}
         self._count_waiting = redis.register_script(COUNT_WAITING)
+
+    @property
+    def queues(self) -> dict[Priority, JobQueue]:
+        """The default model's."""
+        return self._queues[""]
+
+    def queues_of(self, model: str) -> dict[Priority, JobQueue]:
+        """Those of a model by name; "" is the default."""
+        return self._queues.get(model, self.queues)
+
+    def _all(self) -> list[JobQueue]:
+        return [queue for queues in self._queues.values() for queue in queues.values()]
 
     async def enqueue(self, record: SlideRecord) -> bool:
         """Queue the encode of a slide as its record says; False when it is queued or running already.
@@ -109,14 +122,15 @@ class EncodeJobs:
             QueueUnavailable: Redis does not answer; the reconciler will find the slide.
         """
         try:
+            queues = self.queues_of(record.model)
             live = await self.find(record)
             if live is not None:
                 promoted = record.priority == "urgent" and live.status == Status.QUEUED
-                if not promoted or live.queue is self.queues["urgent"]:
+                if not promoted or live.queue is queues["urgent"]:
                     return False
                 await live.abort("promoted")
             await self._require_room(record.tenant)
-            queue, job = self.queues[record.priority], self._job(record)
+            queue, job = queues[record.priority], self._job(record)
             if await queue.enqueue(job) is not None:
                 return True
             return await queue.discard_unreadable(job.key) and await queue.enqueue(job) is not None
@@ -125,7 +139,7 @@ class EncodeJobs:
 
     async def find(self, record: SlideRecord, *, finished: bool = False) -> Job | None:
         """The slide's unfinished job, or with `finished` also one that ended lately."""
-        for priority, queue in self.queues.items():
+        for priority, queue in self.queues_of(record.model).items():
             job = await queue.job(_job_key(record, priority))
             if job is not None and (finished or job.status in UNFINISHED):
                 return job
@@ -140,13 +154,14 @@ class EncodeJobs:
         return job is not None and job.status == Status.ACTIVE
 
     async def slides_with_job(self) -> set[tuple[str, str]]:
-        """Tenant and id of every slide that waits or is encoded, in two questions to Redis however many they are."""
-        keys = [key for queue in self.queues.values() for key in await _unfinished(queue)]
+        """Tenant and id of every slide that waits or is encoded, for any model, in two questions to Redis for each
+        model however many they are."""
+        keys = [key for queue in self._all() for key in await _unfinished(queue)]
         return {(tenant, slide_id) for _, tenant, slide_id, *_ in (key.split(":") for key in keys)}
 
     async def cancel(self, record: SlideRecord) -> None:
         """Take the slide's job out of the queue, or stop it within about a second; nothing of it is kept."""
-        for priority, queue in self.queues.items():
+        for priority, queue in self.queues_of(record.model).items():
             job = await queue.job(_job_key(record, priority))
             if job is not None:
                 await self._forget(job)
@@ -163,15 +178,15 @@ class EncodeJobs:
         else:
             await self._redis.delete(job.id, job.abort_id)
 
-    async def depth(self, priority: Priority) -> QueueDepth:
+    async def depth(self, priority: Priority, model: str = "") -> QueueDepth:
         """One queue's gauges."""
-        queue = self.queues[priority]
+        queue = self.queues_of(model)[priority]
         head = await _head(queue)
         age_s = 0.0 if head is None else max(0.0, time.time() - head.queued / 1000)
         return QueueDepth(await queue.count("queued"), await queue.count("active"), age_s)
 
     async def standing(self, tenant: str) -> Standing:
-        """Where a tenant's slides stand.
+        """Where a tenant's slides stand; those ahead are counted in the default model's queue.
 
         Raises:
             QueueUnavailable: Redis does not answer.
@@ -182,8 +197,8 @@ class EncodeJobs:
                 {name.decode(): int(value) for name, value in zip(found[::2], found[1::2], strict=True)}
                 for found in await self._count_waiting(keys=[*lists, TURNS_KEY])
             ]
-            unfinished = sum([await _count_of(queue, tenant) for queue in self.queues.values()])
-            running = sum([await _running_of(queue, tenant) for queue in self.queues.values()])
+            unfinished = sum([await _count_of(queue, tenant) for queue in self._all()])
+            running = sum([await _running_of(queue, tenant) for queue in self._all()])
         except RedisError as error:
             raise QueueUnavailable("The job queue does not answer; try again shortly.") from error
         ahead = slides_ahead(Waiting(urgent, routine, turns), tenant)
@@ -204,11 +219,11 @@ class EncodeJobs:
             raise QueueUnavailable("The job queue does not answer; try again shortly.") from error
 
     async def _require_room(self, tenant: str) -> None:
-        waiting = sum([await queue.count("incomplete") for queue in self.queues.values()])
+        waiting = sum([await queue.count("incomplete") for queue in self._all()])
         if waiting >= self._settings.max_queued_jobs:
             raise Overloaded("Too many slides are waiting to be encoded; try again later.", retry_after_s=60)
         if waiting >= self._settings.max_queued_jobs_per_tenant:
-            own = sum([await _count_of(queue, tenant) for queue in self.queues.values()])
+            own = sum([await _count_of(queue, tenant) for queue in self._all()])
             if own >= self._settings.max_queued_jobs_per_tenant:
                 raise Overloaded("Too many of your slides are waiting to be encoded.", retry_after_s=60)
 
@@ -222,6 +237,7 @@ class EncodeJobs:
                 "slide_id": record.id,
                 "encoder_id": record.encoder_id,
                 "generation": record.generation,
+                **({"model": record.model} if record.model else {}),
             },
             timeout=settings.job_timeout_s,
             heartbeat=settings.job_heartbeat_s,
@@ -231,6 +247,15 @@ class EncodeJobs:
             ttl=_FINISHED_TTL_S,
             meta={TRACE: trace_headers()},
         )
+
+
+def _queues_of(redis: Redis, model: str) -> dict[Priority, JobQueue]:
+    """A model's queues; the default's have no name of a model, whichever it is."""
+    priorities: tuple[Priority, ...] = ("urgent", "routine")
+    queues = {it: JobQueue(redis, name=f"eyepiece-{it}{model and f'-{model}'}") for it in priorities}
+    for queue in queues.values():
+        queue.turns_key = f"{TURNS_KEY}:{model}" if model else TURNS_KEY
+    return queues
 
 
 def _job_key(record: SlideRecord, priority: Priority) -> str:

@@ -58,9 +58,9 @@ class AnswerQuestion:
         Raises:
             NotFound, SlideNotReady, SlideFailed, WrongConversation, …: nothing was asked.
         """
-        watch, model = Stopwatch(), self.models.default
+        watch, model = Stopwatch(), self.models.named(question.model)
         text = question_text(question.text, self.max_question_chars)
-        record = await self.slides.require(tenant, slide_id)
+        record = await self.slides.require(tenant, slide_id, model.name)
         conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
         slide = await self._embedding(record, model, watch)
         how = sampling(question.wishes, model.manifest)
@@ -87,7 +87,7 @@ class AnswerQuestion:
         Raises:
             NotFound, SlideNotReady, SlideFailed, …: nothing was asked.
         """
-        record = await self.slides.require(tenant, slide_id)
+        record = await self.slides.require(tenant, slide_id, model.name)
         slide = await self._embedding(record, model, watch)
         return await model.language_model.open(tenant, messages(slide), sampling(wishes, model.manifest))
 
@@ -117,6 +117,12 @@ class AnswerQuestion:
                 return slide
         if record.error is not None:
             raise SlideFailed(f"The slide could not be encoded ({record.error.code}): {record.error.detail}")
+        if not record.wanted:
+            await self.encodes.begin(record)
+            raise SlideNotReady(
+                f"The slide is being encoded for {model.name} from now on; ask again shortly.",
+                retry_after_s=_NOT_READY_RETRY_S,
+            )
         await self.encodes.enqueue(record)  # changes nothing while it is queued; a lost job need not wait a minute
         raise SlideNotReady(
             "The slide is still being encoded; follow its events or ask again shortly.",
@@ -131,7 +137,9 @@ class AnswerQuestion:
             async with asyncio.timeout(_REMEMBER_WITHIN_S):
                 if await self.slides.find(record.tenant, record.id) is None:
                     return False
-                return await self.conversations.add_turn(record.tenant, opened.conversation, opened.question, answer)
+                return await self.conversations.add_turn(
+                    record.tenant, opened.conversation, opened.question, answer, opened.model.name
+                )
         except (EyepieceError, RedisError, TimeoutError) as error:
             log.warning("answer_not_remembered", error=type(error).__name__)
             return False

@@ -1,5 +1,6 @@
 """All of a slide, gone: source, features, embeddings, cache, job, events and conversations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.asking.conversations import Conversations
@@ -22,13 +23,15 @@ class ForgetSlide:
     embeddings: EmbeddingCache
     conversations: Conversations
     progress: ProgressLog
+    other_models: Sequence[str] = ()
 
     async def forget(self, tenant: str, slide_id: str) -> None:
         """The slide's pictures, embeddings, conversations and events."""
         self.thumbnails.forget(tenant, slide_id)
         await self.embeddings.forget(tenant, slide_id)
         await self.conversations.forget_slide(tenant, slide_id)
-        await self.progress.forget(tenant, slide_id)
+        for model in ("", *self.other_models):
+            await self.progress.forget(tenant, slide_id, model)
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class DeleteSlide:
             await self.slides.index.add("pending", record)
             await self.store.delete(record.paths.record)
             if isinstance(record, SlideRecord):  # else nobody knows its job's name; it ends when it finds no record
-                await self.jobs.cancel(record)
+                for seen in self.slides.wanted_by(record):
+                    await self.jobs.cancel(seen)
             size_bytes = await self.store.stored_bytes(record.paths.folder)
             await self.store.delete_folder(record.paths.folder)
             await self.usage.give_room_back(record.tenant, size_bytes)

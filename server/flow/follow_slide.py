@@ -22,7 +22,7 @@ class FollowSlide:
     async def events(self, record: SlideRecord, after: str) -> AsyncGenerator[Event, None]:
         """Remembered and new events behind the id `after`; the outcome is taken from the record when they were lost
         with Redis."""
-        async with aclosing(self.progress.follow(record.tenant, record.id, after)) as followed:
+        async with aclosing(self.progress.follow(record.tenant, record.id, after, record.model)) as followed:
             async for event in followed:
                 if event is not None:
                     yield event

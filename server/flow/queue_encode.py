@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from server.encoding.jobs import EncodeJobs
+from server.errors import NotFound
 from server.flow.slide_states import SlideStates
+from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
 from server.slides.public_slide import Slide
 from server.slides.slide_record import SlideRecord
@@ -15,8 +17,9 @@ from server.telemetry.metrics import Metrics
 
 @dataclass(frozen=True)
 class QueueEncode:
-    """Puts slides into the encode queue, once each."""
+    """Puts slides into the encode queue of the model that sees them, once each."""
 
+    slides: SlideCatalogue
     jobs: EncodeJobs
     progress: ProgressLog
     usage: Usage
@@ -37,12 +40,26 @@ class QueueEncode:
         if await self.enqueue(record) and not waits:
             await self.usage.count_encoding(record.tenant)
 
+    async def begin(self, record: SlideRecord) -> SlideRecord:
+        """Queue the slide's first encode for a model that nobody has asked for yet, and note that it is wanted.
+
+        Raises:
+            QuotaExceeded: the tenant's encodings of today are used up.
+            NotFound: the slide was deleted meanwhile.
+        """
+        await self.usage.require_encoding(record.tenant)
+        changed = await self.slides.update(record, lambda stored: stored.model_copy(update={"wanted": True}))
+        if changed is None:
+            raise NotFound("The slide was deleted meanwhile.")
+        await self.enqueue_anew(changed)
+        return changed
+
     async def encode_again(self, before: SlideRecord, record: SlideRecord) -> Slide:
         """Queue the encode of a record that was changed, unless that embedding is there already."""
         if record.encoder_id != before.encoder_id:
             await self.jobs.cancel(before)
             await remove_parts(self.store, before.paths, before.encoder_id)
         if await self.states.status(record) != "ready":
-            await self.progress.forget(record.tenant, record.id)
+            await self.progress.forget(record.tenant, record.id, record.model)
             await self.enqueue_anew(record)
         return await self.states.show(record)

@@ -6,7 +6,7 @@ upload of the slide (docs/decisions/0017).
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from server.errors import NotFound, RecordNewer, RecordUnreadable
 from server.slides.slide_index import IndexState, Shelf, SlideIndex, SlideNames, entry_of
 from server.slides.slide_record import (
     FEATURES_DOUBTED,
+    EncodingRecord,
     Salvage,
     SlideError,
     SlideRecord,
@@ -37,19 +38,31 @@ _LOCK_S = 15.0
 
 
 class SlideCatalogue:
-    """Records of all tenants. Updates are serialised by a lock in Redis: API and worker both write."""
+    """Records of all tenants. Updates are serialised by a lock in Redis: API and worker both write.
 
-    def __init__(self, store: SlideStore, redis: Redis, encoder_id: EncoderIds) -> None:
+    A record is seen by one of the served models, the default unless another is named, and changes for that one.
+    """
+
+    def __init__(
+        self, store: SlideStore, redis: Redis, encoder_id: EncoderIds, others: Mapping[str, EncoderIds] | None = None
+    ) -> None:
+        """`encoder_id` is the default model's, `others` has those of further models by name."""
         self._store = store
         self._redis = redis
         self._encoder_id = encoder_id
+        self._others = dict(others or {})
         self.index = SlideIndex(store)
         self.names = SlideNames(redis)
         self._with_index: set[str] = set()
 
     @property
+    def other_models(self) -> tuple[str, ...]:
+        """The names of all models but the default."""
+        return tuple(self._others)
+
+    @property
     def served_encoder(self) -> str:
-        """The id of the served encoders for a slide that nothing special was said of."""
+        """The id of the default model's encoders for a slide that nothing special was said of."""
         return self._encoder_id(None, None)
 
     def new_record(self, tenant: str, slide_id: str, filename: str, size_bytes: int) -> SlideRecord:
@@ -81,7 +94,20 @@ class SlideCatalogue:
         changes = {"features_sha256": features_sha256, "warnings": (*others, *recorded(doubts))}
         return self._under_served_encoder(record.model_copy(update=changes))
 
-    async def look(self, tenant: str, slide_id: str) -> SlideRecord | UnreadableRecord | None:
+    def seen_by(self, record: SlideRecord, model: str) -> SlideRecord:
+        """The record as that model sees it; the default one where the name is no other's."""
+        name = model if model in self._others else ""
+        if record.model == name:
+            return record
+        ids = self._others.get(name, self._encoder_id)
+        return record.seen_by(name, ids(*_embedding_inputs(record)))
+
+    def wanted_by(self, record: SlideRecord) -> list[SlideRecord]:
+        """The record as each model sees it that the slide is, or is to be, encoded for; the default first."""
+        seen = [self.seen_by(record, model) for model in ("", *self._others)]
+        return [it for it in seen if it.wanted]
+
+    async def look(self, tenant: str, slide_id: str, model: str = "") -> SlideRecord | UnreadableRecord | None:
         """What there is of the slide's record; None when this tenant has no such slide."""
         if not SLIDE_ID_PATTERN.fullmatch(slide_id):
             return None
@@ -90,11 +116,11 @@ class SlideCatalogue:
         if content is None:
             return None
         try:
-            return self._under_served_encoder(parse_record(content, paths))
+            return self.seen_by(self._under_served_encoder(parse_record(content, paths)), model)
         except RecordUnreadable as error:
             return await self._salvaged(content, paths, error)
 
-    async def find(self, tenant: str, slide_id: str) -> SlideRecord | None:
+    async def find(self, tenant: str, slide_id: str, model: str = "") -> SlideRecord | None:
         """The record, or None when this tenant has no such slide.
 
         Raises:
@@ -104,16 +130,18 @@ class SlideCatalogue:
             return None
         paths = SlidePaths(tenant, slide_id)
         content = await self._store.get(paths.record)
-        return None if content is None else self._under_served_encoder(parse_record(content, paths))
+        if content is None:
+            return None
+        return self.seen_by(self._under_served_encoder(parse_record(content, paths)), model)
 
-    async def require(self, tenant: str, slide_id: str) -> SlideRecord:
+    async def require(self, tenant: str, slide_id: str, model: str = "") -> SlideRecord:
         """The record.
 
         Raises:
             NotFound: this tenant has no such slide.
             RecordUnreadable: as `find`.
         """
-        record = await self.find(tenant, slide_id)
+        record = await self.find(tenant, slide_id, model)
         if record is None:
             raise _no_such_slide()
         return record
@@ -188,22 +216,28 @@ class SlideCatalogue:
     async def update(self, record: SlideRecord, change: Callable[[SlideRecord], SlideRecord]) -> SlideRecord | None:
         """Apply `change` to the stored record; None when that upload of the slide is gone meanwhile."""
         async with self.lock(record.tenant, record.id):
-            stored = await self.find(record.tenant, record.id)
+            stored = await self.find(record.tenant, record.id, record.model)
             if stored is None or stored.generation != record.generation:
                 return None
             changed = change(stored)
             if changed != stored:
                 await self._shelve(stored, changed)
-                await self._store.put(changed.paths.record, record_bytes(changed))
-                if stored.error is not None and changed.error is None:
+                await self._store.put(changed.paths.record, record_bytes(self.seen_by(changed, "")))
+                if not changed.model and stored.error is not None and changed.error is None:
                     await self.index.take("failed", changed.tenant, entry_of(changed))
             return changed
 
     async def _shelve(self, stored: SlideRecord, changed: SlideRecord) -> None:
-        """Before a record changes: where the slide is looked for from then on."""
+        """Before a record changes: where the slide is looked for from then on. Failed is what failed for the default
+        model; pending, what is to be encoded for any."""
         if changed.error is not None:
-            await self.index.add("failed", changed)
-        elif stored.error is not None or changed.encoder_id != stored.encoder_id:
+            if not changed.model:
+                await self.index.add("failed", changed)
+        elif (
+            (changed.wanted and not stored.wanted)
+            or stored.error is not None
+            or changed.encoder_id != stored.encoder_id
+        ):
             await self.index.add("pending", changed)
 
     async def remove_orphan(self, tenant: str, slide_id: str, patience_s: float | None = None) -> bool:
@@ -226,13 +260,20 @@ class SlideCatalogue:
         await self.index.remove(tenant, entry)
 
     def _under_served_encoder(self, record: SlideRecord) -> SlideRecord:
-        """What another model found out about the slide does not hold for the one that is served now."""
-        # Features were made at some resolution already; what was said of the pixels' does not change them.
-        override = record.mpp_override if record.features_sha256 is None else None
-        served = self._encoder_id(override, record.features_sha256)
+        """What another model found out about the slide does not hold for the default one; it is kept for that model
+        where it is still served, and what this one found out before it was the default is found again."""
+        inputs = _embedding_inputs(record)
+        served = self._encoder_id(*inputs)
         if record.encoder_id == served:
             return record
-        return record.model_copy(update={"encoder_id": served, "error": None, "tile_count": None})
+        encodings = dict(record.encodings)
+        known = next((name for name, it in encodings.items() if it.encoder_id == served), None)
+        found = EncodingRecord(encoder_id=served, warnings=record.warnings) if known is None else encodings.pop(known)
+        for name, ids in self._others.items():
+            if ids(*inputs) == record.encoder_id:
+                encodings.setdefault(name, record.encoding)
+        changes = {name: getattr(found, name) for name in EncodingRecord.model_fields}
+        return record.model_copy(update={**changes, "encodings": encodings})
 
     async def _salvaged(self, content: bytes, paths: SlidePaths, error: RecordUnreadable) -> UnreadableRecord:
         """What a record says that is this slide's; else what the store knows of its objects."""
@@ -257,6 +298,12 @@ class SlideCatalogue:
     async def tenants(self) -> list[str]:
         """Every tenant that has a slide."""
         return await self._store.folders("tenants")
+
+
+def _embedding_inputs(record: SlideRecord) -> tuple[float | None, str | None]:
+    """What of a slide its encoder ids depend on: the override of µm/px and the digest of attached features. Features
+    were made at some resolution already; what was said of the pixels' does not change them."""
+    return record.mpp_override if record.features_sha256 is None else None, record.features_sha256
 
 
 def _no_such_slide() -> NotFound:

@@ -40,37 +40,40 @@ class Event:
 
 
 class ProgressLog:
-    """Appends and follows the events of a slide; every key is under its tenant."""
+    """Appends and follows the events of a slide, those of each model by themselves ("" is the default); every key is
+    under its tenant."""
 
     def __init__(self, redis: Redis, ttl_s: int) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
 
-    async def append(self, tenant: str, slide_id: str, event: Event) -> None:
+    async def append(self, tenant: str, slide_id: str, event: Event, model: str = "") -> None:
         """Add an event; the stream forgets its oldest ones and, unused, itself."""
-        key = _key(tenant, slide_id)
+        key = _key(tenant, slide_id, model)
         fields: dict[Any, Any] = {"name": event.name, "data": orjson.dumps(event.data)}
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.xadd(key, fields, maxlen=_KEPT_EVENTS, approximate=False)
             pipe.expire(key, self._ttl_s)
             await pipe.execute()
 
-    async def forget(self, tenant: str, slide_id: str) -> None:
+    async def forget(self, tenant: str, slide_id: str, model: str = "") -> None:
         """Drop the events: the slide is deleted, or starts again."""
-        await self._redis.delete(_key(tenant, slide_id))
+        await self._redis.delete(_key(tenant, slide_id, model))
 
     async def last(self, tenant: str, slide_id: str) -> Event | None:
         """The newest event, if any is remembered."""
         entries: Any = await self._redis.xrevrange(_key(tenant, slide_id), count=1)
         return _event(*entries[0]) if entries else None
 
-    async def follow(self, tenant: str, slide_id: str, after: str) -> AsyncGenerator[Event | None, None]:
+    async def follow(
+        self, tenant: str, slide_id: str, after: str, model: str = ""
+    ) -> AsyncGenerator[Event | None, None]:
         """Events behind the id `after`; None every few seconds without one, so that the caller can look around.
 
         Raises:
             QueueUnavailable: Redis does not answer.
         """
-        key = _key(tenant, slide_id)
+        key = _key(tenant, slide_id, model)
         while True:
             try:
                 answer: Any = await self._redis.xread({key: after}, block=_WAIT_MS)
@@ -103,5 +106,5 @@ def _event(entry_id: bytes, fields: dict[bytes, bytes]) -> Event | None:
     return None
 
 
-def _key(tenant: str, slide_id: str) -> str:
-    return f"eyepiece:{{{tenant}}}:events:{slide_id}"
+def _key(tenant: str, slide_id: str, model: str = "") -> str:
+    return f"eyepiece:{{{tenant}}}:events:{slide_id}{model and f':{model}'}"

@@ -11,8 +11,22 @@ from server.slides.slide_record import SlideError, SlideRecord, SlideWarning, Un
 Status = Literal["queued", "encoding", "ready", "failed"]
 
 
+class SlideEncoding(BaseModel):
+    """How the slide's encoding for one model stands."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    model: str = Field(description="The model's name, as in `GET /v1/models`.", examples=["demo"])
+    encoder_id: str = Field(description="Identifies everything that the embedding depends on.")
+    status: Status = Field(description="As the slide's own.")
+    tile_count: int | None = Field(description="Number of encoded tiles.")
+    error: SlideError | None = Field(description="Why it failed; null unless it did.")
+    warnings: list[SlideWarning] = Field(description="Doubts of this encoding and what was done about them.")
+
+
 class Slide(BaseModel):
-    """A slide: what it says of itself, and how its encoding stands."""
+    """A slide: what it says of itself, and how its encoding stands: that of the default model, and in `encodings` those
+    of all models that it was encoded for."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
@@ -42,12 +56,21 @@ class Slide(BaseModel):
         description="Doubts about the slide and what was done about them; empty when there are none."
     )
     created_at: datetime = Field(description="When it was uploaded (RFC 3339).")
+    encodings: list[SlideEncoding] = Field(
+        description="By model: the default first, then those that somebody asked for."
+    )
 
 
-def describe(record: SlideRecord, status: Status) -> Slide:
-    """The public view of a record."""
-    shown = record.model_dump(include=set(Slide.model_fields))
-    return Slide(**shown, status=status, mpp_source=_mpp_source(record))
+def describe(record: SlideRecord, encodings: list[SlideEncoding]) -> Slide:
+    """The public view of a record; the default model's encoding is the first."""
+    shown = record.model_dump(include=set(Slide.model_fields) - {"encodings"})
+    return Slide(**shown, status=encodings[0].status, mpp_source=_mpp_source(record), encodings=encodings)
+
+
+def describe_encoding(record: SlideRecord, model: str, status: Status) -> SlideEncoding:
+    """The public view of what `model` sees of a record."""
+    shown = record.model_dump(include=set(SlideEncoding.model_fields) - {"model"})
+    return SlideEncoding(**shown, model=model, status=status)
 
 
 def describe_unreadable(record: UnreadableRecord) -> Slide:
@@ -68,6 +91,7 @@ def describe_unreadable(record: UnreadableRecord) -> Slide:
         tile_count=None,
         encoder_id=None,
         warnings=[],
+        encodings=[],
     )
 
 

@@ -30,6 +30,7 @@ FEATURES_VENDOR = "features"
 _FORMAT_VERSION = 1
 
 
+_OF_A_MODEL = ("encoder_id", "tile_count", "error", "warnings")
 # The code of warnings that go when the features do.
 FEATURES_DOUBTED: WarningCode = "features_doubted"
 
@@ -52,8 +53,23 @@ class SlideWarning(BaseModel):
     detail: str
 
 
+class EncodingRecord(BaseModel):
+    """How the encode for one model went."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    encoder_id: str
+    tile_count: int | None = None
+    error: SlideError | None = None
+    warnings: tuple[SlideWarning, ...] = ()
+
+
 class SlideRecord(BaseModel):
-    """`slide.json`. `generation` tells two uploads of the same content apart, with a delete in between;
+    """`slide.json`, as one model sees it: `encoder_id`, `tile_count`, `error` and `warnings` are that model's, and
+    `encodings` has those of the others by name, the default's under "". Stored is what the default model sees.
+
+    `model` is the model's name, "" for the default; `wanted` is False when nobody has asked for its encode yet. Neither
+    is stored. `generation` tells two uploads of the same content apart, with a delete in between;
     `features_sha256` names attached features that are encoded instead of the pixels."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -79,11 +95,33 @@ class SlideRecord(BaseModel):
     tile_count: int | None = None
     error: SlideError | None = None
     warnings: tuple[SlideWarning, ...] = ()
+    encodings: dict[str, EncodingRecord] = {}
+    model: str = Field(default="", exclude=True)
+    wanted: bool = Field(default=True, exclude=True)
 
     @property
     def paths(self) -> SlidePaths:
         """Where its objects are."""
         return SlidePaths(self.tenant, self.id)
+
+    @property
+    def encoding(self) -> EncodingRecord:
+        """What is this model's of it."""
+        return EncodingRecord(
+            encoder_id=self.encoder_id, tile_count=self.tile_count, error=self.error, warnings=self.warnings
+        )
+
+    def seen_by(self, model: str, encoder_id: str) -> "SlideRecord":
+        """The record as another model sees it, whose encoder id for the slide is this. What was found out under
+        another id does not hold; what was doubted about the slide does until it is encoded."""
+        others = dict(self.encodings)
+        if self.wanted:
+            others[self.model] = self.encoding
+        there = others.pop(model, None)
+        wanted = there is not None and there.encoder_id == encoder_id
+        seen = there if there is not None and wanted else EncodingRecord(encoder_id=encoder_id, warnings=self.warnings)
+        changes = {"model": model, "wanted": wanted, "encodings": others}
+        return self.model_copy(update={**changes, **{name: getattr(seen, name) for name in _OF_A_MODEL}})
 
     @property
     def has_pixels(self) -> bool:
@@ -146,7 +184,8 @@ def now() -> datetime:
 def record_bytes(record: SlideRecord) -> bytes:
     """The content of `slide.json`."""
     is_first = record.format_version == _FORMAT_VERSION == 1
-    return record.model_dump_json(exclude={"format_version"} if is_first else None).encode()
+    left_out = {"format_version"} if is_first else set()
+    return record.model_dump_json(exclude=left_out if record.encodings else left_out | {"encodings"}).encode()
 
 
 def parse_record(content: bytes, paths: SlidePaths) -> SlideRecord:

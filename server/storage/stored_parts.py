@@ -4,7 +4,7 @@ Nothing here fails an encode: a store that does not answer costs what would not 
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -52,9 +52,9 @@ async def remove_parts(store: SlideStore, paths: SlidePaths, encoder_id: str) ->
     await _with_fallback("remove", _remove_each(store, paths, [encoder_id]), None)
 
 
-async def remove_parts_of_others(store: SlideStore, paths: SlidePaths, keep: str | None) -> int:
-    """Removes the parts of every encoder but `keep`; of how many. Raises when the store does not answer."""
-    others = [encoder for encoder in await store.folders(paths.all_parts) if encoder != keep]
+async def remove_parts_of_others(store: SlideStore, paths: SlidePaths, keep: Collection[str]) -> int:
+    """Removes the parts of every encoder but those in `keep`; of how many. Raises when the store does not answer."""
+    others = [encoder for encoder in await store.folders(paths.all_parts) if encoder not in keep]
     if others:
         await _remove_each(store, paths, others)
     return len(others)

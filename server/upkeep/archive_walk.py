@@ -153,7 +153,7 @@ class ArchiveWalk:
             if record is None:  # an upload under way, or what one has left
                 missing.append(index.add_entry("pending", tenant, entry_at(now(), found.slide_id)))
                 continue
-            belongs = _shelves_of(record, found)
+            belongs = _shelves_of(record, slides, found)
             missing += [
                 index.add(shelf, record)
                 for shelf, there in zip(_SHELVES, shelves, strict=True)
@@ -166,11 +166,12 @@ class ArchiveWalk:
         await slides.names.remember(tenant, names)
 
 
-def _shelves_of(record: SlideRecord | UnreadableRecord, found: _Found) -> set[Shelf]:
+def _shelves_of(record: SlideRecord | UnreadableRecord, slides: SlideCatalogue, found: _Found) -> set[Shelf]:
     if isinstance(record, UnreadableRecord):
         return {"all", "failed"}
     belongs: set[Shelf] = {"all"} if record.error is None else {"all", "failed"}
-    if _has_parts(found) or (record.error is None and not _has_embedding(found, record.encoder_id)):
+    wanted = slides.wanted_by(record)
+    if _has_parts(found) or any(it.error is None and not _has_embedding(found, it.encoder_id) for it in wanted):
         belongs.add("pending")
     return belongs
 

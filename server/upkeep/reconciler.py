@@ -125,15 +125,19 @@ class Reconciler:
         if entry != entry_of(record):
             await self._remove_stale(record, entry)
             return False
-        is_ready = await self.embeddings.exists(record)
-        is_through = is_ready or record.error is not None
+        waiting = await self._not_through(record)
         # A worker died between publishing and removing them, or another encoder is served now.
-        if await remove_parts_of_others(self.store, record.paths, None if is_through else record.encoder_id):
+        if await remove_parts_of_others(self.store, record.paths, {it.encoder_id for it in waiting}):
             self._count(record, "parts_removed")
-        if is_through:
+        if not waiting:
             await self._settle(record)
             return False
-        return await self._requeue(record)
+        return any([await self._requeue(it) for it in waiting])
+
+    async def _not_through(self, record: SlideRecord) -> list[SlideRecord]:
+        """The record as those models see it that the slide is to be encoded for yet."""
+        wanted = self.slides.wanted_by(record)
+        return [it for it in wanted if it.error is None and not await self.embeddings.exists(it)]
 
     async def _settle(self, record: SlideRecord) -> None:
         """The slide is through. Under its lock: a wish to encode it again comes before, or after."""
@@ -156,7 +160,7 @@ class Reconciler:
         state = await self.slides.index.state(record.tenant)
         if state is None or state.encoder != self.slides.served_encoder:
             return False
-        return record.error is not None or await self.embeddings.exists(record)
+        return not await self._not_through(record)
 
     async def _remove_stale(self, record: SlideRecord, entry: str) -> None:
         """An entry of an upload that came second, or before the slide was deleted and uploaded again."""
@@ -173,7 +177,7 @@ class Reconciler:
         if ended is not None and ended.status in (Status.ABORTED, Status.FAILED) and not ended.retryable:
             await self._give_up(record)
             return True
-        await self.progress.forget(record.tenant, record.id)  # how an encode by another model went
+        await self.progress.forget(record.tenant, record.id, record.model)  # how an encode by another model went
         if not await self.encodes.enqueue(record):
             return False
         self._count(record, "requeued")
@@ -181,7 +185,7 @@ class Reconciler:
 
     async def _give_up(self, record: SlideRecord) -> None:
         await self.slides.update(record, lambda stored: stored.model_copy(update={"error": GAVE_UP}))
-        await self.progress.append(record.tenant, record.id, Event("failed", GAVE_UP.model_dump()))
+        await self.progress.append(record.tenant, record.id, Event("failed", GAVE_UP.model_dump()), record.model)
         await remove_parts(self.store, record.paths, record.encoder_id)
         await self.jobs.cancel(record)  # or the next encode of this slide would be given up for this one
         self._count(record, "gave_up")

@@ -165,7 +165,7 @@ async def sent(client: httpx.AsyncClient, parts: Parts, files: list[tuple[str, t
 async def run_next_job(parts: Parts) -> None:
     message = await WorkerQueue(parts.jobs).dequeue()
     assert message is not None
-    job = replace(encode_job(parts, FakeEncode("unused")), encode=plan_alone)
+    job = replace(encode_job(parts, FakeEncode("unused")), encodes={"": plan_alone})
     await job.run({"job": message}, **(message.kwargs or {}))
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -59,9 +59,11 @@ async def stored_slide(
 
 
 @asynccontextmanager
-async def running_worker(jobs: EncodeJobs, run: Callable[..., Awaitable[str]]) -> AsyncIterator[None]:
+async def running_worker(
+    jobs: EncodeJobs, run: Callable[..., Awaitable[str]], models: Sequence[str] = ("",)
+) -> AsyncIterator[None]:
     """A real worker as server.worker starts it, with `run` for an encode, that looks for cancelled jobs more often."""
-    worker = encode_worker(jobs, run, sweep_every_s=1, abort_every_s=0.05)
+    worker = encode_worker(jobs, run, sweep_every_s=1, models=models, abort_every_s=0.05)
     working = asyncio.create_task(worker.start())
     try:
         yield
@@ -112,7 +114,7 @@ def encode_job(parts: Parts, encode: FakeEncode) -> EncodeJob:
         progress=parts.progress,
         usage=parts.usage,
         metrics=WorkerMetrics(CollectorRegistry()),
-        encode=encode,
+        encodes={"": encode},
         on_device_lost=lambda: None,
     )
 

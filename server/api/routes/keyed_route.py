@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 
 from server.api.access import note_tenant
@@ -17,7 +18,7 @@ class KeyedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the checks."""
         handle = super().get_route_handler()
-        known = frozenset(parameter.alias for parameter in self.dependant.query_params)
+        known = frozenset(parameter.alias for parameter in get_flat_dependant(self.dependant).query_params)
 
         async def handle_keyed(request: Request) -> Response:
             parts = parts_of(request)

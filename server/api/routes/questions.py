@@ -43,6 +43,14 @@ class QuestionRequest(BaseModel):
         max_length=64,
         description="The conversation to continue, as an earlier answer named it; leave it out to begin a new one.",
     )
+    model: str | None = Field(
+        None,
+        max_length=64,
+        description="The `id` of a model of `GET /v1/models`; the first of them when left out. A conversation may "
+        "change it from turn to turn. A slide that is not encoded for it yet is encoded from then on "
+        "(`slide_not_ready`).",
+        examples=["demo"],
+    )
     stream: bool = Field(
         True, description="True: stream server-sent events. False: one JSON object when the answer is complete."
     )
@@ -61,7 +69,7 @@ class QuestionRequest(BaseModel):
     def as_question(self) -> Question:
         """The request without its transport."""
         wishes = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
-        return Question(self.question, self.conversation_id, wishes)
+        return Question(self.question, self.conversation_id, wishes, self.model)
 
 
 class TokenUsage(BaseModel):

@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -97,7 +97,10 @@ class EncodeRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     encoder: str | None = Field(
-        None, description="Model name or encoder id; only the served one is known.", examples=["demo"]
+        None,
+        description="Name of the model to encode for, of `GET /v1/models`, or its encoder id for this slide; the first "
+        "of them when left out.",
+        examples=["demo"],
     )
     mpp: float | None = Field(
         None,
@@ -112,6 +115,27 @@ class EncodeRequest(BaseModel):
     source: Literal["pixels"] | None = Field(
         None, description="`pixels`: encode the slide itself instead of the features attached to it."
     )
+
+
+async def _record_of_model(
+    slide_id: SlideId,
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    models: ModelsDep,
+    model: Annotated[
+        str | None,
+        Query(
+            max_length=64,
+            description="The `id` of a model of `GET /v1/models`; the first of them when left out.",
+            examples=["demo"],
+        ),
+    ] = None,
+) -> SlideRecord:
+    """The slide as the model sees it that the request names."""
+    return await catalogue.require(tenant, slide_id, models.named(model).name)
+
+
+RecordOfModel = Annotated[SlideRecord, Depends(_record_of_model)]
 
 
 @router.post(
@@ -201,9 +225,8 @@ async def encode_slide(
     usage: UsageDep,
     encodes: QueueEncodeDep,
 ) -> Response:
-    """Encode the slide (again), e.g. with `mpp` for a slide that does not say its resolution."""
-    record = await catalogue.require(tenant, slide_id)
-    _refuse_unknown_encoder(wish, record, models)
+    """Encode the slide (again), e.g. with `mpp` for a slide that does not say its resolution, or for another model."""
+    record = _seen_by_encoder(await catalogue.require(tenant, slide_id), wish.encoder, catalogue, models)
     _refuse_pixel_wishes(wish, record)
     await usage.require_encoding(tenant)
     changed = await catalogue.update(record, lambda stored: _as_wished(stored, wish, catalogue))
@@ -219,9 +242,8 @@ async def encode_slide(
     responses={200: {"content": stream_of("SlideEvent")}, **may_raise(NotFound, *OF_EVERY_RECORD, Overloaded)},
 )
 async def follow_slide(
-    slide_id: SlideId,
+    record: RecordOfModel,
     tenant: Tenant,
-    catalogue: CatalogueDep,
     story: FollowSlideDep,
     slots: FollowerSlotsDep,
     drain: DrainDep,
@@ -236,7 +258,6 @@ async def follow_slide(
 ) -> StreamingResponse:
     """Follow a slide's encoding as server-sent events: `progress {stage, done, total}` …, then `ready` or
     `failed {code, detail}`. Resumes with `Last-Event-ID`."""
-    record = await catalogue.require(tenant, slide_id)
     resources = AsyncExitStack()
     resources.enter_context(slots.one(tenant))
     events = errors_as_events(story.events(record, valid_event_id(last_event_id)))
@@ -326,16 +347,14 @@ async def get_thumbnail(
     },
 )
 async def get_features(
-    slide_id: SlideId,
+    record: RecordOfModel,
     request: Request,
     tenant: Tenant,
-    catalogue: CatalogueDep,
     store: StoreDep,
     embeddings: EmbeddingsDep,
     slots: DownloadSlotsDep,
 ) -> Response:
     """The HDF5 file of tile features and level-0 coordinates, as TRIDENT and CLAM read it."""
-    record = await catalogue.require(tenant, slide_id)
     key = record.paths.features(record.encoder_id)
     stored = await store.describe(key)
     if stored is None:
@@ -408,13 +427,22 @@ def _slide_response(slide: Slide, status: int) -> JSONResponse:
     return JSONResponse(slide.model_dump(mode="json"), status, headers | (_ACCEPTED if status == 202 else {}))
 
 
-def _refuse_unknown_encoder(wish: EncodeRequest, record: SlideRecord, models: ServedModels) -> None:
-    name = models.default.name
-    if wish.encoder not in (None, name, record.encoder_id):
-        raise InvalidRequest(f"This server encodes with {name}; leave `encoder` out or name that.")
+def _seen_by_encoder(
+    record: SlideRecord, encoder: str | None, catalogue: SlideCatalogue, models: ServedModels
+) -> SlideRecord:
+    """The record as the model sees it that is named by itself or by its encoder id."""
+    if encoder is None:
+        return record
+    for name in models.names:
+        seen = catalogue.seen_by(record, name)
+        if encoder in (name, seen.encoder_id):
+            return seen
+    raise InvalidRequest(f"This server does not encode for that; it encodes for {', '.join(models.names)}.")
 
 
 def _refuse_pixel_wishes(wish: EncodeRequest, record: SlideRecord) -> None:
+    if record.model and (wish.mpp is not None or wish.source is not None):
+        raise InvalidRequest("`mpp` and `source` are the slide's, for all models; send them without another `encoder`.")
     if not record.has_pixels and (wish.mpp is not None or wish.source is not None):
         raise InvalidRequest("This slide was uploaded as features; it has no pixels that `mpp` or `source` could mean.")
     if record.features_sha256 is not None and wish.mpp is not None and wish.source is None:
@@ -422,6 +450,8 @@ def _refuse_pixel_wishes(wish: EncodeRequest, record: SlideRecord) -> None:
 
 
 def _as_wished(stored: SlideRecord, wish: EncodeRequest, catalogue: SlideCatalogue) -> SlideRecord:
+    if stored.model:
+        return stored.model_copy(update={"priority": wish.priority, "error": None, "wanted": True})
     mpp = stored.mpp_override if wish.mpp is None else wish.mpp
     changed = catalogue.with_override(stored, mpp)
     if wish.source == "pixels":

@@ -37,7 +37,7 @@ def worker_job(parts: Parts, encoders: Encoders, limits: ReaderLimits) -> Encode
             slide, encoders, mpp_override=mpp, limits=limits, features_path=features_path, caller=caller
         )
 
-    return replace(encode_job(parts, FakeEncode("unused")), encode=encode)
+    return replace(encode_job(parts, FakeEncode("unused")), encodes={"": encode})
 
 
 async def uploaded(parts: Parts, slide: bytes) -> tuple[SlideRecord, Job]:

@@ -152,9 +152,9 @@ async def test_the_last_parts_leave_no_empty_folder(store: SlideStore) -> None:
     assert [path.name for path in (store.local_root / PATHS.folder).iterdir()] == ["slide.json"]
 
 
-@pytest.mark.parametrize(("keep", "left"), [(ENCODER, [ENCODER]), (None, [])])
+@pytest.mark.parametrize(("keep", "left"), [({ENCODER}, [ENCODER]), (set(), [])])
 async def test_leftovers_are_removed_but_for_the_encoder_that_is_kept(
-    store: SlideStore, keep: str | None, left: list[str]
+    store: SlideStore, keep: set[str], left: list[str]
 ) -> None:
     for encoder in (ENCODER, OTHER, "0" * 16):
         await store.put(f"{PATHS.parts(encoder)}/000000000-1.safetensors", b"x")

@@ -45,7 +45,7 @@ def make_job(settings: Settings, store: JournalStore, redis: Redis, encode: Fake
             progress=ProgressLog(client, 60),
             usage=Usage(client, store, Quota(), {}),
             metrics=WorkerMetrics(CollectorRegistry()),
-            encode=encode,
+            encodes={"": encode},
             on_device_lost=lambda: None,
         )
 

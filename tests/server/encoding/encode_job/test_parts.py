@@ -101,7 +101,7 @@ async def test_what_an_earlier_attempt_had_is_counted_apart(
     await leave_a_part(job, record)
     encode = ResumingEncode(ENCODER)
 
-    assert await deliver(dataclasses.replace(job, encode=encode), jobs, record) == "ready"
+    assert await deliver(dataclasses.replace(job, encodes={"": encode}), jobs, record) == "ready"
 
     sample = job.metrics.registry.get_sample_value
     assert encode.part == b"part"
