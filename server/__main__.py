@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from server.commands.model_commands import models_app
-from server.commands.options import AsJson, DataDir, Host, Key, Model, Port, StatusUrl, Url, default_url, settings_from
+from server.commands.options import (
+    AsJson,
+    DataDir,
+    Host,
+    Key,
+    Model,
+    Models,
+    Port,
+    StatusUrl,
+    Url,
+    default_url,
+    settings_from,
+)
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
 from server.commands.terminal import accept_any_text, argument_text
 
@@ -76,7 +88,7 @@ def up(
     host: Host = None,
     port: Port = None,
     data_dir: DataDir = None,
-    model: Model = None,
+    model: Models = None,
     workers: Annotated[int, typer.Option(min=1, help="Encoder workers; one for each GPU.")] = 1,
     notify_fd: Annotated[
         int | None, typer.Option(help="Write `ready` to this file descriptor once everything is.", hidden=True)

@@ -236,14 +236,21 @@ class Settings(BaseSettings):
         return names
 
     @property
+    def models_to_start(self) -> tuple[str, ...]:
+        """The names of the models of which nobody said where their vLLM is; `eyepiece up` starts it."""
+        found = _model_addresses(self.models) or (ModelAddress(self.model, ""),)
+        said = len(found) == 1 and "llm_url" in self.model_fields_set and self.llm_url
+        return () if said else tuple(model.name for model in found if not model.url)
+
+    @property
     def redis_is_external(self) -> bool:
         """Whether somebody said which Redis; if not, `eyepiece up` starts one."""
         return "redis_url" in self.model_fields_set and bool(self.redis_url.get_secret_value())
 
     @property
     def llm_is_external(self) -> bool:
-        """Whether somebody said which vLLM; if not, `eyepiece up` starts one."""
-        return "llm_url" in self.model_fields_set and bool(self.llm_url)
+        """Whether somebody said which vLLM each model has; if not, `eyepiece up` starts some."""
+        return not self.models_to_start
 
     @property
     def quota(self) -> Quota:

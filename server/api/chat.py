@@ -333,7 +333,7 @@ async def chat_chunks(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The answer as OpenAI chunks."""
     yield completion.chunk({"role": "assistant", "content": ""})
-    async with aclosing(timed_pieces(answer, watch, metrics)) as pieces:
+    async with aclosing(timed_pieces(answer, completion.model, watch, metrics)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Token):
                 yield completion.chunk({"content": piece.text})
@@ -347,7 +347,7 @@ async def chat_completion(answer: Answer, completion: Completion, watch: Stopwat
     """The whole answer as one OpenAI completion."""
     text: list[str] = []
     finished: Finished | None = None
-    async with aclosing(timed_pieces(answer, watch, metrics)) as pieces:
+    async with aclosing(timed_pieces(answer, completion.model, watch, metrics)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Finished):
                 finished = piece

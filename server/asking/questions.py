@@ -107,39 +107,41 @@ def conversation_messages(
     ]
 
 
-async def timed_pieces(answer: Answer, watch: Stopwatch, metrics: Metrics) -> AsyncGenerator[Token | Finished, None]:
+async def timed_pieces(
+    answer: Answer, model: str, watch: Stopwatch, metrics: Metrics
+) -> AsyncGenerator[Token | Finished, None]:
     """The pieces of an answer, measured; leaving early closes the request to vLLM, leaving after `Finished` is not
     early."""
     outcome = "cancelled"
-    metrics.questions_running.inc()
+    metrics.questions_running.labels(model).inc()
     try:
         async with aclosing(answer.pieces()) as pieces:
             async for piece in pieces:
                 if watch.time_to_first_token_ms is None:
-                    _note_first_token(watch, metrics)
+                    _note_first_token(model, watch, metrics)
                 if isinstance(piece, Finished):
                     outcome = "answered"
-                    metrics.answer_s.observe(watch.elapsed_ms() / 1000)
+                    metrics.answer_s.labels(model).observe(watch.elapsed_ms() / 1000)
                 yield piece
     except EyepieceError as error:
         outcome = error.code
         if isinstance(error, SlideLost):
-            metrics.slide_tokens_lost.inc()
+            metrics.slide_tokens_lost.labels(model).inc()
         raise
     finally:
-        metrics.questions_running.dec()
-        metrics.questions.labels(outcome).inc()
+        metrics.questions_running.labels(model).dec()
+        metrics.questions.labels(model, outcome).inc()
         if watch.cache_ms is not None:
             metrics.cache_s.observe(watch.cache_ms / 1000)
         await answer.close()
 
 
-def _note_first_token(watch: Stopwatch, metrics: Metrics) -> None:
+def _note_first_token(model: str, watch: Stopwatch, metrics: Metrics) -> None:
     watch.time_to_first_token_ms = watch.elapsed_ms()
-    metrics.time_to_first_token_s.observe(watch.time_to_first_token_ms / 1000)
+    metrics.time_to_first_token_s.labels(model).observe(watch.time_to_first_token_ms / 1000)
     if watch.cache_ms is not None:
         waited_ms = watch.time_to_first_token_ms - watch.cache_ms
-        metrics.language_model_first_token_s.observe(waited_ms / 1000)
+        metrics.language_model_first_token_s.labels(model).observe(waited_ms / 1000)
     mark("first token")
 
 

@@ -21,6 +21,14 @@ Port = Annotated[
     typer.Option(min=1, max=65535, help="Port to listen on.", show_default="EYEPIECE_PORT or 8000"),
 ]
 Model = Annotated[str | None, typer.Option(help="Name of the model to serve.", show_default="EYEPIECE_MODEL or demo")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="Name of a model to serve; repeat it to serve several, the first is the default.",
+        show_default="EYEPIECE_MODELS, EYEPIECE_MODEL or demo",
+    ),
+]
 Url = Annotated[
     str,
     typer.Option(
@@ -73,7 +81,10 @@ def settings_from(**given: Any) -> "Settings":
     try:
         said = {name: value for name, value in given.items() if value is not None}
         if "model" in said:  # the command line wins over EYEPIECE_MODELS
-            said.setdefault("models", "")
+            names = [said["model"]] if isinstance(said["model"], str) else list(said["model"])
+            said |= {"model": names[0], "models": ",".join(names) if len(names) > 1 else ""} if names else {}
+            if not names:
+                del said["model"]
         return Settings(**{"_secrets_dir": _secrets_dir(), **said})
     except SettingsError as error:
         sentence = "A file in EYEPIECE_SECRETS_DIR cannot be read: let this user read it, as UTF-8."

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,9 +24,10 @@ from server.commands.data_folder import holder_of
 from server.commands.models import installed_names
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json, printable
-from server.encoding.jobs import EncodeJobs
+from server.encoding.jobs import EncodeJobs, QueueDepth
 from server.machine.up_state import is_current, read_state
 from server.settings import Settings
+from server.slides.slide_record import Priority
 from server.storage.redis_client import connect_redis
 
 _TIMEOUT_S = 5.0
@@ -85,7 +87,7 @@ def _report_here(settings: Settings) -> dict[str, Any]:
         return report
     names = ("pid", "state", "url", "started_at_epoch_s", "processes", "secret_files", "logs")
     report |= {"running": True, **{name: state[name] for name in names}}
-    report["models"]["served"] = [state["model"]]
+    report["models"]["served"] = _models_of(state)
     report["readiness"] = _readiness(state["url"])
     report["queue"] = asyncio.run(_queue(settings, state))
     report["problems"] = list(_problems(report, settings))
@@ -114,6 +116,10 @@ def _readiness_problems(readiness: dict[str, Any]) -> Iterator[str]:
     for name, seen in checks.items() if isinstance(checks, dict) else ():
         if seen != "ok":
             yield f"{name} is {seen}"
+    models = readiness.get("models")
+    for name, seen in models.items() if isinstance(models, dict) and len(models) > 1 else ():
+        if seen != "ok":
+            yield f"the model {name} is {seen}"
     if readiness["http_status"] != 200:
         yield f"the API says {readiness.get('status', readiness['http_status'])}"
 
@@ -142,11 +148,14 @@ def _get(url: str, path: str, headers: dict[str, str] | None = None) -> httpx.Re
 def _measured(url: str) -> dict[str, Any]:
     """Queue and free disk as the API measures them; what it does not show is None."""
     answer = _get(url, "/metrics")
-    found: dict[tuple[str, str], float] = {}
+    found: dict[tuple[str, str], float] = defaultdict(float)
     if answer is not None and answer.status_code == 200:
         for family in text_string_to_metric_families(answer.text):
             for sample in family.samples:
-                found[sample.name, sample.labels.get("priority", "")] = sample.value
+                key = sample.name, sample.labels.get("priority", "")
+                # The queues of all models together, and the job that has waited longest in any.
+                is_age = sample.name == "eyepiece_jobs_oldest_queued_seconds"
+                found[key] = max(found[key], sample.value) if is_age else found[key] + sample.value
     queue = {
         priority: {
             "queued": int(found["eyepiece_jobs_queued", priority]),
@@ -168,23 +177,35 @@ def _served_models(url: str, headers: dict[str, str]) -> list[str] | None:
         return None  # it wants a key
 
 
+def _models_of(state: dict[str, Any]) -> list[str]:
+    """What the `eyepiece up` serves that wrote this, the default first; an older release's is one."""
+    return list(state.get("models") or [state["model"]])
+
+
 async def _queue(settings: Settings, state: dict[str, Any]) -> dict[str, Any] | None:
     """Asked of Redis itself: it answers when the API does not."""
     url = settings.redis_url.get_secret_value() if settings.redis_is_external else _own_redis_url(state)
     if url is None:
         return None
-    mine = settings.model_copy(update={"redis_url": SecretStr(url)})
+    mine = settings.model_copy(update={"redis_url": SecretStr(url), "models": ",".join(_models_of(state))})
     try:
         redis = connect_redis(mine)
     except ValueError:
         return None
     try:
         jobs = EncodeJobs(redis, mine)
-        return {priority: asdict(await jobs.depth(priority)) for priority in _PRIORITIES}
+        return {priority: asdict(await _depth(jobs, mine, priority)) for priority in _PRIORITIES}
     except (RedisError, OSError):
         return None
     finally:
         await redis.aclose()
+
+
+async def _depth(jobs: EncodeJobs, settings: Settings, priority: Priority) -> QueueDepth:
+    """The queues of all models together."""
+    depths = [await jobs.depth(priority, model.name) for model in settings.served_models]
+    oldest_s = max(it.oldest_queued_s for it in depths)
+    return QueueDepth(sum(it.queued for it in depths), sum(it.active for it in depths), oldest_s)
 
 
 def _own_redis_url(state: dict[str, Any]) -> str | None:

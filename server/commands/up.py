@@ -75,9 +75,10 @@ def up(settings: Settings, options: UpOptions) -> None:
         if warning := close_to_other_users(settings):
             sys.stderr.write(f"{warning}\n")
         require_vllm_unless_elsewhere(settings)
-        model = open_or_install(settings.installed_models_dir, settings.model)
-        if not settings.llm_is_external:
-            refuse_size(model, settings.tensor_parallel_size, builds_of(vllm_python()))
+        for served in settings.served_models:
+            model = open_or_install(settings.installed_models_dir, served.name)
+            if served.name in settings.models_to_start:
+                refuse_size(model, settings.tensor_parallel_size, builds_of(vllm_python()))
         try:
             _supervise(settings, options, shares)
         except ComponentError as error:
@@ -98,7 +99,14 @@ def shares_here(settings: Settings, workers: int) -> GpuShares:
     """Who computes where on this machine; CommandError when it does not fit."""
     starts_on_gpu = not settings.llm_is_external and read_vllm_environment(vllm_python()).cuda_version is not None
     gpus = len(visible_gpus())
-    llm_gpus = settings.tensor_parallel_size if starts_on_gpu else 0
+    vllms = len(settings.models_to_start)
+    llm_gpus = settings.tensor_parallel_size * vllms if starts_on_gpu else 0
+    if starts_on_gpu and vllms > 1 and gpus < llm_gpus:
+        raise CommandError(
+            f"{vllms} models need {llm_gpus} GPUs for their vLLMs, and there are {gpus}: start fewer, or start vLLMs "
+            "yourself (`eyepiece llm`) and name their addresses in EYEPIECE_MODELS.",
+            ExitCode.USAGE,
+        )
     return plan_shares(settings, workers, gpus, llm_gpus=min(gpus, llm_gpus))
 
 
@@ -125,10 +133,11 @@ def refuse_unusable_ports(settings: Settings, workers: int) -> None:
             ExitCode.USAGE,
         )
     worker_ports = range(settings.worker_port, last + 1) if settings.worker_port else ()
+    first_llm, vllms = settings.llm_port, len(settings.models_to_start)
     wanted = [
         ("EYEPIECE_PORT", settings.host, settings.port),
         ("EYEPIECE_REDIS_PORT", "127.0.0.1", settings.redis_port),
-        ("EYEPIECE_LLM_PORT", "127.0.0.1", settings.llm_port),
+        *(("EYEPIECE_LLM_PORT", "127.0.0.1", first_llm + number) for number in range(vllms if first_llm else 0)),
         *(("EYEPIECE_WORKER_PORT", settings.worker_host, port) for port in worker_ports),
     ]
     owners: dict[int, str] = {}
@@ -147,7 +156,12 @@ def _supervise(settings: Settings, options: UpOptions, shares: GpuShares) -> Non
     plan.logs.mkdir(mode=0o700, exist_ok=True)
     crash_loops = CrashLoopFile(plan.crash_loop_file)
     printer = _Printer()
-    facts = {"url": url_of(settings.host, settings.port), "model": settings.model, "logs": str(plan.logs)}
+    facts = {
+        "url": url_of(settings.host, settings.port),
+        "model": settings.default_model,
+        "models": [served.name for served in settings.served_models],
+        "logs": str(plan.logs),
+    }
     state_file = UpStateFile(settings.data_dir, facts)
     is_ready = False
 
@@ -239,6 +253,7 @@ class Plan:
             "EYEPIECE_HOST": settings.host,
             "EYEPIECE_PORT": str(settings.port),
             "EYEPIECE_MODEL": settings.model,
+            "EYEPIECE_MODELS": settings.models,
             "EYEPIECE_WORKER_HOST": settings.worker_host,
             "EYEPIECE_CRASH_LOOP_FILE": str(self.crash_loop_file),
         }
@@ -269,20 +284,37 @@ class Plan:
         return replace(component, liveness=Liveness(component.is_ready, QUIET_PROBES))
 
     def llm(self) -> list[Component]:
-        """vLLM on a loopback port, unless EYEPIECE_LLM_URL names one."""
-        if self.settings.llm_is_external:
+        """For each model whose address nobody named, vLLM on a loopback port."""
+        settings, names = self.settings, self.settings.models_to_start
+        if not names:
             return []
-        port = self.settings.llm_port or free_loopback_port()
-        self.environment["EYEPIECE_LLM_URL"] = url_of("127.0.0.1", port)
         self.environment["EYEPIECE_LLM_API_KEY"] = self._llm_key()
-        self.addresses["vllm"] = f"127.0.0.1:{port}"
+        first = settings.llm_port
+        ports = {name: first + index if first else free_loopback_port() for index, name in enumerate(names)}
+        if len(settings.served_models) == 1:
+            self.environment["EYEPIECE_LLM_URL"] = url_of("127.0.0.1", ports[names[0]])
+            return [self._vllm("vllm", names[0], ports[names[0]])]
+        urls = {it.name: it.url or url_of("127.0.0.1", ports[it.name]) for it in settings.served_models}
+        self.environment["EYEPIECE_MODELS"] = ",".join(f"{name}={url}" for name, url in urls.items())
+        started = [self._vllm(f"vllm-{name}", name, port) for name, port in ports.items()]
+        gpus = len(visible_gpus())
+        if not gpus:
+            return started
+        places = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))).split(",")
+        size = settings.tensor_parallel_size  # each gets GPUs of its own (`shares_here` refuses when there are fewer)
+        own = [",".join(places[index * size : (index + 1) * size]) for index in range(len(names))]
+        return [_with(it, CUDA_VISIBLE_DEVICES=its) for it, its in zip(started, own, strict=True)]
+
+    def _vllm(self, name: str, model: str, port: int) -> Component:
+        self.addresses[name] = f"127.0.0.1:{port}"
         command = _eyepiece("llm", "--host", "127.0.0.1", "--port", str(port))
         is_ready = http_probe("127.0.0.1", port, "/health")
-        component = self._component("vllm", command, self.environment, is_ready, SHUTDOWN_TIMEOUT_S)
+        environment = {**self.environment, "EYEPIECE_MODEL": model}
+        component = self._component(name, command, environment, is_ready, SHUTDOWN_TIMEOUT_S)
         makes_one = makes_tokens("127.0.0.1", port, self.environment["EYEPIECE_LLM_API_KEY"], TOKEN_TIMEOUT_S)
         liveness = Liveness(makes_one, QUIET_TOKENS, every_s=TOKEN_EVERY_S)
         # SIGKILL would leave vLLM's engine process behind (seen with 0.32.0); on SIGTERM it takes it along.
-        return [replace(component, death_signal=signal.SIGTERM, liveness=liveness)]
+        return replace(component, death_signal=signal.SIGTERM, liveness=liveness)
 
     def start_order(self, shares: GpuShares) -> list[list[Component]]:
         """All but Redis, in groups: each is ready before the next is started, and stopped after it.

@@ -83,20 +83,20 @@ class EncodeJob:
         record = await self.slides.look(tenant, slide_id, model)
         if isinstance(record, UnreadableRecord):  # the reconciler queues it when a release that can reads it
             context["job"].ttl = -1  # SAQ's word for: keep nothing of it
-            return self._ended(record.error.code)
+            return self._ended(model, record.error.code)
         if record is None or record.generation != generation:
             context["job"].ttl = -1
-            return self._ended("deleted")
+            return self._ended(model, "deleted")
         if record.encoder_id != encoder_id or record.model not in self.encodes:
             # A roll-out: this worker serves another model than whoever queued the job. The reconciler queues it anew.
             context["job"].ttl = -1
-            return self._ended("other_model")
+            return self._ended(model, "other_model")
         try:
             with span("encode slide", context["job"].meta.get(TRACE)):
-                return self._ended(await self._encode(context["job"], record, encoder_id))
+                return self._ended(model, await self._encode(context["job"], record, encoder_id))
         except SlideError as error:
             await self._fail(record, error)
-            return self._ended(error.code)
+            return self._ended(model, error.code)
         except DeviceOutOfMemory as error:
             log.warning("device_out_of_memory", slide=record.id[:12], detail=error.detail)
             return await self._try_when_there_is_memory(context["job"], record)
@@ -106,7 +106,7 @@ class EncodeJob:
             if isinstance(error, DeviceFull):
                 context["job"].retries += 1
             log.error("device_lost", slide=record.id[:12], exc_info=error)
-            self.metrics.jobs.labels("device_lost").inc()
+            self.metrics.jobs.labels(self._name(model), "device_lost").inc()
             self.on_device_lost()
             raise EncodeInterrupted("The worker's device has failed.") from None
         except Exception as error:  # noqa: BLE001 - whatever it is, it spends one of the attempts that errors get
@@ -275,11 +275,11 @@ class EncodeJob:
         job.meta["errors"] = errors
         log.warning("encode_error", slide=record.id[:12], attempt=errors, exc_info=error)
         if errors < self.settings.job_error_attempts:
-            self.metrics.jobs.labels("retried").inc()
+            self.metrics.jobs.labels(self._name(record.model), "retried").inc()
             # Without its text: SAQ keeps the traceback in Redis, and it may quote a path.
             raise EncodeInterrupted(f"Encoding was interrupted by {type(error).__name__}.") from None
         await self._fail(record, _believed(error))
-        return self._ended("gave_up")
+        return self._ended(record.model, "gave_up")
 
     async def _try_when_there_is_memory(self, job: Job, record: SlideRecord) -> str:
         """Back to the queue, where a worker with more memory may take it; that spends no attempt of the slide.
@@ -290,14 +290,17 @@ class EncodeJob:
         job.meta["memory_waits"] = waits
         if waits > _MEMORY_WAITS:
             await self._fail(record, EyepieceError(_TOO_LITTLE_MEMORY))
-            return self._ended("out_of_memory_for_good")
+            return self._ended(record.model, "out_of_memory_for_good")
         job.retries += 1
         job.retry_delay, job.retry_backoff = _MEMORY_WAIT_S, False
-        self.metrics.jobs.labels("out_of_memory").inc()
+        self.metrics.jobs.labels(self._name(record.model), "out_of_memory").inc()
         raise EncodeInterrupted("The worker's device had too little memory for this slide.") from None
 
-    def _ended(self, outcome: str) -> str:
-        self.metrics.jobs.labels(outcome).inc()
+    def _name(self, model: str) -> str:
+        return model or self.settings.default_model
+
+    def _ended(self, model: str, outcome: str) -> str:
+        self.metrics.jobs.labels(self._name(model), outcome).inc()
         return outcome
 
 

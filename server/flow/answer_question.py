@@ -94,7 +94,7 @@ class AnswerQuestion:
     async def stream(self, opened: OpenAnswer) -> AsyncGenerator[Event, None]:
         """`token` events as they come, then `done`; raises when the answer breaks off, and remembers it when not."""
         text = ""
-        async with aclosing(timed_pieces(opened.answer, opened.watch, self.metrics)) as pieces:
+        async with aclosing(timed_pieces(opened.answer, opened.model.name, opened.watch, self.metrics)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Token):
                     text += piece.text

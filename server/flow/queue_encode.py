@@ -31,7 +31,7 @@ class QueueEncode:
         """Queue the slide's encode; False when it is queued or running already."""
         queued = await self.jobs.enqueue(record)
         if queued:
-            self.metrics.encode_jobs.inc()
+            self.metrics.encode_jobs.labels(record.model or self.states.models[0]).inc()
         return queued
 
     async def enqueue_anew(self, record: SlideRecord) -> None:

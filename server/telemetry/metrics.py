@@ -33,7 +33,7 @@ class Metrics:
         self.upload_bytes = Counter("eyepiece_upload_bytes_total", "Bytes of slides received.", registry=registry)
         self.uploads = Counter("eyepiece_uploads_total", "Uploads.", ["outcome"], registry=registry)
         self.encode_jobs = Counter(
-            "eyepiece_encode_jobs_enqueued_total", "Encode jobs put into the queue.", registry=registry
+            "eyepiece_encode_jobs_enqueued_total", "Encode jobs put into the queue.", ["model"], registry=registry
         )
         self.embedding_reads = Counter(
             "eyepiece_embedding_cache_reads_total",
@@ -46,23 +46,28 @@ class Metrics:
             "Embeddings that Redis refused.",
             registry=registry,
         )
-        self.questions = Counter("eyepiece_questions_total", "Questions.", ["outcome"], registry=registry)
-        self.questions_running = Gauge("eyepiece_questions_running", "Questions being answered.", registry=registry)
+        self.questions = Counter("eyepiece_questions_total", "Questions.", ["model", "outcome"], registry=registry)
+        self.questions_running = Gauge(
+            "eyepiece_questions_running", "Questions being answered.", ["model"], registry=registry
+        )
         self.time_to_first_token_s = Histogram(
             "eyepiece_time_to_first_token_seconds",
             "From the question's arrival to its first token.",
+            ["model"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.language_model_first_token_s = Histogram(
             "eyepiece_language_model_first_token_seconds",
             "From the embedding at hand to the first token; vLLM's own metrics split it into queue and prefill.",
+            ["model"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.answer_s = Histogram(
             "eyepiece_answer_seconds",
             "From the question's arrival to its last token.",
+            ["model"],
             buckets=_SECONDS,
             registry=registry,
         )
@@ -75,6 +80,7 @@ class Metrics:
         self.slide_tokens_lost = Counter(
             "eyepiece_slide_tokens_lost_total",
             "Answers that ended in an error because vLLM did not use the slide tokens it was sent.",
+            ["model"],
             registry=registry,
         )
         self.dependency_up = Gauge(
@@ -87,12 +93,12 @@ class Metrics:
             "eyepiece_store_free_bytes", "Room in a slide store on local disk; absent for a bucket.", registry=registry
         )
         self.workers_ready = Gauge("eyepiece_workers_ready", "Warm encoder workers.", registry=registry)
-        self.jobs_queued = Gauge("eyepiece_jobs_queued", "Jobs waiting.", ["priority"], registry=registry)
-        self.jobs_active = Gauge("eyepiece_jobs_active", "Jobs running.", ["priority"], registry=registry)
+        self.jobs_queued = Gauge("eyepiece_jobs_queued", "Jobs waiting.", ["model", "priority"], registry=registry)
+        self.jobs_active = Gauge("eyepiece_jobs_active", "Jobs running.", ["model", "priority"], registry=registry)
         self.oldest_queued_s = Gauge(
             "eyepiece_jobs_oldest_queued_seconds",
             "Age of the first waiting job.",
-            ["priority"],
+            ["model", "priority"],
             registry=registry,
         )
         self.reconciled = Counter(
@@ -109,7 +115,9 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         show_build(registry)
-        self.jobs = Counter("eyepiece_encode_jobs_total", "Encode attempts that ended.", ["outcome"], registry=registry)
+        self.jobs = Counter(
+            "eyepiece_encode_jobs_total", "Encode attempts that ended.", ["model", "outcome"], registry=registry
+        )
         self.tiles = Counter("eyepiece_tiles_encoded_total", "Tiles encoded.", registry=registry)
         self.tiles_resumed = Counter(
             "eyepiece_tiles_resumed_total",

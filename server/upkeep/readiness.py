@@ -124,11 +124,12 @@ class Readiness:
     async def _measure_queues(self) -> None:
         metrics = self._metrics
         priorities: tuple[Priority, ...] = ("urgent", "routine")
-        for priority in priorities:
-            depth = await self._jobs.depth(priority)
-            metrics.jobs_queued.labels(priority).set(depth.queued)
-            metrics.jobs_active.labels(priority).set(depth.active)
-            metrics.oldest_queued_s.labels(priority).set(depth.oldest_queued_s)
+        for name in self.models:
+            for priority in priorities:
+                depth = await self._jobs.depth(priority, name)
+                metrics.jobs_queued.labels(name, priority).set(depth.queued)
+                metrics.jobs_active.labels(name, priority).set(depth.active)
+                metrics.oldest_queued_s.labels(name, priority).set(depth.oldest_queued_s)
 
     async def _look_at_models(self) -> None:
         await asyncio.gather(*(self._look_at_model(name, engine) for name, engine in self._engines.items()))

@@ -16,7 +16,7 @@ AT_ONCE = 8
 def wait_until_idle(server: RunningServer) -> None:
     """Until neither vLLM nor the API has a request; the deadline only ends a failing test."""
     deadline = time.monotonic() + 30
-    while server.llm_metric(RUNNING) or server.api_metric("eyepiece_questions_running"):
+    while server.llm_metric(RUNNING) or server.api_metric('eyepiece_questions_running{model="demo"}'):
         assert time.monotonic() < deadline, "a request kept running after its client was gone"
         time.sleep(0.1)
 
@@ -80,7 +80,7 @@ def test_more_tokens_than_the_context_holds_are_a_clear_error(client: httpx.Clie
 def test_a_client_that_hangs_up_ends_the_generation(
     server: RunningServer, client: httpx.Client, slide: dict[str, Any]
 ) -> None:
-    cancelled = server.api_metric('eyepiece_questions_total{outcome="cancelled"}')
+    cancelled = server.api_metric('eyepiece_questions_total{model="demo",outcome="cancelled"}')
     path = f"/v1/slides/{slide['id']}/questions"
     body = {"question": "Write a pathology report for this slide.", "max_tokens": 1800}
 
@@ -94,9 +94,9 @@ def test_a_client_that_hangs_up_ends_the_generation(
         with ThreadPoolExecutor(AT_ONCE) as threads:
             list(threads.map(hang_up, range(AT_ONCE)))
         wait_until_idle(server)
-        if server.api_metric('eyepiece_questions_total{outcome="cancelled"}') > cancelled:
+        if server.api_metric('eyepiece_questions_total{model="demo",outcome="cancelled"}') > cancelled:
             break
-    assert server.api_metric('eyepiece_questions_total{outcome="cancelled"}') > cancelled
+    assert server.api_metric('eyepiece_questions_total{model="demo",outcome="cancelled"}') > cancelled
     assert ask(client, slide["id"], "What tissue is this?")["answer"]
 
 

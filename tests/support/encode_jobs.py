@@ -73,7 +73,9 @@ async def names(job: EncodeJob) -> list[str]:
 
 
 def outcome(job: EncodeJob, word: str) -> float:
-    return job.metrics.registry.get_sample_value("eyepiece_encode_jobs_total", {"outcome": word}) or 0.0
+    return (
+        job.metrics.registry.get_sample_value("eyepiece_encode_jobs_total", {"model": "demo", "outcome": word}) or 0.0
+    )
 
 
 def staged_files(job: EncodeJob) -> list[Path]:

@@ -1,10 +1,10 @@
 """The class of all routes under /v1: the key, then the query, and only then the body."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.dependencies.utils import get_flat_dependant
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from server.api.access import note_tenant
@@ -18,7 +18,7 @@ class KeyedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the checks."""
         handle = super().get_route_handler()
-        known = frozenset(parameter.alias for parameter in get_flat_dependant(self.dependant).query_params)
+        known = frozenset(_query_parameters(self.dependant))
 
         async def handle_keyed(request: Request) -> Response:
             parts = parts_of(request)
@@ -27,6 +27,13 @@ class KeyedRoute(APIRoute):
             return await handle(request)
 
         return handle_keyed
+
+
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    """Those of a handler and of all that it depends on."""
+    yield from (parameter.alias for parameter in dependant.query_params)
+    for needed in dependant.dependencies:
+        yield from _query_parameters(needed)
 
 
 def _refuse_unknown_parameters(request: Request, known: frozenset[str]) -> None:

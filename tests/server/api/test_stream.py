@@ -29,7 +29,7 @@ async def ready(parts: Parts) -> SlideRecord:
 
 
 def running(parts: Parts) -> float:
-    return parts.metrics.registry.get_sample_value("eyepiece_questions_running") or 0.0
+    return parts.metrics.registry.get_sample_value("eyepiece_questions_running", {"model": "demo"}) or 0.0
 
 
 def slot_is_free(parts: Parts) -> bool:
@@ -40,7 +40,9 @@ async def assert_all_is_freed(parts: Parts, vllm: FakeVllm) -> None:
     await asyncio.wait_for(vllm.streams[0].closed.wait(), 30)
     await until(lambda: slot_is_free(parts))
     assert running(parts) == 0
-    cancelled = parts.metrics.registry.get_sample_value("eyepiece_questions_total", {"outcome": "cancelled"})
+    cancelled = parts.metrics.registry.get_sample_value(
+        "eyepiece_questions_total", {"model": "demo", "outcome": "cancelled"}
+    )
     assert cancelled in (1, None)
 
 

@@ -49,6 +49,14 @@ def test_the_environment_and_the_command_line_win_over_files(
     assert settings.model == "of-the-command-line"
 
 
+def test_models_on_the_command_line_win_over_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EYEPIECE_MODELS", "c,d")
+
+    served = [[it.name for it in settings_from(model=given).served_models] for given in (["a", "b"], ["a"], "a", None)]
+
+    assert served == [["a", "b"], ["a"], ["a"], ["c", "d"]]
+
+
 def test_a_folder_that_is_missing_is_refused(secrets_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EYEPIECE_SECRETS_DIR", str(secrets_dir / "missing"))
 

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from supervised import BECOME_READY, FOREVER
 from supervised import component as process
 
+from server.commands import up as up_module
 from server.commands.environments import VllmEnvironment
 from server.commands.gpu_shares import plan_shares
 from server.commands.outcome import CommandError, ExitCode
@@ -83,6 +84,47 @@ def test_a_vllm_that_is_named_is_not_started(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", llm_url="http://vllm:8101")
 
     assert Plan(settings, tmp_path / "logs").llm() == []
+
+
+def test_several_models_have_a_vllm_each_and_everybody_knows_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EYEPIECE_LLM_URL", raising=False)
+    monkeypatch.setattr(up_module, "visible_gpus", lambda: ())
+    plan = Plan(Settings(data_dir=tmp_path / "data", models="demo,far=http://far:1,tiny"), tmp_path / "logs")
+
+    vllms = plan.llm()
+
+    assert {it.name: it.environment["EYEPIECE_MODEL"] for it in vllms} == {"vllm-demo": "demo", "vllm-tiny": "tiny"}
+    ports = [it.command[-1] for it in vllms]
+    models = f"demo=http://127.0.0.1:{ports[0]},far=http://far:1,tiny=http://127.0.0.1:{ports[1]}"
+    assert {it.environment["EYEPIECE_MODELS"] for it in (plan.api(), *plan.encoder_workers(1))} == {models}
+    with monkeypatch.context() as child:
+        for name, value in vllms[1].environment.items():
+            child.setenv(name, value)
+        assert Settings().llm_model == "tiny"
+
+
+def test_vllms_of_several_models_have_gpus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EYEPIECE_LLM_URL", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setattr(up_module, "visible_gpus", lambda: ("GPU",) * 4)
+    settings = Settings(data_dir=tmp_path / "data", models="a,b", tensor_parallel_size=2, llm_port=18300)
+
+    vllms = Plan(settings, tmp_path / "logs").llm()
+
+    assert [it.environment["CUDA_VISIBLE_DEVICES"] for it in vllms] == ["4,5", "6,7"]
+    assert [it.command[-1] for it in vllms] == ["18300", "18301"]
+
+
+def test_more_models_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EYEPIECE_LLM_URL", raising=False)
+    monkeypatch.setattr(up_module, "visible_gpus", lambda: ("GPU",))
+    found = VllmEnvironment(tmp_path, False, "0.32.0", "2.13.0", has_plugin=True, cuda_version="13.0")
+    monkeypatch.setattr(up_module, "read_vllm_environment", lambda _: found)
+
+    with pytest.raises(CommandError, match="2 models need 2 GPUs"):
+        shares_here(Settings(data_dir=tmp_path, models="a,b"), 1)
 
 
 def test_a_probe_is_not_held_up_by_a_server_that_does_not_answer(silent_server: int) -> None:

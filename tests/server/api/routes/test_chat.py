@@ -183,8 +183,8 @@ async def test_an_answer_in_one_piece_counts_as_answered(
     assert (await complete(client, ready.id)).status_code == 200
     assert (await complete(client, ready.id, stream=True)).status_code == 200
 
-    assert parts.metrics.questions.labels("answered")._value.get() == 2
-    assert parts.metrics.questions.labels("cancelled")._value.get() == 0
+    assert parts.metrics.questions.labels("demo", "answered")._value.get() == 2
+    assert parts.metrics.questions.labels("demo", "cancelled")._value.get() == 0
 
 
 async def test_openais_own_client_asks_for_one_model(openai_client: openai.AsyncOpenAI) -> None:

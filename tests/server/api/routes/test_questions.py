@@ -57,8 +57,8 @@ async def test_an_answer_streams_its_tokens_and_then_its_account(
     assert set(done["timing"]) == {"cache_ms", "time_to_first_token_ms", "total_ms"}
     assert "not a diagnosis" in done["notice"]
     assert answer.headers["Cache-Control"] == "no-cache"
-    assert sample(parts, "eyepiece_questions_total", outcome="answered") == 1
-    assert sample(parts, "eyepiece_questions_running") == 0
+    assert sample(parts, "eyepiece_questions_total", model="demo", outcome="answered") == 1
+    assert sample(parts, "eyepiece_questions_running", model="demo") == 0
 
 
 async def test_without_a_stream_the_account_is_the_body(client: httpx.AsyncClient, ready: SlideRecord) -> None:
@@ -206,8 +206,8 @@ async def test_an_answer_that_breaks_off_ends_with_an_error(
     assert set(events[-1][1]) == {"code", "detail"}
     assert events[-1][1]["code"] == "language_model_failed"
     assert code_of(await ask(client, ready.id, stream=False), 502) == "language_model_failed"
-    assert sample(parts, "eyepiece_questions_total", outcome="language_model_failed") == 2
-    assert sample(parts, "eyepiece_questions_running") == 0
+    assert sample(parts, "eyepiece_questions_total", model="demo", outcome="language_model_failed") == 2
+    assert sample(parts, "eyepiece_questions_running", model="demo") == 0
 
 
 async def test_an_answer_without_the_slide_is_called_that_and_not_remembered(
@@ -221,7 +221,7 @@ async def test_an_answer_without_the_slide_is_called_that_and_not_remembered(
     assert [name for name, _ in events] == ["token", "error"]
     assert events[-1][1]["code"] == code_of(whole, 502) == "slide_lost"
     assert "guess" not in whole.text
-    assert sample(parts, "eyepiece_slide_tokens_lost_total") == 2
+    assert sample(parts, "eyepiece_slide_tokens_lost_total", model="demo") == 2
     assert [key for key in await redis.keys("*") if b"conversation" in key] == []
 
 
