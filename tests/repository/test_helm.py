@@ -50,8 +50,15 @@ LARGEST: dict[str, Any] = {
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
 }
 WITHOUT_GPUS: dict[str, Any] = {**SMALLEST, "worker": {"gpus": 0}, "vllm": {"gpus": 0}}
-BOTH = {"smallest": SMALLEST, "largest": LARGEST}
-RENDERED = {**BOTH, "without GPUs": WITHOUT_GPUS}
+SEVERAL: dict[str, Any] = {
+    **LARGEST,
+    "otherModels": [
+        {"name": "hwsi_1.5", "vllm": {"gpus": 1, "maxReplicas": 3}, "worker": {"autoscaling": {"maxReplicas": 2}}},
+        {"name": "demo"},
+    ],
+}
+RELEASES = {"smallest": SMALLEST, "largest": LARGEST, "several models": SEVERAL}
+RENDERED = {**RELEASES, "without GPUs": WITHOUT_GPUS}
 
 Objects = list[dict[str, Any]]
 
@@ -124,7 +131,7 @@ def test_what_compose_uses_too_is_linked_and_not_copied(name: str) -> None:
 # What Helm makes of it.
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_kubernetes_accepts_every_object(which: str, version: str) -> None:
     objects = rendered(which)
@@ -160,7 +167,7 @@ def test_what_cannot_work_is_refused_with_a_reason(values: dict[str, Any], reaso
         chart.render(values=values, name="rel", namespace="path")
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_every_pod_meets_kubernetes_restricted_profile_and_writes_only_where_it_is_said(which: str) -> None:
     for name, pod in pods(rendered(which)).items():
         spec = pod["spec"]
@@ -191,7 +198,7 @@ def test_gpus_are_asked_for_by_the_name_of_the_device_plugin(
         assert {it: limits[it] for it in limits if it != "memory"} == expected
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_models_are_read_only_and_vllm_sees_nothing_of_any_tenant(which: str) -> None:
     found = pods(rendered(which))
     mounts = {
@@ -208,7 +215,7 @@ def test_models_are_read_only_and_vllm_sees_nothing_of_any_tenant(which: str) ->
     assert environment == {"EYEPIECE_MODEL", "EYEPIECE_LLM_API_KEY", "EYEPIECE_TENSOR_PARALLEL_SIZE"}
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_every_command_and_every_setting_exists(which: str) -> None:
     known = {f"EYEPIECE_{name.upper()}" for name in Settings.model_fields} | {"REDIS_PASSWORD"}
     found = pods(rendered(which))
@@ -219,7 +226,7 @@ def test_every_command_and_every_setting_exists(which: str) -> None:
             assert {it["name"] for it in container.get("env", [])} <= known
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_a_worker_answers_the_probes_and_prometheus_of_its_cluster(which: str) -> None:
     worker = pods(rendered(which))["worker"]["spec"]["containers"][0]
     told = {it["name"]: it.get("value") for it in worker["env"]}
@@ -231,7 +238,9 @@ def test_a_worker_answers_the_probes_and_prometheus_of_its_cluster(which: str) -
 @pytest.mark.parametrize("which", RENDERED)
 def test_the_tag_of_an_image_says_which_builds_it_has(which: str) -> None:
     """By the GPUs; the API has neither."""
-    tag, prefix = ("0.2.0", "registry.example.org/eyepiece/") if which == "largest" else ("0.1.0", "")
+    tag, prefix = (
+        ("0.2.0", "registry.example.org/eyepiece/") if which in ("largest", "several models") else ("0.1.0", "")
+    )
     builds = "cpu" if which == "without GPUs" else "cuda"
 
     ours = {
@@ -243,7 +252,7 @@ def test_the_tag_of_an_image_says_which_builds_it_has(which: str) -> None:
     }
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_secrets_come_from_a_secret_and_stand_in_no_argument(which: str) -> None:
     for pod in pods(rendered(which)).values():
         for container in containers(pod):
@@ -252,7 +261,7 @@ def test_secrets_come_from_a_secret_and_stand_in_no_argument(which: str) -> None
             assert all(it["valueFrom"]["secretKeyRef"]["name"] == "passwords" for it in secrets)
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_every_selector_finds_the_pods_that_it_is_for(which: str) -> None:
     objects, found = rendered(which), pods(rendered(which))
     chosen = {
@@ -270,7 +279,7 @@ def test_every_selector_finds_the_pods_that_it_is_for(which: str) -> None:
             assert [other for other, pod in found.items() if matches(selector_of(it["spec"]), pod)] == [part]
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_every_port_that_is_named_is_open(which: str) -> None:
     objects, found = rendered(which), pods(rendered(which))
     named = {
@@ -298,7 +307,7 @@ def test_every_port_that_is_named_is_open(which: str) -> None:
             assert set(probes) <= set(named[name])
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_vllm_and_redis_are_reached_by_those_who_need_them_and_reach_nobody(which: str) -> None:
     policies = of_kind(rendered(which), "NetworkPolicy")
     allowed = {}
@@ -311,17 +320,20 @@ def test_vllm_and_redis_are_reached_by_those_who_need_them_and_reach_nobody(whic
             peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in peers if "podSelector" in peer
         ]
         others = [peer for peer in peers if "podSelector" not in peer]
-        assert others == (BOTH[which].get("networkPolicies", {}).get("monitoring", []) if name == "vllm" else [])
+        assert others == (RELEASES[which].get("networkPolicies", {}).get("monitoring", []) if name == "vllm" else [])
 
-    assert allowed == {"vllm": ["haproxy"], "redis": ["api", "worker"]}
+    workers = [name for name in pods(rendered(which)) if name.startswith("worker")]
+    assert allowed["vllm"] == ["haproxy"]
+    assert sorted(allowed["redis"]) == sorted(["api", *workers])
 
 
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_haproxy_has_the_same_rules_as_everywhere_and_the_names_of_the_replicas(which: str) -> None:
     objects = rendered(which)
     configuration = of_kind(objects, "ConfigMap")["rel-eyepiece-haproxy"]["data"]
     replicas = of_kind(objects, "StatefulSet")["rel-eyepiece-vllm"]
-    servers = re.findall(r"^ +server (\S+) (\S+):8101 ", configuration["servers.cfg"], re.MULTILINE)
+    (of_default,) = re.findall(r"^backend llm from [^\n]+\n((?: +.+\n?)+)", configuration["servers.cfg"], re.MULTILINE)
+    servers = re.findall(r"^ +server (\S+) (\S+):8101 ", of_default, re.MULTILINE)
 
     assert configuration["haproxy.cfg"].strip() == RULES.read_text().strip()
     assert len(servers) == VALUES["vllm"]["maxReplicas"] >= replicas["spec"]["replicas"]
@@ -331,7 +343,7 @@ def test_haproxy_has_the_same_rules_as_everywhere_and_the_names_of_the_replicas(
 
 
 @needs_haproxy
-@pytest.mark.parametrize("which", BOTH)
+@pytest.mark.parametrize("which", RELEASES)
 def test_haproxy_accepts_what_helm_made(which: str, tmp_path: Path) -> None:
     configuration = of_kind(rendered(which), "ConfigMap")["rel-eyepiece-haproxy"]["data"]
     files = []
@@ -358,6 +370,36 @@ def test_workers_scale_on_numbers_that_exist() -> None:
     assert "replicas" not in of_kind(rendered("largest"), "Deployment")["rel-eyepiece-worker"]["spec"]
     assert unknown_metrics(trigger["query"]) == set()
     assert {"eyepiece_jobs_queued", "eyepiece_jobs_active"} <= set(re.findall(r"\w+", trigger["query"]))
+
+
+def test_each_model_has_a_vllm_workers_and_a_scale_of_its_own() -> None:
+    objects, found = rendered("several models"), pods(rendered("several models"))
+    told = {
+        name: {it["name"]: it.get("value") for it in pod["spec"]["containers"][0].get("env", [])}
+        for name, pod in found.items()
+    }
+    scaled = of_kind(objects, "ScaledObject")
+    service = of_kind(objects, "Service")["rel-eyepiece-haproxy"]["spec"]["ports"]
+    servers = of_kind(objects, "ConfigMap")["rel-eyepiece-haproxy"]["data"]["servers.cfg"]
+    served = Settings(models=told["api"]["EYEPIECE_MODELS"]).served_models
+
+    assert [it.name for it in served] == ["wsi-llava", "hwsi_1.5", "demo"]
+    ports = [int(it.url.rpartition(":")[2]) for it in served]
+    assert ports == [it["port"] for it in service if it["name"].startswith("llm")] == [8101, 8111, 8112]
+    for name, model in {"": "wsi-llava", "-hwsi-1-5": "hwsi_1.5", "-demo": "demo"}.items():
+        assert told[f"vllm{name}"]["EYEPIECE_MODEL"] == model
+        assert told[f"worker{name}"]["EYEPIECE_MODELS"] == told["api"]["EYEPIECE_MODELS"]
+        assert Settings(
+            models=told["api"]["EYEPIECE_MODELS"], worker_models=told[f"worker{name}"]["EYEPIECE_WORKER_MODELS"]
+        ).encoded_models == (model,)
+        trigger = scaled[f"rel-eyepiece-worker{name}"]["spec"]["triggers"][0]["metadata"]
+        assert trigger["query"].count(f'model="{model}"') == 2
+    assert scaled["rel-eyepiece-worker-hwsi-1-5"]["spec"]["maxReplicaCount"] == 2
+    assert told["vllm-hwsi-1-5"]["EYEPIECE_TENSOR_PARALLEL_SIZE"] == "1"
+    assert servers.count("rel-eyepiece-vllm-hwsi-1-5.path.svc") == 3
+    # With one model nothing is said of others.
+    one = pods(rendered("largest"))["worker"]["spec"]["containers"][0]["env"]
+    assert not {"EYEPIECE_MODELS", "EYEPIECE_WORKER_MODELS"} & {it["name"] for it in one}
 
 
 def test_alerts_and_dashboard_arrive_unchanged() -> None:

@@ -66,7 +66,7 @@ resources:
 {{- define "eyepiece.installModel" -}}
 {{- $root := index . 0 -}}
 {{- if not $root.Values.models.existingClaim }}
-{{- if ne $root.Values.model "demo" }}
+{{- if or (ne $root.Values.model "demo") $root.Values.otherModels }}
 {{- fail "models.existingClaim is needed for any other model than demo: a volume with the installed model" }}
 {{- end }}
 initContainers:
@@ -118,6 +118,9 @@ initContainers:
 {{- /* Variables of API and workers. A later one may name an earlier one. */ -}}
 {{- define "eyepiece.environment" -}}
 - {name: EYEPIECE_MODEL, value: {{ .Values.model | quote }}}
+{{- if .Values.otherModels }}
+- {name: EYEPIECE_MODELS, value: {{ include "eyepiece.models" . | quote }}}
+{{- end }}
 {{- with .Values.store.url }}
 - {name: EYEPIECE_STORE_URL, value: {{ . | quote }}}
 {{- end }}

@@ -208,9 +208,9 @@ async def test_memory_that_comes_back_does_not_fail_the_slide(
 class SilentEnd(ProgressLog):
     """Redis is away for everything but the last event."""
 
-    async def append(self, tenant: str, slide_id: str, event: Any) -> None:
+    async def append(self, tenant: str, slide_id: str, event: Any, model: str = "") -> None:
         if not event.is_last:
-            await super().append(tenant, slide_id, event)
+            await super().append(tenant, slide_id, event, model)
 
 
 async def test_progress_that_redis_does_not_take_does_not_fail_the_encode(

@@ -27,7 +27,7 @@ from encoders.errors import NoTissue
 from encoders.types import SlideWarning
 from server.encoding.encode_job import EncodeInterrupted, EncodeJob
 from server.encoding.jobs import EncodeJobs
-from server.slides.public_slide import describe
+from server.slides.public_slide import describe, describe_encoding
 from server.slides.slide_record import SlideWarning as RecordedWarning
 
 
@@ -58,7 +58,7 @@ async def test_what_the_plan_doubts_is_on_the_slide_even_when_the_encode_fails(
     assert await deliver(job, jobs, record) == "no_tissue"
 
     stored = await job.slides.require(TENANT, SLIDE)
-    shown = describe(stored, "failed").model_dump()["warnings"]
+    shown = describe(stored, [describe_encoding(stored, "demo", "failed")]).model_dump()["warnings"]
     assert shown == [{"code": "level_not_believed", "detail": "Level 2 shows something else."}]
 
 
