@@ -175,6 +175,9 @@ def ask(
     slide_id: Annotated[str, typer.Argument(help="As `eyepiece upload` prints it.")],
     question: Annotated[str, typer.Argument()],
     conversation: Annotated[str | None, typer.Option(help="Go on with this conversation.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another model than the server's first.", show_default=False)
+    ] = None,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
@@ -184,7 +187,7 @@ def ask(
     from server.commands.ask import Question, ask
 
     with ApiClient(url or default_url(), key) as client:
-        ask(client, Question(argument_text(slide_id), argument_text(question), conversation), as_json)
+        ask(client, Question(argument_text(slide_id), argument_text(question), conversation, model), as_json)
 
 
 @app.command()

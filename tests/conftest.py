@@ -15,6 +15,7 @@ _ASKED_FOR = {
     "end_to_end/test_replicas.py": "EYEPIECE_LONG_TESTS",
     "vllm_plugin/test_variants.py": "EYEPIECE_LONG_TESTS",
     "end_to_end/test_compose_stack.py": "EYEPIECE_STACK",
+    "end_to_end/test_two_vllms.py": "EYEPIECE_LONG_TESTS",
 }
 collect_ignore = [path for path, variable in _ASKED_FOR.items() if variable not in os.environ]
 SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"

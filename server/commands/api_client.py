@@ -75,11 +75,19 @@ class ApiClient:
             response = self._http.post("/v1/slides", files=files)  # type: ignore[arg-type]  # needs read only
         return _json_or_raise(response)
 
-    def encode(self, slide_id: str, mpp: float | None, urgent: bool) -> dict[str, Any]:
-        """Queues the slide again with a resolution (µm/px) or a priority. Returns the Slide."""
+    def model_names(self) -> list[str]:
+        """The models that the server answers with, the default first."""
+        with _translated_errors(self.base_url):
+            response = self._http.get("/v1/models")
+        return [str(model["id"]) for model in _json_or_raise(response)["data"]]
+
+    def encode(self, slide_id: str, mpp: float | None, urgent: bool, model: str | None = None) -> dict[str, Any]:
+        """Queues the slide again with a resolution (µm/px) or a priority, or for another model. Returns the Slide."""
         wish: dict[str, Any] = {"priority": "urgent" if urgent else "routine"}
         if mpp is not None:
             wish["mpp"] = mpp
+        if model is not None:
+            wish["encoder"] = model
         with _translated_errors(self.base_url):
             response = self._http.post(f"/v1/slides/{slide_id}/encode", json=wish)
         return _json_or_raise(response)
@@ -90,12 +98,13 @@ class ApiClient:
             response = self._http.get(f"/v1/slides/{slide_id}")
         return _json_or_raise(response)
 
-    def encode_events(self, slide_id: str) -> Iterator[ServerEvent]:
+    def encode_events(self, slide_id: str, model: str | None = None) -> Iterator[ServerEvent]:
         """Progress until `ready` or `failed`; resumes where it was when the connection breaks."""
         last_id: str | None = None
+        path = f"/v1/slides/{slide_id}/events" + (f"?model={model}" if model else "")
         for _ in range(MAX_RECONNECTS):
             try:
-                for event in self._stream("GET", f"/v1/slides/{slide_id}/events", last_id, None):
+                for event in self._stream("GET", path, last_id, None):
                     last_id = event.id or last_id
                     yield event
                     if event.name in ("ready", "failed"):

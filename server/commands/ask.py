@@ -10,11 +10,12 @@ from server.commands.terminal import print_json, print_now, printable
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask; `conversation_id` continues an earlier answer's conversation."""
+    """What to ask; `conversation_id` continues an earlier answer's conversation, `model` names one but the first."""
 
     slide_id: str
     text: str
     conversation_id: str | None = None
+    model: str | None = None
 
     @property
     def body(self) -> dict[str, Any]:
@@ -22,6 +23,8 @@ class Question:
         body = {"question": self.text}
         if self.conversation_id:
             body["conversation_id"] = self.conversation_id
+        if self.model:
+            body["model"] = self.model
         return body
 
 

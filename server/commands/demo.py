@@ -1,6 +1,7 @@
 """`eyepiece demo`: from nothing to streamed answers beside the truth, through every real component.
 
-`eyepiece up` as a child → a synthetic slide → upload → a question and two follow-ups → stay until Ctrl-C.
+`eyepiece up` as a child → a synthetic slide → upload → a question and two follow-ups, and the question to every further
+model of EYEPIECE_MODELS → stay until Ctrl-C.
 """
 
 import os
@@ -55,6 +56,7 @@ def demo(options: DemoOptions) -> None:
         slide = upload_and_wait(client, UploadWish(path), Console(stderr=True))
         print(describe_slide(slide))
         done = examine(client, slide["id"], truth)
+        ask_other_models(client, slide["id"], truth)
         print(f"\n{printable(done['notice'])}\nThe truth: {path.with_suffix('.json')}")
         print(next_steps(client.base_url, slide["id"], done["conversation_id"], options.once), flush=True)
         if not options.once:
@@ -109,6 +111,23 @@ def examine(client: ApiClient, slide_id: str, truth: "SlideTruth") -> dict[str, 
         done = stream_answer(client, Question(slide_id, question.text, done.get("conversation_id")), end="")
         print_now(f"  | truth: {verdict(question, truth, done['answer'])}\n  {timing(done)}\n")
     return done
+
+
+def ask_other_models(client: ApiClient, slide_id: str, truth: "SlideTruth") -> None:
+    """Encodes the slide for every model but the first, and asks each the first question.
+
+    Raises:
+        CommandError: the slide cannot be encoded for it, the server refused the question, or an answer broke off.
+    """
+    question = demo_questions(truth)[0]
+    for model in client.model_names()[1:]:
+        print(f"\n> ({model}) {question.text}", flush=True)
+        client.encode(slide_id, None, urgent=False, model=model)
+        *_, last = client.encode_events(slide_id, model)
+        if last.name == "failed":
+            raise CommandError(printable(last.data["detail"]), ExitCode.FAILED, last.data["code"])
+        done = stream_answer(client, Question(slide_id, question.text, model=model), end="")
+        print_now(f"  | truth: {verdict(question, truth, done['answer'])}\n  {timing(done)}\n")
 
 
 def demo_questions(truth: "SlideTruth") -> "list[ExamQuestion]":

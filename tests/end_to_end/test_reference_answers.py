@@ -40,7 +40,7 @@ def test_a_checkpoint_made_by_the_reference_answers_as_the_reference(
     manifest, data_dir = toy_manifest(), tmp_path / "data"
     convert_reference(layout, manifest, tmp_path / "downloads", data_dir / "models")
 
-    with running_server(data_dir, tmp_path / "up.log", model="toy") as server, server.client() as client:
+    with running_server(data_dir, tmp_path / "up.log", "toy") as server, server.client() as client:
         slide_id = upload(client, sample_path)["id"]
         attached = ""
         for expected in recorded_answers(layout):

@@ -74,19 +74,21 @@ def metric(text: str, sample: str) -> float:
 
 
 @contextmanager
-def running_server(data_dir: Path, log: Path, model: str = "demo") -> Iterator[RunningServer]:
-    """`eyepiece up` until the block ends; the block starts when it says that it is ready."""
+def running_server(data_dir: Path, log: Path, *models: str, **variables: str) -> Iterator[RunningServer]:
+    """`eyepiece up` until the block ends; the block starts when it says that it is ready. `models` go to the command
+    line, the demo model where there are none and no EYEPIECE_MODELS among the environment's `variables`."""
     port = free_loopback_port()
     reading, writing = os.pipe()
     command = [sys.executable, "-m", "server", "up", "--port", str(port), "--data-dir", str(data_dir)]
-    command += ["--model", model]
+    named = models or (() if "EYEPIECE_MODELS" in variables else ("demo",))
+    command += [part for model in named for part in ("--model", model)]
     with log.open("wb") as output, open(reading, "rb") as notifications:
         process = subprocess.Popen(
             [*command, "--notify-fd", str(writing)],
             pass_fds=(writing,),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_IMPATIENT, "PYTHONSAFEPATH": "1"},
+            env={**os.environ, **_IMPATIENT, **variables, "PYTHONSAFEPATH": "1"},
             preexec_fn=die_with_parent(15),
         )
         os.close(writing)
