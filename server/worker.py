@@ -117,7 +117,7 @@ async def _work(settings: Settings, served: _Served, metrics: WorkerMetrics, hea
     store.remove_abandoned()
     encode_job = _encode_job(settings, store, served, metrics, redis, leave)
     await log_sandbox()
-    async with private_staging(store), _announced(redis, health):
+    async with private_staging(store), _announced(redis, health, tuple(served.encoders)):
         await encode_worker(
             jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides, models=tuple(encode_job.encodes)
         ).start()
@@ -162,23 +162,23 @@ def _encode_job(
 
 
 @contextlib.asynccontextmanager
-async def _announced(redis: Redis, health: WorkerHealth) -> AsyncIterator[None]:
+async def _announced(redis: Redis, health: WorkerHealth, models: Sequence[str]) -> AsyncIterator[None]:
     """Warm, and known to be, for as long as the block runs."""
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    announcing = asyncio.create_task(_announce(redis, worker_id, health))
+    announcing = asyncio.create_task(_announce(redis, worker_id, health, models))
     try:
         yield
     finally:
         announcing.cancel()
         health.ready = False
         with contextlib.suppress(RedisError):  # it forgets us by itself
-            await withdraw_worker(redis, worker_id)
+            await withdraw_worker(redis, worker_id, models)
 
 
-async def _announce(redis: Redis, worker_id: str, health: WorkerHealth) -> None:
+async def _announce(redis: Redis, worker_id: str, health: WorkerHealth, models: Sequence[str]) -> None:
     while True:
         try:
-            await announce_worker(redis, worker_id)
+            await announce_worker(redis, worker_id, models)
             health.ready = True
         except RedisError:
             health.ready = False

@@ -1,6 +1,8 @@
-"""Presence of warm encoder workers in Redis: a sorted set of names by the time at which each expires."""
+"""Presence of warm encoder workers in Redis: sorted sets of names by the time at which each expires, one of all workers
+and one of those that encode for a model."""
 
 import time
+from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
@@ -9,20 +11,26 @@ _VALID_S = 15.0
 ANNOUNCE_EVERY_S = 5.0
 
 
-async def announce_worker(redis: Redis, worker_id: str) -> None:
-    """Say that this worker is warm; good for three missed announcements."""
+async def announce_worker(redis: Redis, worker_id: str, models: Sequence[str] = ()) -> None:
+    """Say that this worker is warm for these models; good for three missed announcements."""
     async with redis.pipeline(transaction=True) as pipe:
-        pipe.zadd(_KEY, {worker_id: time.time() + _VALID_S})
-        pipe.zremrangebyscore(_KEY, 0, time.time())
+        for key in _keys(models):
+            pipe.zadd(key, {worker_id: time.time() + _VALID_S})
+            pipe.zremrangebyscore(key, 0, time.time())
         await pipe.execute()
 
 
-async def withdraw_worker(redis: Redis, worker_id: str) -> None:
+async def withdraw_worker(redis: Redis, worker_id: str, models: Sequence[str] = ()) -> None:
     """Say that this worker is going."""
-    await redis.zrem(_KEY, worker_id)
+    for key in _keys(models):
+        await redis.zrem(key, worker_id)
 
 
-async def count_workers(redis: Redis) -> int:
-    """How many workers are warm."""
-    count: int = await redis.zcount(_KEY, time.time(), "+inf")
+async def count_workers(redis: Redis, model: str | None = None) -> int:
+    """How many workers are warm, or warm for this model."""
+    count: int = await redis.zcount(_keys([model] if model else [])[-1], time.time(), "+inf")
     return count
+
+
+def _keys(models: Sequence[str]) -> list[str]:
+    return [_KEY, *(f"{_KEY}:{model}" for model in models)]

@@ -92,7 +92,9 @@ class Metrics:
         self.store_free_bytes = Gauge(
             "eyepiece_store_free_bytes", "Room in a slide store on local disk; absent for a bucket.", registry=registry
         )
-        self.workers_ready = Gauge("eyepiece_workers_ready", "Warm encoder workers.", registry=registry)
+        self.workers_ready = Gauge(
+            "eyepiece_workers_ready", "Warm encoder workers that encode for the model.", ["model"], registry=registry
+        )
         self.jobs_queued = Gauge("eyepiece_jobs_queued", "Jobs waiting.", ["model", "priority"], registry=registry)
         self.jobs_active = Gauge("eyepiece_jobs_active", "Jobs running.", ["model", "priority"], registry=registry)
         self.oldest_queued_s = Gauge(

@@ -115,11 +115,12 @@ class Readiness:
             async with asyncio.timeout(_REDIS_WITHIN_S):
                 self._note("redis", await write_state(self._redis))
                 self.workers_ready = await count_workers(self._redis)
+                for name in self.models:
+                    self._metrics.workers_ready.labels(name).set(await count_workers(self._redis, name))
                 await self._measure_queues()
         except (RedisError, TimeoutError):
             self._note("redis", UNAVAILABLE)
             return
-        self._metrics.workers_ready.set(self.workers_ready)
 
     async def _measure_queues(self) -> None:
         metrics = self._metrics

@@ -360,3 +360,33 @@ def test_the_gpu_file_changes_services_that_exist_into_what_the_dockerfile_build
     assert set(CUDA["services"]) == {name for name in OURS if "args" in OURS[name]["build"]}
     assert {service["build"]["args"]["BUILDS"] for service in CUDA["services"].values()} == {"cuda"}
     assert DOCKERFILE.count("cuda|cpu)") == 2
+
+
+def test_the_second_model_has_copies_of_the_first_ones_services_that_know_both() -> None:
+    second: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "deploy/compose.second-model.yml").read_text())[
+        "services"
+    ]
+    known = {f"EYEPIECE_{name.upper()}" for name in Settings.model_fields}
+    told = {name: service["environment"] for name, service in second.items() if "environment" in service}
+    servers = (ROOT / "deploy" / "haproxy" / "servers-second-model.cfg").read_text()
+
+    for name in ("worker", "vllm"):
+        copy, first = dict(second[f"{name}-second"]), {**SERVICES[name]}
+        assert {**copy, "environment": 0} == {
+            key: value for key, value in {**first, "environment": 0}.items() if key != "build"
+        }
+    assert all(set(environment) <= known for environment in told.values())
+    models = {name: environment.get("EYEPIECE_MODELS") for name, environment in told.items() if name != "vllm-second"}
+    (said,) = set(models.values())
+    assert set(models) == {"api", "worker", "worker-second"}
+    filled = re.sub(r"\$\{EYEPIECE_MODEL:-(\w+)\}", r"\1", said).replace(
+        "${EYEPIECE_SECOND_MODEL:?name it in .env}", "b"
+    )
+    assert [it.url for it in Settings(models=filled).served_models] == ["http://haproxy:8101", "http://haproxy:8111"]
+    assert "bind :8111" in servers
+    assert "vllm-second:8101" in servers
+    assert second["haproxy"]["command"] == [
+        *SERVICES["haproxy"]["command"],
+        "-f",
+        "/etc/eyepiece/servers-second-model.cfg",
+    ]

@@ -83,6 +83,7 @@ def balanced(tmp_path: Path) -> Iterator[Balanced]:
 
 def test_composes_configuration_is_valid_and_nothing_in_it_is_ignored() -> None:
     assert check_configuration(RULES, COMPOSE_SERVERS) == ""
+    assert check_configuration(RULES, COMPOSE_SERVERS, COMPOSE_SERVERS.with_name("servers-second-model.cfg")) == ""
 
 
 def test_two_vllms_of_one_machine_share_its_slides(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from server.api.parts import Parts
 from server.app import build_app, build_reconciler
 from server.encoding.encode_job import EncodeJob
 from server.encoding.encode_worker import WorkerQueue
+from server.encoding.worker_presence import announce_worker, withdraw_worker
 from server.settings import Settings
 from server.slides.slide_record import SlideRecord
 
@@ -273,6 +274,25 @@ async def test_a_worker_takes_only_jobs_of_its_models(
     assert taken is not None
     assert taken.kwargs is not None
     assert taken.kwargs["model"] == "tiny"
+
+
+async def test_workers_are_counted_for_the_models_that_they_encode_for(
+    app: FastAPI, parts: Parts, redis: Redis
+) -> None:
+    await announce_worker(redis, "one", ["demo"])
+    await announce_worker(redis, "two", ["demo", "tiny"])
+    await app.state.readiness.look()
+    await withdraw_worker(redis, "two", ["demo", "tiny"])
+    before = [
+        parts.metrics.registry.get_sample_value("eyepiece_workers_ready", {"model": it}) for it in ("demo", "tiny")
+    ]
+    await app.state.readiness.look()
+    after = [
+        parts.metrics.registry.get_sample_value("eyepiece_workers_ready", {"model": it}) for it in ("demo", "tiny")
+    ]
+
+    assert (before, after) == ([2, 1], [1, 0])
+    assert app.state.readiness.workers_ready == 1
 
 
 async def test_a_resolution_belongs_to_the_slide_and_not_to_another_model(
