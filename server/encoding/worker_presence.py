@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 _KEY = "eyepiece:workers"
 _VALID_S = 15.0
+_FORGOTTEN_S = 60
 ANNOUNCE_EVERY_S = 5.0
 
 
@@ -17,6 +18,8 @@ async def announce_worker(redis: Redis, worker_id: str, models: Sequence[str] = 
         for key in _keys(models):
             pipe.zadd(key, {worker_id: time.time() + _VALID_S})
             pipe.zremrangebyscore(key, 0, time.time())
+        for key in _keys(models)[1:]:  # a model that is served no more leaves nothing
+            pipe.expire(key, _FORGOTTEN_S)
         await pipe.execute()
 
 
