@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-vllms charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
@@ -31,7 +31,7 @@ help:
 	@echo 'make check-api [MINUTES=5] [SEED=1]'
 	@echo '              requests made from the OpenAPI document, right and wrong ones, on a server started for it'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
-	@echo 'make two-vllms two models behind a real vLLM each, one killed; five minutes'
+	@echo 'make two-models two models behind a real vLLM each, one killed; five minutes'
 	@echo 'make images [BUILDS=cpu] [TAG=local] [ENGINE=docker|podman] [BASES=debian]'
 	@echo '              build the images, look at them, list their components in build/images'
 	@echo 'make stack [ENGINE=docker|podman] [BASES=debian]'
@@ -137,8 +137,8 @@ vllm-kinds: environments
 hierarchy: server-environment
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical
 
-two-vllms: environments
-	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_two_vllms.py
+two-models: environments
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_two_models.py tests/end_to_end/test_two_vllms.py
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py

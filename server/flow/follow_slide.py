@@ -38,7 +38,7 @@ class FollowSlide:
 
     async def _outcome(self, record: SlideRecord) -> Event | None:
         """The last event of a slide that is through, or gone."""
-        current = await self.slides.find(record.tenant, record.id)
+        current = await self.slides.find(record.tenant, record.id, record.model)
         if current is None:
             return Event("failed", {"code": "not_found", "detail": "The slide was deleted."})
         status = await self.states.status(current)

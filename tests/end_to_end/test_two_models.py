@@ -1,6 +1,6 @@
 """Two models side by side, through every process but vLLM: the encoders are real, what answers is a stand-in for each.
 
-`make two-vllms` does the same with two real ones.
+`make two-models` runs this, and the same with two real ones (test_two_vllms.py).
 """
 
 import hashlib

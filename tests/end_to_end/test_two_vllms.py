@@ -1,4 +1,4 @@
-"""`make two-vllms`: two models behind two real vLLMs on one machine. Takes some five minutes on two cores."""
+"""`make two-models`: two models behind two real vLLMs on one machine. Takes some five minutes on two cores."""
 
 import os
 import re

@@ -7,20 +7,23 @@ from typing import Any
 import httpx
 import pytest
 from api_parts import client_of, encode_job, events_of, problem_of, running_worker, stored_slide, until, upload
-from fakes import FakeEncode, FakeVllm
+from fakes import FakeEncode, FakeVllm, sample_embedding
 from fastapi import FastAPI
 from redis.asyncio import Redis
 from untrained_model import changed_manifest, untrained_model
 
+from encoders.embedding_file import to_bytes
 from encoders.encoder_id import encoder_id
 from encoders.errors import NoTissue
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
+from server.api.dependencies import slide_states
 from server.api.parts import Parts
 from server.app import build_app, build_reconciler
 from server.encoding.encode_job import EncodeJob
 from server.encoding.encode_worker import WorkerQueue
 from server.encoding.worker_presence import announce_worker, withdraw_worker
+from server.flow.follow_slide import FollowSlide
 from server.settings import Settings
 from server.slides.slide_record import SlideRecord
 
@@ -213,6 +216,23 @@ async def test_a_wanted_encode_is_found_again_when_its_job_is_lost(
 
     assert await parts.jobs.find(tiny) is not None
     assert await parts.jobs.find(ready) is None
+
+
+async def test_who_follows_an_encode_for_one_model_is_not_told_how_another_one_went(
+    client: httpx.AsyncClient, parts: Parts, ready: SlideRecord, tiny_model: InstalledModel
+) -> None:
+    """As when events are lost with Redis: the outcome is taken from the record."""
+    story = FollowSlide(parts.progress, parts.slides, slide_states(parts), lambda: False)
+    await client.post(f"/v1/slides/{ready.id}/encode", json={"encoder": "tiny"})
+    tiny = await parts.slides.require("default", ready.id, "tiny")
+
+    assert await story._outcome(tiny) is None
+    await parts.store.put(
+        tiny.paths.embedding(tiny.encoder_id), to_bytes(sample_embedding(tiny.id, encoder_id(tiny_model)))
+    )
+    outcome = await story._outcome(tiny)
+    assert outcome is not None
+    assert outcome.name == "ready"
 
 
 async def test_encoded_slides_stay_pending_for_no_model_that_has_not_been_asked(
