@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-# Minutes long: `make replicas`, which needs HAProxy, `make vllm-variants`, `make two-models`, and `make stack`, which needs images.
+# Minutes long: `make replicas`, which needs HAProxy, `make vllm-variants`, `make two-models`, and
+# `make stack`, which needs images.
 _ASKED_FOR = {
     "end_to_end/test_replicas.py": "EYEPIECE_LONG_TESTS",
     "vllm_plugin/test_variants.py": "EYEPIECE_LONG_TESTS",
