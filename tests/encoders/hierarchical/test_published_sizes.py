@@ -13,7 +13,9 @@ import torch
 from hwsi_vectors import VECTORS, cases_of, needs_vectors, published_names, recipe, vectors_of
 
 from encoders.hierarchical.cell_fusion import CellFusion
+from encoders.hierarchical.cellvit import CellVit256
 from encoders.hierarchical.conch import ConchImage
+from encoders.hierarchical.encode import HierarchicalEncoder
 from encoders.hierarchical.plan_regions import plan_regions
 from encoders.hierarchical.projector import HierarchicalProjector
 from encoders.hierarchical.vit4k import Vit4k
@@ -59,6 +61,32 @@ def test_regions_of_large_overviews_are_the_published_ones(name: str) -> None:
     overview = recipe().overview(case["seed"], *case["overview"], edge=case["edge"])
     got = plan_regions(overview, *case["level0"], tuple(case["step_level"]))
     assert np.array_equal(got, vectors_of("regions")[f"{name}.valid"].numpy())
+
+
+@minutes
+@pytest.mark.parametrize("name", ["three1024", "region4096"])
+def test_pixels_of_regions_become_the_published_rows(name: str) -> None:
+    cases, draw = cases_of("end_to_end"), recipe()
+    case, seed = cases["cases"][name], cases["weight_seed"]
+    small = {part: PARTS[part](**cases[part]) for part in ("vit256", "vit4k", "conch", "projector")}
+    networks = {**small, "cellvit": CellVit256(), "dinov2": CellFusion()}
+    for part, network in networks.items():
+        weights = {n: draw.weight(part, n, tuple(v.shape), seed) for n, v in network.state_dict().items()}
+        weights = draw.wired_cellvit(weights) if part == "cellvit" else weights
+        network.load_state_dict({n: torch.from_numpy(np.asarray(v)) for n, v in weights.items()}, strict=True)
+        network.eval().requires_grad_(False)
+    regions = [draw.region(region_seed, case["px"] // 256) for region_seed in case["seeds"]]
+    for picture in regions:
+        picture[:256, -256:] = picture[256:512, 256:512]
+
+    order = (networks[part] for part in ("vit256", "vit4k", "conch", "cellvit", "dinov2", "projector"))
+    got = HierarchicalEncoder(*order, dissimilar=case["n"], keep=case["k"]).encode(regions)
+
+    vectors = vectors_of("end_to_end")
+    for level, tolerance in {"region": 5e-5, "slide": 5e-5, "patch": 2e-6, "cell": 5e-5, "rows": 5e-5}.items():
+        assert (getattr(got, level) - vectors[f"{name}.{level}"]).abs().max() <= tolerance, level
+    # Two equal pictures may stand for each other.
+    assert (got.patch_index != vectors[f"{name}.chosen"]).sum() <= 2
 
 
 def _tile(tile: dict[str, Any]) -> np.ndarray:
