@@ -1,7 +1,7 @@
 """What became of a drawn pyramid: right, refused with a reason, wrong as a warning
 says, or silently wrong. In this process, for speed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,8 @@ MOST_DIFFERENT = 2.0
 # Of a tile's area: what the overview, 16 pixels a tile, cannot be wrong about.
 _SURELY_TISSUE, _SURELY_GLASS = 0.5, 0.0
 _PATCH_PX, _PATCHES = 48, 4
+# A level's sides are whole pixels, so that a scale that is none is the mean of two: half a pixel off at the far side.
+_FRACTION_PATCH_PX = 16
 
 Outcome = Literal["right", "refused", "said", "wrong"]
 # With this warning low levels may be some grey levels off, and show nothing of what level 0 lacks. Tiles are right.
@@ -68,8 +70,12 @@ def judge(case: Case, folder: Path) -> Judgement:
 
 
 def _wrong_tile(drawn: Drawn, plan: TilePlan, tiles: list[tuple[int, int, NDArray[np.uint8]]]) -> str:
+    white = np.where(drawn.scanned[..., np.newaxis], drawn.picture, 255).astype(np.uint8)
+    as_scanned = replace(drawn, picture=white)
     for x, y, pixels in tiles:
         different = _difference(pixels, drawn.at(x, y, plan.tile_px_level0, plan.tile_px))
+        if different > MOST_DIFFERENT:  # up to a tenth of a tile may not have been scanned, and is white then
+            different = _difference(pixels, as_scanned.at(x, y, plan.tile_px_level0, plan.tile_px))
         if different > MOST_DIFFERENT:
             return f"the tile at ({x}, {y}) differs by {different:.1f}"
     if plan.mpp != drawn.case.mpp:
@@ -107,19 +113,21 @@ def _wrong_level(drawn: Drawn, reader: SlideReader) -> str:
     """A few patches of every level that is offered, against the drawing at the scale that is claimed."""
     rng = np.random.default_rng(drawn.case.seed)
     for index, level in enumerate(reader.levels):
-        covered = level.downsample * _PATCH_PX
+        is_whole = level.downsample == int(level.downsample)
+        patch_px = _PATCH_PX if is_whole else _FRACTION_PATCH_PX
+        covered = level.downsample * patch_px
         columns, rows = (
             max(1, int((side - covered) / level.downsample)) for side in (drawn.case.width, drawn.case.height)
         )
         for _ in range(_PATCHES):
             x, y = (int(int(rng.integers(most)) * level.downsample) for most in (columns, rows))
-            if level.downsample != int(level.downsample) and (x or y):
+            if not is_whole and (x or y):
                 continue  # between pixels; the tiles that are read of such a level are looked at above
             here = np.s_[y : y + round(covered), x : x + round(covered)]
             if not drawn.scanned[here].all() or drawn.scanned[here].size < covered**2:
                 continue
-            pixels, _ = reader.read_covered(x, y, index, _PATCH_PX, _PATCH_PX)
-            different = _difference(pixels, drawn.at(x, y, covered, _PATCH_PX))
+            pixels, _ = reader.read_covered(x, y, index, patch_px, patch_px)
+            different = _difference(pixels, drawn.at(x, y, covered, patch_px))
             if different > MOST_DIFFERENT:
                 return f"level {index} at 1/{level.downsample:g} differs by {different:.1f} at ({x}, {y})"
     return ""

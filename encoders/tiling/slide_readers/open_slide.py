@@ -25,6 +25,7 @@ from encoders.tiling.resolution import StatedResolution, judge_resolution
 from encoders.tiling.slide_readers.believed_levels import FoundLevel, JudgedLevels, ReadLevel, judge_levels
 from encoders.tiling.slide_readers.container_colors import contradicts_in_sample
 from encoders.tiling.slide_readers.jpeg_tiles import UndecodableTile
+from encoders.tiling.slide_readers.leica_areas import AreaPart, parts_of_areas, scanned_areas
 from encoders.tiling.slide_readers.not_eligible import NotEligible
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import MAX_HOLE_SHARE, Level, cut_off, damaged, not_scanned
@@ -94,6 +95,7 @@ class OpenSlideReader(ReducesByArea):
         # Raised by every read: a fault that a slide without a stated resolution may keep to itself until it is asked.
         self.refusal: UnreadableSlide | None = None
         self._vendor = facts.vendor
+        self._areas = scanned_areas(self._handle) if facts.vendor == "leica" else ()
         redrawn = frozenset(self._redrawn(len(found)))
         # In false colours, as OpenSlide shows them, levels cannot be compared.
         others = (*self._other_pictures(sizes), *_finest_missing(self._handle))
@@ -263,11 +265,38 @@ class OpenSlideReader(ReducesByArea):
         if self.refusal is not None:
             raise self.refusal
         where = self._where(x, y, level)
+        side = self.levels[level].downsample
+        is_exact = side == self.painted_downsamples[level] or x % side or y % side
+        parts = [] if is_exact else parts_of_areas(self._areas, x, y, side, out.shape[:2])
         try:
-            alpha = _paint(self._handle, where, out)
+            if any(part.begins_right or part.begins_below for part in parts):
+                alpha = self._paint_by_area(x, y, level, parts, out)
+            else:
+                alpha = _paint(self._handle, where, out)
         except openslide.OpenSlideError:
             alpha = self._read_again(where, out, (x, y, self.levels[level].downsample))
         return None if alpha.min() == 255 else alpha
+
+    def _paint_by_area(
+        self, x: int, y: int, level: int, parts: Sequence[AreaPart], out: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Like `_paint`, each of Leica's areas from a position at which it falls on its own pixels."""
+        side, painted, number = self.levels[level].downsample, self.painted_downsamples[level], self._numbers[level]
+        column, row = x / side * painted, y / side * painted
+        alpha = np.zeros(out.shape[:2], dtype=np.uint8)
+        out[:] = 255
+        own = np.empty_like(out)
+        for right, below in sorted({(part.begins_right, part.begins_below) for part in parts}):
+            own_x, own_y = (
+                math.floor(position) if is_ahead else math.ceil(position)
+                for position, is_ahead in ((column, right), (row, below))
+            )
+            own_alpha = _paint(self._handle, _Where(number, own_x, own_y), own)
+            for part in parts:
+                if (part.begins_right, part.begins_below) == (right, below):
+                    seen = own_alpha[part.place] > 0
+                    out[part.place][seen], alpha[part.place][seen] = own[part.place][seen], own_alpha[part.place][seen]
+        return alpha
 
     def _inside(self, x: int, y: int, level: int, height: int, width: int) -> tuple[slice, slice]:
         """The rows and columns of a region that lie in the slide."""

@@ -168,3 +168,11 @@ def test_what_a_padded_level_shows_beyond_the_slide_is_not_asked_for(tmp_path: P
     found = judge(make_case(100_300_410), tmp_path / "slide")
 
     assert (found.outcome, found.word, found.warnings) == ("right", "", 0)
+
+
+def test_an_area_of_leica_that_begins_inside_a_tile_lies_on_its_own_pixels(tmp_path: Path) -> None:
+    """The canvas is no multiple of the levels' scale, so that OpenSlide's positions are between pixels."""
+    sides = {"width": 655, "height": 1133, "downsamples": (1.0, 2.0, 4.0)}
+    found = judge(padded_case(container="scn", **sides, tile_px=64, padded=False, sparse=True), tmp_path / "slide")
+
+    assert found.outcome == "right", found.word
