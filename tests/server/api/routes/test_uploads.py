@@ -30,6 +30,7 @@ SLIDE_FIELDS = {
     "warnings",
     "tile_count",
     "encoder_id",
+    "encodings",
     "error",
     "created_at",
 }
