@@ -17,6 +17,7 @@ from server.flow.admit_upload import AdmitUpload
 from server.flow.answer_question import AnswerQuestion
 from server.flow.attach_features import AttachFeatures
 from server.flow.delete_slide import DeleteSlide, ForgetSlide
+from server.flow.encode_again import EncodeAgain
 from server.flow.follow_slide import FollowSlide
 from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
@@ -97,6 +98,10 @@ def _follow_slide(parts: Parts) -> FollowSlide:
     return FollowSlide(parts.progress, parts.slides, slide_states(parts), lambda: parts.drain.begun)
 
 
+def _encode_again(parts: Parts) -> EncodeAgain:
+    return EncodeAgain(parts.slides, parts.usage, queue_encode(parts), parts.models.names)
+
+
 def _list_slides(parts: Parts) -> ListSlides:
     return ListSlides(parts.slides, slide_states(parts))
 
@@ -131,6 +136,7 @@ DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
 ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
+EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]
 QueueEncodeDep = Annotated[QueueEncode, _made_of(queue_encode)]
 SlideStatesDep = Annotated[SlideStates, _made_of(slide_states)]
 

@@ -120,7 +120,7 @@ class AnswerQuestion:
         if not record.wanted:
             await self.encodes.begin(record)
             raise SlideNotReady(
-                f"The slide is being encoded for {model.name} from now on; ask again shortly.",
+                f"The slide is now being encoded for {model.name}; ask again shortly.",
                 retry_after_s=_NOT_READY_RETRY_S,
             )
         await self.encodes.enqueue(record)  # changes nothing while it is queued; a lost job need not wait a minute

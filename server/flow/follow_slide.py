@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from server.errors import NotFound
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event, ProgressLog
@@ -18,6 +19,18 @@ class FollowSlide:
     slides: SlideCatalogue
     states: SlideStates
     is_draining: Callable[[], bool]
+
+    async def require_begun(self, record: SlideRecord) -> None:
+        """Refuse to follow what would never end.
+
+        Raises:
+            NotFound: nobody has asked for the slide's encode by the model that sees the record.
+        """
+        if not record.wanted and await self.states.status(record) != "ready":
+            raise NotFound(
+                f"The slide was not encoded for {record.model}; begin with POST /v1/slides/{{id}}/encode and "
+                f'{{"encoder": "{record.model}"}}.'
+            )
 
     async def events(self, record: SlideRecord, after: str) -> AsyncGenerator[Event, None]:
         """Remembered and new events behind the id `after`; the outcome is taken from the record when they were lost

@@ -109,16 +109,13 @@ class SlideCatalogue:
 
     async def look(self, tenant: str, slide_id: str, model: str = "") -> SlideRecord | UnreadableRecord | None:
         """What there is of the slide's record; None when this tenant has no such slide."""
-        if not SLIDE_ID_PATTERN.fullmatch(slide_id):
-            return None
-        paths = SlidePaths(tenant, slide_id)
-        content = await self._store.get(paths.record)
+        content = await self._content(tenant, slide_id)
         if content is None:
             return None
         try:
-            return self.seen_by(self._under_served_encoder(parse_record(content, paths)), model)
+            return self._parsed(content, SlidePaths(tenant, slide_id), model)
         except RecordUnreadable as error:
-            return await self._salvaged(content, paths, error)
+            return await self._salvaged(content, SlidePaths(tenant, slide_id), error)
 
     async def find(self, tenant: str, slide_id: str, model: str = "") -> SlideRecord | None:
         """The record, or None when this tenant has no such slide.
@@ -126,12 +123,15 @@ class SlideCatalogue:
         Raises:
             RecordUnreadable: it is damaged, or a newer release wrote it.
         """
+        content = await self._content(tenant, slide_id)
+        return None if content is None else self._parsed(content, SlidePaths(tenant, slide_id), model)
+
+    async def _content(self, tenant: str, slide_id: str) -> bytes | None:
         if not SLIDE_ID_PATTERN.fullmatch(slide_id):
             return None
-        paths = SlidePaths(tenant, slide_id)
-        content = await self._store.get(paths.record)
-        if content is None:
-            return None
+        return await self._store.get(SlidePaths(tenant, slide_id).record)
+
+    def _parsed(self, content: bytes, paths: SlidePaths, model: str) -> SlideRecord:
         return self.seen_by(self._under_served_encoder(parse_record(content, paths)), model)
 
     async def require(self, tenant: str, slide_id: str, model: str = "") -> SlideRecord:

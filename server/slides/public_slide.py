@@ -18,7 +18,7 @@ class SlideEncoding(BaseModel):
 
     model: str = Field(description="The model's name, as in `GET /v1/models`.", examples=["demo"])
     encoder_id: str = Field(description="Identifies everything that the embedding depends on.")
-    status: Status = Field(description="As the slide's own.")
+    status: Status = Field(description="As `status` of the slide, for this model.")
     tile_count: int | None = Field(description="Number of encoded tiles.")
     error: SlideError | None = Field(description="Why it failed; null unless it did.")
     warnings: list[SlideWarning] = Field(description="Doubts of this encoding and what was done about them.")

@@ -1,14 +1,15 @@
 """Probes whether Redis takes writes: a full one and a read-only one answer every other request."""
 
 import time
+from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 # Without an expiry: a key that may be pushed out could make room for itself, and a full Redis would seem to have some.
 _KEY = "eyepiece:write-probe"
-OK = "ok"
-UNAVAILABLE = "unavailable"
+OK: Final = "ok"
+UNAVAILABLE: Final = "unavailable"
 
 
 async def write_state(redis: Redis) -> str:

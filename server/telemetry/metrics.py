@@ -4,6 +4,7 @@ Each process has its own registry, passed in: one process a container, so nothin
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Protocol
 
@@ -27,87 +28,50 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
         show_build(registry)
-        self.requests = Counter(
-            "eyepiece_http_requests_total", "Requests.", ["route", "method", "status"], registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=registry)
+        self.requests = counter("eyepiece_http_requests_total", "Requests.", ["route", "method", "status"])
+        self.upload_bytes = counter("eyepiece_upload_bytes_total", "Bytes of slides received.")
+        self.uploads = counter("eyepiece_uploads_total", "Uploads.", ["outcome"])
+        self.encode_jobs = counter("eyepiece_encode_jobs_enqueued_total", "Encode jobs put into the queue.", ["model"])
+        self.embedding_reads = counter(
+            "eyepiece_embedding_cache_reads_total", "Embeddings read, by the tier that had them.", ["tier"]
         )
-        self.upload_bytes = Counter("eyepiece_upload_bytes_total", "Bytes of slides received.", registry=registry)
-        self.uploads = Counter("eyepiece_uploads_total", "Uploads.", ["outcome"], registry=registry)
-        self.encode_jobs = Counter(
-            "eyepiece_encode_jobs_enqueued_total", "Encode jobs put into the queue.", ["model"], registry=registry
+        self.embedding_cache_write_errors = counter(
+            "eyepiece_embedding_cache_write_errors_total", "Embeddings that Redis refused."
         )
-        self.embedding_reads = Counter(
-            "eyepiece_embedding_cache_reads_total",
-            "Embeddings read, by the tier that had them.",
-            ["tier"],
-            registry=registry,
+        self.questions = counter("eyepiece_questions_total", "Questions.", ["model", "outcome"])
+        self.questions_running = gauge("eyepiece_questions_running", "Questions being answered.", ["model"])
+        self.time_to_first_token_s = seconds(
+            "eyepiece_time_to_first_token_seconds", "From the question's arrival to its first token.", ["model"]
         )
-        self.embedding_cache_write_errors = Counter(
-            "eyepiece_embedding_cache_write_errors_total",
-            "Embeddings that Redis refused.",
-            registry=registry,
-        )
-        self.questions = Counter("eyepiece_questions_total", "Questions.", ["model", "outcome"], registry=registry)
-        self.questions_running = Gauge(
-            "eyepiece_questions_running", "Questions being answered.", ["model"], registry=registry
-        )
-        self.time_to_first_token_s = Histogram(
-            "eyepiece_time_to_first_token_seconds",
-            "From the question's arrival to its first token.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.language_model_first_token_s = Histogram(
+        self.language_model_first_token_s = seconds(
             "eyepiece_language_model_first_token_seconds",
             "From the embedding at hand to the first token; vLLM's own metrics split it into queue and prefill.",
             ["model"],
-            buckets=_SECONDS,
-            registry=registry,
         )
-        self.answer_s = Histogram(
-            "eyepiece_answer_seconds",
-            "From the question's arrival to its last token.",
-            ["model"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.cache_s = Histogram(
-            "eyepiece_embedding_read_seconds",
-            "Reading the embedding for a question.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.slide_tokens_lost = Counter(
+        self.answer_s = seconds("eyepiece_answer_seconds", "From the question's arrival to its last token.", ["model"])
+        self.cache_s = seconds("eyepiece_embedding_read_seconds", "Reading the embedding for a question.")
+        self.slide_tokens_lost = counter(
             "eyepiece_slide_tokens_lost_total",
             "Answers that ended in an error because vLLM did not use the slide tokens it was sent.",
             ["model"],
-            registry=registry,
         )
-        self.dependency_up = Gauge(
-            "eyepiece_dependency_up", "Whether a dependency answers.", ["dependency"], registry=registry
+        self.dependency_up = gauge("eyepiece_dependency_up", "Whether a dependency answers.", ["dependency"])
+        self.model_up = gauge("eyepiece_model_up", "Whether the model's vLLM makes tokens.", ["model"])
+        self.store_free_bytes = gauge(
+            "eyepiece_store_free_bytes", "Room in a slide store on local disk; absent for a bucket."
         )
-        self.model_up = Gauge(
-            "eyepiece_model_up", "Whether the model's vLLM makes tokens.", ["model"], registry=registry
+        self.workers_ready = gauge(
+            "eyepiece_workers_ready", "Warm encoder workers that encode for the model.", ["model"]
         )
-        self.store_free_bytes = Gauge(
-            "eyepiece_store_free_bytes", "Room in a slide store on local disk; absent for a bucket.", registry=registry
+        self.jobs_queued = gauge("eyepiece_jobs_queued", "Jobs waiting.", ["model", "priority"])
+        self.jobs_active = gauge("eyepiece_jobs_active", "Jobs running.", ["model", "priority"])
+        self.oldest_queued_s = gauge(
+            "eyepiece_jobs_oldest_queued_seconds", "Age of the first waiting job.", ["model", "priority"]
         )
-        self.workers_ready = Gauge(
-            "eyepiece_workers_ready", "Warm encoder workers that encode for the model.", ["model"], registry=registry
-        )
-        self.jobs_queued = Gauge("eyepiece_jobs_queued", "Jobs waiting.", ["model", "priority"], registry=registry)
-        self.jobs_active = Gauge("eyepiece_jobs_active", "Jobs running.", ["model", "priority"], registry=registry)
-        self.oldest_queued_s = Gauge(
-            "eyepiece_jobs_oldest_queued_seconds",
-            "Age of the first waiting job.",
-            ["model", "priority"],
-            registry=registry,
-        )
-        self.reconciled = Counter(
-            "eyepiece_slides_reconciled_total",
-            "Stored slides without embedding or job.",
-            ["action"],
-            registry=registry,
+        self.reconciled = counter(
+            "eyepiece_slides_reconciled_total", "Stored slides without embedding or job.", ["action"]
         )
 
 

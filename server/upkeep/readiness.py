@@ -32,6 +32,8 @@ _LOOK_EVERY_S = 2.0
 # A server that is stopped is silent for longer than anyone may be left believing in it.
 _REDIS_WITHIN_S = 5.0
 Capability = Literal["slides", "uploads", "questions"]
+# Of a model's vLLM.
+ModelState = Literal["ok", "unavailable"]
 _NEEDS: dict[Capability, frozenset[str]] = {
     "slides": frozenset({"store"}),
     "uploads": frozenset({"store", "redis"}),
@@ -60,7 +62,7 @@ class Readiness:
         self._is_draining = is_draining
         self._crash_loop_file = crash_loop_file
         self.checks: dict[str, str] = dict.fromkeys(("redis", "store", "language_model"), UNAVAILABLE)
-        self.models: dict[str, str] = dict.fromkeys(engines, UNAVAILABLE)
+        self.models: dict[str, ModelState] = dict.fromkeys(engines, UNAVAILABLE)
         self.workers_ready = 0
         self.crash_loops: dict[str, str] = {}
 
@@ -137,7 +139,7 @@ class Readiness:
         self._note("language_model", OK if OK in self.models.values() else UNAVAILABLE)
 
     async def _look_at_model(self, name: str, engine: EngineWatch) -> None:
-        state = OK if await engine.look() else UNAVAILABLE
+        state: ModelState = OK if await engine.look() else UNAVAILABLE
         if state != self.models[name]:
             log.info("model_up" if state == OK else "model_down", model=name)
         self.models[name] = state

@@ -235,6 +235,14 @@ async def test_who_follows_an_encode_for_one_model_is_not_told_how_another_one_w
     assert outcome.name == "ready"
 
 
+async def test_what_nobody_asked_to_encode_cannot_be_followed(client: httpx.AsyncClient, ready: SlideRecord) -> None:
+    """It would never end."""
+    refused = await client.get(f"/v1/slides/{ready.id}/events", params={"model": "tiny"})
+
+    assert problem_of(refused, 404) == "not_found"
+    assert '{"encoder": "tiny"}' in refused.json()["detail"]
+
+
 async def test_encoded_slides_stay_pending_for_no_model_that_has_not_been_asked(
     client: httpx.AsyncClient, parts: Parts, ready: SlideRecord
 ) -> None:

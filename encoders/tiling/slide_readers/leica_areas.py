@@ -11,7 +11,10 @@ from itertools import count
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from openslide import lowlevel
+
+from encoders.tiling.slide_readers.paint_region import Where, paint
 
 
 class ScannedArea(NamedTuple):
@@ -59,3 +62,28 @@ def parts_of_areas(
         if left < width and top < height and right > 0 and bottom > 0:
             found.append(AreaPart(np.s_[max(0, top) : bottom, max(0, left) : right], left > 0, top > 0))
     return found
+
+
+def paint_by_area(
+    handle: lowlevel._OpenSlide,
+    number: int,
+    position: tuple[float, float],
+    parts: Sequence[AreaPart],
+    out: NDArray[np.uint8],
+) -> NDArray[np.uint8]:
+    """Fills `out`, each area's part from a position at which it falls on its own pixels; alpha [height, width].
+
+    `number` is the level's, and `position` the region's corner by OpenSlide's own downsample, in level-0 (x, y).
+    """
+    alpha = np.zeros(out.shape[:2], dtype=np.uint8)
+    out[:] = 255
+    own = np.empty_like(out)
+    for ahead in sorted({(part.begins_right, part.begins_below) for part in parts}):
+        x, y = (
+            math.floor(along) if is_ahead else math.ceil(along) for along, is_ahead in zip(position, ahead, strict=True)
+        )
+        own_alpha = paint(handle, Where(number, x, y), own)
+        for place in (part.place for part in parts if (part.begins_right, part.begins_below) == ahead):
+            seen = own_alpha[place] > 0
+            out[place][seen], alpha[place][seen] = own[place][seen], own_alpha[place][seen]
+    return alpha

@@ -6,13 +6,10 @@ Runs in the reader process only. Coordinates are level-0 pixels, x to the right,
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from ctypes import POINTER, c_uint32
 from dataclasses import replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
 import numpy as np
 import openslide
 from numpy.typing import NDArray
@@ -25,8 +22,9 @@ from encoders.tiling.resolution import StatedResolution, judge_resolution
 from encoders.tiling.slide_readers.believed_levels import FoundLevel, JudgedLevels, ReadLevel, judge_levels
 from encoders.tiling.slide_readers.container_colors import contradicts_in_sample
 from encoders.tiling.slide_readers.jpeg_tiles import UndecodableTile
-from encoders.tiling.slide_readers.leica_areas import AreaPart, parts_of_areas, scanned_areas
+from encoders.tiling.slide_readers.leica_areas import paint_by_area, parts_of_areas, scanned_areas
 from encoders.tiling.slide_readers.not_eligible import NotEligible
+from encoders.tiling.slide_readers.paint_region import Where, at_own_pixel, paint
 from encoders.tiling.slide_readers.reduce_region import ReducesByArea
 from encoders.tiling.slide_readers.slide_reader import MAX_HOLE_SHARE, Level, cut_off, damaged, not_scanned
 from encoders.tiling.slide_readers.stored_level import StoredLevel
@@ -54,9 +52,6 @@ _WITHOUT_PADDING = ("hamamatsu",)
 MAX_TIFF_TILE_PX = 4_096**2
 # NDPI and DICOM may hold a small level in a single tile.
 MAX_TILE_PX = 4 * MAX_TIFF_TILE_PX
-# Of a pixel: what lies so near to a whole position is painted with a hundredth of its neighbour.
-_EXACT = 0.01
-_MAX_SKIPPED_PX = 64
 # Half of a pixel: at the borders of what was scanned OpenSlide blends where tiles lie between two pixels.
 _COVERED_ALPHA = 128
 _COLORS = 3
@@ -264,39 +259,26 @@ class OpenSlideReader(ReducesByArea):
         """Fills `out`; alpha of the region where it is not 255 throughout."""
         if self.refusal is not None:
             raise self.refusal
-        where = self._where(x, y, level)
-        side = self.levels[level].downsample
-        is_exact = side == self.painted_downsamples[level] or x % side or y % side
-        parts = [] if is_exact else parts_of_areas(self._areas, x, y, side, out.shape[:2])
         try:
-            if any(part.begins_right or part.begins_below for part in parts):
-                alpha = self._paint_by_area(x, y, level, parts, out)
-            else:
-                alpha = _paint(self._handle, where, out)
+            alpha = self._paint(self._handle, x, y, level, out)
         except openslide.OpenSlideError:
-            alpha = self._read_again(where, out, (x, y, self.levels[level].downsample))
+            alpha = self._read_again(x, y, level, out)
         return None if alpha.min() == 255 else alpha
 
-    def _paint_by_area(
-        self, x: int, y: int, level: int, parts: Sequence[AreaPart], out: NDArray[np.uint8]
+    def _paint(
+        self, handle: lowlevel._OpenSlide, x: int, y: int, level: int, out: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
-        """Like `_paint`, each of Leica's areas from a position at which it falls on its own pixels."""
-        side, painted, number = self.levels[level].downsample, self.painted_downsamples[level], self._numbers[level]
-        column, row = x / side * painted, y / side * painted
-        alpha = np.zeros(out.shape[:2], dtype=np.uint8)
-        out[:] = 255
-        own = np.empty_like(out)
-        for right, below in sorted({(part.begins_right, part.begins_below) for part in parts}):
-            own_x, own_y = (
-                math.floor(position) if is_ahead else math.ceil(position)
-                for position, is_ahead in ((column, right), (row, below))
-            )
-            own_alpha = _paint(self._handle, _Where(number, own_x, own_y), own)
-            for part in parts:
-                if (part.begins_right, part.begins_below) == (right, below):
-                    seen = own_alpha[part.place] > 0
-                    out[part.place][seen], alpha[part.place][seen] = own[part.place][seen], own_alpha[part.place][seen]
-        return alpha
+        """Fills `out` from level-0 (x, y) on, as OpenSlide has to be asked for it; alpha of all of it."""
+        meant, painted, number = self.levels[level].downsample, self.painted_downsamples[level], self._numbers[level]
+        if meant == painted:
+            return paint(handle, Where(number, x, y), out)
+        (column, x_rest), (row, y_rest) = divmod(x, meant), divmod(y, meant)
+        if x_rest or y_rest:  # between two pixels of the level: the nearest position that can be asked for
+            return paint(handle, Where(number, round(x / meant * painted), round(y / meant * painted)), out)
+        parts = parts_of_areas(self._areas, x, y, meant, out.shape[:2])
+        if any(part.begins_right or part.begins_below for part in parts):
+            return paint_by_area(handle, number, (column * painted, row * painted), parts, out)
+        return paint(handle, self._at_own_pixel(number, painted, int(column), int(row)), out)
 
     def _inside(self, x: int, y: int, level: int, height: int, width: int) -> tuple[slice, slice]:
         """The rows and columns of a region that lie in the slide."""
@@ -308,27 +290,11 @@ class OpenSlideReader(ReducesByArea):
         )
         return rows, columns
 
-    def _where(self, x: int, y: int, level: int) -> "_Where":
-        """Level-0 (x, y) as OpenSlide has to be asked for it."""
-        meant, painted, number = self.levels[level].downsample, self.painted_downsamples[level], self._numbers[level]
-        if meant == painted:
-            return _Where(number, x, y)
-        (column, x_rest), (row, y_rest) = divmod(x, meant), divmod(y, meant)
-        if x_rest or y_rest:  # between two pixels of the level: the nearest position that can be asked for
-            return _Where(number, round(x / meant * painted), round(y / meant * painted))
-        return self._at_own_pixel(number, painted, int(column), int(row))
-
-    def _at_own_pixel(self, number: int, painted: float, left: int, top: int) -> "_Where":
-        """Where OpenSlide finds the pixel (left, top) of a level, though it divides by `painted` and takes whole
-        positions.
-
-        Where that would fall between two pixels, painting begins a few pixels earlier, at one that it hits. In Leica's
-        slides OpenSlide drops what is left over of a pixel.
-        """
-        if self._vendor == "leica":
-            return _Where(number, math.ceil(left * painted), math.ceil(top * painted))
-        (x, skipped_columns), (y, skipped_rows) = _hit(left, painted), _hit(top, painted)
-        return _Where(number, x, y, skipped_columns, skipped_rows)
+    def _at_own_pixel(self, number: int, painted: float, left: int, top: int) -> Where:
+        """See `at_own_pixel`. In Leica's slides OpenSlide drops what is left over of a pixel."""
+        if self._areas:
+            return Where(number, math.ceil(left * painted), math.ceil(top * painted))
+        return at_own_pixel(number, painted, left, top)
 
     def _read_own_pixels(
         self, painted: Sequence[float], number: int, left: int, top: int, width: int, height: int
@@ -337,7 +303,7 @@ class OpenSlideReader(ReducesByArea):
         out = np.empty((height, width, 3), dtype=np.uint8)
         where = self._at_own_pixel(number, painted[number], left, top)
         try:
-            alpha = _paint(self._handle, where, out)
+            alpha = paint(self._handle, where, out)
             if number in self._stored:
                 pixels, covered = self._stored[number].read(left, top, width, height)
                 out[covered], alpha[covered] = pixels[covered], 255
@@ -348,44 +314,19 @@ class OpenSlideReader(ReducesByArea):
             raise unopenable() from None
         return out, alpha
 
-    def _read_again(self, where: "_Where", out: NDArray[np.uint8], place: tuple[int, int, float]) -> NDArray[np.uint8]:
+    def _read_again(self, x: int, y: int, level: int, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """After an error a handle is dead for every later read, so the fault may be another thread's tile."""
         fresh = _open(self._path)
         try:
-            alpha = _paint(fresh, where, out)
+            alpha = self._paint(fresh, x, y, level, out)
         except openslide.OpenSlideError as error:
             if reason := reason_said(str(error)):
                 raise UnsupportedFormat(reason) from None
-            x, y, side = place
-            height, width = out.shape[:2]
+            side, (height, width) = self.levels[level].downsample, out.shape[:2]
             raise damaged(self.facts, x, y, math.ceil(width * side), math.ceil(height * side)) from None
         # The dead handle is closed when the last thread that reads through it lets go of it.
         self._handle = fresh
         return alpha
-
-
-class _Where(NamedTuple):
-    """What OpenSlide is asked for: level-0 (x, y) by its own downsample, and the pixels before the wanted ones."""
-
-    number: int
-    x: int
-    y: int
-    skipped_columns: int = 0
-    skipped_rows: int = 0
-
-
-@lru_cache(maxsize=65_536)
-def _hit(pixel: int, painted: float) -> tuple[int, int]:
-    """The level-0 position, and how many pixels before `pixel` it lies: the first that is as good as exact."""
-
-    def miss(skipped: int) -> float:
-        position = (pixel - skipped) * painted
-        return abs(round(position) - position)
-
-    skipped = next((it for it in range(_MAX_SKIPPED_PX) if miss(it) <= _EXACT * painted), None)
-    if skipped is None:
-        skipped = min(range(_MAX_SKIPPED_PX), key=miss)
-    return round((pixel - skipped) * painted), skipped
 
 
 def _open(path: Path) -> lowlevel._OpenSlide:
@@ -502,23 +443,3 @@ def _number(handle: lowlevel._OpenSlide, name: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _paint(handle: lowlevel._OpenSlide, where: _Where, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Fills `out`; alpha [height, width], 255 where the file has pixels."""
-    height, width = out.shape[0] + where.skipped_rows, out.shape[1] + where.skipped_columns
-    bgra = np.empty((height, width, 4), dtype=np.uint8)
-    # The public wrapper goes through PIL, which costs a quarter more and un-multiplies alpha.
-    buffer = bgra.ctypes.data_as(POINTER(c_uint32))
-    lowlevel._read_region(handle, buffer, where.x, where.y, where.number, width, height)
-    wanted = bgra[where.skipped_rows :, where.skipped_columns :]
-    _on_white(wanted, out)
-    return wanted[..., 3]
-
-
-def _on_white(bgra: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """RGB of premultiplied BGRA over white: outside a slide OpenSlide gives (0, 0, 0, 0), which would be black."""
-    cv2.cvtColor(bgra, cv2.COLOR_BGRA2RGB, dst=out)
-    uncovered = 255 - bgra[..., 3]
-    if uncovered.any():
-        cv2.add(out, cv2.merge([uncovered] * 3), dst=out)

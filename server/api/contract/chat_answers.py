@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.upkeep.readiness import ModelState
+
 _ALL_SENT = ConfigDict(json_schema_serialization_defaults_required=True)
 # Not sent at all in most chunks, never sent as null.
 _OFTEN_ABSENT: Any = None
@@ -95,7 +97,7 @@ class Model(BaseModel):
     quantization: str = Field(description="How the language model's weights are stored; `none` for 16 bits.")
     licence: str
     notice: str = Field(description="Sent with every answer.")
-    state: str = Field(description="`ok`, or `unavailable` while its language model does not answer.", examples=["ok"])
+    state: ModelState = Field(description="`unavailable` while its language model does not answer.", examples=["ok"])
 
 
 class ModelList(BaseModel):

@@ -32,6 +32,7 @@ from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import NotFound, openai_error
 from server.flow.answer_question import AnswerQuestion
+from server.upkeep.readiness import ModelState
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
 CHAT_PATH = "/v1/chat/completions"
@@ -58,7 +59,7 @@ async def get_model(model: ModelName, _: Tenant, models: ModelsDep, readiness: R
     return _model(found, readiness.models[found.name])
 
 
-def _model(model: ServedModel, state: str) -> Model:
+def _model(model: ServedModel, state: ModelState) -> Model:
     manifest = model.manifest
     return Model(
         id=manifest.name,

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from server.api.dependencies import MetricsDep, ReadinessDep
-from server.upkeep.readiness import Capability
+from server.upkeep.readiness import Capability, ModelState
 
 router = APIRouter(tags=["health"])
 # Not sent at all then, never sent as null.
@@ -40,7 +40,7 @@ class ReadinessReport(BaseModel):
         description="By dependency (`redis`, `store`, `language_model`): `ok`, `unavailable`, `full`, `read_only`. "
         "`language_model` is `ok` while at least one model answers."
     )
-    models: dict[str, str] = Field(
+    models: dict[str, ModelState] = Field(
         description="By model: `ok`, or `unavailable` while its language model is away.", examples=[{"demo": "ok"}]
     )
     capabilities: Capabilities

@@ -21,6 +21,7 @@ from server.api.dependencies import (
     DownloadSlotsDep,
     DrainDep,
     EmbeddingsDep,
+    EncodeAgainDep,
     FollowerSlotsDep,
     FollowSlideDep,
     ListSlidesDep,
@@ -32,15 +33,12 @@ from server.api.dependencies import (
     StoreDep,
     ThumbnailsDep,
     UploadSlotsDep,
-    UsageDep,
 )
 from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response
-from server.asking.served_models import ServedModels
 from server.errors import (
     BodyTooSlow,
-    InvalidRequest,
     NotFound,
     Overloaded,
     QuotaExceeded,
@@ -48,7 +46,7 @@ from server.errors import (
     StorageFull,
     UploadTooLarge,
 )
-from server.slides.catalogue import SlideCatalogue
+from server.flow.encode_again import EncodeOptions
 from server.slides.progress import valid_event_id
 from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN
@@ -98,8 +96,8 @@ class EncodeRequest(BaseModel):
 
     encoder: str | None = Field(
         None,
-        description="Name of the model to encode for, of `GET /v1/models`, or its encoder id for this slide; the first "
-        "of them when left out.",
+        description="Model to encode for: its `id` in `GET /v1/models`, or its encoder id for this slide. Defaults to "
+        "the first model.",
         examples=["demo"],
     )
     mpp: float | None = Field(
@@ -116,6 +114,10 @@ class EncodeRequest(BaseModel):
         None, description="`pixels`: encode the slide itself instead of the features attached to it."
     )
 
+    def as_options(self) -> EncodeOptions:
+        """The request without its transport."""
+        return EncodeOptions(self.encoder, self.mpp, self.priority, from_pixels=self.source == "pixels")
+
 
 async def _record_of_model(
     slide_id: SlideId,
@@ -126,7 +128,7 @@ async def _record_of_model(
         str | None,
         Query(
             max_length=64,
-            description="The `id` of a model of `GET /v1/models`; the first of them when left out.",
+            description="A model's `id` in `GET /v1/models`. Defaults to the first model.",
             examples=["demo"],
         ),
     ] = None,
@@ -218,21 +220,12 @@ async def delete_slide(slide_id: SlideId, tenant: Tenant, catalogue: CatalogueDe
 )
 async def encode_slide(
     slide_id: SlideId,
-    wish: EncodeRequest,
+    asked: EncodeRequest,
     tenant: Tenant,
-    catalogue: CatalogueDep,
-    models: ModelsDep,
-    usage: UsageDep,
-    encodes: QueueEncodeDep,
+    story: EncodeAgainDep,
 ) -> Response:
     """Encode the slide (again), e.g. with `mpp` for a slide that does not say its resolution, or for another model."""
-    record = _seen_by_encoder(await catalogue.require(tenant, slide_id), wish.encoder, catalogue, models)
-    _refuse_pixel_wishes(wish, record)
-    await usage.require_encoding(tenant)
-    changed = await catalogue.update(record, lambda stored: _as_wished(stored, wish, catalogue))
-    if changed is None:
-        raise NotFound("The slide was deleted meanwhile.")
-    return _slide_response(await encodes.encode_again(record, changed), 202)
+    return _slide_response(await story.encode(tenant, slide_id, asked.as_options()), 202)
 
 
 @router.get(
@@ -258,6 +251,7 @@ async def follow_slide(
 ) -> StreamingResponse:
     """Follow a slide's encoding as server-sent events: `progress {stage, done, total}` …, then `ready` or
     `failed {code, detail}`. Resumes with `Last-Event-ID`."""
+    await story.require_begun(record)
     resources = AsyncExitStack()
     resources.enter_context(slots.one(tenant))
     events = errors_as_events(story.events(record, valid_event_id(last_event_id)))
@@ -425,35 +419,3 @@ def _announced_bytes(request: Request) -> int:
 def _slide_response(slide: Slide, status: int) -> JSONResponse:
     headers = {"Location": f"/v1/slides/{slide.id}"}
     return JSONResponse(slide.model_dump(mode="json"), status, headers | (_ACCEPTED if status == 202 else {}))
-
-
-def _seen_by_encoder(
-    record: SlideRecord, encoder: str | None, catalogue: SlideCatalogue, models: ServedModels
-) -> SlideRecord:
-    """The record as the model sees it that is named by itself or by its encoder id."""
-    if encoder is None:
-        return record
-    for name in models.names:
-        seen = catalogue.seen_by(record, name)
-        if encoder in (name, seen.encoder_id):
-            return seen
-    raise InvalidRequest(f"This server does not encode for that; it encodes for {', '.join(models.names)}.")
-
-
-def _refuse_pixel_wishes(wish: EncodeRequest, record: SlideRecord) -> None:
-    if record.model and (wish.mpp is not None or wish.source is not None):
-        raise InvalidRequest("`mpp` and `source` are the slide's, for all models; send them without another `encoder`.")
-    if not record.has_pixels and (wish.mpp is not None or wish.source is not None):
-        raise InvalidRequest("This slide was uploaded as features; it has no pixels that `mpp` or `source` could mean.")
-    if record.features_sha256 is not None and wish.mpp is not None and wish.source is None:
-        raise InvalidRequest("This slide has features attached; `mpp` needs `source: pixels` beside it.")
-
-
-def _as_wished(stored: SlideRecord, wish: EncodeRequest, catalogue: SlideCatalogue) -> SlideRecord:
-    if stored.model:
-        return stored.model_copy(update={"priority": wish.priority, "error": None, "wanted": True})
-    mpp = stored.mpp_override if wish.mpp is None else wish.mpp
-    changed = catalogue.with_override(stored, mpp)
-    if wish.source == "pixels":
-        changed = catalogue.with_features(changed, None)
-    return changed.model_copy(update={"priority": wish.priority, "error": None})
