@@ -57,7 +57,7 @@ _ATTACK_S = 600.0
 
 
 @dataclass(frozen=True)
-class Wish:
+class Run:
     """`share` of the full number of requests is sent."""
 
     names: tuple[str, ...]
@@ -74,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0, help="the run ends after so long (60)")
     parser.add_argument("--json", type=Path, help="write what was found there too")
     options = parser.parse_args(arguments)
-    wish = Wish(tuple(options.only), not options.stand_in, options.share)
+    plan = Run(tuple(options.only), not options.stand_in, options.share)
     budget = Budget(ends_at=time.monotonic() + options.minutes * 60)
     folder = Path(tempfile.mkdtemp(prefix="eyepiece-attacks-"))
-    findings = asyncio.run(run(wish, folder, budget))
+    findings = asyncio.run(run(plan, folder, budget))
     print(f"\n{table(findings)}")
     if options.json is not None:
         options.json.write_text(as_json(findings))
@@ -88,15 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(findings)
 
 
-async def run(wish: Wish, folder: Path, budget: Budget) -> list[Finding]:
+async def run(plan: Run, folder: Path, budget: Budget) -> list[Finding]:
     """What the attacks found."""
     findings: list[Finding] = []
-    with own_server(folder, budget, real_vllm=wish.real_vllm) as server:
-        if "keyless" in wish.names:
+    with own_server(folder, budget, real_vllm=plan.real_vllm) as server:
+        if "keyless" in plan.names:
             findings += [_shown(it) for it in await keyless.before_there_are_keys(server.target)]
         server.make_keys()
-        for name in wish.names:
-            findings += await one(name, ATTACKS[name], server, wish.share)
+        for name in plan.names:
+            findings += await one(name, ATTACKS[name], server, plan.share)
     return findings
 
 

@@ -50,8 +50,8 @@ def _forms(server: OwnServer, slide: str) -> list[Form]:
 
     def chat(stream: bool) -> Callable[[], bytes]:
         parts = [{"type": "slide", "slide": {"id": slide}}, {"type": "text", "text": secrets.token_hex(4)}]
-        wish = {"model": "demo", "stream": stream, "messages": [{"role": "user", "content": parts}]}
-        return lambda: post("/v1/chat/completions", wish)
+        options = {"model": "demo", "stream": stream, "messages": [{"role": "user", "content": parts}]}
+        return lambda: post("/v1/chat/completions", options)
 
     def get(path: str) -> Callable[[], bytes]:
         # Events later than that there are none, so the stream stays open for a while.

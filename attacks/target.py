@@ -146,8 +146,8 @@ class Target:
     async def ask(self, slide_id: str, key: str, **fields: Any) -> Reply:
         """A question, answered as one JSON object unless `stream` says otherwise."""
         timeout_s = fields.pop("timeout_s", 60.0)
-        wish = {"question": "What is this?", "stream": False, "max_tokens": 8, **fields}
-        return await self.post(f"/v1/slides/{slide_id}/questions", wish, key, timeout_s=timeout_s)
+        body = {"question": "What is this?", "stream": False, "max_tokens": 8, **fields}
+        return await self.post(f"/v1/slides/{slide_id}/questions", body, key, timeout_s=timeout_s)
 
     async def wait_until_encoded(self, slide_id: str, key: str, within_s: float = 120.0) -> str:
         """The slide's last state: `ready`, `failed`, or whatever it is when time is up."""

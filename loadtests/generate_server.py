@@ -93,8 +93,8 @@ def serve(port: int, worker: Worker) -> None:
             self._reply("text/plain", b"")
 
         def do_POST(self) -> None:
-            wish = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            done = worker.answer(wish["slide"], wish["texts"], wish["max_tokens"])
+            options = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            done = worker.answer(options["slide"], options["texts"], options["max_tokens"])
             token = json.dumps({"text": done["answer"]})
             self._reply(
                 "text/event-stream",

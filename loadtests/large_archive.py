@@ -152,7 +152,7 @@ async def measure(settings: Settings) -> dict[str, list[float]]:
     measured["first round, which queues what waits"] = [await _ms(archive.reconciler.round)]
     measured["round"] = [await _ms(archive.reconciler.round) for _ in range(_REPEATS)]
     deep = await _cursor_in_the_middle(archive.pages)
-    wishes: dict[str, dict[str, object]] = {
+    asked: dict[str, dict[str, object]] = {
         "page of 20": {},
         "page of 100": {"limit": 100},
         "page of 20, from the middle": {"cursor": deep},
@@ -162,16 +162,16 @@ async def measure(settings: Settings) -> dict[str, list[float]]:
         "page of 20 of a common name": {"name": "he.svs"},
         "page of 20 of a name that nobody has": {"name": "nobody"},
     }
-    for what, wish in wishes.items():
-        measured[what] = [await _ms(lambda wish=wish: _page(archive.pages, **wish)) for _ in range(_REPEATS)]  # type: ignore[misc]
+    for what, query in asked.items():
+        measured[what] = [await _ms(lambda query=query: _page(archive.pages, **query)) for _ in range(_REPEATS)]  # type: ignore[misc]
     measured["all pages of a name that nobody has"] = [await _ms(lambda: _all_pages(archive.pages, "nobody"))]
     measured["daily walk"] = [await _ms(lambda: _walk_again(archive))]
     await redis.aclose()
     return measured
 
 
-async def _page(pages: ListSlides, **wish: object) -> ListedSlides:
-    return await pages.page(TENANT, **{"cursor": "", "limit": 20, **wish})  # type: ignore[arg-type]
+async def _page(pages: ListSlides, **query: object) -> ListedSlides:
+    return await pages.page(TENANT, **{"cursor": "", "limit": 20, **query})  # type: ignore[arg-type]
 
 
 async def _all_pages(pages: ListSlides, name: str) -> None:

@@ -164,10 +164,10 @@ def upload(
 ) -> None:
     """Upload a slide and wait until questions can be asked."""
     from server.commands.api_client import ApiClient
-    from server.commands.upload import UploadWish, upload
+    from server.commands.upload import UploadOptions, upload
 
     with ApiClient(url or default_url(), key) as client:
-        upload(client, UploadWish(file, mpp, urgent), as_json)
+        upload(client, UploadOptions(file, mpp, urgent), as_json)
 
 
 @app.command()
@@ -202,10 +202,10 @@ def make_slide(
     ] = None,
 ) -> None:
     """Draw a synthetic slide and write its truth beside it."""
-    from server.commands.make_slide import SlideWish, make_slide
+    from server.commands.make_slide import SlideOptions, make_slide
 
-    wish = SlideWish(path, seed, mpp, width, height, stain_seed)
-    print(f"{path}: a synthetic slide, seed {make_slide(wish).seed}; what is true of it: {wish.truth_path}")
+    options = SlideOptions(path, seed, mpp, width, height, stain_seed)
+    print(f"{path}: a synthetic slide, seed {make_slide(options).seed}; what is true of it: {options.truth_path}")
 
 
 @app.command()

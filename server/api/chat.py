@@ -122,7 +122,7 @@ class ChatCompletionRequest(BaseModel):
     stop: StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=_MAX_STOPS)] | None = None
     n: int | None = Field(1, description="Only 1 is supported.", json_schema_extra={"minimum": 1, "maximum": 1})
 
-    def wishes(self) -> SamplingOptions:
+    def sampling_options(self) -> SamplingOptions:
         """How tokens are to be chosen."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return SamplingOptions(

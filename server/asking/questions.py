@@ -36,7 +36,7 @@ class Question:
 
     text: str
     conversation_id: str | None = None
-    wishes: SamplingOptions = SamplingOptions()
+    options: SamplingOptions = SamplingOptions()
     model: str | None = None
 
 
@@ -80,15 +80,15 @@ def question_text(text: str, max_chars: int) -> str:
     return cleaned
 
 
-def sampling(wishes: SamplingOptions, manifest: Manifest) -> Sampling:
-    """The client's wishes over the model's defaults; vLLM refuses more tokens than its context holds."""
+def sampling(options: SamplingOptions, manifest: Manifest) -> Sampling:
+    """The client's options over the model's defaults; vLLM refuses more tokens than its context holds."""
     defaults = manifest.llm.generation
     return Sampling(
-        max_tokens=min(wishes.max_tokens or defaults.max_tokens, manifest.llm.max_model_len),
-        temperature=defaults.temperature if wishes.temperature is None else wishes.temperature,
-        top_p=defaults.top_p if wishes.top_p is None else wishes.top_p,
-        seed=wishes.seed,
-        stop=wishes.stop,
+        max_tokens=min(options.max_tokens or defaults.max_tokens, manifest.llm.max_model_len),
+        temperature=defaults.temperature if options.temperature is None else options.temperature,
+        top_p=defaults.top_p if options.top_p is None else options.top_p,
+        seed=options.seed,
+        stop=options.stop,
         no_repeat_ngram_size=defaults.no_repeat_ngram_size,
     )
 

@@ -83,13 +83,13 @@ class ApiClient:
 
     def encode(self, slide_id: str, mpp: float | None, urgent: bool, model: str | None = None) -> dict[str, Any]:
         """Queues the slide again with a resolution (µm/px) or a priority, or for another model. Returns the Slide."""
-        wish: dict[str, Any] = {"priority": "urgent" if urgent else "routine"}
+        body: dict[str, Any] = {"priority": "urgent" if urgent else "routine"}
         if mpp is not None:
-            wish["mpp"] = mpp
+            body["mpp"] = mpp
         if model is not None:
-            wish["encoder"] = model
+            body["encoder"] = model
         with _translated_errors(self.base_url):
-            response = self._http.post(f"/v1/slides/{slide_id}/encode", json=wish)
+            response = self._http.post(f"/v1/slides/{slide_id}/encode", json=body)
         return _json_or_raise(response)
 
     def slide(self, slide_id: str) -> dict[str, Any]:
@@ -118,15 +118,15 @@ class ApiClient:
             ExitCode.UNREACHABLE,
         )
 
-    def answer_events(self, slide_id: str, wish: dict[str, Any]) -> Iterator[ServerEvent]:
-        """`token` events, then `done` or `error`. `wish` is the body of the questions route."""
+    def answer_events(self, slide_id: str, body: dict[str, Any]) -> Iterator[ServerEvent]:
+        """`token` events, then `done` or `error`. `body` is the body of the questions route."""
         with _translated_errors(self.base_url):
-            yield from self._stream("POST", f"/v1/slides/{slide_id}/questions", None, wish)
+            yield from self._stream("POST", f"/v1/slides/{slide_id}/questions", None, body)
 
-    def answer(self, slide_id: str, wish: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, slide_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """The whole answer at once: the shape of `done`."""
         with _translated_errors(self.base_url):
-            response = self._http.post(f"/v1/slides/{slide_id}/questions", json={**wish, "stream": False})
+            response = self._http.post(f"/v1/slides/{slide_id}/questions", json={**body, "stream": False})
         return _json_or_raise(response)
 
     def features(self, slide_id: str) -> bytes:

@@ -18,10 +18,10 @@ from rich.console import Console
 
 from server.commands.api_client import ApiClient
 from server.commands.ask import Question, stream_answer
-from server.commands.make_slide import SlideWish, make_slide
+from server.commands.make_slide import SlideOptions, make_slide
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_now, printable
-from server.commands.upload import UploadWish, describe_slide, upload_and_wait
+from server.commands.upload import UploadOptions, describe_slide, upload_and_wait
 from server.machine.supervise import die_with_parent
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def demo(options: DemoOptions) -> None:
     ):
         path, truth = sample_slide(options.data_dir, options.seed)
         print(f"\nA synthetic slide, seed {truth.seed}: {path}", flush=True)
-        slide = upload_and_wait(client, UploadWish(path), Console(stderr=True))
+        slide = upload_and_wait(client, UploadOptions(path), Console(stderr=True))
         print(describe_slide(slide))
         done = examine(client, slide["id"], truth)
         ask_other_models(client, slide["id"], truth)
@@ -93,10 +93,10 @@ def sample_slide(data_dir: Path, seed: int | None) -> tuple[Path, "SlideTruth"]:
     """A slide of this seed, or of any, and what is true of it; drawn anew, since an older release draws others."""
     folder = data_dir / "sample-slides"
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
-    wish = SlideWish(folder / f"sample-{seed}.svs", seed)
-    for path in (wish.path, wish.truth_path):
+    sample = SlideOptions(folder / f"sample-{seed}.svs", seed)
+    for path in (sample.path, sample.truth_path):
         path.unlink(missing_ok=True)
-    return wish.path, make_slide(wish)
+    return sample.path, make_slide(sample)
 
 
 def examine(client: ApiClient, slide_id: str, truth: "SlideTruth") -> dict[str, Any]:

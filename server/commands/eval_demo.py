@@ -114,11 +114,11 @@ def ask_dialogue(client: ApiClient, slide_id: str, dialogue: Dialogue) -> list[J
     return judgements
 
 
-def _answer_patiently(client: ApiClient, slide_id: str, wish: dict[str, str]) -> dict[str, Any]:
+def _answer_patiently(client: ApiClient, slide_id: str, question: dict[str, str]) -> dict[str, Any]:
     ends_at = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return client.answer(slide_id, wish)
+            return client.answer(slide_id, question)
         except CommandError as error:
             if error.problem_code != "language_model_unavailable" or error.retry_after_s is None:
                 raise

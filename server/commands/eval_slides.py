@@ -16,7 +16,7 @@ from rich.console import Console
 
 from evaluation.exam import MADE_OF_FEATURES, Specimen
 from server.commands.api_client import ApiClient
-from server.commands.upload import UploadWish, upload_and_wait
+from server.commands.upload import UploadOptions, upload_and_wait
 from synthetic.write_slide import write_synthetic_slide
 
 # One slide is drawn while another is encoded and a third is on its way.
@@ -89,7 +89,7 @@ def _made(client: ApiClient, specimen: Specimen, folder: Path, original: str) ->
 
 
 def _uploaded(client: ApiClient, specimen: Specimen, path: Path) -> ReadySlide:
-    slide = upload_and_wait(client, UploadWish(path), Console(quiet=True))
+    slide = upload_and_wait(client, UploadOptions(path), Console(quiet=True))
     path.unlink()
     return ReadySlide(specimen, slide["id"])
 

@@ -47,19 +47,19 @@ class InspectOptions:
     measure_encoder: bool = True
 
 
-def inspect(settings: Settings, wish: InspectOptions, as_json: bool) -> None:
+def inspect(settings: Settings, options: InspectOptions, as_json: bool) -> None:
     """Prints the report, as far as the slide allows one.
 
     Raises:
         CommandError: the file is missing, the overlay is no PNG, or the slide could not be encoded; in the server's
             words, after the report.
     """
-    require_file(wish.path)
-    _require_possible(wish)
+    require_file(options.path)
+    _require_possible(options)
     model = inspected_model(settings)
-    report = _empty_report(wish, model)
+    report = _empty_report(options, model)
     with Console(stderr=True, quiet=as_json).status("looking at the slide"):
-        _examine(report, settings, wish, model)
+        _examine(report, settings, options, model)
     if as_json:
         print_json(report)
     else:
@@ -68,29 +68,31 @@ def inspect(settings: Settings, wish: InspectOptions, as_json: bool) -> None:
         raise CommandError(report["error"]["detail"], ExitCode.FAILED, report["error"]["code"])
 
 
-def _examine(report: dict[str, Any], settings: Settings, wish: InspectOptions, model: InspectedModel) -> None:
+def _examine(report: dict[str, Any], settings: Settings, options: InspectOptions, model: InspectedModel) -> None:
     """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
     tiling = model.manifest.first_input.tiling
     try:
-        _require_slide(wish.path)
+        _require_slide(options.path)
         with (
-            _with_its_files(wish.path) as slide,
+            _with_its_files(options.path) as slide,
             ReaderProcess(slide.path, reader_limits(settings), folder=slide.folder) as reader,
         ):
-            report |= _facts(reader, wish)
+            report |= _facts(reader, options)
             report["levels"] = [_level(level, report["mpp"]) for level in reader.levels()]
-            seen = reader.inspect(tiling, wish.mpp, OVERLAY_PX if wish.overlay else None)
+            seen = reader.inspect(tiling, options.mpp, OVERLAY_PX if options.overlay else None)
             report |= {"tissue_share": seen.tissue_share, "pen_share": seen.pen_share}
-            if wish.overlay and seen.overlay_png:
-                _write(wish.overlay, seen.overlay_png)
-                report["overlay"] = str(wish.overlay)
-            plan = reader.plan(tiling, wish.mpp)
+            if options.overlay and seen.overlay_png:
+                _write(options.overlay, seen.overlay_png)
+                report["overlay"] = str(options.overlay)
+            plan = reader.plan(tiling, options.mpp)
             report |= {"plan": _plan(plan), "warnings": _warnings(plan.warnings)}
             rate = read_rate(reader, plan)
     except (SlideError, ReaderDied) as error:
         report["error"] = {"code": error.code, "detail": error.detail}
         return
-    encoding = encode_rate(model, settings.device) if wish.measure_encoder else EncodeRate(None, None, "not asked for")
+    encoding = (
+        encode_rate(model, settings.device) if options.measure_encoder else EncodeRate(None, None, "not asked for")
+    )
     report["estimate"] = _estimate(len(plan.coords), rate, encoding)
 
 
@@ -127,12 +129,12 @@ def _with_its_files(path: Path) -> Iterator[LocalSource]:
         yield LocalSource(root / name_to_open(left_out.get(own.name, own.name)), root)
 
 
-def _empty_report(wish: InspectOptions, model: InspectedModel) -> dict[str, Any]:
+def _empty_report(options: InspectOptions, model: InspectedModel) -> dict[str, Any]:
     tiling = model.manifest.first_input.tiling
     unknown = ("format", "width", "height", "mpp", "mpp_source", "objective_power", "reader", "reader_reason")
     return {
-        "file": wish.path.name,
-        "bytes": wish.path.stat().st_size,
+        "file": options.path.name,
+        "bytes": options.path.stat().st_size,
         **dict.fromkeys(unknown),
         "levels": [],
         "warnings": [],
@@ -141,15 +143,15 @@ def _empty_report(wish: InspectOptions, model: InspectedModel) -> dict[str, Any]
     }
 
 
-def _facts(reader: ReaderProcess, wish: InspectOptions) -> dict[str, Any]:
+def _facts(reader: ReaderProcess, options: InspectOptions) -> dict[str, Any]:
     facts: SlideFacts = reader.facts()
     stated = None if facts.mpp is None else "property"
     return {
         "format": facts.vendor,
         "width": facts.width,
         "height": facts.height,
-        "mpp": facts.mpp if wish.mpp is None else wish.mpp,
-        "mpp_source": stated if wish.mpp is None else "override",
+        "mpp": facts.mpp if options.mpp is None else options.mpp,
+        "mpp_source": stated if options.mpp is None else "override",
         "objective_power": facts.objective_power,
         "reader": reader.kind,
         "reader_reason": reader.reason,
@@ -188,12 +190,12 @@ def _estimate(tile_count: int, read_tiles_per_s: float, encoding: EncodeRate) ->
     }
 
 
-def _require_possible(wish: InspectOptions) -> None:
-    if wish.overlay is not None and wish.overlay.suffix.lower() != ".png":
-        raise CommandError(f"{wish.overlay} cannot be the overlay: name it like overlay.png.", ExitCode.USAGE)
+def _require_possible(options: InspectOptions) -> None:
+    if options.overlay is not None and options.overlay.suffix.lower() != ".png":
+        raise CommandError(f"{options.overlay} cannot be the overlay: name it like overlay.png.", ExitCode.USAGE)
     try:
-        if wish.mpp is not None:
-            require_possible(wish.mpp)
+        if options.mpp is not None:
+            require_possible(options.mpp)
     except MissingMpp as error:
         raise CommandError(error.detail, ExitCode.USAGE, error.code) from None
 

@@ -23,7 +23,7 @@ SEEDS = 2**31
 
 
 @dataclass(frozen=True)
-class SlideWish:
+class SlideOptions:
     """What to draw; None is a seed at random, the usual field of view, the stain that goes with the seed."""
 
     path: Path
@@ -39,8 +39,8 @@ class SlideWish:
         return self.path.with_suffix(".json")
 
 
-def make_slide(wish: SlideWish) -> "SlideTruth":
-    """Writes both files or neither; the same wish draws the same slide. Returns what is true of it.
+def make_slide(options: SlideOptions) -> "SlideTruth":
+    """Writes both files or neither; the same options draw the same slide. Returns what is true of it.
 
     Raises:
         CommandError: one of the files is there already, or the seed is one that training may have seen.
@@ -48,23 +48,23 @@ def make_slide(wish: SlideWish) -> "SlideTruth":
     from synthetic.slide_truth import FIRST_TRAINING_SEED
     from synthetic.write_slide import write_synthetic_slide  # numpy, OpenCV, tifffile
 
-    _refuse_taken(wish)
-    seed = secrets.randbelow(SEEDS) if wish.seed is None else wish.seed
+    _refuse_taken(options)
+    seed = secrets.randbelow(SEEDS) if options.seed is None else options.seed
     if not 0 <= seed < FIRST_TRAINING_SEED:
         raise CommandError(f"A seed is at least 0 and below {FIRST_TRAINING_SEED}.", ExitCode.USAGE)
-    wish.path.parent.mkdir(parents=True, exist_ok=True)
+    options.path.parent.mkdir(parents=True, exist_ok=True)
     truth = write_synthetic_slide(
-        wish.path,
+        options.path,
         seed=seed,
-        width_px=wish.width_px,
-        height_px=wish.height_px,
-        mpp=wish.mpp,
-        stain_seed=wish.stain_seed,
+        width_px=options.width_px,
+        height_px=options.height_px,
+        mpp=options.mpp,
+        stain_seed=options.stain_seed,
     )
     try:
-        _write_truth(wish.truth_path, truth)
+        _write_truth(options.truth_path, truth)
     except BaseException:
-        wish.path.unlink()
+        options.path.unlink()
         raise
     return truth
 
@@ -88,10 +88,10 @@ def _attributes(truth: "SlideTruth") -> dict[str, Any]:
     return values | words
 
 
-def _refuse_taken(wish: SlideWish) -> None:
-    if wish.path == wish.truth_path:
-        raise CommandError(f"{wish.path} is the name of the truth: name the slide like sample.svs.", ExitCode.USAGE)
-    for path in (wish.path, wish.truth_path):
+def _refuse_taken(options: SlideOptions) -> None:
+    if options.path == options.truth_path:
+        raise CommandError(f"{options.path} is the name of the truth: name the slide like sample.svs.", ExitCode.USAGE)
+    for path in (options.path, options.truth_path):
         if path.exists():
             raise CommandError(f"{path} exists already: name a new file.", ExitCode.USAGE)
 

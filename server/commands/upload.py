@@ -1,6 +1,6 @@
 """`eyepiece upload`: sends a slide and shows it being encoded.
 
-bytes sent → (the wish for a resolution or urgency) → events until `ready` or `failed`.
+bytes sent → (a resolution or urgency asked for) → events until `ready` or `failed`.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ STAGE_NAMES = {"tile": "find tissue", "encode_tiles": "encode tiles", "encode_sl
 
 
 @dataclass(frozen=True)
-class UploadWish:
+class UploadOptions:
     """What to upload and how to encode it; `mpp` in µm/px replaces what the file says."""
 
     path: Path
@@ -29,29 +29,29 @@ class UploadWish:
     urgent: bool = False
 
 
-def upload(client: ApiClient, wish: UploadWish, as_json: bool) -> None:
+def upload(client: ApiClient, options: UploadOptions, as_json: bool) -> None:
     """The command: progress to standard error, the Slide to standard output.
 
     Raises:
         CommandError: the file is missing, the server refused it, or the slide failed.
     """
-    slide = upload_and_wait(client, wish, Console(stderr=True, quiet=as_json))
+    slide = upload_and_wait(client, options, Console(stderr=True, quiet=as_json))
     if as_json:
         print_json(slide)
     else:
         print(describe_slide(slide))
 
 
-def upload_and_wait(client: ApiClient, wish: UploadWish, console: Console) -> dict[str, Any]:
+def upload_and_wait(client: ApiClient, options: UploadOptions, console: Console) -> dict[str, Any]:
     """The ready Slide.
 
     Raises:
         CommandError: the file is missing, the server refused it, or the slide failed.
     """
-    require_file(wish.path)
-    slide = _send(client, wish.path, console)
-    if wish.urgent or (wish.mpp is not None and slide["mpp"] != wish.mpp):
-        slide = client.encode(slide["id"], wish.mpp, wish.urgent)
+    require_file(options.path)
+    slide = _send(client, options.path, console)
+    if options.urgent or (options.mpp is not None and slide["mpp"] != options.mpp):
+        slide = client.encode(slide["id"], options.mpp, options.urgent)
     if slide["status"] in ("queued", "encoding"):
         _follow(client, slide["id"], console)
         slide = client.slide(slide["id"])

@@ -63,7 +63,7 @@ class AnswerQuestion:
         record = await self.slides.require(tenant, slide_id, model.name)
         conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
         slide = await self._embedding(record, model, watch)
-        how = sampling(question.wishes, model.manifest)
+        how = sampling(question.options, model.manifest)
 
         async def open_without(turns: int) -> Answer:
             return await model.language_model.open(tenant, conversation_messages(slide, conversation, text, turns), how)
@@ -78,7 +78,7 @@ class AnswerQuestion:
         model: ServedModel,
         slide_id: str,
         messages: Callable[[SlideInput], list[Message]],
-        wishes: SamplingOptions,
+        options: SamplingOptions,
         watch: Stopwatch,
     ) -> Answer:
         """The same for a client that sends all turns itself, as `messages` puts them around the slide; nothing is
@@ -89,7 +89,7 @@ class AnswerQuestion:
         """
         record = await self.slides.require(tenant, slide_id, model.name)
         slide = await self._embedding(record, model, watch)
-        return await model.language_model.open(tenant, messages(slide), sampling(wishes, model.manifest))
+        return await model.language_model.open(tenant, messages(slide), sampling(options, model.manifest))
 
     async def stream(self, opened: OpenAnswer) -> AsyncGenerator[Event, None]:
         """`token` events as they come, then `done`; raises when the answer breaks off, and remembers it when not."""

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chaos.plan import shared_out
-from chaos.run import Wish, run
+from chaos.run import Options, run
 
 
-def wish_from(arguments: Sequence[str]) -> tuple[Wish, Path | None]:
+def options_from(arguments: Sequence[str]) -> tuple[Options, Path | None]:
     """What is asked for, and the folder to work in."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     parser.add_argument("--jobs", type=int, default=60, help="slides to encode (60)")
@@ -22,7 +22,7 @@ def wish_from(arguments: Sequence[str]) -> tuple[Wish, Path | None]:
     parser.add_argument("--stand-in", action="store_true", help="no vLLM: something small answers in its place")
     parser.add_argument("--folder", type=Path, help="a new folder to work in, which is kept")
     found = parser.parse_args(arguments)
-    return Wish(
+    return Options(
         seed=found.seed,
         jobs=found.jobs,
         victims=shared_out(found.kills),
@@ -37,11 +37,11 @@ def wish_from(arguments: Sequence[str]) -> tuple[Wish, Path | None]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs it; keeps the folder with all logs when something was found."""
-    wish, wanted = wish_from(arguments)
+    options, wanted = options_from(arguments)
     folder = wanted or Path(tempfile.mkdtemp(prefix="eyepiece-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    report = run(wish, folder, lambda step: print(f"{time.monotonic() - began:6.0f} s  {step}", flush=True))
+    report = run(options, folder, lambda step: print(f"{time.monotonic() - began:6.0f} s  {step}", flush=True))
     print(report.table())
     if report.findings:
         print(f"The logs are in {folder}.")

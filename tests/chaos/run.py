@@ -47,7 +47,7 @@ EncodeUndisturbed = Callable[[Mapping[str, Path]], Mapping[str, SlideEmbedding]]
 
 
 @dataclass(frozen=True)
-class Wish:
+class Options:
     """How large a run; `spare` slides are uploaded only for kills that found no victim."""
 
     seed: int
@@ -61,29 +61,29 @@ class Wish:
     reconcile_every_s: int = 2
 
 
-def run(wish: Wish, folder: Path, say: Callable[[str], None] = print) -> Report:
+def run(options: Options, folder: Path, say: Callable[[str], None] = print) -> Report:
     """Plays it in the empty folder `folder`, which is left as it is: logs, store, Redis' file. `say` hears of steps."""
     say("drawing slides")
     model = slow_model(folder / "data" / "models")
-    count = wish.jobs + wish.spare + len(wish.poisons)
-    seeds = [wish.seed * _SLIDES_PER_SEED + number for number in range(count)]
-    slides = draw_slides(folder / "slides", seeds, len(wish.poisons), wish.side_px)
-    plan = kill_plan(wish.seed, wish.jobs, wish.victims)
-    settings = {"EYEPIECE_RECONCILE_EVERY_S": str(wish.reconcile_every_s)}
+    count = options.jobs + options.spare + len(options.poisons)
+    seeds = [options.seed * _SLIDES_PER_SEED + number for number in range(count)]
+    slides = draw_slides(folder / "slides", seeds, len(options.poisons), options.side_px)
+    plan = kill_plan(options.seed, options.jobs, options.victims)
+    settings = {"EYEPIECE_RECONCILE_EVERY_S": str(options.reconcile_every_s)}
     say("starting everything")
     with watched_strays() as strays:
-        with running_stack(folder, workers=wish.workers, real_vllm=wish.real_vllm, settings=settings) as stack:
-            drawn = random.Random(wish.seed)
-            pause_s = 0.5 if wish.real_vllm else 0.1
-            campaign = Campaign(stack, slides, plan, wish.poisons, wish.spare, strays, drawn, pause_s)
-            say(f"{len(plan)} kills while {wish.jobs} slides are encoded")
+        with running_stack(folder, workers=options.workers, real_vllm=options.real_vllm, settings=settings) as stack:
+            drawn = random.Random(options.seed)
+            pause_s = 0.5 if options.real_vllm else 0.1
+            campaign = Campaign(stack, slides, plan, options.poisons, options.spare, strays, drawn, pause_s)
+            say(f"{len(plan)} kills while {options.jobs} slides are encoded")
             asyncio.run(campaign.play())
             say("waiting until nothing runs any more, then counting")
-            report = _look(wish, stack, campaign, lambda uploaded: undisturbed(model, uploaded, folder / "slides"))
+            report = _look(options, stack, campaign, lambda uploaded: undisturbed(model, uploaded, folder / "slides"))
         return _with_strays(report, strays, stack.temporary_dir)
 
 
-def _look(wish: Wish, stack: Stack, campaign: Campaign, encode_undisturbed: EncodeUndisturbed) -> Report:
+def _look(options: Options, stack: Stack, campaign: Campaign, encode_undisturbed: EncodeUndisturbed) -> Report:
     uploaded = {it: path for it, path in campaign.slides.sound.items() if it in campaign.followers}
     poison = tuple(poisoned(each, campaign) for each in campaign.poisoners)
     with Redis.from_url(stack.redis_url) as redis:
@@ -91,10 +91,10 @@ def _look(wish: Wish, stack: Stack, campaign: Campaign, encode_undisturbed: Enco
         calm_since = time.monotonic()
         embeddings = encode_undisturbed(uploaded)
         # What is left to the reconciler it does in two rounds.
-        time.sleep(max(0.0, calm_since + 2 * wish.reconcile_every_s + 1 - time.monotonic()))
-        findings += [*_findings(wish, stack, campaign, embeddings, redis)]
+        time.sleep(max(0.0, calm_since + 2 * options.reconcile_every_s + 1 - time.monotonic()))
+        findings += [*_findings(options, stack, campaign, embeddings, redis)]
         return Report(
-            seed=wish.seed,
+            seed=options.seed,
             took_s=campaign.took_s,
             slides=len(campaign.followers),
             ready=len(campaign.ready),
@@ -115,17 +115,17 @@ def _look(wish: Wish, stack: Stack, campaign: Campaign, encode_undisturbed: Enco
 
 
 def _findings(
-    wish: Wish, stack: Stack, campaign: Campaign, embeddings: Mapping[str, SlideEmbedding], redis: Redis
+    options: Options, stack: Stack, campaign: Campaign, embeddings: Mapping[str, SlideEmbedding], redis: Redis
 ) -> Iterator[str]:
     uploaded, answered = set(campaign.followers), campaign.asker.answered
     expected = {slide_id: fingerprint(embedding) for slide_id, embedding in embeddings.items()}
     yield from client_findings(campaign)
     yield from listed_findings(stack, campaign)
-    yield from store_findings(stack.store_dir, expected, uploaded & set(campaign.slides.poisoned), wish.workers)
+    yield from store_findings(stack.store_dir, expected, uploaded & set(campaign.slides.poisoned), options.workers)
     yield from redis_findings(redis, uploaded)
     for slide_id in expected:
         yield from event_findings(redis, campaign.followers[slide_id])
-    right = calm_answers(stack, answered) if wish.real_vllm else stand_ins_answers(answered, embeddings)
+    right = calm_answers(stack, answered) if options.real_vllm else stand_ins_answers(answered, embeddings)
     yield from answer_findings(answered, right)
     yield from log_findings(stack.log_dir)
 

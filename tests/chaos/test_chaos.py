@@ -4,13 +4,13 @@ from collections import Counter
 from pathlib import Path
 
 from chaos.plan import Victim
-from chaos.run import Wish, run
+from chaos.run import Options, run
 
 
 def test_nothing_is_lost_doubled_or_left_behind_when_processes_are_killed(tmp_path: Path) -> None:
     victims: Counter[Victim] = Counter({"worker": 1, "reader": 2, "redis": 1, "vllm": 1})
 
-    report = run(Wish(seed=1, jobs=8, victims=victims, poisons=("reader dies",), spare=2, side_px=1536), tmp_path)
+    report = run(Options(seed=1, jobs=8, victims=victims, poisons=("reader dies",), spare=2, side_px=1536), tmp_path)
 
     print(report.table())
     assert report.findings == ()

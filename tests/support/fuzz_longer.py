@@ -26,10 +26,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--slide", type=Path, action="append", default=[], help="beside the drawn ones")
-    wish = parser.parse_args(arguments)
-    slides = {**drawn_slides(), **{path.name: path.read_bytes() for path in wish.slide}}
-    findings = fuzz(slides, wish.seed, time.monotonic() + 60 * wish.minutes)
-    print(f"seed {wish.seed}, {findings.total // len(slides)} mutants of each of {len(slides)} slides")
+    options = parser.parse_args(arguments)
+    slides = {**drawn_slides(), **{path.name: path.read_bytes() for path in options.slide}}
+    findings = fuzz(slides, options.seed, time.monotonic() + 60 * options.minutes)
+    print(f"seed {options.seed}, {findings.total // len(slides)} mutants of each of {len(slides)} slides")
     print(findings.summary())
     for kind in ("wrong_pixels", "bugs", "hung", "refused_alone"):
         print(f"{kind}: {getattr(findings, kind)}")

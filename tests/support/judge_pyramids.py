@@ -20,12 +20,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=500)
-    wish = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         # Beyond the suite's, which are the first ones.
-        first = wish.seed * 100_000
-        for number, case in enumerate(chain(cases(wish.count, first), other_cases(wish.count // 5, first))):
+        first = options.seed * 100_000
+        for number, case in enumerate(chain(cases(options.count, first), other_cases(options.count // 5, first))):
             found = judge(case, Path(folder) / str(number))
             outcomes[found.outcome] += 1
             is_sound = case.fault == "none" and not case.sparse and case.colour == "as declared"

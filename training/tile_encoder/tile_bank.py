@@ -86,22 +86,22 @@ def tiles_of_slide(seed: int) -> tuple[NDArray[np.uint8], Labels]:
 def _places(slide: SyntheticSlide, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
     """Corners in level-0 pixels, from few of the blocks that slides are drawn in: drawing is what costs."""
     truth = slide.truth
-    wishes = (
+    options = (
         ["stroma", "any"] + ["tumour"] * 3 * (truth.pattern != "benign") + ["necrosis"] * (truth.necrosis is not None)
     )
     block_um = BLOCK_PX * slide.mpp
     for _ in range(_BLOCKS_PER_SLIDE):
-        block = _wished(slide, wishes[rng.integers(len(wishes))], rng) // block_um * block_um
+        block = _wished(slide, options[rng.integers(len(options))], rng) // block_um * block_um
         for _ in range(TILES_PER_SLIDE // _BLOCKS_PER_SLIDE):
             x, y = block + _with_tissue(slide, block, rng)
             yield round(x / slide.mpp), round(y / slide.mpp)
 
 
-def _wished(slide: SyntheticSlide, wish: str, rng: np.random.Generator) -> NDArray[np.float64]:
+def _wished(slide: SyntheticSlide, options: str, rng: np.random.Generator) -> NDArray[np.float64]:
     """A corner (x, y) in µm of a square with much of a region, or of tissue of any kind."""
     tries = rng.uniform(0, 1, (_TRIES, 2)) * (np.array(SLIDE_UM) - _SIDE_UM)
     shares = [slide.layout.composition(x, y, _SIDE_UM) for x, y in tries]
-    scores = [1 - share["glass"] if wish == "any" else share[wish] for share in shares]
+    scores = [1 - share["glass"] if options == "any" else share[options] for share in shares]
     return np.asarray(tries[int(np.argmax(scores))])
 
 

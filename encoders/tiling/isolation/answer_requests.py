@@ -106,8 +106,8 @@ class Session:
 
     @answer.register
     def _(self, request: InspectRequest) -> Iterator[Answer]:
-        wish = InspectOptions(request.tiling, request.mpp_override, request.overlay_px)
-        look = inspect_slide(self._reader, wish, self._limits)
+        options = InspectOptions(request.tiling, request.mpp_override, request.overlay_px)
+        look = inspect_slide(self._reader, options, self._limits)
         yield Inspected(tissue_share=look.tissue_share, pen_share=look.pen_share), memoryview(look.overlay)
 
 

@@ -41,37 +41,37 @@ class SlideLook:
     overlay: bytes
 
 
-def inspect_slide(reader: SlideReader, wish: InspectOptions, limits: ReaderLimits) -> SlideLook:
+def inspect_slide(reader: SlideReader, options: InspectOptions, limits: ReaderLimits) -> SlideLook:
     """Looks and draws, also where the slide cannot be planned; raises UnreadableSlide or SlideTooLarge."""
-    scale = _scale_if_known(reader, wish)
+    scale = _scale_if_known(reader, options)
     side = scale.tile_px_level0 if scale else max(reader.facts.width, reader.facts.height) / _TILES_ALONG_UNKNOWN
     found = look_for_tissue(reader, side, scale.level if scale else 0, limits)
     tissue, pen = found.inside, find_pen(found.overview.pixels)
     overlay = b""
-    if wish.overlay_px is not None:
-        coords = _coords(reader, wish, scale, found, limits)
-        mpp = reader.facts.mpp if wish.mpp_override is None else wish.mpp_override
+    if options.overlay_px is not None:
+        coords = _coords(reader, options, scale, found, limits)
+        mpp = reader.facts.mpp if options.mpp_override is None else options.mpp_override
         picture = PlanPicture(tissue, pen, found.overview.px_level0, coords, side, mpp)
-        overlay = as_png(draw_plan(read_thumbnail(reader, largest_picture(wish.overlay_px), limits), picture))
+        overlay = as_png(draw_plan(read_thumbnail(reader, largest_picture(options.overlay_px), limits), picture))
     return SlideLook(float(tissue.mean()), pen_share(pen, tissue), overlay)
 
 
-def _scale_if_known(reader: SlideReader, wish: InspectOptions) -> TileScale | None:
+def _scale_if_known(reader: SlideReader, options: InspectOptions) -> TileScale | None:
     try:
-        return choose_scale(reader.levels, effective_mpp(reader.facts, wish.mpp_override), wish.tiling)
+        return choose_scale(reader.levels, effective_mpp(reader.facts, options.mpp_override), options.tiling)
     except (MissingMpp, ResolutionTooLow):
         return None
 
 
 def _coords(
-    reader: SlideReader, wish: InspectOptions, scale: TileScale | None, found: FoundTissue, limits: ReaderLimits
+    reader: SlideReader, options: InspectOptions, scale: TileScale | None, found: FoundTissue, limits: ReaderLimits
 ) -> NDArray[np.int64]:
     """The planned tiles' corners; none where planning ends in an error, which the plan itself will say."""
     none = np.zeros((0, 2), dtype=np.int64)
     if scale is None:
         return none
-    override, most, scanned = wish.mpp_override, limits.max_tiles, found.coverage.tiles
-    facts, tiling = reader.facts, wish.tiling
+    override, most, scanned = options.mpp_override, limits.max_tiles, found.coverage.tiles
+    facts, tiling = reader.facts, options.tiling
     try:
         return plan_tiles(
             facts, scale, found.mask, tiling, mpp_override=override, max_tiles=most, scanned=scanned

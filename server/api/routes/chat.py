@@ -122,7 +122,7 @@ async def _open(
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars)
 
-    return await story.open_chat(tenant, model, slide_id_of(chat), messages, chat.wishes(), watch)
+    return await story.open_chat(tenant, model, slide_id_of(chat), messages, chat.sampling_options(), watch)
 
 
 async def _errors_as_chunks(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:

@@ -68,8 +68,8 @@ class QuestionRequest(BaseModel):
 
     def as_question(self) -> Question:
         """The request without its transport."""
-        wishes = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
-        return Question(self.question, self.conversation_id, wishes, self.model)
+        options = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
+        return Question(self.question, self.conversation_id, options, self.model)
 
 
 class TokenUsage(BaseModel):

@@ -225,8 +225,8 @@ def test_a_value_out_of_range_is_refused(options: dict[str, Any]) -> None:
 
 
 def test_wishes_are_read_in_either_spelling() -> None:
-    first = question(NATIVE, max_tokens=5, stop="x", temperature=0).wishes()
-    second = question(NATIVE, max_tokens=5, max_completion_tokens=7, stop=["x", "y"]).wishes()
+    first = question(NATIVE, max_tokens=5, stop="x", temperature=0).sampling_options()
+    second = question(NATIVE, max_tokens=5, max_completion_tokens=7, stop=["x", "y"]).sampling_options()
 
     assert (first.max_tokens, first.stop, first.temperature) == (5, ("x",), 0)
     assert (second.max_tokens, second.stop, second.temperature) == (7, ("x", "y"), None)

@@ -49,7 +49,7 @@ def test_answers_stand_beside_the_truth_and_all_but_the_first_are_follow_ups(
     assert shown.count("✓") == 2
     assert ", grade 1 ✓" in shown, "a letter is shown with its words"
     assert "(first token after 45 ms, embedding 0.5 ms, 100 of 200 prompt tokens cached)" in shown
-    assert [wish.get("conversation_id") for wish in server.asked] == [None, "conv_1", "conv_1"]
+    assert [options.get("conversation_id") for options in server.asked] == [None, "conv_1", "conv_1"]
     assert done["conversation_id"] == "conv_1"
 
 
@@ -79,9 +79,9 @@ def test_a_sample_that_an_older_release_drew_is_drawn_again(tmp_path: Path) -> N
 def test_without_a_seed_every_sample_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
 
-    def draw(wish: Any) -> Any:
-        drawn.append(wish.seed)
-        return slide_truth(wish.seed)
+    def draw(options: Any) -> Any:
+        drawn.append(options.seed)
+        return slide_truth(options.seed)
 
     monkeypatch.setattr("server.commands.demo.make_slide", draw)
     for _ in range(3):

@@ -77,11 +77,11 @@ class ExaminedServer:
         self.uploads[slide_id] = body.split(b"\r\n\r\n", 1)[1]
         return httpx.Response(202, json=slide(slide_id, "queued"))
 
-    def _answer(self, slide_id: str, wish: dict[str, Any]) -> httpx.Response:
+    def _answer(self, slide_id: str, options: dict[str, Any]) -> httpx.Response:
         assert slide_id in self.uploads
-        conversation_id = wish.get("conversation_id", f"conv_{len(self.conversations)}")
-        self.conversations.setdefault(conversation_id, []).append(wish["question"])
-        text = self.answers[slide_id, wish["question"]]
+        conversation_id = options.get("conversation_id", f"conv_{len(self.conversations)}")
+        self.conversations.setdefault(conversation_id, []).append(options["question"])
+        text = self.answers[slide_id, options["question"]]
         return httpx.Response(200, json={"answer": text, "conversation_id": conversation_id})
 
 
@@ -135,7 +135,7 @@ def test_a_follow_up_goes_on_with_its_conversation_and_the_first_turn_is_not_sco
 
 def test_a_refused_question_ends_the_examination(quiet: Console) -> None:
     class Refusing(ExaminedServer):
-        def _answer(self, slide_id: str, wish: dict[str, Any]) -> httpx.Response:
+        def _answer(self, slide_id: str, options: dict[str, Any]) -> httpx.Response:
             return httpx.Response(429, json={"detail": "Too busy.", "code": "overloaded"})
 
     with pytest.raises(CommandError, match="Too busy") as caught:
@@ -148,12 +148,12 @@ def test_a_language_model_that_is_away_for_a_moment_is_waited_for(quiet: Console
     class AwayAtFirst(ExaminedServer):
         asked = 0
 
-        def _answer(self, slide_id: str, wish: dict[str, Any]) -> httpx.Response:
+        def _answer(self, slide_id: str, options: dict[str, Any]) -> httpx.Response:
             self.asked += 1
             if self.asked % 3 == 1:
                 problem = {"detail": "The language model starts.", "code": "language_model_unavailable"}
                 return httpx.Response(503, json=problem, headers={"Retry-After": "0"})
-            return super()._answer(slide_id, wish)
+            return super()._answer(slide_id, options)
 
     judgements = hold_exam(client_of(AwayAtFirst(seeing)), PLAN, quiet)
 

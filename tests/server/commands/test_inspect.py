@@ -39,11 +39,11 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def report_of(
-    settings: Settings, wish: InspectOptions, capsys: pytest.CaptureFixture[str]
+    settings: Settings, options: InspectOptions, capsys: pytest.CaptureFixture[str]
 ) -> tuple[dict[str, Any], CommandError | None]:
     """The JSON document, and the error that ended the command."""
     try:
-        inspect(settings, wish, as_json=True)
+        inspect(settings, options, as_json=True)
     except CommandError as error:
         return json.loads(capsys.readouterr().out), error
     return json.loads(capsys.readouterr().out), None
@@ -222,10 +222,10 @@ def test_an_overlay_that_is_no_png_is_refused_and_nothing_is_overwritten(slide: 
 
 
 def test_an_overlay_that_cannot_be_written_is_an_error(slide: Path, settings: Settings, tmp_path: Path) -> None:
-    wish = InspectOptions(slide, overlay=tmp_path / "nowhere" / "plan.png", measure_encoder=False)
+    options = InspectOptions(slide, overlay=tmp_path / "nowhere" / "plan.png", measure_encoder=False)
 
     with pytest.raises(CommandError, match="cannot be written: No such file"):
-        inspect(settings, wish, as_json=True)
+        inspect(settings, options, as_json=True)
 
 
 def test_a_model_that_is_not_here_is_planned_for_and_not_measured(

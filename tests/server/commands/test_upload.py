@@ -11,7 +11,7 @@ from rich.console import Console
 
 from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
-from server.commands.upload import UploadWish, describe_slide, upload, upload_and_wait
+from server.commands.upload import UploadOptions, describe_slide, upload, upload_and_wait
 
 SLIDE: dict[str, Any] = {
     "id": "a" * 64,
@@ -37,7 +37,7 @@ class SlideServer:
         self.afterwards = SLIDE | afterwards
         self.last_event = last_event
         self.asked: list[str] = []
-        self.encode_wish: dict[str, Any] = {}
+        self.encode_options: dict[str, Any] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix("/v1/slides").replace("a" * 64, "ID")
@@ -46,7 +46,7 @@ class SlideServer:
             request.read()
             return httpx.Response(202, json=self.uploaded)
         if path.endswith("/encode"):
-            self.encode_wish = json.loads(request.content)
+            self.encode_options = json.loads(request.content)
             return httpx.Response(202, json=SLIDE)
         if path.endswith("/events"):
             return httpx.Response(200, text=f"{PROGRESS}event: {self.last_event}\ndata: {{}}\n\n")
@@ -71,7 +71,7 @@ def quiet() -> Console:
 def test_a_slide_is_sent_followed_and_shown_ready(path: Path) -> None:
     server = SlideServer({}, {"status": "ready", "tile_count": 7})
 
-    slide = upload_and_wait(client_of(server), UploadWish(path), quiet())
+    slide = upload_and_wait(client_of(server), UploadOptions(path), quiet())
 
     assert describe_slide(slide).startswith("ready: slide.tiff, 4096 × 3072 px at 0.5 µm/px, 7 tiles")
     assert server.asked == ["POST ", "GET /ID/events", "GET /ID"]
@@ -82,14 +82,14 @@ def test_what_is_doubtful_about_a_slide_is_shown(path: Path) -> None:
     server = SlideServer({}, {"status": "ready", "warnings": [doubt]})
 
     assert "\ndoubt: The file names two resolutions.\n" in describe_slide(
-        upload_and_wait(client_of(server), UploadWish(path), quiet())
+        upload_and_wait(client_of(server), UploadOptions(path), quiet())
     )
 
 
 def test_a_slide_that_is_known_and_ready_is_not_waited_for(path: Path) -> None:
     server = SlideServer({"status": "ready"}, {})
 
-    assert upload_and_wait(client_of(server), UploadWish(path), quiet())["status"] == "ready"
+    assert upload_and_wait(client_of(server), UploadOptions(path), quiet())["status"] == "ready"
 
     assert server.asked == ["POST "]
 
@@ -97,9 +97,9 @@ def test_a_slide_that_is_known_and_ready_is_not_waited_for(path: Path) -> None:
 def test_a_resolution_and_urgency_are_asked_for_after_the_upload(path: Path) -> None:
     server = SlideServer({"status": "failed", "mpp": None}, {"status": "ready"})
 
-    upload_and_wait(client_of(server), UploadWish(path, mpp=0.25, urgent=True), quiet())
+    upload_and_wait(client_of(server), UploadOptions(path, mpp=0.25, urgent=True), quiet())
 
-    assert server.encode_wish == {"priority": "urgent", "mpp": 0.25}
+    assert server.encode_options == {"priority": "urgent", "mpp": 0.25}
 
 
 def test_a_slide_that_fails_ends_with_its_own_error(path: Path) -> None:
@@ -107,14 +107,14 @@ def test_a_slide_that_fails_ends_with_its_own_error(path: Path) -> None:
     server = SlideServer({}, {"status": "failed", "error": error}, last_event="failed")
 
     with pytest.raises(CommandError, match="does not say its resolution") as caught:
-        upload_and_wait(client_of(server), UploadWish(path), quiet())
+        upload_and_wait(client_of(server), UploadOptions(path), quiet())
 
     assert caught.value.exit_code == ExitCode.FAILED
     assert caught.value.problem_code == "missing_mpp"
 
 
 def test_for_scripts_it_prints_the_slide_and_nothing_else(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    upload(client_of(SlideServer({}, {"status": "ready"})), UploadWish(path), as_json=True)
+    upload(client_of(SlideServer({}, {"status": "ready"})), UploadOptions(path), as_json=True)
 
     printed = capsys.readouterr()
     assert json.loads(printed.out)["status"] == "ready"
@@ -126,7 +126,7 @@ def test_what_is_no_file_is_refused_before_anything_is_sent(tmp_path: Path, name
     server = SlideServer({}, {})
 
     with pytest.raises(CommandError, match="not a file") as caught:
-        upload_and_wait(client_of(server), UploadWish(tmp_path / name), quiet())
+        upload_and_wait(client_of(server), UploadOptions(tmp_path / name), quiet())
 
     assert caught.value.exit_code == ExitCode.USAGE
     assert server.asked == []
@@ -134,6 +134,6 @@ def test_what_is_no_file_is_refused_before_anything_is_sent(tmp_path: Path, name
 
 def test_features_that_say_nothing_of_the_slide_are_described_without_it(path: Path) -> None:
     unknown = {"status": "ready", "vendor": "features", "width": None, "height": None, "mpp": None}
-    slide = upload_and_wait(client_of(SlideServer({}, {**unknown, "tile_count": None})), UploadWish(path), quiet())
+    slide = upload_and_wait(client_of(SlideServer({}, {**unknown, "tile_count": None})), UploadOptions(path), quiet())
 
     assert describe_slide(slide).startswith("ready: slide.tiff, features, no tiles\n")

@@ -249,9 +249,9 @@ async def test_one_worker_at_a_time_looks(jobs: EncodeJobs, catalogue: SlideCata
 
 @pytest.mark.parametrize(("device", "wish", "slides"), [("cpu", 0, 1), ("cuda", 0, 2), ("cuda:1", 0, 2), ("cpu", 3, 3)])
 def test_a_gpu_has_two_slides_at_once_unless_told_otherwise(
-    settings: Settings, device: str, wish: int, slides: int
+    settings: Settings, device: str, options: int, slides: int
 ) -> None:
-    assert slides_at_once(settings.model_copy(update={"slides_at_once": wish}), device) == slides
+    assert slides_at_once(settings.model_copy(update={"slides_at_once": options}), device) == slides
 
 
 class Counted:

@@ -39,17 +39,17 @@ async def uploaded_one_after_the_other(parts: Parts, names: list[str], **facts: 
     ]
 
 
-async def listed(client: httpx.AsyncClient, **wishes: object) -> list[str]:
+async def listed(client: httpx.AsyncClient, **options: object) -> list[str]:
     """The file names of all pages."""
     names: list[str] = []
     cursor: str | None = ""
     while cursor is not None:
-        answer = await client.get("/v1/slides", params={**wishes, "cursor": cursor})  # type: ignore[dict-item]
+        answer = await client.get("/v1/slides", params={**options, "cursor": cursor})  # type: ignore[dict-item]
         assert answer.status_code == 200, answer.text
         page = answer.json()
         assert set(page) == {"object", "data", "next_cursor", "complete"}
         assert page["complete"]
-        assert len(page["data"]) <= int(str(wishes.get("limit", 20)))
+        assert len(page["data"]) <= int(str(options.get("limit", 20)))
         names += [slide["filename"].removesuffix(".svs") for slide in page["data"]]
         cursor = page["next_cursor"]
     return names
