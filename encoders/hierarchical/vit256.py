@@ -43,6 +43,5 @@ class Vit256(nn.Module):
         picture = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(0.5).div_(0.5)
         patches = self.patch_embed(picture.to(self.cls_token.dtype))
         tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
-        # In float32 whatever the weights are: interpolation in half precision moves every position.
-        rows = position_rows(self.pos_embed.float(), (height // PATCH_PX, width // PATCH_PX))
-        return class_token(tokens + rows.to(tokens.dtype), self.blocks, self.norm)
+        rows = position_rows(self.pos_embed, (height // PATCH_PX, width // PATCH_PX))
+        return class_token(tokens + rows, self.blocks, self.norm)

@@ -38,6 +38,4 @@ class Vit4k(nn.Module):
             )
         tokens = self.phi(pictures.to(self.cls_token.dtype))
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        # In float32 whatever the weights are: interpolation in half precision moves every position.
-        rows = position_rows(self.pos_embed.float(), (grid, grid)).to(tokens.dtype)
-        return class_token(tokens + rows, self.blocks, self.norm)
+        return class_token(tokens + position_rows(self.pos_embed, (grid, grid)), self.blocks, self.norm)

@@ -247,7 +247,9 @@ async def test_one_worker_at_a_time_looks(jobs: EncodeJobs, catalogue: SlideCata
     assert await WorkerQueue(jobs).sweep() == []
 
 
-@pytest.mark.parametrize(("device", "wish", "slides"), [("cpu", 0, 1), ("cuda", 0, 2), ("cuda:1", 0, 2), ("cpu", 3, 3)])
+@pytest.mark.parametrize(
+    ("device", "options", "slides"), [("cpu", 0, 1), ("cuda", 0, 2), ("cuda:1", 0, 2), ("cpu", 3, 3)]
+)
 def test_a_gpu_has_two_slides_at_once_unless_told_otherwise(
     settings: Settings, device: str, options: int, slides: int
 ) -> None:

@@ -22,6 +22,8 @@ def lines() -> Iterator["Lines"]:
     handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
     with redirect_stderr(io.StringIO()) as stream:
         configure_logs("debug")
+        # A logger that is kept would write here for the rest of the run, whatever test uses it.
+        structlog.configure(cache_logger_on_first_use=False)
         yield Lines(stream)
     root.handlers = handlers
     root.setLevel(level)
