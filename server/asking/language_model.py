@@ -130,7 +130,7 @@ class LanguageModel:
         machine's does."""
         try:
             return "well" if (await self._client.get("/health", timeout=2.0)).status_code == 200 else "away"
-        except httpx.ReadTimeout:
+        except httpx.TimeoutException:
             return "silent"
         except httpx.HTTPError:
             return "away"

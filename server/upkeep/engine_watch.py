@@ -3,8 +3,8 @@
 Real answers tell: while tokens come, all is well. When none has come for a while, one token about a blank slide of full
 size is asked for, through the very path of a question. Has no token come since, of this answer or any other, the engine
 counts as stopped until one comes. A health check that is not answered in time says nothing: a busy machine's is not
-either. Behind a balancer one of several replicas may be stopped: another blank slide, which goes to another one, is
-asked about next.
+either. Behind a balancer one of several replicas may be stopped, or starting: another blank slide, which goes to
+another one, is asked about next.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class EngineWatch:
         self._probed_since = 0.0
         self._answers = False
         self._is_warm = False  # has answered since it came up; the first answer may take minutes
-        self._stops = 0
+        self._unanswered = 0
 
     async def look(self) -> bool:
         """Whether questions are answered now. While they are not, those that wait already are given up."""
@@ -99,12 +99,13 @@ class EngineWatch:
             self._probe = None
             if probe.result() or others_are_answered:
                 return True
+            self._unanswered += 1
             model.refusal = _COLD
             return False
         if probed_for_s < self._stopped_after_s or not self._is_warm:
             return self._answers
         await self.aclose()
-        self._stops += 1
+        self._unanswered += 1
         if others_are_answered:
             return True
         log.warning("language_model_stopped", duration_ms=round(probed_for_s * 1000))
@@ -112,7 +113,7 @@ class EngineWatch:
         return False
 
     async def _ask(self) -> bool:
-        slide = self._slide_inputs.make(_PROBE_TENANT, blank_embedding(self._manifest, self._stops))
+        slide = self._slide_inputs.make(_PROBE_TENANT, blank_embedding(self._manifest, self._unanswered))
         try:
             answer = await self._language_model.open(
                 _PROBE_TENANT, [Message("user", "Describe the slide.", slide)], Sampling(1, 0.0), is_probe=True

@@ -79,7 +79,7 @@ class FakeVllm:
         self.script: Callable[[httpx.Request], httpx.Response] | None = None
         self.hold_before: int | None = None
         self.is_healthy = True
-        self.is_slow_to_say_so = False
+        self.is_slow_to_say_so: type[httpx.TimeoutException] | None = None
         self.requests: list[httpx.Request] = []
         self.streams: list[ScriptedStream] = []
 
@@ -103,8 +103,8 @@ class FakeVllm:
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         """The transport's handler."""
-        if request.url.path == "/health" and self.is_slow_to_say_so:
-            raise httpx.ReadTimeout("It did not say in time.")
+        if request.url.path == "/health" and self.is_slow_to_say_so is not None:
+            raise self.is_slow_to_say_so("It did not say in time.")
         if request.url.path == "/health":
             return httpx.Response(200 if self.is_healthy else 503)
         self.requests.append(request)

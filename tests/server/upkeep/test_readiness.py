@@ -204,13 +204,31 @@ async def test_an_engine_that_answers_others_is_not_stopped_and_another_replica_
     assert len({request.headers["X-Slide-Id"] for request in vllm.requests}) > 1
 
 
+async def test_a_replica_that_refuses_is_not_asked_again_while_there_is_another(
+    vllm: FakeVllm, watch: EngineWatch
+) -> None:
+    """As one that starts while a balancer counts it already."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        is_first = request.headers["X-Slide-Id"] == vllm.requests[0].headers["X-Slide-Id"]
+        vllm.script = None
+        answered = vllm.stream([], 500) if is_first else vllm.handle(request)
+        vllm.script = answer
+        return answered
+
+    vllm.script = answer
+
+    assert [await watch.look() for _ in range(2)] == [False, True]
+
+
+@pytest.mark.parametrize("late", [httpx.ReadTimeout, httpx.ConnectTimeout, httpx.PoolTimeout])
 @pytest.mark.parametrize("makes_tokens", [True, False])
 async def test_a_health_check_that_is_not_answered_in_time_is_judged_by_the_tokens(
-    parts: Parts, vllm: FakeVllm, watch: EngineWatch, makes_tokens: bool
+    parts: Parts, vllm: FakeVllm, watch: EngineWatch, makes_tokens: bool, late: type[httpx.TimeoutException]
 ) -> None:
     engine = HeldEngine(vllm)
     await until(watch.look)
-    vllm.is_slow_to_say_so = True
+    vllm.is_slow_to_say_so = late
     engine.held = not makes_tokens
     looks = [await watch.look() for _ in range(4)]
 
