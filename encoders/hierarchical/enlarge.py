@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 _FRACTION_BITS: Final = 22
 _REACH: Final = 2.0
@@ -37,18 +37,45 @@ def enlarge(pixels: Tensor, side: int) -> Tensor:
     return _resized(_resized(pixels, 2, side), 1, side)
 
 
+class Enlarge(nn.Module):
+    """`enlarge` for pictures of one size, uint8 [B, size, size, C] → [B, side, side, C]; may be compiled."""
+
+    index: Tensor
+    weights: Tensor
+
+    def __init__(self, size: int, side: int) -> None:
+        super().__init__()
+        index, weights = _on(torch.device("cpu"), size, side)
+        self.register_buffer("index", index, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """See the class."""
+        if self.index.shape[1] == pixels.shape[1]:
+            return pixels
+        return _summed(_summed(pixels, 2, self.index, self.weights), 1, self.index, self.weights)
+
+
 def _resized(pixels: Tensor, dim: int, size: int) -> Tensor:
     if pixels.shape[dim] == size:
         return pixels
-    first, weights = _taps(pixels.shape[dim], size)
+    return _summed(pixels, dim, *_on(pixels.device, pixels.shape[dim], size))
+
+
+def _on(device: torch.device, size: int, new_size: int) -> tuple[Tensor, Tensor]:
+    """Which pixels are summed, and with what weights: [taps, new_size] each."""
+    first, weights = _taps(size, new_size)
+    # A tap beyond the picture has no weight; its pixel only has to be there.
+    index = np.minimum(first + np.arange(len(weights))[:, None], size - 1)
+    return torch.from_numpy(index).to(device), torch.from_numpy(weights).to(device)
+
+
+def _summed(pixels: Tensor, dim: int, index: Tensor, weights: Tensor) -> Tensor:
     shape = [1] * pixels.dim()
-    shape[dim] = size
+    shape[dim] = -1
     total: Tensor | None = None
-    for tap, weight in enumerate(weights):
-        # A tap beyond the picture has no weight; its pixel only has to be there.
-        index = torch.from_numpy(np.minimum(first + tap, pixels.shape[dim] - 1)).to(pixels.device)
-        factor = torch.from_numpy(weight).to(pixels.device).view(shape)
-        product = pixels.index_select(dim, index).to(torch.int32).mul_(factor)
+    for taken, weight in zip(index, weights, strict=True):
+        product = pixels.index_select(dim, taken).to(torch.int32).mul_(weight.view(shape))
         total = product if total is None else total.add_(product)
     assert total is not None
     half = 1 << (_FRACTION_BITS - 1)
