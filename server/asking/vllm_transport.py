@@ -8,6 +8,7 @@ waits, so a cancelled task cannot leave one half closed. No proxies, no HTTP/2, 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import cast
 
@@ -18,6 +19,9 @@ import httpx
 _HELD_BYTES = 256 * 1024
 # vLLM's and a balancer's have some hundred bytes.
 _HEAD_BYTES = 64 * 1024
+# A lost packet of a name's lookup is sent again after five seconds (glibc), one of a connection's after one. A second
+# attempt asks at once: the name server of containers loses packets whenever a container comes or goes.
+_EARLY_ATTEMPTS_S = (1.0, 1.0)
 
 
 class VllmTransport(httpx.AsyncBaseTransport):
@@ -82,6 +86,13 @@ class VllmTransport(httpx.AsyncBaseTransport):
         return None
 
     async def _connect(self, url: httpx.URL, port: int, timeout_s: float | None) -> "_Connection":
+        """A new connection; raises httpx.ConnectTimeout once every attempt, the last of `timeout_s`, has run out."""
+        for attempt_s in _EARLY_ATTEMPTS_S:
+            with suppress(httpx.ConnectTimeout):
+                return await self._connect_once(url, port, attempt_s)
+        return await self._connect_once(url, port, timeout_s)
+
+    async def _connect_once(self, url: httpx.URL, port: int, timeout_s: float | None) -> "_Connection":
         loop = asyncio.get_running_loop()
         connection = _Connection(self)
         self._open.add(connection)

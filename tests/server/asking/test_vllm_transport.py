@@ -10,6 +10,7 @@ import httpx
 import pytest
 from api_parts import until
 
+from server.asking import vllm_transport
 from server.asking.vllm_transport import VllmTransport, _Connection
 from server.machine.redis_server import free_loopback_port
 from server.to_the_end import stop
@@ -180,6 +181,47 @@ async def test_nobody_there_is_an_error() -> None:
     async with httpx.AsyncClient(transport=VllmTransport(8, 1.0)) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://127.0.0.1:{free_loopback_port()}/")
+
+
+async def test_a_connection_that_is_not_made_is_attempted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the packet that asks a name server was lost: nobody answers, and asking anew helps."""
+    loop, attempts = asyncio.get_running_loop(), 0
+    make = loop.create_connection
+
+    async def lose_the_first(*args: Any, **kwargs: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            await asyncio.Event().wait()
+        return await make(*args, **kwargs)
+
+    async def empty(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(_EMPTY)
+
+    monkeypatch.setattr(vllm_transport, "_EARLY_ATTEMPTS_S", (0.05,))
+    monkeypatch.setattr(loop, "create_connection", lose_the_first)
+    async with asked(empty) as (client, raw):
+        assert (await client.get("/")).status_code == 200
+
+        assert attempts == 2
+        assert raw.connections == 1
+
+
+async def test_who_never_answers_ends_with_the_last_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, attempts = asyncio.get_running_loop(), 0
+
+    async def lose(*_: Any, **__: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(vllm_transport, "_EARLY_ATTEMPTS_S", (0.01, 0.01))
+    monkeypatch.setattr(loop, "create_connection", lose)
+    transport = VllmTransport(8, 30.0)
+    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(1.0, connect=0.01)) as client:
+        with pytest.raises(httpx.ConnectTimeout):
+            await client.get("http://127.0.0.1:1/")
+    assert attempts == 3
 
 
 async def test_an_answer_that_comes_before_the_request_was_read_is_taken() -> None:
