@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from encoders.tile_encoder.model import empty_tile_encoder
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def square(side: int, count: int) -> list[Product]:
     return [Product(side, side, side, count)]
 
 
-def linear_products(spec: TileEncoderSpec) -> list[Product]:
+def linear_products(spec: TimmTileEncoder) -> list[Product]:
     """What the linear layers of one batch multiply, as the published model does it; equal ones are counted."""
     model = empty_tile_encoder(spec)
     found: list[tuple[int, int, int]] = []
@@ -65,7 +65,7 @@ def linear_products(spec: TileEncoderSpec) -> list[Product]:
     return [Product(*shape, found.count(shape)) for shape in dict.fromkeys(found)]
 
 
-def flop_per_tile(spec: TileEncoderSpec) -> int:
+def flop_per_tile(spec: TimmTileEncoder) -> int:
     """Of the published model's whole forward pass, whatever of it we save."""
     with FlopCounterMode(display=False) as counter:
         _run_empty(empty_tile_encoder(spec), spec, 1)
@@ -77,7 +77,7 @@ def _note(found: list[tuple[int, int, int]], layer: nn.Linear, inputs: tuple[Ten
 
 
 @torch.inference_mode()
-def _run_empty(model: nn.Module, spec: TileEncoderSpec, batch_tiles: int) -> None:
+def _run_empty(model: nn.Module, spec: TimmTileEncoder, batch_tiles: int) -> None:
     model.eval()(torch.empty(batch_tiles, 3, spec.input_px, spec.input_px, device="meta"))
 
 

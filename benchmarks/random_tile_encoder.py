@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from encoders.tile_encoder.model import empty_tile_encoder
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 from model_store.convert.tile_encoder_tables import tile_encoder_tables
 from model_store.files.write_safetensors import TORCH_DTYPES, TensorEntry, write_safetensors
 from model_store.manifest import packaged_manifest, packaged_names
 
 SMALL: Final = "vit_small"
 # ViT-S/16, as large as the smaller published pathology encoders: ends on a CPU.
-_SMALL_SPEC: Final = TileEncoderSpec(
+_SMALL_SPEC: Final = TimmTileEncoder(
     kind="timm",
     timm_model="vit_small_patch16_224",
     timm_args={"num_classes": 0, "global_pool": "token"},
@@ -29,14 +29,19 @@ _SMALL_SPEC: Final = TileEncoderSpec(
 )
 
 
-def encoder_specs() -> dict[str, TileEncoderSpec]:
-    """Every tile encoder that this repository describes, by the name of its model or table."""
-    models = {name: packaged_manifest(name).first_input.tile_encoder for name in packaged_names()}
+def encoder_specs() -> dict[str, TimmTileEncoder]:
+    """Every timm tile encoder that this repository describes, by the name of its model or table."""
+    models = {
+        name: given.tile_encoder
+        for name in packaged_names()
+        for given in packaged_manifest(name).inputs.values()
+        if isinstance(given.tile_encoder, TimmTileEncoder)
+    }
     tables = {name: table.tile_encoder for name, table in tile_encoder_tables().items()}
     return {SMALL: _SMALL_SPEC} | tables | models
 
 
-def write_random_weights(path: Path, spec: TileEncoderSpec) -> None:
+def write_random_weights(path: Path, spec: TimmTileEncoder) -> None:
     """A weights file of the spec's dtype, seeded."""
     state = empty_tile_encoder(spec).state_dict()
     entries = [TensorEntry(name, tuple(tensor.shape), spec.dtype) for name, tensor in state.items()]

@@ -20,7 +20,7 @@ from encoders.load_weights import TORCH_DTYPES
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.model import empty_tile_encoder
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 EAGER: Final = "ours"
 COMPILED: Final = "ours, compiled"
@@ -34,7 +34,7 @@ Encode = Callable[[], NDArray[np.float32]]
 class Ours:
     """As the worker runs it, through the batcher; `ready_s` is what loading and warming up took."""
 
-    def __init__(self, spec: TileEncoderSpec, weights: Path, device: torch.device, compiles: bool) -> None:
+    def __init__(self, spec: TimmTileEncoder, weights: Path, device: torch.device, compiles: bool) -> None:
         began = time.perf_counter()
         # Random weights may not pass the gate for 8 bits; the time is the same.
         self.encoder = TileEncoder(spec, weights, device, compiles=compiles, float8_least_cosine=-1.0)
@@ -62,7 +62,7 @@ class Ours:
 class Usual:
     """timm's model with float32 weights under autocast, float32 tiles from unpinned memory, a copy back per batch."""
 
-    def __init__(self, spec: TileEncoderSpec, weights: Path, device: torch.device) -> None:
+    def __init__(self, spec: TimmTileEncoder, weights: Path, device: torch.device) -> None:
         self._device = device
         self._dtype = TORCH_DTYPES[spec.dtype]
         self._mean, self._std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
@@ -104,7 +104,7 @@ def full_float32() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _plain_model(spec: TileEncoderSpec, weights: Path) -> nn.Module:
+def _plain_model(spec: TimmTileEncoder, weights: Path) -> nn.Module:
     model = empty_tile_encoder(spec)
     state = {name: tensor.float() for name, tensor in load_file(weights).items()}
     model.load_state_dict(state, strict=True, assign=True)

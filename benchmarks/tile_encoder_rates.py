@@ -10,7 +10,7 @@ import torch
 from benchmarks.matrix_ceiling import flop_per_tile
 from benchmarks.take_turns import Spread, Turns, spread
 from benchmarks.write_results import table
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 SQUARE: Final = "square product"
 OWN_PRODUCTS: Final = "the model's products"
@@ -22,7 +22,7 @@ class Plan:
     """What is measured where: `rounds` times `batches` batches by each method."""
 
     model: str
-    spec: TileEncoderSpec
+    spec: TimmTileEncoder
     device: torch.device
     batches: int
     rounds: int

@@ -18,7 +18,7 @@ from model_store.contracts.fields import Dtype, Positive, Table
 from model_store.contracts.projector import ProjectorSpec
 from model_store.contracts.prompt import PromptSpec
 from model_store.contracts.slide_stage import LongnetPool, SlideStageSpec
-from model_store.contracts.tile_encoder import InputName, InputSpec
+from model_store.contracts.tile_encoder import InputName, InputSpec, TimmTileEncoder
 from model_store.errors import ModelError
 from model_store.manifest_before_kinds import as_composed
 
@@ -36,8 +36,8 @@ Revision = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|unrecorded)
 # What is fetched into a folder of its own. `convert` knows tile_encoder, slide_encoder and llm; llm_base, what an
 # adapter or a projector alone is applied to; llm_quantized, the language model in 4 bits where somebody published it.
 Part = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-# Tables whose kind is part of where an error is, but not of the file.
-_UNIONS: Final = ("slide_stage", "projector", "prompt")
+# Tables whose kind is part of where an error is, but not of the file; the last of them stands in every input.
+_UNIONS: Final = ("slide_stage", "projector", "prompt", "tile_encoder")
 
 
 class Source(Table):
@@ -165,6 +165,13 @@ class Manifest(Table):
             )
         return self.slide_stage
 
+    def timm_tile_encoder(self) -> TimmTileEncoder:
+        """The first input's tile encoder, where it is of that kind; raises ModelError for others."""
+        spec = self.first_input.tile_encoder
+        if not isinstance(spec, TimmTileEncoder):
+            raise ModelError(f"Model {self.name!r} has a tile encoder of kind {spec.kind!r}, not timm.")
+        return spec
+
     def weights_files(self) -> dict[str, str]:
         """Every file of encoder weights, by a name for people."""
         tiles = {_part("tile encoder", name, self.inputs): it.tile_encoder.weights for name, it in self.inputs.items()}
@@ -206,19 +213,15 @@ def parse_manifest(text: str) -> Manifest:
 
 def _what_is_wrong(error: ErrorDetails) -> str:
     place = list(error["loc"])
-    if place and place[0] in _UNIONS:
-        del place[1:2]
+    union = next((index for index, part in enumerate(place) if part in _UNIONS), None)
+    if union is not None:
+        del place[union + 1 : union + 2]
     field = ".".join(str(part) for part in place)
     context = error.get("ctx", {})
     if error["type"] == "union_tag_invalid":
         return (
             f"The model's manifest is wrong at {field!r}: there is no kind {context['tag']!r}; known are "
             f"{context['expected_tags']}."
-        )
-    if error["type"] == "literal_error" and error["loc"][-1] == "kind":
-        return (
-            f"The model's manifest is wrong at {field!r}: there is no kind {error['input']!r}; known are "
-            f"{context['expected']}."
         )
     return f"The model's manifest is wrong at {field!r}: {error['msg']}."
 

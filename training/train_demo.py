@@ -71,7 +71,7 @@ def train_tiles(training: DemoTraining) -> TileTeacher:
     """The tile encoder, from labelled tiles."""
     recipe = training.recipe
     bank = make_tile_bank(training.work / "tile-bank", recipe.tile_slides, FIRST_TILE_SEED, training.processes)
-    teacher = _seeded(lambda: TileTeacher(training.manifest.first_input.tile_encoder))
+    teacher = _seeded(lambda: TileTeacher(training.manifest.timm_tile_encoder()))
     train_tile_encoder(teacher, bank, training.work, recipe.tiles_half, recipe.tiles_whole, recipe.tile_batch)
     save_file(_halved(teacher.encoder.state_dict()), training.tile_weights)
     return teacher

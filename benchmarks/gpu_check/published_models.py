@@ -17,7 +17,7 @@ from encoders.slide_encoder.encode import empty_slide_encoder
 from encoders.slide_encoder.longnet import LongNetViT
 from model_store.contracts.fields import Dtype
 from model_store.contracts.slide_stage import LongnetPool
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 from model_store.manifest import packaged_manifest
 from training.seeded_weights import seeded_weights
 
@@ -27,9 +27,9 @@ _NARROW_TILES = {"img_size": 64, "embed_dim": 192, "depth": 4, "num_heads": 3}
 _NARROW_SIDE_PX, _NARROW_WIDTH = 64, 192
 
 
-def tile_encoder_spec(setting: Setting, dtype: Dtype | None = None) -> TileEncoderSpec:
+def tile_encoder_spec(setting: Setting, dtype: Dtype | None = None) -> TimmTileEncoder:
     """`dtype`: None is the published one, of the narrow model float32."""
-    spec = packaged_manifest(_MODEL).first_input.tile_encoder
+    spec = packaged_manifest(_MODEL).timm_tile_encoder()
     if not setting.small:
         return spec.model_copy(update={"dtype": dtype or spec.dtype})
     narrow = {
@@ -42,7 +42,7 @@ def tile_encoder_spec(setting: Setting, dtype: Dtype | None = None) -> TileEncod
     return spec.model_copy(update=narrow)
 
 
-def tile_encoder_weights(setting: Setting, spec: TileEncoderSpec) -> Path:
+def tile_encoder_weights(setting: Setting, spec: TimmTileEncoder) -> Path:
     """A file of random weights in float16, whatever the spec's dtype, written by the first check that asks."""
     path = setting.scratch / f"tile_encoder-{spec.timm_args['depth']}.safetensors"
     if not path.exists():

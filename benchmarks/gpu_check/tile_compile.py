@@ -21,7 +21,7 @@ from encoders.tile_encoder.compile_model import keep_compiled_code_in
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.float8_gate import cosines
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 # As between any two ways of computing the same in 16 bits; in float32 it is closer by far.
 _LEAST_COSINE: Final = 0.999
@@ -73,7 +73,7 @@ def _encoder(setting: Setting, *, compiles: bool) -> TileEncoder:
     return TileEncoder(spec, tile_encoder_weights(setting, spec), torch.device(setting.device), compiles=compiles)
 
 
-def _spec(setting: Setting) -> TileEncoderSpec:
+def _spec(setting: Setting) -> TimmTileEncoder:
     """Small is one block: compiling costs a CPU seconds for each."""
     spec = tile_encoder_spec(setting)
     return spec.model_copy(update={"timm_args": {**spec.timm_args, "depth": 1}}) if setting.small else spec

@@ -17,7 +17,7 @@ from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.float8_gate import LEAST_COSINE, cosines
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
 from model_store.contracts.fields import Dtype
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 # The last batch is not full.
 _TILES, _BATCH_TILES, _SMALL_BATCH_TILES = 11, 8, 4
@@ -43,7 +43,7 @@ def check(setting: Setting) -> Finding:
     return Finding(numbers=tuple(numbers))
 
 
-def spec_of(setting: Setting, dtype: Dtype) -> TileEncoderSpec:
+def spec_of(setting: Setting, dtype: Dtype) -> TimmTileEncoder:
     """In batches that the tiles do not fill."""
     batch_tiles = _SMALL_BATCH_TILES if setting.small else _BATCH_TILES
     return tile_encoder_spec(setting, dtype).model_copy(update={"batch_tiles": batch_tiles})
@@ -55,7 +55,7 @@ def expected_features(setting: Setting) -> NDArray[np.float32]:
     return Usual(spec, tile_encoder_weights(setting, spec), torch.device("cpu")).exact(_tiles(spec)[None])
 
 
-def features(setting: Setting, spec: TileEncoderSpec, float8_least_cosine: float = LEAST_COSINE) -> NDArray[np.float32]:
+def features(setting: Setting, spec: TimmTileEncoder, float8_least_cosine: float = LEAST_COSINE) -> NDArray[np.float32]:
     """float32 [tiles, D] of ours on the device."""
     device, weights = torch.device(setting.device), tile_encoder_weights(setting, spec)
     encoder = TileEncoder(spec, weights, device, compiles=False, float8_least_cosine=float8_least_cosine)
@@ -69,5 +69,5 @@ def agreement(name: str, found: NDArray[np.float32], expected: NDArray[np.float3
     return Number(name=f"{name}, least cosine", value=value, at_least=at_least, source=source)
 
 
-def _tiles(spec: TileEncoderSpec) -> NDArray[np.uint8]:
+def _tiles(spec: TimmTileEncoder) -> NDArray[np.uint8]:
     return tissue_like_tiles(_TILES, spec.input_px)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from encoders.tile_encoder.torchvision_ops import PatchEmbed, VisionTransformer
 from model_store.contracts.fields import Rgb
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 _CENTRE: Final = 128
 _SCALE: Final = 64
@@ -55,7 +55,7 @@ class NormalisedPixels(nn.Module):
         return ((scaled - self.mean) / self.std).to(self._dtype)
 
 
-def fold_normalisation(model: nn.Module, spec: TileEncoderSpec, dtype: torch.dtype) -> nn.Module:
+def fold_normalisation(model: nn.Module, spec: TimmTileEncoder, dtype: torch.dtype) -> nn.Module:
     """What stands before `model` from now on, uint8 pixels to its input; changes its patch embedding where it can.
 
     To be called with the weights loaded and before they are cast to `dtype`.

@@ -10,7 +10,7 @@ from importlib import resources
 from pydantic import BaseModel, ConfigDict
 
 from model_store.contracts.fields import Positive, PositiveFloat
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 
 class TileEncoderTable(BaseModel):
@@ -25,7 +25,7 @@ class TileEncoderTable(BaseModel):
     parameters: Positive
     tile_px: Positive
     target_mpp: PositiveFloat
-    tile_encoder: TileEncoderSpec
+    tile_encoder: TimmTileEncoder
 
 
 def tile_encoder_tables() -> dict[str, TileEncoderTable]:

@@ -69,7 +69,7 @@ def test_a_wrong_field_is_named(old: str, new: str, field: str) -> None:
         ("longnet-pool", "slide_stage", "'longnet-pool', 'longnet-all', 'mean', 'none'"),
         ("mlp", "projector", "'mlp', 'none'"),
         ("llava", "prompt", "'llava', 'chatml'"),
-        ("timm", "inputs.tiles.tile_encoder.kind", "'timm'"),
+        ("timm", "inputs.tiles.tile_encoder", "'timm', 'conch'"),
     ],
 )
 def test_an_unknown_kind_is_refused_with_the_known_ones(kind: str, field: str, known: str) -> None:

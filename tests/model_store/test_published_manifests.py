@@ -7,7 +7,7 @@ import pytest
 from vllm_server import VLLM_PYTHON
 
 from encoders.expected_shapes import expected_shapes
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 from model_store.convert.llava_config import LlavaConfig, served_shapes
 from model_store.convert.tensor_names import LLAVA
 from model_store.convert.tile_encoder_tables import tile_encoder_tables
@@ -47,7 +47,7 @@ def parameters(shapes: dict[str, tuple[int, ...]]) -> int:
     return total
 
 
-def with_tile_encoder(spec: TileEncoderSpec) -> dict[str, tuple[int, ...]]:
+def with_tile_encoder(spec: TimmTileEncoder) -> dict[str, tuple[int, ...]]:
     given = PUBLISHED.first_input.model_copy(update={"tile_encoder": spec})
     return expected_shapes(PUBLISHED.model_copy(update={"inputs": {"tiles": given}}))[spec.weights]
 

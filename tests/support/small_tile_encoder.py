@@ -9,7 +9,7 @@ from torch import nn
 
 from encoders.tile_encoder.encode import TileEncoder
 from encoders.tile_encoder.torchvision_ops import timm
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 SIDE_PX = 32
 FEATURE_DIM = 48
@@ -28,9 +28,9 @@ _ARGUMENTS = {
 }
 
 
-def spec_of(**changes: Any) -> TileEncoderSpec:
+def spec_of(**changes: Any) -> TimmTileEncoder:
     """The description of the small encoder with some fields changed."""
-    return TileEncoderSpec(
+    return TimmTileEncoder(
         **{
             "kind": "timm",
             "timm_model": "vit_giant_patch14_dinov2",
@@ -47,7 +47,7 @@ def spec_of(**changes: Any) -> TileEncoderSpec:
     )
 
 
-def seeded_model(spec: TileEncoderSpec, seed: int = 0) -> nn.Module:
+def seeded_model(spec: TimmTileEncoder, seed: int = 0) -> nn.Module:
     """What timm builds, in evaluation mode; LayerScale as spec says, everything else drawn, zeros too."""
     torch.manual_seed(seed)
     model: nn.Module = timm.create_model(spec.timm_model, pretrained=False, **spec.timm_args)
@@ -57,7 +57,7 @@ def seeded_model(spec: TileEncoderSpec, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def small_weights(folder: Path, spec: TileEncoderSpec, seed: int = 0) -> Path:
+def small_weights(folder: Path, spec: TimmTileEncoder, seed: int = 0) -> Path:
     """Writes the weights of `seeded_model`."""
     path = folder / f"seed-{seed}.safetensors"
     save_file(seeded_model(spec, seed).state_dict(), path)

@@ -30,15 +30,21 @@ _PROJECTOR = "model.mm_projector."
 def documented() -> tuple[dict[str, Any], dict[tuple[str, str], dict[str, Any]]]:
     """The whole manifest of the page, and its other tables by their name and kind."""
     whole, *tables = (tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL))
-    named = {(name, table["kind"]): table for block in tables for name, table in block.items()}
-    own = {(name, whole[name]["kind"]): whole[name] for name in ("slide_stage", "projector", "prompt")}
-    return whole, own | named
+    own = {name: whole[name] for name in ("slide_stage", "projector", "prompt")}
+    blocks = [own, {"inputs": whole["inputs"]}, *tables]
+    named = [named for block in blocks for named in block.items()]
+    # Of an input, the tile encoder is what has kinds.
+    tiles = [("tile_encoder", table["tiles"]["tile_encoder"]) for name, table in named if name == "inputs"]
+    return whole, {(name, table["kind"]): table for name, table in [*named, *tiles] if name != "inputs"}
 
 
 def documented_manifest(*kinds: tuple[str, str], **changes: Any) -> Manifest:
     """The page's manifest with these tables in place of its own, and other changes of whole tables."""
     whole, tables = documented()
-    said = {**whole, **{kind[0]: tables[kind] for kind in kinds}, **changes}
+    chosen = {name: tables[name, kind] for name, kind in kinds}
+    [(name, given)] = whole["inputs"].items()
+    inputs = {name: {**given, "tile_encoder": chosen.pop("tile_encoder", given["tile_encoder"])}}
+    said = {**whole, "inputs": inputs, **chosen, **changes}
     return parse_manifest(manifest_text(Manifest.model_validate(said)))
 
 

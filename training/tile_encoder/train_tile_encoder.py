@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from encoders.tile_encoder.torchvision_ops import PatchDropout, timm
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 from synthetic.slide_layout import REGIONS
 from training.loop.run_stage import run_stage
 from training.loop.settings import LoopSettings
@@ -31,7 +31,7 @@ class TileTeacher(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: TileEncoderSpec) -> None:
+    def __init__(self, spec: TimmTileEncoder) -> None:
         super().__init__()
         self.encoder = timm.create_model(spec.timm_model, pretrained=False, **dict(spec.timm_args))
         self.heads = nn.ModuleDict({name: nn.Linear(spec.feature_dim, classes) for name, classes in TASKS.items()})

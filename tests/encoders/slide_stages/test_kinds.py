@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from parts_in_memory import PartsInMemory
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
@@ -23,10 +24,10 @@ from encoders.golden_vector import check_golden, record_golden
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.slide_encoder.positions import axis_table
 from encoders.slide_stages.tile_stage import Tiles, TileStage, thinning
-from encoders.tile_encoder.torchvision_ops import timm
+from encoders.tile_encoder.torchvision_ops import VisionTransformer, timm
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import SlideEmbedding, SlideFile, SlideWarning, TilePlan
-from model_store.contracts.tile_encoder import InputSpec
+from model_store.contracts.tile_encoder import ConchTileEncoder, InputSpec, TileEncoderSpec, TimmTileEncoder
 from model_store.installed import InstalledModel
 
 KINDS = ("longnet-pool", "longnet-all", "mean", "none")
@@ -60,15 +61,48 @@ def tiles_of(slide: Path, target_mpp: float) -> tuple[NDArray[np.uint8], TilePla
 
 
 def plain_features(model: InstalledModel, given: InputSpec, slide: Path) -> tuple[Tensor, Tensor, float]:
-    """timm's own model on the slide's tiles: features [N, C], level-0 corners [N, 2], a tile's side at level 0."""
+    """The published model on the slide's tiles: features [N, C], level-0 corners [N, 2], a tile's side at level 0."""
     spec, margin = given.tile_encoder, (given.tiling.tile_px - given.tile_encoder.input_px) // 2
-    network = timm.create_model(spec.timm_model, pretrained=False, **spec.timm_args).eval()
-    network.load_state_dict(load_file(model.folder / spec.weights))
     pixels, plan = tiles_of(slide, given.tiling.target_mpp)
     inner = pixels[:, margin : margin + spec.input_px, margin : margin + spec.input_px]
-    scaled = (torch.from_numpy(inner).float() / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
+    weights = load_file(model.folder / spec.weights)
+    plain = plain_timm if isinstance(spec, TimmTileEncoder) else plain_conch
     with torch.no_grad():
-        return network(scaled.permute(0, 3, 1, 2)), torch.from_numpy(plan.coords), plan.tile_px_level0
+        return plain(spec, weights, inner), torch.from_numpy(plan.coords), plan.tile_px_level0
+
+
+def normalised(spec: TileEncoderSpec, pixels: NDArray[np.uint8]) -> Tensor:
+    scaled = (torch.from_numpy(pixels).float() / 255 - torch.tensor(spec.mean)) / torch.tensor(spec.std)
+    return scaled.permute(0, 3, 1, 2)
+
+
+def plain_timm(spec: TimmTileEncoder, weights: Weights, pixels: NDArray[np.uint8]) -> Tensor:
+    network = timm.create_model(spec.timm_model, pretrained=False, **spec.timm_args).eval()
+    network.load_state_dict(weights)
+    return network(normalised(spec, pixels))
+
+
+def plain_conch(spec: ConchTileEncoder, weights: Weights, pixels: NDArray[np.uint8]) -> Tensor:
+    """CONCH's `forward_no_head` behind its own preprocessing: Pillow's resize, a timm trunk, a query by hand."""
+    side = (spec.enlarged_px, spec.enlarged_px)
+    enlarged = np.stack([np.asarray(Image.fromarray(tile).resize(side, Image.Resampling.BICUBIC)) for tile in pixels])
+    size = {"embed_dim": spec.width, "depth": spec.depth, "num_heads": spec.num_heads}
+    trunk = VisionTransformer(img_size=spec.enlarged_px, patch_size=16, num_classes=0, **size).eval()
+    trunk.load_state_dict({name[6:]: weights.pop(name) for name in sorted(weights) if name.startswith("trunk.")})
+    tokens = trunk.forward_features(normalised(spec, enlarged))
+    weights = {name.removeprefix("attn_pool_contrast."): tensor for name, tensor in weights.items()}
+
+    def norm(name: str, rows: Tensor) -> Tensor:
+        return functional.layer_norm(rows, rows.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    biases = weights["attn.in_proj_bias"].chunk(3)
+    given = (norm("ln_q", weights["query"])[None], norm("ln_k", tokens), norm("ln_k", tokens))
+    q, k, v = (
+        (rows @ weights[f"attn.{name}_proj_weight"].T + bias).unflatten(2, (8, -1)).transpose(1, 2)
+        for name, rows, bias in zip("qkv", given, biases, strict=True)
+    )
+    pooled = ((q @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(-1) @ v).transpose(1, 2).flatten(2)[:, 0]
+    return norm("ln_contrast", pooled @ weights["attn.out_proj.weight"].T + weights["attn.out_proj.bias"])
 
 
 def plain_layers(weights: Weights, x: Tensor, depth: int, heads: int, prefix: str) -> Tensor:
@@ -118,11 +152,15 @@ def plain_rows(model: InstalledModel, slide: Path) -> Tensor:
     return functional.layer_norm(pooled, pooled.shape[-1:], weights["norm.weight"], weights["norm.bias"], 1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kinds",
+    [*((("slide_stage", kind),) for kind in KINDS), (("tile_encoder", "conch"), ("slide_stage", "none"))],
+    ids=lambda kinds: ", ".join(kind for _, kind in kinds),
+)
 def test_a_kind_is_installed_from_a_folder_and_computes_what_plain_torch_does(
-    kind: str, tmp_path: Path, sample_slide: Path
+    kinds: tuple[tuple[str, str], ...], tmp_path: Path, sample_slide: Path
 ) -> None:
-    model = toy_of(documented_manifest(("slide_stage", kind)), tmp_path)
+    model = toy_of(documented_manifest(*kinds), tmp_path)
 
     with load_encoders(model, "cpu") as encoders:
         embedding = embedding_of(encoders, sample_slide, tmp_path)
@@ -140,6 +178,7 @@ def test_a_kind_is_installed_from_a_folder_and_computes_what_plain_torch_does(
 
 def test_every_kind_is_described_on_the_page() -> None:
     assert {kind for name, kind in documented()[1] if name == "slide_stage"} == set(KINDS)
+    assert {kind for name, kind in documented()[1] if name == "tile_encoder"} == {"timm", "conch"}
     assert {kind for name, kind in documented()[1] if name == "projector"} == {"mlp", "none"}
     assert {kind for name, kind in documented()[1] if name == "prompt"} == {"llava", "chatml"}
 

@@ -11,7 +11,7 @@ from encoders.tile_encoder.float8_gate import LEAST_COSINE, cosines, require_flo
 from encoders.tile_encoder.float8_linear import Float8Linear, multiply_in_float8
 from encoders.tile_encoder.model import TileModel, build_tile_encoder
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 from model_store.errors import ModelError
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -94,7 +94,7 @@ def test_the_device_decides(monkeypatch: pytest.MonkeyPatch, capability: tuple[i
 class Gated:
     """A model on the CPU, whose torch multiplies in 8 bits too, if slowly."""
 
-    def __init__(self, folder: Path, spec: TileEncoderSpec) -> None:
+    def __init__(self, folder: Path, spec: TimmTileEncoder) -> None:
         self.model: TileModel = build_tile_encoder(spec, small_weights(folder, spec), CPU)
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from encoders.tile_encoder.fold_normalisation import CentredPixels, NormalisedPixels, fold_normalisation
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
 from encoders.tile_encoder.torchvision_ops import timm
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.tile_encoder import TimmTileEncoder
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # The published statistics that lie farthest from the middle (H-optimus-0).
@@ -26,14 +26,14 @@ def seeded(name: str, **arguments: Any) -> nn.Module:
     return timm.create_model(name, num_classes=0, **arguments).eval()
 
 
-def normalised(pixels: Tensor, spec: TileEncoderSpec) -> Tensor:
+def normalised(pixels: Tensor, spec: TimmTileEncoder) -> Tensor:
     """In float64, as torchvision would."""
     mean, std = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
     return (pixels.permute(0, 3, 1, 2).double() / 255 - mean) / std
 
 
 @torch.inference_mode()
-def both(model: nn.Module, spec: TileEncoderSpec, pixels: Tensor) -> tuple[Tensor, Tensor, nn.Module]:
+def both(model: nn.Module, spec: TimmTileEncoder, pixels: Tensor) -> tuple[Tensor, Tensor, nn.Module]:
     """What the model gives behind the published transforms, what behind ours, and ours."""
     expected = model(normalised(pixels, spec).float())
     front = fold_normalisation(model, spec, torch.float32)
