@@ -13,7 +13,14 @@ from collections.abc import Callable
 from importlib.metadata import distributions
 from pathlib import Path
 
-WORKER = ("torchvision", "timm", "encoders.pipeline", "encoders.tile_encoder.encode", "server.worker")
+WORKER = (
+    "torchvision",
+    "timm",
+    "encoders.pipeline",
+    "encoders.tile_encoder.encode",
+    "encoders.hierarchical.encode",
+    "server.worker",
+)
 VLLM = ("flashinfer", "flashinfer.sampling", "vllm.entrypoints.openai.api_server", "vllm.v1.worker.gpu.model_runner")
 PLUGIN = ("eyepiece_vllm.model", "eyepiece_vllm.no_repeat_ngram")
 # Left beside the packages by the tools that built them; nobody imports it.
@@ -102,11 +109,12 @@ def attention_backends() -> str:
 
 
 def plugin_is_known() -> str:
-    """vLLM finds the plugin's entry point and knows its architecture."""
+    """vLLM finds the plugin's entry point and knows each of its architectures."""
     importlib.import_module("vllm.plugins").load_general_plugins()
-    architecture: str = importlib.import_module("eyepiece_vllm").ARCHITECTURE
-    assert architecture in importlib.import_module("vllm").ModelRegistry.get_supported_archs()
-    return architecture
+    architectures: tuple[str, ...] = importlib.import_module("eyepiece_vllm").ARCHITECTURES
+    unknown = set(architectures) - set(importlib.import_module("vllm").ModelRegistry.get_supported_archs())
+    assert not unknown, f"vLLM does not know {', '.join(sorted(unknown))}"
+    return ", ".join(architectures)
 
 
 def imported(module: str) -> str:

@@ -2,7 +2,9 @@
 
 import ctypes
 import importlib
+import importlib.util
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from types import ModuleType, SimpleNamespace
@@ -42,6 +44,27 @@ def test_files_that_two_packages_installed_are_named(imports: ModuleType, monkey
     packages.append(installed("cuda-python", "cuda/bindings/runtime.so", "cuda/cuda.so"))
     with pytest.raises(AssertionError, match=r"1 files .*: cuda/bindings/runtime.so of cuda-bindings and cuda-python"):
         imports.overwritten_files()
+
+
+def test_every_architecture_of_the_plugin_has_to_be_known(imports: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "vllm_plugin"))
+    ours = importlib.import_module("eyepiece_vllm").ARCHITECTURES
+    known = [*ours, "LlamaForCausalLM"]
+    registry = SimpleNamespace(get_supported_archs=lambda: known)
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(ModelRegistry=registry))
+    monkeypatch.setitem(sys.modules, "vllm.plugins", SimpleNamespace(load_general_plugins=lambda: None))
+    assert imports.plugin_is_known() == ", ".join(ours)
+
+    known.remove(ours[-1])
+    with pytest.raises(AssertionError, match=f"does not know {ours[-1]}"):
+        imports.plugin_is_known()
+
+
+def test_what_is_imported_of_ours_is_there(imports: ModuleType) -> None:
+    for module in imports.WORKER:
+        assert importlib.util.find_spec(module), module
+    for module in imports.PLUGIN:
+        assert (ROOT / "vllm_plugin" / f"{module.replace('.', '/')}.py").exists(), module
 
 
 def test_one_failure_hides_no_other(
