@@ -34,15 +34,21 @@ _SUBSTITUTED: dict[str, list[str]] = {
 
 def import_published(checkout: Path) -> types.ModuleType:
     """The reference's module `gigapath.slide_encoder`; for this process, timm and its like are empty from now on."""
+    # Its own package torchscale is importable from then on: gigapath/__init__.py puts it on the path.
+    slide_encoder = import_on_cpu(checkout, "gigapath.slide_encoder")
+    vars(importlib.import_module("torchscale.architecture.config"))["np"] = np
+    return slide_encoder
+
+
+def import_on_cpu(folder: Path, module: str) -> types.ModuleType:
+    """A module of published code below `folder` that uses torchscale, with what a CPU has not substituted."""
     for name, functions in _SUBSTITUTED.items():
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__dict__.update(dict.fromkeys(functions, lambda unchanged, *_: unchanged))
-    sys.path.insert(0, str(checkout))
-    slide_encoder = importlib.import_module("gigapath.slide_encoder")
-    # Its package is importable from here on: gigapath/__init__.py puts it on the path.
-    vars(importlib.import_module("torchscale.architecture.config"))["np"] = np
+    sys.path.insert(0, str(folder))
+    imported = importlib.import_module(module)
     vars(importlib.import_module("torchscale.component.multihead_attention"))["flash_attn_func"] = _cpu_attention
-    return slide_encoder
+    return imported
 
 
 def build_published(

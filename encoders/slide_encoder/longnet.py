@@ -30,6 +30,9 @@ from encoders.slide_encoder.positions import grid_index, position_rows
 ENCODER_NORM_EPS = 1e-5
 OUTER_NORM_EPS = 1e-6
 
+# Each token attends to itself alone, which gives its value whatever query and key are (docs/decisions/0044).
+TOKENS_ALONE = Branch(1, 1)
+
 # Rows per chunk of everything that acts on one token alone: bounds the 4-times-wider hidden layer in memory.
 CHUNK_TOKENS = 2048
 
@@ -84,9 +87,14 @@ class DilatedSelfAttention(nn.Module):
 
         The norm acts in here, on chunks, so that the normalised tokens are never held as a whole.
         """
+        out = place_for_result(x)
+        if self.branches == (TOKENS_ALONE,):
+            for rows in chunks(len(x)):
+                value = self.v_proj(norm(x[rows])).float()
+                out[rows] = x[rows] + self.out_proj(self.inner_attn_ln(value)).float()
+            return out
         query, key, value = self._project(x, norm)
         mixed = dilated_attention(query, key, value, len(x), self.branches, self.attend).flatten(1)
-        out = place_for_result(x)
         for rows in chunks(len(x)):
             out[rows] = x[rows] + self.out_proj(self.inner_attn_ln(mixed[rows])).float()
         return out
