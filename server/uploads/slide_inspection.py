@@ -128,4 +128,4 @@ def _check_features(
 
 def _thumbnail_png(path: Path, folder: Path | None, limits: ReaderLimits, max_px: int) -> bytes:
     with ReaderProcess(path, limits, folder=folder) as reader:
-        return reader.thumbnail_png(max_px)
+        return reader.thumbnail(max_px, "png")

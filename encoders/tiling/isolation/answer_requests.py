@@ -27,10 +27,12 @@ from encoders.tiling.isolation.reader_protocol import (
     ThumbnailRequest,
     TilesReply,
     TilesRequest,
+    ViewTileReply,
+    ViewTileRequest,
     warned,
 )
 from encoders.tiling.pictures.inspect_slide import InspectOptions, inspect_slide
-from encoders.tiling.pictures.thumbnail import thumbnail_png
+from encoders.tiling.pictures.view_pictures import ViewPictures, as_picture
 from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.read_tiles import read_tiles
 from encoders.tiling.slide_readers.choose_reader import ChosenReader, open_reader
@@ -62,7 +64,7 @@ def serve(pipes: ChildPipes, confined: Confined, limits: ReaderLimits) -> None:
 
 
 class Session:
-    """An open slide and its last plan."""
+    """An open slide, its last plan, and its small picture."""
 
     def __init__(self, reader: SlideReader, limits: ReaderLimits, pipes: ChildPipes) -> None:
         """`pipes` for what the parent says during an answer."""
@@ -70,6 +72,7 @@ class Session:
         self._limits = limits
         self._pipes = pipes
         self._plan: TilePlan | None = None
+        self._pictures = ViewPictures(reader, limits)
 
     @singledispatchmethod
     def answer(self, request: Message) -> Iterator[Answer]:
@@ -98,7 +101,11 @@ class Session:
 
     @answer.register
     def _(self, request: ThumbnailRequest) -> Iterator[Answer]:
-        yield ThumbnailReply(), memoryview(thumbnail_png(self._reader, request.max_px, self._limits))
+        yield ThumbnailReply(), memoryview(as_picture(self._pictures.thumbnail(request.max_px), request.form))
+
+    @answer.register
+    def _(self, request: ViewTileRequest) -> Iterator[Answer]:
+        yield ViewTileReply(), memoryview(self._pictures.tile_jpeg(request.level, request.column, request.row))
 
     @answer.register
     def _(self, request: LevelsRequest) -> Iterator[Answer]:

@@ -56,6 +56,10 @@ class FileProcess(ABC):
         """The child's process id, None once it is reaped."""
         return self._channel.pid
 
+    def kill(self) -> None:
+        """Ends the child from any thread: a call that runs in another one raises ReaderDied, and so do later ones."""
+        self._channel.kill()
+
     @abstractmethod
     def _open(self) -> None:
         """Opens the file by `_ask_to_open` and checks the answer."""

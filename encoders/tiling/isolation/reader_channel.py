@@ -91,6 +91,11 @@ class ReaderChannel:
         """Ends the child because its answer cannot be true; gives the error to raise."""
         return self._dead("The process that reads the slide gave an impossible answer and was stopped; try again.")
 
+    def kill(self) -> None:
+        """Kills the child and leaves it to whoever talks to it, or closes, to reap it. From any thread."""
+        if (child := self._child) is not None:
+            child.kill()
+
     def close(self) -> None:
         """Kills and reaps the child; may be called again."""
         child, self._child = self._child, None

@@ -23,6 +23,7 @@ from encoders.tiling.isolation.reader_protocol import (
     Levels,
     LevelsRequest,
     Opened,
+    PictureForm,
     Planned,
     PlanRequest,
     Release,
@@ -30,9 +31,13 @@ from encoders.tiling.isolation.reader_protocol import (
     ThumbnailRequest,
     TilesReply,
     TilesRequest,
+    ViewTileReply,
+    ViewTileRequest,
     warnings_from,
 )
 from encoders.tiling.isolation.tile_ring import RingShape, TileRing, make_memory, ring_shape
+from encoders.tiling.pictures.check_picture import jpeg_size, png_size
+from encoders.tiling.pictures.deep_zoom import TILE_PX, DeepZoom
 from encoders.tiling.pictures.inspection import Inspection, SlideLevel, levels_from_reply
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from encoders.types import SlideFacts, TileBatch, TilePlan
@@ -40,7 +45,6 @@ from model_store.contracts.tile_encoder import TilingSpec
 
 # -P: never import from the working directory.
 READER_COMMAND = (sys.executable, "-P", "-m", "encoders.tiling.isolation.reader_child")
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
 class ReaderProcess(FileProcess):
@@ -109,13 +113,30 @@ class ReaderProcess(FileProcess):
             if received < len(firsts):  # what is still in the pipe would be taken for the next answer
                 self._channel.close()
 
-    def thumbnail_png(self, max_px: int) -> bytes:
-        """A PNG of the tissue picture (never label or macro), its longer side at most `max_px`, on white."""
-        request = ThumbnailRequest(max_px=max_px)
-        _, body = self._channel.ask(request, ThumbnailReply, max_body_bytes=_most_png_bytes(max_px))
-        if not _is_png_within(body, max_px):
+    def thumbnail(self, max_px: int, form: PictureForm) -> bytes:
+        """The tissue picture (never label or macro), its longer side at most `max_px`, hatched where nothing was
+        scanned. Up to 2,048 px a small picture is read once, which also serves `view_tile`."""
+        request = ThumbnailRequest(max_px=max_px, form=form)
+        _, body = self._channel.ask(request, ThumbnailReply, max_body_bytes=_most_picture_bytes(max_px))
+        picture = bytes(body)
+        if not _is_within(png_size(picture) if form == "png" else jpeg_size(picture), max_px):
             raise self._channel.reject_reply()
-        return bytes(body)
+        return picture
+
+    def view_tile(self, level: int, column: int, row: int) -> bytes:
+        """A DeepZoom tile as JPEG, white where nothing was scanned; ValueError when the slide has no such tile.
+
+        Raises UnreadableSlide naming the damaged level-0 rectangle, or SlideTooLarge.
+        """
+        place = DeepZoom(self._opened.width, self._opened.height).place(level, column, row)
+        if place is None:
+            raise ValueError("the level has no such tile")
+        request = ViewTileRequest(level=level, column=column, row=row)
+        _, body = self._channel.ask(request, ViewTileReply, max_body_bytes=_most_picture_bytes(TILE_PX))
+        tile = bytes(body)
+        if jpeg_size(tile) != (place.width, place.height):
+            raise self._channel.reject_reply()
+        return tile
 
     def levels(self) -> tuple[SlideLevel, ...]:
         """The pyramid, finest level first; costs nothing."""
@@ -131,9 +152,9 @@ class ReaderProcess(FileProcess):
         Raises UnreadableSlide or SlideTooLarge.
         """
         request = InspectRequest(tiling=tiling, mpp_override=mpp_override, overlay_px=overlay_px)
-        most_bytes = 0 if overlay_px is None else _most_png_bytes(overlay_px)
+        most_bytes = 0 if overlay_px is None else _most_picture_bytes(overlay_px)
         reply, body = self._channel.ask(request, Inspected, max_body_bytes=most_bytes)
-        if overlay_px is not None and not _is_png_within(body, overlay_px):
+        if overlay_px is not None and not _is_within(png_size(bytes(body)), overlay_px):
             raise self._channel.reject_reply()
         return Inspection(reply.tissue_share, reply.pen_share, None if overlay_px is None else bytes(body))
 
@@ -166,13 +187,10 @@ class ReaderProcess(FileProcess):
         return ring.slot(slot, count)
 
 
-def _most_png_bytes(max_px: int) -> int:
-    """A PNG of noise is a little larger than its pixels."""
+def _most_picture_bytes(max_px: int) -> int:
+    """A picture of noise is a little larger than its pixels."""
     return max_px * max_px * 4 + 65_536
 
 
-def _is_png_within(body: bytearray, max_px: int) -> bool:
-    if len(body) < 33 or body[:8] != _PNG_MAGIC or body[12:16] != b"IHDR":
-        return False
-    width, height = int.from_bytes(body[16:20]), int.from_bytes(body[20:24])
-    return 0 < width <= max_px and 0 < height <= max_px
+def _is_within(size: tuple[int, int] | None, max_px: int) -> bool:
+    return size is not None and 0 < size[0] <= max_px and 0 < size[1] <= max_px

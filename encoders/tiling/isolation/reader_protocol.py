@@ -39,6 +39,7 @@ MAX_BATCH_TILES = 1_024
 MAX_WARNINGS = 16
 Positive = Annotated[int, Field(gt=0, le=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, le=1e9)]
+PictureForm = Literal["png", "jpeg"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Sentence = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,300}$")]
 
@@ -98,10 +99,20 @@ class Release(Message):
 
 
 class ThumbnailRequest(Message):
-    """Send a PNG whose longer side is at most `max_px`."""
+    """Send a picture whose longer side is at most `max_px`."""
 
     ask: Literal["thumbnail"] = "thumbnail"
     max_px: Annotated[int, Field(ge=1, le=MAX_THUMBNAIL_PX)]
+    form: PictureForm
+
+
+class ViewTileRequest(Message):
+    """Send a DeepZoom tile of the slide (`pictures.deep_zoom`)."""
+
+    ask: Literal["view_tile"] = "view_tile"
+    level: Annotated[int, Field(ge=0, le=32)]
+    column: Annotated[int, Field(ge=0, le=2**31)]
+    row: Annotated[int, Field(ge=0, le=2**31)]
 
 
 class LevelsRequest(Message):
@@ -165,9 +176,15 @@ class TilesReply(Message):
 
 
 class ThumbnailReply(Message):
-    """Answers `ThumbnailRequest`; body = PNG."""
+    """Answers `ThumbnailRequest`; body = PNG or JPEG, as asked for."""
 
     reply: Literal["thumbnail"] = "thumbnail"
+
+
+class ViewTileReply(Message):
+    """Answers `ViewTileRequest`; body = JPEG."""
+
+    reply: Literal["view_tile"] = "view_tile"
 
 
 class LevelShape(Message):
@@ -228,8 +245,8 @@ _SLIDE_ERRORS: dict[str, type[SlideError]] = {
     )
 }
 
-AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest | LevelsRequest | InspectRequest
-AnyReply = Opened | Planned | TilesReply | ThumbnailReply | Levels | Inspected | Failed
+AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest | ViewTileRequest | LevelsRequest | InspectRequest
+AnyReply = Opened | Planned | TilesReply | ThumbnailReply | ViewTileReply | Levels | Inspected | Failed
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="ask")])
 REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="reply")])
 

@@ -1,4 +1,4 @@
-"""A PNG of the tissue picture, hatched in grey where nothing was scanned.
+"""The tissue picture of a whole slide, hatched in grey where nothing was scanned.
 
 Label and macro images, which show names and numbers, are never opened.
 """
@@ -14,13 +14,13 @@ from encoders.tiling.tissue.coverage import find_coverage
 from encoders.tiling.tissue.read_overview import Overview, read_overview
 
 
-def thumbnail_png(reader: SlideReader, max_px: int, limits: ReaderLimits) -> bytes:
-    """PNG, RGB on white, longer side at most `max_px`, never enlarged."""
-    return as_png(read_thumbnail(reader, (max_px, max_px), limits).pixels)
-
-
 def read_thumbnail(reader: SlideReader, max_size: tuple[int, int], limits: ReaderLimits) -> Overview:
     """The whole slide, no more, within (width, height), never enlarged; hatched where level 0 has no pixels."""
+    return hatched(read_whole(reader, max_size, limits))
+
+
+def read_whole(reader: SlideReader, max_size: tuple[int, int], limits: ReaderLimits) -> Overview:
+    """The same, white where level 0 has no pixels."""
     width, height = reader.facts.width, reader.facts.height
     scale = max(1.0, width / max_size[0], height / max_size[1])
     overview = read_overview(reader, scale, scale, limits)
@@ -31,9 +31,17 @@ def read_thumbnail(reader: SlideReader, max_size: tuple[int, int], limits: Reade
     if scanned is None:
         return Overview(picture, scale)
     scanned = cv2.resize(scanned[inside].astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
-    lines = hatch(picture.shape[:2])
-    picture[~scanned & lines], picture[~scanned & ~lines] = UNSCANNED_DARK_RGB, UNSCANNED_RGB
+    picture[~scanned] = 255
     return Overview(picture, scale, np.asarray(scanned, dtype=np.bool_))
+
+
+def hatched(whole: Overview) -> Overview:
+    """The picture with grey lines where nothing was scanned."""
+    if whole.covered is None:
+        return whole
+    picture, unscanned, lines = whole.pixels.copy(), ~whole.covered, hatch(whole.covered.shape)
+    picture[unscanned & lines], picture[unscanned & ~lines] = UNSCANNED_DARK_RGB, UNSCANNED_RGB
+    return Overview(picture, whole.px_level0, whole.covered)
 
 
 def as_png(rgb: NDArray[np.uint8]) -> bytes:

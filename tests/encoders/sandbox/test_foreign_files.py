@@ -42,7 +42,7 @@ def outcome(path: Path, folder: Path | None, layers: frozenset[Layer] = ALL_LAYE
     """The picture of a slide that opens, else code and sentence of its error."""
     try:
         with ReaderProcess(path, LIMITS, folder=folder, command=command_with(layers)) as reader:
-            return reader.thumbnail_png(64)
+            return reader.thumbnail(64, "png")
     except (SlideError, ReaderDied) as error:
         return error.code, error.detail
 
@@ -72,7 +72,7 @@ files = shown_files(folder / "none", folder)
 confined = confine_process(files, ReaderLimits(), {parent}, frozenset({layers!r}))
 from encoders.errors import SlideError
 from encoders.sandbox.index_names import require_names_inside
-from encoders.tiling.pictures.thumbnail import thumbnail_png
+from encoders.tiling.pictures.view_pictures import ViewPictures
 from encoders.tiling.slide_readers.choose_reader import open_reader
 said = []
 for name in {entries!r}:
@@ -81,7 +81,7 @@ for name in {entries!r}:
         if not confined.sees_only_its_files:
             files = replace(confined.files, entry=entry)
             require_names_inside(files, is_confined=confined.opens_only_its_files)
-        thumbnail_png(open_reader(entry, ReaderLimits()).reader, 64, ReaderLimits())
+        ViewPictures(open_reader(entry, ReaderLimits()).reader, ReaderLimits()).thumbnail(64)
         said.append(["opened", ""])
     except SlideError as error:
         said.append([error.code, error.detail])

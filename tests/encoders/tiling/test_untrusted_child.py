@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from lying_child import OPENED, frame, lying_command
 
 from encoders.errors import NoTissue, ReaderDied
@@ -227,7 +228,37 @@ def test_a_child_that_announces_all_and_reads_nothing_cannot_block_the_parent(li
 )
 def test_a_thumbnail_that_is_no_png_of_that_size_is_reader_died(liar: Liar, body: bytes) -> None:
     with liar(frame(OPENED), frame({"reply": "thumbnail"}, body)) as reader, pytest.raises(ReaderDied):
-        reader.thumbnail_png(64)
+        reader.thumbnail(64, "png")
+
+
+JPEG = simplejpeg.encode_jpeg(np.zeros((256, 256, 3), np.uint8))
+WITH_TEXT = JPEG[:2] + b"\xff\xfe\x00\x0aDoe^Jane" + JPEG[2:]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<svg onload=alert(1)>" * 10,
+        b"\x89PNG\r\n\x1a\n" + b"\x00" * 100_000,
+        JPEG[:-2],
+        JPEG + b"<script>",
+        WITH_TEXT,
+        JPEG[:2] + JPEG[-2:],
+        JPEG[:2] + b"\xff\xc0\x00\x04\x08\x01" + JPEG[-2:],
+        simplejpeg.encode_jpeg(np.zeros((256, 255, 3), np.uint8)),
+        simplejpeg.encode_jpeg(np.zeros((256, 256, 1), np.uint8), colorspace="GRAY"),
+        JPEG[:2] + b"\x00" * 400_000 + JPEG[2:],
+    ],
+)
+def test_a_tile_that_is_no_jpeg_of_its_size_is_reader_died(liar: Liar, body: bytes) -> None:
+    with liar(frame(OPENED), frame({"reply": "view_tile"}, body)) as reader, pytest.raises(ReaderDied):
+        reader.view_tile(10, 0, 0)
+
+
+def test_an_honest_tile_is_taken(liar: Liar) -> None:
+    with liar(frame(OPENED), frame({"reply": "view_tile"}, JPEG)) as reader:
+        assert reader.view_tile(10, 0, 0) == JPEG
 
 
 def test_refused_limits_are_counted_in_the_log_and_not_quoted(liar: Liar, caplog: pytest.LogCaptureFixture) -> None:

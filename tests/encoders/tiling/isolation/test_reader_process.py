@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from lying_child import OPENED, frame, lying_command
 from numpy.typing import NDArray
 
 from encoders.errors import (
@@ -23,6 +25,8 @@ from encoders.errors import (
     UnsupportedFormat,
 )
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.pictures.deep_zoom import DeepZoom
+from encoders.tiling.pictures.view_pictures import ViewPictures, as_picture
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.tiling.slide_readers.slide_reader import Scale
@@ -93,14 +97,21 @@ def test_what_crosses_the_pipe_is_what_the_slide_holds(sample_slide: Path, tilin
         facts = reader.facts()
         plan = reader.plan(tiling, None)
         pixels = all_pixels(reader, 5)
-        png = reader.thumbnail_png(200)
+        png = reader.thumbnail(200, "png")
+        jpeg = reader.thumbnail(200, "jpeg")
+        last = DeepZoom(2048, 1536).level_count - 1
+        tiles = [reader.view_tile(level, 0, 0) for level in (0, last - 1, last)]
+        with pytest.raises(ValueError, match="no such tile"):
+            reader.view_tile(last, 8, 0)
         chosen = (reader.kind, reader.reason)
 
     assert facts == direct.facts
     assert chosen == (open_reader(sample_slide, LIMITS).kind, open_reader(sample_slide, LIMITS).reason)
     expected = [direct.read_region(int(x), int(y), 0, 256, 256) for x, y in plan.coords]
     assert np.array_equal(pixels, np.stack(expected))
-    assert png.startswith(b"\x89PNG")
+    pictures = ViewPictures(open_reader(sample_slide, LIMITS).reader, LIMITS)
+    assert (png, jpeg) == tuple(as_picture(pictures.thumbnail(200), form) for form in ("png", "jpeg"))
+    assert tiles == [pictures.tile_jpeg(level, 0, 0) for level in (0, last - 1, last)]
 
 
 def test_tiles_are_read_again_from_any_first_one(sample_slide: Path, tiling: TilingSpec) -> None:
@@ -303,14 +314,29 @@ def test_abandoned_tiles_spend_the_reader_instead_of_confusing_it(sample_slide: 
 
         assert reader.pid is None
         with pytest.raises(ReaderDied):
-            reader.thumbnail_png(64)
+            reader.thumbnail(64, "png")
+
+
+def test_a_reader_is_ended_from_another_thread_while_it_waits(tmp_path: Path) -> None:
+    silent = lying_command(tmp_path, frame(OPENED), frame({"reply": "view_tile"}, b"")[:-2])  # half of an answer
+
+    with ReaderProcess(Path("unread"), LIMITS, command=silent) as reader:
+        with ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(reader.view_tile, 0, 0, 0)
+            assert not wait([waiting], 0.2).done
+            reader.kill()
+            with pytest.raises(ReaderDied):
+                waiting.result(30)
+        reader.kill()
+        with pytest.raises(ReaderDied):
+            reader.view_tile(0, 0, 0)
 
 
 def test_too_little_memory_ends_the_child_not_the_parent(sample_slide: Path) -> None:
     starved = ReaderLimits(memory_bytes=150 * 2**20, deadline_s=60)
 
     with pytest.raises((ReaderDied, SlideTooLarge)), ReaderProcess(sample_slide, starved) as reader:
-        reader.thumbnail_png(64)
+        reader.thumbnail(64, "png")
 
 
 def test_the_child_gets_no_secret_and_no_path_on_its_command_line(
