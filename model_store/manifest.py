@@ -39,6 +39,11 @@ Part = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 # Tables whose kind is part of where an error is, but not of the file; the last of them stands in every input.
 _UNIONS: Final = ("slide_stage", "projector", "prompt", "tile_encoder")
 
+# Tiles of one size, or the levels of a hierarchy: regions, their patches, the cells in them.
+Reads = Literal["tiles", "levels"]
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z ,-]{0,63}$")]
+ExampleQuestion = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
 
 class Source(Table):
     """What made or defines the model, pinned: code and a revision of it."""
@@ -96,6 +101,17 @@ class LlmSpec(Table):
     generation: GenerationDefaults
 
 
+class Abilities(Table):
+    """What the model can be asked, for people who are about to ask; empty where nobody has said it.
+
+    `topics` are what its training taught it to answer, each with a question for an example. `trained_turns` is how many
+    turns the longest conversation had that it was trained on; beyond that its answers are of a kind that nobody saw.
+    """
+
+    topics: Annotated[dict[TopicName, ExampleQuestion], Field(max_length=64)] = Field(default_factory=dict)
+    trained_turns: Positive | None = None
+
+
 class Manifest(Table):
     """Everything that says what a model is; `notice` goes with every answer.
 
@@ -114,6 +130,7 @@ class Manifest(Table):
     projector: ProjectorSpec
     prompt: PromptSpec
     llm: LlmSpec
+    abilities: Abilities = Abilities()
     downloads: dict[Part, Download] | None = None
 
     @model_validator(mode="after")
@@ -130,6 +147,11 @@ class Manifest(Table):
     def first_input(self) -> InputSpec:
         """The one whose tiles are shown, kept as the slide's features, and taken when features are given."""
         return next(iter(self.inputs.values()))
+
+    @property
+    def reads(self) -> Reads:
+        """What of a slide it sees."""
+        return "tiles" if self.inputs else "levels"
 
     @property
     def row_width(self) -> int:

@@ -37,7 +37,10 @@ def asked(slide_id: str, question: str) -> list[Piece]:
     began, text, came_s = time.monotonic(), "", list[float]()
     with ApiClient(os.environ.get("EYEPIECE_URL", "http://127.0.0.1:8000")) as client:
         for event in client.answer_events(slide_id, Question(slide_id, question).body):
-            if event.name == "token":
+            if event.name == "notice":
+                came = [BLANK_S + time.monotonic() - began]
+                pieces += _placed(event.data["notice"], came, pieces[-1].line + 1, "footer")
+            elif event.name == "token":
                 text += event.data["text"]
                 came_s += [BLANK_S + time.monotonic() - began] * (len(text) - len(came_s))
             elif event.name == "done":

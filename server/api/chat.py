@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from server.asking.answer_warnings import AnswerWarning
 from server.asking.control_text import without_control_text
 from server.asking.language_model import Answer, Finished, Message, Token, Usage
 from server.asking.questions import SamplingOptions, Stopwatch, timed_pieces
@@ -300,8 +301,14 @@ class Completion:
 
     model: str
     notice: str
+    warnings: tuple[AnswerWarning, ...] = ()
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def first_chunk(self) -> dict[str, Any]:
+        """The chunk before any text, with all that is doubtful about the answer."""
+        doubts = {"warnings": [it.as_data for it in self.warnings]} if self.warnings else {}
+        return {**self.chunk({"role": "assistant", "content": ""}), **doubts}
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         """One streamed chunk."""
@@ -313,10 +320,12 @@ class Completion:
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(usage)}
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        """The answer in one piece; `notice` is ours, OpenAI clients ignore it."""
+        """The answer in one piece; `notice` and `warnings` are ours, OpenAI clients ignore them."""
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": _usage(finished.usage)}
+        doubts = [it.as_data for it in self.warnings]
+        answer = {"choices": [choice], "usage": _usage(finished.usage)}
+        return {**self._head("chat.completion"), "warnings": doubts, **answer}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {
@@ -332,7 +341,7 @@ async def chat_chunks(
     answer: Answer, completion: Completion, wants_usage: bool, watch: Stopwatch, metrics: Metrics
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The answer as OpenAI chunks."""
-    yield completion.chunk({"role": "assistant", "content": ""})
+    yield completion.first_chunk()
     async with aclosing(timed_pieces(answer, completion.model, watch, metrics)) as pieces:
         async for piece in pieces:
             if isinstance(piece, Token):

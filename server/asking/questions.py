@@ -8,13 +8,14 @@ from typing import Any
 
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
+from server.asking.answer_warnings import AnswerWarning, conversation_warnings
 from server.asking.control_text import clean_text, without_control_text
-from server.asking.conversations import Conversation
+from server.asking.conversations import Conversation, Turn
 from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
 from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest, QuestionTooLong, SlideLost
-from server.slides.slide_record import SlideRecord
+from server.slides.slide_record import SlideRecord, now
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import mark
 
@@ -32,12 +33,13 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class Question:
-    """What a client asks about one slide."""
+    """What a client asks about one slide; `request_id` names the request in the log."""
 
     text: str
     conversation_id: str | None = None
     options: SamplingOptions = SamplingOptions()
     model: str | None = None
+    request_id: str | None = None
 
 
 @dataclass
@@ -64,6 +66,23 @@ class OpenAnswer:
     question: str
     watch: Stopwatch
     turns_left_out: int = 0
+    request_id: str | None = None
+
+    @property
+    def warnings(self) -> tuple[AnswerWarning, ...]:
+        """What is doubtful about it, known before its first token."""
+        return conversation_warnings(self.model.manifest, len(self.conversation.turns) + 1, self.turns_left_out)
+
+    def as_turn(self, answer: str) -> Turn:
+        """The turn, once the whole answer is there."""
+        return Turn(
+            question=self.question,
+            answer=answer,
+            model=self.model.name,
+            encoder_id=self.record.encoder_id,
+            request_id=self.request_id,
+            created_at=now(),
+        )
 
 
 def question_text(text: str, max_chars: int) -> str:
@@ -145,16 +164,28 @@ def _note_first_token(model: str, watch: Stopwatch, metrics: Metrics) -> None:
     mark("first token")
 
 
-def done_data(opened: OpenAnswer, text: str, usage: Usage, *, remembered: bool) -> dict[str, Any]:
+def notice_data(opened: OpenAnswer) -> dict[str, Any]:
+    """The data of the `notice` event, the first of every answer: whose it is, and what must be known to read it."""
+    return {
+        "notice": opened.model.manifest.notice,
+        "model": opened.model.name,
+        "encoder_id": opened.record.encoder_id,
+        "warnings": [warning.as_data for warning in opened.warnings],
+    }
+
+
+def done_data(opened: OpenAnswer, text: str, usage: Usage, turn: int | None) -> dict[str, Any]:
     """The data of the `done` event, and the whole body with `stream: false`.
 
-    Without `remembered` there is no id of a conversation that was to begin with this turn.
+    `turn` is the number under which it was remembered; without one there is no id of a conversation that was to begin
+    with it.
     """
-    goes_on = remembered or opened.conversation.turns
+    goes_on = turn is not None or opened.conversation.turns
     return {
         "answer": text,
         "conversation_id": opened.conversation.id if goes_on else None,
-        "remembered": remembered,
+        "turn": turn,
+        "remembered": turn is not None,
         "usage": {
             "prompt_tokens": usage.prompt_tokens,
             "slide_tokens": usage.slide_tokens,
@@ -166,7 +197,5 @@ def done_data(opened: OpenAnswer, text: str, usage: Usage, *, remembered: bool) 
             "time_to_first_token_ms": opened.watch.time_to_first_token_ms,
             "total_ms": opened.watch.elapsed_ms(),
         },
-        "model": opened.model.name,
-        "encoder_id": opened.record.encoder_id,
-        "notice": opened.model.manifest.notice,
+        **notice_data(opened),
     }

@@ -1,5 +1,6 @@
 """`eyepiece ask`: a question about a slide, its answer as it is generated."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ def ask(client: ApiClient, question: Question, as_json: bool) -> None:
     if as_json:
         print_json(client.answer(question.slide_id, question.body))
         return
-    done = stream_answer(client, question)
+    done = stream_answer(client, question, on_notice=print_notice)
     print(answer_footer(done))
     if not done.get("remembered", True):
         print("The server could not store this turn; a follow-up will not know of it.")
@@ -45,14 +46,18 @@ def ask(client: ApiClient, question: Question, as_json: bool) -> None:
         print(f'Go on with: eyepiece ask {question.slide_id} "…" --conversation {done["conversation_id"]}')
 
 
-def stream_answer(client: ApiClient, question: Question, end: str = "\n") -> dict[str, Any]:
-    """Prints tokens as they come, then `end`; returns the data of `done`.
+def stream_answer(
+    client: ApiClient, question: Question, end: str = "\n", on_notice: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Prints tokens as they come, then `end`; returns the data of `done`. `on_notice` gets what comes before the first.
 
     Raises:
         CommandError: the server refused the question, or the answer broke off.
     """
     for event in client.answer_events(question.slide_id, question.body):
-        if event.name == "token":
+        if event.name == "notice" and on_notice is not None:
+            on_notice(event.data)
+        elif event.name == "token":
             print_now(printable(event.data["text"]))
         elif event.name == "done":
             print_now(end)
@@ -63,14 +68,26 @@ def stream_answer(client: ApiClient, question: Question, end: str = "\n") -> dic
     raise CommandError("The answer broke off before its end; ask again.", ExitCode.FAILED)
 
 
+def print_notice(told: dict[str, Any]) -> None:
+    """The model's notice and what is doubtful about its answer, before the answer."""
+    print(printable(told["notice"]))
+    print_doubts(told)
+    print()
+
+
+def print_doubts(told: dict[str, Any]) -> None:
+    """What is doubtful, a line each."""
+    for doubt in told.get("warnings", ()):
+        print(printable(f"doubt: {doubt['detail']}"))
+
+
 def answer_footer(done: dict[str, Any]) -> str:
-    """Notice, model, usage and timing, in lines for a person."""
+    """Model, usage and timing, in lines for a person."""
     usage, timing = done["usage"], done["timing"]
     first_ms = timing["time_to_first_token_ms"]
     first = "no token" if first_ms is None else f"first token after {first_ms:.0f} ms"
     return printable(
-        f"\n{done['notice']}\n"
-        f"model {done['model']} · encoder {done['encoder_id']} · "
+        f"\nmodel {done['model']} · encoder {done['encoder_id']} · "
         f"{usage['slide_tokens']} slide tokens, {usage['cached_tokens']} of {usage['prompt_tokens']} prompt tokens "
         f"cached, {usage['completion_tokens']} generated\n"
         f"{first} (embedding {timing['cache_ms']:.1f} ms), all {timing['total_ms']:.0f} ms"

@@ -21,6 +21,7 @@ from server.asking.questions import (
     Stopwatch,
     conversation_messages,
     done_data,
+    notice_data,
     question_text,
     sampling,
     timed_pieces,
@@ -70,7 +71,8 @@ class AnswerQuestion:
 
         beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, model.manifest.llm)
         opened = await open_dropping_old_turns(open_without, len(conversation.turns), beyond)
-        return OpenAnswer(opened.answer, model, record, conversation, text, watch, opened.turns_left_out)
+        left_out = opened.turns_left_out
+        return OpenAnswer(opened.answer, model, record, conversation, text, watch, left_out, question.request_id)
 
     async def open_chat(
         self,
@@ -92,7 +94,9 @@ class AnswerQuestion:
         return await model.language_model.open(tenant, messages(slide), sampling(options, model.manifest))
 
     async def stream(self, opened: OpenAnswer) -> AsyncGenerator[Event, None]:
-        """`token` events as they come, then `done`; raises when the answer breaks off, and remembers it when not."""
+        """`notice`, `token` events as they come, then `done`; raises when the answer breaks off, and remembers it when
+        not."""
+        yield Event("notice", notice_data(opened))
         text = ""
         async with aclosing(timed_pieces(opened.answer, opened.model.name, opened.watch, self.metrics)) as pieces:
             async for piece in pieces:
@@ -100,8 +104,7 @@ class AnswerQuestion:
                     text += piece.text
                     yield Event("token", {"text": piece.text})
                     continue
-                remembered = await self._remember(opened, text)
-                yield Event("done", done_data(opened, text, piece.usage, remembered=remembered))
+                yield Event("done", done_data(opened, text, piece.usage, await self._remember(opened, text)))
 
     async def _embedding(self, record: SlideRecord, model: ServedModel, watch: Stopwatch) -> SlideInput:
         """The slide's embedding as the model's vLLM gets it, and how long that took."""
@@ -129,17 +132,15 @@ class AnswerQuestion:
             retry_after_s=_NOT_READY_RETRY_S,
         )
 
-    async def _remember(self, opened: OpenAnswer, answer: str) -> bool:
-        """Keep the turn, unless the slide was deleted while it was answered; whether it is kept. An answer is worth
-        more than its being remembered: whatever fails here is said beside it."""
+    async def _remember(self, opened: OpenAnswer, answer: str) -> int | None:
+        """Keep the turn, unless the slide was deleted while it was answered; its number, None when it is not kept. An
+        answer is worth more than its being remembered: whatever fails here is said beside it."""
         record = opened.record
         try:
             async with asyncio.timeout(_REMEMBER_WITHIN_S):
                 if await self.slides.find(record.tenant, record.id) is None:
-                    return False
-                return await self.conversations.add_turn(
-                    record.tenant, opened.conversation, opened.question, answer, opened.model.name
-                )
+                    return None
+                return await self.conversations.add_turn(record.tenant, opened.conversation, opened.as_turn(answer))
         except (EyepieceError, RedisError, TimeoutError) as error:
             log.warning("answer_not_remembered", error=type(error).__name__)
-            return False
+            return None

@@ -184,6 +184,8 @@ class Asker:
             if event.name == "token":
                 tokens += event.data["text"]
                 self.streaming.set()
+            elif event.name == "notice":
+                continue
             elif event.name == "error":
                 self.notes.error("ask", str(event.data["code"]))
                 return None

@@ -86,7 +86,7 @@ def test_a_client_that_hangs_up_ends_the_generation(
 
     def hang_up(_: int) -> None:
         with client.stream("POST", path, json=body) as stream:
-            assert next(stream.iter_lines()) == "event: token"
+            assert next(stream.iter_lines()) == "event: notice"
 
     # On a busy machine this process may read its first line when all of the report has been written: then there was
     # nothing left to end. Of several reports at once each takes longer.

@@ -49,9 +49,15 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
         "question": "Why?",
         "conversation_id": ids.conversation,
     },
+    ("GET", "/v1/conversations"): lambda ids: None,
     ("GET", "/v1/conversations/{conversation_id}"): lambda ids: None,
     ("DELETE", "/v1/conversations/{conversation_id}"): lambda ids: None,
     ("POST", "/v1/chat/completions"): lambda ids: chat(ids.slide),
+}
+
+# Where the object stands in the query.
+QUERIES: dict[tuple[str, str], Callable[[Ids], dict[str, str]]] = {
+    ("GET", "/v1/conversations"): lambda ids: {"slide": ids.slide},
 }
 
 
@@ -67,7 +73,8 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
 async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
     method, template = operation
     path = template.format(slide_id=ids.slide, conversation_id=ids.conversation)
-    return await client.request(method, path, json=RULES[operation](ids))
+    query = QUERIES[operation](ids) if operation in QUERIES else None
+    return await client.request(method, path, json=RULES[operation](ids), params=query)
 
 
 @pytest.fixture

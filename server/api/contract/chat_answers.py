@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from model_store.manifest import Reads
+from server.api.contract.events import AnswerDoubt
 from server.upkeep.readiness import ModelState
 
 _ALL_SENT = ConfigDict(json_schema_serialization_defaults_required=True)
@@ -45,7 +47,7 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """A whole answer, as OpenAI's API gives it; `notice` is Eyepiece's own."""
+    """A whole answer, as OpenAI's API gives it; `notice` and `warnings` are Eyepiece's own."""
 
     model_config = _ALL_SENT
 
@@ -54,6 +56,7 @@ class ChatCompletion(BaseModel):
     created: int = Field(description="Seconds since 1970.")
     model: str = Field(examples=["demo"])
     notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
+    warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
     choices: list[ChatChoice]
     usage: ChatUsage
 
@@ -81,9 +84,21 @@ class ChatCompletionChunk(BaseModel):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
-    notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
+    notice: str = Field(
+        description="Research-use notice and the model's limits, in every chunk; the first comes before any text."
+    )
+    warnings: list[AnswerDoubt] = Field(
+        _OFTEN_ABSENT, description="What is doubtful about this answer: in the first chunk, when something is."
+    )
     choices: list[ChatChunkChoice]
     usage: ChatUsage = Field(_OFTEN_ABSENT)
+
+
+class ModelTopic(BaseModel):
+    """Something that a model was taught to answer."""
+
+    name: str = Field(description="For people to choose from.", examples=["grade"])
+    example: str = Field(description="A question about it.", examples=["What grade is the tumour?"])
 
 
 class Model(BaseModel):
@@ -96,7 +111,21 @@ class Model(BaseModel):
     title: str = Field(description="Display name.")
     quantization: str = Field(description="How the language model's weights are stored; `none` for 16 bits.")
     licence: str
-    notice: str = Field(description="Sent with every answer.")
+    notice: str = Field(description="Sent with every answer; show it before the first question.")
+    kind: Reads = Field(
+        description="What of a slide it reads: `tiles` of one size, or the `levels` of a hierarchy, which are regions, "
+        "their patches, and the cells in them.",
+        examples=["tiles"],
+    )
+    topics: list[ModelTopic] = Field(
+        description="What it can be asked, as its manifest says; empty where that was not said. Beyond them it answers "
+        "all the same."
+    )
+    trained_turns: int | None = Field(
+        description="How many turns the longest conversation had that it was trained on; null where unknown. Answers "
+        "beyond them come with the warning `beyond_trained_turns`.",
+        examples=[8],
+    )
     state: ModelState = Field(description="`unavailable` while its language model does not answer.", examples=["ok"])
 
 

@@ -22,6 +22,25 @@ class AnswerToken(BaseModel):
     text: str = Field(description="Text to append to what came before.", examples=["The "])
 
 
+class AnswerDoubt(BaseModel):
+    """What is doubtful about an answer that is given all the same."""
+
+    code: str = Field(
+        description="Stable code. Releases may add codes; today's are `beyond_trained_turns` and `turns_left_out`.",
+        examples=["beyond_trained_turns"],
+    )
+    detail: str = Field(description="What is doubtful and why; show it to users.")
+
+
+class AnswerNotice(BaseModel):
+    """Data of the event `notice`, the first of every answer: what must be known to read it."""
+
+    notice: str = Field(description="Research-use notice and the model's limits; show it before the answer.")
+    model: str = Field(description="The model that answers.", examples=["demo"])
+    encoder_id: str = Field(description="Identifies everything that the slide's embedding depends on.")
+    warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
+
+
 class StreamError(BaseModel):
     """Data of the event `error`, which ends a stream that began well."""
 
@@ -70,11 +89,16 @@ def _json_text(schema: str) -> dict[str, Any]:
 
 
 EVENT_SCHEMAS: dict[str, Any] = {
+    "NoticeEvent": event("notice", "AnswerNotice", "Whose answer it will be, and what to know; the first event."),
     "TokenEvent": event("token", "AnswerToken", "Text of the answer, as it is written."),
     "DoneEvent": event("done", "Answer", "The whole answer; the last event."),
     "ErrorEvent": event("error", "StreamError", "The stream broke off; the last event."),
     "QuestionEvent": one_of(
-        "An event of an answer: `token` …, then `done` or `error`.", "TokenEvent", "DoneEvent", "ErrorEvent"
+        "An event of an answer: `notice`, `token` …, then `done` or `error`.",
+        "NoticeEvent",
+        "TokenEvent",
+        "DoneEvent",
+        "ErrorEvent",
     ),
     "ProgressEvent": event("progress", "EncodeProgress", "How far the encoding is.", resumable=True),
     "ReadyEvent": event("ready", "SlideReady", "The slide is ready; the last event.", resumable=True),

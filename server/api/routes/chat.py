@@ -18,7 +18,7 @@ from server.api.chat import (
     refuse_unsupported,
     slide_id_of,
 )
-from server.api.contract.chat_answers import ChatCompletion, Model, ModelList
+from server.api.contract.chat_answers import ChatCompletion, Model, ModelList, ModelTopic
 from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import stream_of
 from server.api.contract.parameters import ModelName
@@ -26,6 +26,7 @@ from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, Ques
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import openai_response, unless_disconnected
+from server.asking.answer_warnings import conversation_warnings
 from server.asking.language_model import Answer, Message
 from server.asking.questions import Stopwatch
 from server.asking.served_models import ServedModel
@@ -70,6 +71,9 @@ def _model(model: ServedModel, state: ModelState) -> Model:
         quantization=manifest.llm.quantization,
         licence=manifest.licence,
         notice=manifest.notice,
+        kind=manifest.reads,
+        topics=[ModelTopic(name=name, example=example) for name, example in manifest.abilities.topics.items()],
+        trained_turns=manifest.abilities.trained_turns,
         state=state,
     )
 
@@ -100,7 +104,8 @@ async def create_chat_completion(
     are not implemented are taken at the value that changes nothing, and refused by name at any other."""
     model = story.models.named(chat.model)
     refuse_unsupported(chat)
-    completion = Completion(model.name, model.manifest.notice)
+    turns = sum(message.role == "user" for message in chat.messages)
+    completion = Completion(model.name, model.manifest.notice, conversation_warnings(model.manifest, turns))
     watch = Stopwatch()
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))

@@ -1,4 +1,4 @@
-"""/v1/slides/{id}/questions and /v1/conversations: ask, follow up, forget."""
+"""/v1/slides/{id}/questions: ask, and follow up."""
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
@@ -9,16 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.api.access import Tenant
 from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
-from server.api.contract.events import stream_of
+from server.api.contract.events import AnswerDoubt, stream_of
 from server.api.contract.headers import answer_headers
-from server.api.contract.parameters import ConversationId, SlideId
-from server.api.dependencies import AnswerQuestionDep, ConversationsDep, DrainDep, QuestionSlotsDep
-from server.api.request_log import CLIENT_CLOSED
+from server.api.contract.parameters import SlideId
+from server.api.dependencies import AnswerQuestionDep, DrainDep, QuestionSlotsDep
+from server.api.request_log import CLIENT_CLOSED, request_id_of
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
-from server.asking.conversations import Conversation
 from server.asking.questions import Question, SamplingOptions
-from server.errors import ConversationDamaged, NotFound, WrongConversation
+from server.errors import ConversationDamaged, WrongConversation
 from server.slides.progress import Event
 
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
@@ -66,10 +65,10 @@ class QuestionRequest(BaseModel):
     )
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="Makes the sampling repeatable.")
 
-    def as_question(self) -> Question:
-        """The request without its transport."""
+    def as_question(self, request_id: str) -> Question:
+        """The request without its transport, but for its name in the log."""
         options = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
-        return Question(self.question, self.conversation_id, options, self.model)
+        return Question(self.question, self.conversation_id, options, self.model, request_id)
 
 
 class TokenUsage(BaseModel):
@@ -96,6 +95,11 @@ class Answer(BaseModel):
     conversation_id: str | None = Field(
         description="Send it with a follow-up; null when a new conversation could not be stored."
     )
+    turn: int | None = Field(
+        description="Number of this turn in the conversation, from 1, by which feedback names it; null when it could "
+        "not be stored.",
+        examples=[1],
+    )
     remembered: bool = Field(
         description="False: the answer is complete but could not be stored, so a follow-up will not know of it."
     )
@@ -104,6 +108,7 @@ class Answer(BaseModel):
     model: str = Field(description="The model that answered.", examples=["demo"])
     encoder_id: str = Field(description="Identifies everything that the slide's embedding depends on.")
     notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
+    warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
 
 
 @router.post(
@@ -129,11 +134,12 @@ async def ask_question(
 ) -> Response:
     """Ask about a slide: server-sent events, or one JSON object with `stream: false`.
 
-    `token` events hold the answer as it is written; then comes `done` with the whole of it, or `error`. A `token` event
-    holds the text that arrived together, which is mostly one token."""
+    The event `notice` comes first: whose answer it will be, and what must be known to read it. `token` events hold the
+    answer as it is written; then comes `done` with the whole of it, or `error`. A `token` event holds the text that
+    arrived together, which is mostly one token."""
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
-        opening = story.open(tenant, slide_id, body.as_question())
+        opening = story.open(tenant, slide_id, body.as_question(request_id_of(request.scope)))
         opened = await unless_disconnected(request, opening, drain.cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
@@ -146,25 +152,6 @@ async def ask_question(
             return streamed
         done = await unless_disconnected(request, _last(events), drain.cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
-
-
-@router.get("/conversations/{conversation_id}", responses=may_raise(NotFound, ConversationDamaged))
-async def get_conversation(
-    conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep
-) -> Conversation:
-    """The turns so far."""
-    return await conversations.require(tenant, conversation_id)
-
-
-@router.delete(
-    "/conversations/{conversation_id}",
-    status_code=204,
-    response_description="Forgotten.",
-    responses=may_raise(NotFound),
-)
-async def delete_conversation(conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep) -> None:
-    """Forget the turns."""
-    await conversations.forget(tenant, conversation_id)
 
 
 async def _last(events: AsyncGenerator[Event, None]) -> Event:

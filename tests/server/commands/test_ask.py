@@ -33,13 +33,19 @@ def stream_of(*events: tuple[str, dict[str, Any]]) -> ApiClient:
     return client_of(lambda request: httpx.Response(200, text=text))
 
 
-def test_tokens_are_shown_then_notice_usage_timing_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    client = stream_of(("token", {"text": "Gland "}), ("token", {"text": "forming."}), ("done", DONE))
+def test_the_notice_comes_first_then_tokens_usage_timing_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    doubt = {"code": "beyond_trained_turns", "detail": "This is turn 9."}
+    notice = {"notice": DONE["notice"], "warnings": [doubt]}
+    client = stream_of(
+        ("notice", notice), ("token", {"text": "Gland "}), ("token", {"text": "forming."}), ("done", DONE)
+    )
 
     ask(client, Question("a" * 64, "What?"), as_json=False)
 
     shown = capsys.readouterr().out
-    assert shown.startswith("Gland forming.\n\nResearch use only, not a diagnosis.\n")
+    assert shown.startswith(
+        "Research use only, not a diagnosis.\ndoubt: This is turn 9.\n\nGland forming.\n\nmodel demo"
+    )
     assert "576 slide tokens, 512 of 600 prompt tokens cached" in shown
     assert "first token after 16 ms" in shown
     assert shown.endswith(f'eyepiece ask {"a" * 64} "…" --conversation conv_1\n')

@@ -1,7 +1,8 @@
 """/v1/chat/completions and /v1/models, once by hand and once with OpenAI's own client."""
 
+import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from api_parts import client_of, stored_slide
 from fakes import SLIDE_ROWS, FakeVllm, sse, token_chunk, usage
 from fastapi import FastAPI
 
+from model_store.installed import InstalledModel
+from model_store.manifest import Abilities
 from server.api.parts import Parts
 from server.slides.slide_record import SlideRecord
 
@@ -205,3 +208,57 @@ async def test_requests_from_the_field_with_neutral_options_are_answered(
         body = json.dumps(json.loads(line)["body"]).replace("SLIDE_ID", ready.id)
         answer = await client.post(PATH, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 200, json.loads(line)["case"]
+
+
+async def test_the_models_say_what_they_can_be_asked(
+    make_app: Callable[..., FastAPI], demo_model: InstalledModel
+) -> None:
+    abilities = Abilities(topics={"grade": "What grade is it?", "tumour fraction": "How much?"}, trained_turns=8)
+
+    async with client_of(make_app(models=(with_abilities(demo_model, abilities),))) as client:
+        (told,) = (await client.get("/v1/models")).json()["data"]
+        alone = (await client.get("/v1/models/demo")).json()
+
+    assert told == alone
+    assert told["topics"] == [
+        {"name": "grade", "example": "What grade is it?"},
+        {"name": "tumour fraction", "example": "How much?"},
+    ]
+    assert (told["trained_turns"], told["kind"]) == (8, "tiles")
+    assert "not a diagnosis" in told["notice"]
+
+
+async def test_a_model_of_which_nobody_said_it_has_no_topics(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/v1/models/demo")).json()
+
+    assert (told["topics"], told["trained_turns"]) == ([], None)
+
+
+async def test_the_notice_stands_in_every_chunk_and_a_doubt_in_the_first(
+    make_app: Callable[..., FastAPI], demo_model: InstalledModel
+) -> None:
+    app = make_app(models=(with_abilities(demo_model, Abilities(trained_turns=2)),))
+    record = await stored_slide(app.state.parts, ready=True)
+    spoken = messages(record.id)
+    for _ in range(2):
+        spoken += [{"role": "assistant", "content": "So."}, {"role": "user", "content": "And?"}]
+
+    async with openai.AsyncOpenAI(
+        api_key="EMPTY", base_url="http://127.0.0.1:8000/v1", http_client=client_of(app), max_retries=0
+    ) as client:
+        within = await client.chat.completions.create(model="demo", messages=spoken[:3], stream=True)  # type: ignore[call-overload]
+        first_within, *_ = [chunk async for chunk in within]
+        beyond = await client.chat.completions.create(model="demo", messages=spoken, stream=True)  # type: ignore[call-overload]
+        chunks = [chunk async for chunk in beyond]
+        whole = await client.chat.completions.create(model="demo", messages=spoken)  # type: ignore[call-overload]
+
+    assert all("not a diagnosis" in chunk.notice for chunk in chunks)
+    assert chunks[0].choices[0].delta.content == ""
+    assert [warning["code"] for warning in chunks[0].warnings] == ["beyond_trained_turns"]
+    assert "turn 3" in chunks[0].warnings[0]["detail"]
+    assert not any(hasattr(chunk, "warnings") for chunk in [first_within, *chunks[1:]])
+    assert whole.warnings == chunks[0].warnings
+
+
+def with_abilities(model: InstalledModel, abilities: Abilities) -> InstalledModel:
+    return dataclasses.replace(model, manifest=model.manifest.model_copy(update={"abilities": abilities}))

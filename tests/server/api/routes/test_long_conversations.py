@@ -1,11 +1,17 @@
 """A conversation that outgrows the model's context loses its oldest turns, and the client is told how many."""
 
+import dataclasses
+from collections.abc import Callable
+
 import httpx
 import orjson
 import pytest
-from api_parts import events_of, stored_slide
+from api_parts import client_of, events_of, stored_slide
 from fakes import SLIDE_ROWS, FakeVllm, slide_parts, sse, token_chunk, usage
+from fastapi import FastAPI
 
+from model_store.installed import InstalledModel
+from model_store.manifest import Abilities
 from server.api.parts import Parts
 from server.slides.slide_record import SlideRecord
 
@@ -76,7 +82,7 @@ async def test_a_stream_says_so_before_its_first_event(
     answer = await ask(client, ready, "Two?", **{**more, "stream": True})
 
     assert answer.headers[HEADER] == "1"
-    assert [name for name, _ in events_of(answer)] == ["token", "done"]
+    assert [name for name, _ in events_of(answer)] == ["notice", "token", "done"]
 
 
 async def test_room_for_the_answer_is_kept_without_asking_vllm(
@@ -124,3 +130,22 @@ async def test_more_tokens_than_the_context_holds_are_not_asked_for(
     assert (await ask(client, ready, "One?", max_tokens=8192)).status_code == 200
 
     assert vllm.bodies[0]["max_tokens"] == parts.models.default.manifest.llm.max_model_len
+
+
+async def test_beyond_what_the_model_was_trained_on_the_answer_says_so_and_is_given(
+    make_app: Callable[..., FastAPI], demo_model: InstalledModel, vllm: FakeVllm
+) -> None:
+    manifest = demo_model.manifest.model_copy(update={"abilities": Abilities(trained_turns=2)})
+    app = make_app(models=(dataclasses.replace(demo_model, manifest=manifest),))
+    record = await stored_slide(app.state.parts, ready=True)
+    async with client_of(app) as client:
+        more = await conversation_of(client, record, ["One?", "Two?"])
+        streamed = events_of(await ask(client, record, "Three?", **{**more, "stream": True}))
+        refuse_beyond(vllm, 3)
+        shortened = (await ask(client, record, "Four?", **more)).json()
+
+    for _, data in (streamed[0], streamed[-1]):
+        assert [(it["code"], "turn 3" in it["detail"]) for it in data["warnings"]] == [("beyond_trained_turns", True)]
+    assert streamed[-1][1]["turn"] == 3
+    # Of the earlier turns it was given one alone, so that the conversation that it saw has two.
+    assert [it["code"] for it in shortened["warnings"]] == ["turns_left_out"]

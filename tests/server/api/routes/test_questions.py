@@ -16,7 +16,18 @@ from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
 from server.slides.slide_record import SlideError, SlideRecord
 
-DONE_FIELDS = {"answer", "conversation_id", "usage", "timing", "model", "encoder_id", "notice", "remembered"}
+DONE_FIELDS = {
+    "answer",
+    "conversation_id",
+    "encoder_id",
+    "model",
+    "notice",
+    "remembered",
+    "timing",
+    "turn",
+    "usage",
+    "warnings",
+}
 SURROGATE = b'{"question": "\\ud800"}'
 
 
@@ -47,7 +58,7 @@ async def test_an_answer_streams_its_tokens_and_then_its_account(
     answer = await ask(client, ready.id)
 
     events = events_of(answer)
-    assert [name for name, _ in events] == ["token", "token", "done"]
+    assert [name for name, _ in events] == ["notice", "token", "token", "done"]
     assert [data["text"] for name, data in events if name == "token"] == ["No ", "tumour."]
     done = events[-1][1]
     assert set(done) == DONE_FIELDS
@@ -56,6 +67,8 @@ async def test_an_answer_streams_its_tokens_and_then_its_account(
     assert done["usage"]["slide_tokens"] == SLIDE_ROWS
     assert set(done["timing"]) == {"cache_ms", "time_to_first_token_ms", "total_ms"}
     assert "not a diagnosis" in done["notice"]
+    assert (done["turn"], done["warnings"]) == (1, [])
+    assert events[0][1] == {name: done[name] for name in ("notice", "model", "encoder_id", "warnings")}
     assert answer.headers["Cache-Control"] == "no-cache"
     assert sample(parts, "eyepiece_questions_total", model="demo", outcome="answered") == 1
     assert sample(parts, "eyepiece_questions_running", model="demo") == 0
@@ -84,6 +97,9 @@ async def test_a_follow_up_carries_the_turns_before_it(
     assert [turn["question"] for turn in remembered["turns"]] == ["One?", "Two?"]
     assert remembered["slide_id"] == ready.id
     assert remembered["turns"][0]["created_at"].endswith("Z")
+    assert [turn["number"] for turn in remembered["turns"]] == [first["turn"], second.json()["turn"]] == [1, 2]
+    assert remembered["turns"][1]["request_id"] == second.headers["X-Request-Id"]
+    assert remembered["turns"][1]["encoder_id"] == ready.encoder_id
 
 
 async def test_a_conversation_can_be_forgotten(client: httpx.AsyncClient, ready: SlideRecord) -> None:
@@ -202,7 +218,7 @@ async def test_an_answer_that_breaks_off_ends_with_an_error(
 
     events = events_of(await ask(client, ready.id))
 
-    assert [name for name, _ in events] == ["token", "error"]
+    assert [name for name, _ in events] == ["notice", "token", "error"]
     assert set(events[-1][1]) == {"code", "detail"}
     assert events[-1][1]["code"] == "language_model_failed"
     assert code_of(await ask(client, ready.id, stream=False), 502) == "language_model_failed"
@@ -218,7 +234,7 @@ async def test_an_answer_without_the_slide_is_called_that_and_not_remembered(
     events = events_of(await ask(client, ready.id))
     whole = await ask(client, ready.id, stream=False)
 
-    assert [name for name, _ in events] == ["token", "error"]
+    assert [name for name, _ in events] == ["notice", "token", "error"]
     assert events[-1][1]["code"] == code_of(whole, 502) == "slide_lost"
     assert "guess" not in whole.text
     assert sample(parts, "eyepiece_slide_tokens_lost_total", model="demo") == 2
@@ -259,10 +275,10 @@ async def test_without_redis_the_answer_comes_from_the_store_and_is_not_called_r
         events = events_of(await ask(client, record.id))
         whole = await ask(client, record.id, stream=False)
 
-    assert [name for name, _ in events] == ["token", "token", "done"]
+    assert [name for name, _ in events] == ["notice", "token", "token", "done"]
     for done in (events[-1][1], whole.json()):
         assert done["answer"] == "No tumour."
-        assert (done["remembered"], done["conversation_id"]) == (False, None)
+        assert (done["remembered"], done["conversation_id"], done["turn"]) == (False, None, None)
 
 
 async def test_a_slide_deleted_while_it_answers_leaves_no_turn(

@@ -1,0 +1,81 @@
+"""/v1/conversations: what was asked about a slide, found again and forgotten."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.api.access import Tenant
+from server.api.contract.errors import may_raise
+from server.api.contract.parameters import ConversationId
+from server.api.dependencies import CatalogueDep, ConversationsDep
+from server.api.routes.keyed_route import KeyedRoute
+from server.asking.conversations import CURSOR_PATTERN, Conversation, ConversationSummary
+from server.errors import ConversationDamaged, NotFound
+
+router = APIRouter(prefix="/v1/conversations", tags=["questions"], route_class=KeyedRoute)
+
+
+class ConversationPage(BaseModel):
+    """Some conversations about a slide, the last used first."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    object: Literal["list"] = "list"
+    data: list[ConversationSummary]
+    next_cursor: str | None = Field(
+        description="`cursor` of the next page, null at the end. A page may have fewer conversations than `limit` and "
+        "still be followed by others."
+    )
+
+
+@router.get("", responses=may_raise(NotFound))
+async def list_conversations(
+    tenant: Tenant,
+    catalogue: CatalogueDep,
+    conversations: ConversationsDep,
+    slide: Annotated[
+        str,
+        Query(
+            max_length=64,
+            description="The id of the slide that they are about.",
+            examples=["5e" * 32],
+            json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
+        ),
+    ],
+    cursor: Annotated[
+        str,
+        Query(
+            max_length=64,
+            description="`next_cursor` of the previous page.",
+            examples=["1764382320123-conv_0J5eYy3mQ2uVx1bTkW9aZw"],
+            json_schema_extra={"pattern": f"^({CURSOR_PATTERN.pattern})?$"},
+        ),
+    ] = "",
+    limit: Annotated[
+        int, Query(ge=1, le=100, description="Maximum number of conversations in a page.", examples=[50])
+    ] = 20,
+) -> ConversationPage:
+    """The conversations about a slide, the last used first, page by page."""
+    await catalogue.require_readable_or_not(tenant, slide)
+    page = await conversations.page(tenant, slide, cursor, limit)
+    return ConversationPage(data=page.conversations, next_cursor=page.next_cursor)
+
+
+@router.get("/{conversation_id}", responses=may_raise(NotFound, ConversationDamaged))
+async def get_conversation(
+    conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep
+) -> Conversation:
+    """The turns so far."""
+    return await conversations.require(tenant, conversation_id)
+
+
+@router.delete(
+    "/{conversation_id}",
+    status_code=204,
+    response_description="Forgotten.",
+    responses=may_raise(NotFound),
+)
+async def delete_conversation(conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep) -> None:
+    """Forget the turns."""
+    await conversations.forget(tenant, conversation_id)

@@ -1,0 +1,42 @@
+"""What is doubtful about an answer that is given all the same. People are told in its first event and in its last."""
+
+from dataclasses import dataclass
+
+from model_store.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class AnswerWarning:
+    """A stable code, and what is doubted and why."""
+
+    code: str
+    detail: str
+
+    @property
+    def as_data(self) -> dict[str, str]:
+        """As events and bodies have it."""
+        return {"code": self.code, "detail": self.detail}
+
+
+def conversation_warnings(manifest: Manifest, turns: int, turns_left_out: int = 0) -> tuple[AnswerWarning, ...]:
+    """What the length of a conversation makes doubtful of its answer number `turns`, to which the model is given all
+    earlier turns but the `turns_left_out` oldest."""
+    warnings: list[AnswerWarning] = []
+    trained = manifest.abilities.trained_turns
+    if trained is not None and turns - turns_left_out > trained:
+        warnings.append(
+            AnswerWarning(
+                "beyond_trained_turns",
+                f"This is turn {turns} of the conversation, and the model was trained on no more than {trained}; begin "
+                "a new conversation to stay within what it has learnt.",
+            )
+        )
+    if turns_left_out:
+        warnings.append(
+            AnswerWarning(
+                "turns_left_out",
+                f"The conversation does not fit into the model's context: the oldest turns ({turns_left_out}) were "
+                "left out, and the answer does not know of them.",
+            )
+        )
+    return tuple(warnings)
