@@ -138,7 +138,7 @@ def read_golden(model: InstalledModel) -> GoldenVector | None:
 
 def _atol(manifest: Manifest) -> float:
     tiles = [ATOL[given.tile_encoder.dtype] for given in manifest.inputs.values()]
-    return max(*tiles, ATOL[manifest.slide_stage.computes_in()])
+    return max([*tiles, ATOL[manifest.slide_stage.computes_in()]])
 
 
 class _Loaded:

@@ -18,7 +18,7 @@ from model_store.contracts.tile_encoder import Reduction
 
 # "features": whoever made the features that we were given chose the resolution.
 MppSource = Literal["property", "override", "features"]
-Stage = Literal["tile", "encode_tiles", "encode_slide"]
+Stage = Literal["tile", "encode_tiles", "find_regions", "encode_regions", "encode_slide"]
 # What can be doubtful about a slide that is used all the same; stable, part of the HTTP contract.
 WarningCode = Literal[
     "mpp_not_believed",  # the file's µm/px are absurd: taken as not stated
@@ -27,6 +27,7 @@ WarningCode = Literal[
     "colors_doubted",  # hardly any stain looks like this: RGB and YCbCr may be confused
     "level_not_believed",  # a level of the pyramid is not the slide's, or cannot be placed: not used
     "levels_drawn_from_finer",  # tiles have no bytes, and low levels do not tell whether tissue is missing there
+    "step_level_missing",  # regions lie by the slide's last level, because it has not the one that the model steps by
     "tiles_thinned",  # more tiles than the model takes rows: evenly spaced ones were used
     "pictures_not_read",  # other large pictures lie in the file: scans or focal planes, of which one is read
     "finest_level_missing",  # DICOM whose finest file is a resampled one
@@ -78,6 +79,9 @@ class TilePlan:
     and reduced to `tile_px`: by area, or ("dct") by the JPEG decoder at a ratio of exactly 2 or 4. `coords` is
     int64 [N, 2], level-0 (x, y), raster order. `warnings` are the slide's own and those found while planning; they
     change no tile, so they are no part of the plan's identity.
+
+    Regions are planned as tiles of level 0 as it is; their order is their grid's, and they may overlap. `unscanned`:
+    whether pixels that the file does not have are refused, or black as OpenSlide's are without their alpha.
     """
 
     width: int
@@ -93,10 +97,12 @@ class TilePlan:
     coords: NDArray[np.int64]
     reduction: Reduction = "area"
     warnings: tuple[SlideWarning, ...] = ()
+    unscanned: Literal["refused", "black"] = "refused"
 
     def numbers(self) -> dict[str, object]:
         """Everything that says which pixels are read, but the coordinates."""
-        return {name: value for name, value in vars(self).items() if name not in ("coords", "warnings")}
+        left_out = ("coords", "warnings", "unscanned")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
 
 @dataclass(frozen=True)

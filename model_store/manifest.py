@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from model_store.contracts.fields import Dtype, Positive, Table
 from model_store.contracts.projector import ProjectorSpec
 from model_store.contracts.prompt import PromptSpec
+from model_store.contracts.region_grid import Cut
 from model_store.contracts.slide_stage import LongnetPool, SlideStageSpec
 from model_store.contracts.tile_encoder import InputName, InputSpec, TimmTileEncoder
 from model_store.errors import ModelError
@@ -115,8 +116,8 @@ class Abilities(Table):
 class Manifest(Table):
     """Everything that says what a model is; `notice` goes with every answer.
 
-    Four contracts are composed: tile encoders (in `inputs`), slide stage, projector, prompt; each is of one of the
-    kinds in `model_store.contracts`. A model without `downloads` ships with Eyepiece (model_store.packaged_models) or
+    Four contracts are composed: tile encoders (in `inputs`, none for a slide stage that reads the slide itself), slide
+    stage, projector, prompt; each is of one of the kinds in `model_store.contracts`. A model without `downloads` ships with Eyepiece (model_store.packaged_models) or
     comes as a folder (model_store.compose).
     """
 
@@ -125,7 +126,7 @@ class Manifest(Table):
     notice: str
     licence: str
     source: Source
-    inputs: Annotated[dict[InputName, InputSpec], Field(min_length=1)]
+    inputs: dict[InputName, InputSpec] = Field(default_factory=dict)
     slide_stage: SlideStageSpec
     projector: ProjectorSpec
     prompt: PromptSpec
@@ -144,8 +145,20 @@ class Manifest(Table):
         return self
 
     @property
+    def cut(self) -> Cut:
+        """How a slide is cut: what is planned, counted, and shown to people."""
+        return self.slide_stage.cut(self.inputs)
+
+    @property
+    def given_tiles(self) -> InputSpec | None:
+        """The input whose features may be given in place of a slide's pixels."""
+        return self.slide_stage.given_tiles(self.inputs)
+
+    @property
     def first_input(self) -> InputSpec:
-        """The one whose tiles are shown, kept as the slide's features, and taken when features are given."""
+        """The input whose tiles are kept as the slide's features; raises ModelError for a model without inputs."""
+        if not self.inputs:
+            raise ModelError(f"Model {self.name!r} has no tile encoder: its slide stage reads regions itself.")
         return next(iter(self.inputs.values()))
 
     @property

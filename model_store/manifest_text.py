@@ -12,7 +12,8 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 def manifest_text(manifest: Manifest) -> str:
     """TOML that `parse_manifest` reads back as the same manifest."""
-    return _HEADING + "".join(_table_lines("", manifest.model_dump(mode="json", exclude_none=True)))
+    said = manifest.model_dump(mode="json", exclude_none=True, exclude=None if manifest.inputs else {"inputs"})
+    return _HEADING + "".join(_table_lines("", said))
 
 
 def _table_lines(path: str, table: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ regions change the answer:
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -42,14 +42,21 @@ class _Tissue:
 
 
 def plan_regions(
-    overview: NDArray[np.uint8], width: int, height: int, step_level: tuple[int, int], region_px: int = 4096
+    overview: NDArray[np.uint8],
+    width: int,
+    height: int,
+    step_level: tuple[int, int],
+    region_px: int = 4096,
+    *,
+    edge: Literal["skipped", "white"] = "skipped",
 ) -> NDArray[np.int64]:
     """The slide as RGB [h, w, 3] to the corners of regions, int64 [R, 2], level-0 (x, y), in published order.
 
     `width` and `height` are the slide's, in level-0 pixels; `step_level` is the width and height of the level by which
     grids step (published: level 1; the slide's own size steps by a region). `overview` is the whole slide (published:
     the level that OpenSlide finds best for a downsample of 64), what was not scanned in any grey. A region covers
-    `region_px` level-0 pixels a side; one that crosses the slide's edge is left out. [0, 2] where there is no tissue.
+    `region_px` level-0 pixels a side; one that crosses the slide's edge is left out, or kept for who paints
+    white beyond it. [0, 2] where there is no tissue.
     Raises SlideTooLarge beyond MAX_OVERVIEW_PX, ValueError for what cannot be an overview.
     """
     if overview.dtype != np.uint8 or overview.ndim != 3 or overview.shape[2] != 3 or not overview.size:
@@ -65,7 +72,8 @@ def plan_regions(
         raise ValueError(f"The level {step_level} to step by is larger than the slide, {width} x {height}.")
     regions = [corner for tissue in _find_tissue(overview, width, height) for corner in _on_grid(tissue, step)]
     planned = np.array(regions, np.int64).reshape(-1, 2)
-    inside = (planned >= 0).all(axis=1) & (planned + region_px <= (width, height)).all(axis=1)
+    last = planned + (region_px if edge == "skipped" else 1)
+    inside = (planned >= 0).all(axis=1) & (last <= (width, height)).all(axis=1)
     return planned[inside]
 
 

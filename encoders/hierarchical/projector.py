@@ -14,7 +14,6 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-SLIDE_DIM: Final = 192
 REGION_DIM: Final = 192
 PATCH_DIM: Final = 512
 CELL_DIM: Final = 384
@@ -24,15 +23,26 @@ _ATTENTION_HEADS: Final = 8
 class HierarchicalProjector(nn.Module):
     """slide [192], region [R, 192], patch [R, C, 512], cell [R, C, 384] → float32 [query_tokens, llm_dim].
 
-    R ≥ 1 regions with C ≥ 1 patches each. `llm_dim` is a multiple of 8.
+    R ≥ 1 regions with C ≥ 1 patches each. `llm_dim` is a multiple of 8. The widths are the published ones; a slide's
+    vector is a mean of regions, so the two are of one width.
     """
 
-    def __init__(self, *, llm_dim: int = 3584, hidden_dim: int = 1024, query_tokens: int = 64) -> None:
+    def __init__(  # noqa: PLR0913 - the sizes of a network
+        self,
+        *,
+        llm_dim: int = 3584,
+        hidden_dim: int = 1024,
+        query_tokens: int = 64,
+        region_dim: int = REGION_DIM,
+        patch_dim: int = PATCH_DIM,
+        cell_dim: int = CELL_DIM,
+    ) -> None:
         super().__init__()
-        self.wsi_proj = _Projector(SLIDE_DIM, hidden_dim, llm_dim)
-        self.region_proj = _Projector(REGION_DIM, hidden_dim, llm_dim)
-        self.patch_proj = _Projector(PATCH_DIM, hidden_dim, llm_dim)
-        self.cell_proj = _Projector(CELL_DIM, hidden_dim, llm_dim)
+        self._widths = (region_dim, patch_dim, cell_dim)
+        self.wsi_proj = _Projector(region_dim, hidden_dim, llm_dim)
+        self.region_proj = _Projector(region_dim, hidden_dim, llm_dim)
+        self.patch_proj = _Projector(patch_dim, hidden_dim, llm_dim)
+        self.cell_proj = _Projector(cell_dim, hidden_dim, llm_dim)
         self.fusion = _Fusion(llm_dim)
         self.compressor = _Resampler(llm_dim, query_tokens)
 
@@ -43,12 +53,24 @@ class HierarchicalProjector(nn.Module):
 
     def fuse(self, slide: Tensor, region: Tensor, patch: Tensor, cell: Tensor) -> Tensor:
         """One row for each region, [R, llm_dim]: what the resampler reads. ValueError for other shapes."""
-        _check(slide, region, patch, cell)
+        self._check(slide, region, patch, cell)
         regions = self.region_proj(region.float())
         slides = self.wsi_proj(slide.float()).expand_as(regions)
         levels = [slides, regions, self.patch_proj.mean(patch.float()), self.cell_proj.mean(cell.float())]
         fused: Tensor = self.fusion(torch.cat(levels, dim=-1), regions)
         return fused
+
+    def _check(self, slide: Tensor, region: Tensor, patch: Tensor, cell: Tensor) -> None:
+        regions = len(region)
+        patches = patch.shape[1] if patch.dim() == 3 else 0
+        of_region, of_patch, of_cell = self._widths
+        wanted = [(of_region,), (regions, of_region), (regions, patches, of_patch), (regions, patches, of_cell)]
+        given = [tuple(level.shape) for level in (slide, region, patch, cell)]
+        if given != wanted or not regions or not patches:
+            raise ValueError(
+                f"The levels of a slide are [{of_region}], [R, {of_region}], [R, C, {of_patch}] and [R, C, {of_cell}], "
+                f"R and C of 1 or more, not {given}."
+            )
 
 
 class _Projector(nn.Module):
@@ -116,15 +138,3 @@ class _Resampler(nn.Module):
         z = self.queries + attended
         out: Tensor = (z + self.mlp(self.norm2(z)))[0]
         return out
-
-
-def _check(slide: Tensor, region: Tensor, patch: Tensor, cell: Tensor) -> None:
-    regions = len(region)
-    patches = patch.shape[1] if patch.dim() == 3 else 0
-    wanted = [(SLIDE_DIM,), (regions, REGION_DIM), (regions, patches, PATCH_DIM), (regions, patches, CELL_DIM)]
-    given = [tuple(level.shape) for level in (slide, region, patch, cell)]
-    if given != wanted or not regions or not patches:
-        raise ValueError(
-            f"The levels of a slide are [{SLIDE_DIM}], [R, {REGION_DIM}], [R, C, {PATCH_DIM}] and [R, C, {CELL_DIM}], "
-            f"R and C of 1 or more, not {given}."
-        )

@@ -29,13 +29,13 @@ _SAMPLED_ROWS = 512
 
 def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool) -> None:
     """Raises UnusableFeatures unless the array has the shape of tile features, or of slide tokens."""
-    stage, own = manifest.slide_stage, manifest.row_width
-    features, width = manifest.first_input.tile_encoder.feature_dim, manifest.projector_width
-    if len(manifest.inputs) > 1:
-        raise UnusableFeatures(
-            "The served model sees tiles in several ways and takes no features from elsewhere; send the slide itself."
-        )
+    stage, own, width = manifest.slide_stage, manifest.row_width, manifest.projector_width
+    features = None if manifest.given_tiles is None else manifest.given_tiles.tile_encoder.feature_dim
     if has_coords:
+        if features is None:
+            raise UnusableFeatures(
+                "The served model does not see a slide through the features of one tile encoder; send the slide itself."
+            )
         if columns != features:
             raise UnusableFeatures(
                 f"The tile features are {columns} wide; the served model needs {features}. Send the features of "

@@ -77,6 +77,8 @@ def read_tile(
     reader: SlideReader, plan: TilePlan, x: int, y: int, out: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
     """RGB uint8 [tile_px, tile_px, 3] of the tile whose corner is level-0 (x, y); in `out`, which is of that shape."""
+    if plan.unscanned == "black":
+        return _read_black(reader, plan, x, y, out)
     if plan.read_px == plan.tile_px:
         return reader.read_region(x, y, plan.level, plan.read_px, plan.read_px, out)
     factor = _whole_factor(plan)
@@ -86,6 +88,22 @@ def read_tile(
     # By area when it shrinks; the up to 10 % that a slightly coarse slide is enlarged are linear.
     way = cv2.INTER_AREA if plan.read_px > plan.tile_px else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(pixels, (plan.tile_px, plan.tile_px), dst=out, interpolation=way), dtype=np.uint8)
+
+
+def _read_black(
+    reader: SlideReader, plan: TilePlan, x: int, y: int, out: NDArray[np.uint8] | None
+) -> NDArray[np.uint8]:
+    """A region of level 0: black where the slide has no pixels, white beyond its edge."""
+    side = plan.tile_px
+    pixels, has_pixels = reader.read_covered(x, y, 0, side, side)
+    if has_pixels is not None:
+        inside = np.zeros_like(has_pixels)
+        inside[: max(0, plan.height - y), : max(0, plan.width - x)] = True
+        pixels = np.where((inside & ~has_pixels)[..., np.newaxis], np.uint8(0), pixels)
+    if out is None:
+        return pixels
+    out[:] = pixels
+    return out
 
 
 def _whole_factor(plan: TilePlan) -> int | None:

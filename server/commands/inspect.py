@@ -70,7 +70,7 @@ def inspect(settings: Settings, options: InspectOptions, as_json: bool) -> None:
 
 def _examine(report: dict[str, Any], settings: Settings, options: InspectOptions, model: InspectedModel) -> None:
     """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
-    tiling = model.manifest.first_input.tiling
+    cut = model.manifest.cut
     try:
         _require_slide(options.path)
         with (
@@ -79,12 +79,12 @@ def _examine(report: dict[str, Any], settings: Settings, options: InspectOptions
         ):
             report |= _facts(reader, options)
             report["levels"] = [_level(level, report["mpp"]) for level in reader.levels()]
-            seen = reader.inspect(tiling, options.mpp, OVERLAY_PX if options.overlay else None)
+            seen = reader.inspect(cut, options.mpp, OVERLAY_PX if options.overlay else None)
             report |= {"tissue_share": seen.tissue_share, "pen_share": seen.pen_share}
             if options.overlay and seen.overlay_png:
                 _write(options.overlay, seen.overlay_png)
                 report["overlay"] = str(options.overlay)
-            plan = reader.plan(tiling, options.mpp)
+            plan = reader.plan(cut, options.mpp)
             report |= {"plan": _plan(plan), "warnings": _warnings(plan.warnings)}
             rate = read_rate(reader, plan)
     except (SlideError, ReaderDied) as error:
@@ -130,7 +130,7 @@ def _with_its_files(path: Path) -> Iterator[LocalSource]:
 
 
 def _empty_report(options: InspectOptions, model: InspectedModel) -> dict[str, Any]:
-    tiling = model.manifest.first_input.tiling
+    cut = model.manifest.cut
     unknown = ("format", "width", "height", "mpp", "mpp_source", "objective_power", "reader", "reader_reason")
     return {
         "file": options.path.name,
@@ -138,7 +138,7 @@ def _empty_report(options: InspectOptions, model: InspectedModel) -> dict[str, A
         **dict.fromkeys(unknown),
         "levels": [],
         "warnings": [],
-        "model": {"name": model.manifest.name, "target_mpp": tiling.target_mpp, "tile_px": tiling.tile_px},
+        "model": {"name": model.manifest.name, "target_mpp": cut.target_mpp, "tile_px": cut.tile_px},
         **dict.fromkeys(("tissue_share", "pen_share", "plan", "estimate", "overlay", "error")),
     }
 

@@ -50,7 +50,7 @@ def report_lines(report: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "reader", f"{READERS[report['reader']]}: {REASONS[report['reader_reason']]}"
     yield from _levels(report["levels"])
     model = report["model"]
-    yield "model", f"{model['name']}: tiles of {model['tile_px']} px at {model['target_mpp']:g} µm/px"
+    yield "model", f"{model['name']}: {_seen_by(model)}"
     yield from _findings(report)
     for warning in report["warnings"]:
         yield "doubt", Text(printable(warning["detail"]), style="yellow")
@@ -64,6 +64,12 @@ def duration(seconds: float) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _seen_by(model: dict[str, Any]) -> str:
+    if model["target_mpp"] is None:
+        return f"regions of {model['tile_px']} px of level 0"
+    return f"tiles of {model['tile_px']} px at {model['target_mpp']:g} µm/px"
 
 
 def _size(report: dict[str, Any]) -> str:
@@ -94,7 +100,8 @@ def _findings(report: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "pen", _pen(report["pen_share"])
     plan = report["plan"]
     if plan is not None:
-        yield "tiles", f"{plan['tile_count']:,}, each {plan['tile_px_level0']:g} px of level 0"
+        what = "regions" if report["model"]["target_mpp"] is None else "tiles"
+        yield what, f"{plan['tile_count']:,}, each {plan['tile_px_level0']:g} px of level 0"
         yield "read as", _scale(plan, report["model"]["tile_px"])
 
 

@@ -13,6 +13,8 @@ from server.commands.inspected_model import InspectedModel
 # Enough to keep every decoder thread busy for a while; on a slow path the time ends it.
 _SAMPLE_TILES, _SAMPLE_S = 2_048, 2.0
 _BATCH_TILES = 32
+# A batch has to fit into the reader's memory: a region of 4096 px is one.
+_BATCH_PX = 2**24
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class EncodeRate:
 def read_rate(reader: ReaderProcess, plan: TilePlan) -> float:
     """Tiles per second of a run from the plan's middle, through the reader process; the reader is spent by it."""
     sample = min(len(plan.coords), _SAMPLE_TILES)
-    batch_tiles = max(1, min(_BATCH_TILES, sample // 8))
+    batch_tiles = max(1, min(_BATCH_TILES, sample // 8, _BATCH_PX // plan.tile_px**2))
     started, done = time.perf_counter(), 0
     for batch in reader.tiles(batch_tiles, first_tile=(len(plan.coords) - sample) // 2):
         done += len(batch.pixels)
@@ -40,6 +42,8 @@ def encode_rate(model: InspectedModel, device: str) -> EncodeRate:
     """Tiles per second of one warm batch, not compiled: where a worker compiles, it is faster."""
     if model.installed is None:
         return EncodeRate(None, None, f"the model {model.manifest.name} is not installed here")
+    if not model.manifest.inputs:
+        return EncodeRate(None, None, f"the model {model.manifest.name} has no tile encoder whose rate would say it")
     try:
         from encoders.device import choose_device  # torch
         from encoders.device_errors import translated_device_errors

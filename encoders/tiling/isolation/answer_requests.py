@@ -33,7 +33,7 @@ from encoders.tiling.isolation.reader_protocol import (
 )
 from encoders.tiling.pictures.inspect_slide import InspectOptions, inspect_slide
 from encoders.tiling.pictures.view_pictures import ViewPictures, as_picture
-from encoders.tiling.plan_slide import make_plan
+from encoders.tiling.plan_cut import plan_cut
 from encoders.tiling.read_tiles import read_tiles
 from encoders.tiling.slide_readers.choose_reader import ChosenReader, open_reader
 from encoders.tiling.slide_readers.slide_reader import SlideReader
@@ -81,7 +81,7 @@ class Session:
 
     @answer.register
     def _(self, request: PlanRequest) -> Iterator[Answer]:
-        plan = self._plan = make_plan(self._reader, request.tiling, request.mpp_override, self._limits)
+        plan = self._plan = plan_cut(self._reader, request.cut, request.mpp_override, self._limits)
         message = Planned(
             level=plan.level,
             read_px=plan.read_px,
@@ -113,7 +113,7 @@ class Session:
 
     @answer.register
     def _(self, request: InspectRequest) -> Iterator[Answer]:
-        options = InspectOptions(request.tiling, request.mpp_override, request.overlay_px)
+        options = InspectOptions(request.cut, request.mpp_override, request.overlay_px)
         look = inspect_slide(self._reader, options, self._limits)
         yield Inspected(tissue_share=look.tissue_share, pen_share=look.pen_share), memoryview(look.overlay)
 

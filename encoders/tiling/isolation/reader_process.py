@@ -41,7 +41,7 @@ from encoders.tiling.pictures.deep_zoom import TILE_PX, DeepZoom
 from encoders.tiling.pictures.inspection import Inspection, SlideLevel, levels_from_reply
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from encoders.types import SlideFacts, TileBatch, TilePlan
-from model_store.contracts.tile_encoder import TilingSpec
+from model_store.contracts.region_grid import Cut
 
 # -P: never import from the working directory.
 READER_COMMAND = (sys.executable, "-P", "-m", "encoders.tiling.isolation.reader_child")
@@ -83,11 +83,11 @@ class ReaderProcess(FileProcess):
         warnings = warnings_from(said.warnings)
         return SlideFacts(said.vendor, said.width, said.height, said.mpp, said.objective_power, warnings)
 
-    def plan(self, tiling: TilingSpec, mpp_override: float | None) -> TilePlan:
-        """Finds tissue and plans tiles; raises any SlideError but UnsupportedFormat."""
-        request = PlanRequest(tiling=tiling, mpp_override=mpp_override)
+    def plan(self, cut: Cut, mpp_override: float | None) -> TilePlan:
+        """Finds tissue and plans tiles, or regions as tiles; raises any SlideError but UnsupportedFormat."""
+        request = PlanRequest(cut=cut, mpp_override=mpp_override)
         reply, body = self._channel.ask(request, Planned, max_body_bytes=self._limits.max_tiles * 16)
-        plan = plan_from_reply(reply, bytes(body), self.facts(), tiling, mpp_override)
+        plan = plan_from_reply(reply, bytes(body), self.facts(), cut, mpp_override)
         if plan is None:
             raise self._channel.reject_reply()
         self._plan = plan
@@ -146,12 +146,12 @@ class ReaderProcess(FileProcess):
             raise self._channel.reject_reply()
         return levels
 
-    def inspect(self, tiling: TilingSpec, mpp_override: float | None, overlay_px: int | None = None) -> Inspection:
+    def inspect(self, cut: Cut, mpp_override: float | None, overlay_px: int | None = None) -> Inspection:
         """Tissue and pen, also where the slide cannot be planned; with `overlay_px` drawn, at most that large a side.
 
         Raises UnreadableSlide or SlideTooLarge.
         """
-        request = InspectRequest(tiling=tiling, mpp_override=mpp_override, overlay_px=overlay_px)
+        request = InspectRequest(cut=cut, mpp_override=mpp_override, overlay_px=overlay_px)
         most_bytes = 0 if overlay_px is None else _most_picture_bytes(overlay_px)
         reply, body = self._channel.ask(request, Inspected, max_body_bytes=most_bytes)
         if overlay_px is not None and not _is_within(png_size(bytes(body)), overlay_px):

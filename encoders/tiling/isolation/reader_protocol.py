@@ -27,7 +27,7 @@ from encoders.errors import (
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from encoders.types import SlideWarning, WarningCode
-from model_store.contracts.tile_encoder import TilingSpec
+from model_store.contracts.region_grid import Cut
 
 LENGTHS = struct.Struct(">II")
 # The largest header is `Open` with two paths (4 KiB each on Linux, a third more as base64).
@@ -72,10 +72,10 @@ class Open(Message):
 
 
 class PlanRequest(Message):
-    """Find tissue and plan tiles; the child keeps the plan for `TilesRequest`."""
+    """Find tissue and plan tiles or regions; the child keeps the plan for `TilesRequest`."""
 
     ask: Literal["plan"] = "plan"
-    tiling: TilingSpec
+    cut: Cut
     mpp_override: float | None
 
 
@@ -125,7 +125,7 @@ class InspectRequest(Message):
     """Look for tissue and pen as a plan would, and draw both and the plan, at most `overlay_px` a side, or not."""
 
     ask: Literal["inspect"] = "inspect"
-    tiling: TilingSpec
+    cut: Cut
     mpp_override: float | None
     overlay_px: Annotated[int, Field(ge=MIN_OVERLAY_PX, le=MAX_THUMBNAIL_PX)] | None
 
@@ -156,7 +156,7 @@ class Opened(Message):
 
 
 class Planned(Message):
-    """Answers `PlanRequest`; body = int64 little-endian [tile_count, 2], level-0 (x, y), raster order."""
+    """Answers `PlanRequest`; body = int64 little-endian [tile_count, 2], level-0 (x, y), in the plan's order."""
 
     reply: Literal["planned"] = "planned"
     level: Annotated[int, Field(ge=0, lt=1_024)]
