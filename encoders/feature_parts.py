@@ -92,7 +92,7 @@ def part_bytes(digest: str, first: int, rows: NDArray[np.float32]) -> bytes:
 def load_features(parts: FeatureParts, plan: TilePlan, features: NDArray[np.float32]) -> int:
     """Fills the first rows of `features` [N, D] with those kept of this very plan; how many rows, 0 … N."""
     digest, done = plan_digest(plan), 0
-    for first, count in _spans(parts.names()):
+    for first, count in spans(parts.names()):
         if first > done:
             break  # a gap: what lies behind it is encoded again
         if done < first + count <= len(features):
@@ -156,7 +156,7 @@ class PartWriter:
         self._begun, self._last_s = first + len(rows), time.monotonic()
 
 
-def _spans(names: Iterable[str]) -> Iterator[tuple[int, int]]:
+def spans(names: Iterable[str]) -> Iterator[tuple[int, int]]:
     """First tile and count of each part, by tile; other names are skipped."""
     found = (_NAME.fullmatch(name) for name in names)
     yield from sorted((int(match[1]), int(match[2])) for match in found if match)

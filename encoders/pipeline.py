@@ -51,7 +51,7 @@ class Encoders:
     slide each.
 
     Tiles of all slides meet in the batches of their input; the slide stage takes one slide at a time, `slide_turn`.
-    Leaving the block stops the batchers.
+    Leaving the block stops the batchers and the stage's threads.
     """
 
     model: InstalledModel
@@ -67,6 +67,7 @@ class Encoders:
     ) -> None:
         for given in self.inputs.values():
             given.batcher.close()
+        self.stage.close()
 
 
 def load_encoders(model: InstalledModel, device: str, slide_attention: SlideAttention = "torch") -> Encoders:
@@ -114,12 +115,13 @@ def encode_slide(
     with ReaderProcess(slide.path, limits, folder=slide.folder) as reader:
         caller.on_opened(reader.kind, reader.reason)
         read = encoders.stage.read(SlideInHand(reader, encoders.inputs, mpp_override, caller))
-    read.write(features_path)
+    identity = encoder_id(encoders.model, mpp_override)
+    read.write(features_path, slide.slide_id, identity)
     with _turn(encoders.slide_turn, caller):
         caller.on_progress("encode_slide", 0, 1)
         tensors = encoders.stage.encode(read, caller.ask)
     caller.on_progress("encode_slide", 1, 1)
-    return _embedding(slide, encoder_id(encoders.model, mpp_override), tensors, read.tile_count, read.mpp_source)
+    return _embedding(slide, identity, tensors, read.tile_count, read.mpp_source)
 
 
 def _encode_given(

@@ -117,8 +117,8 @@ class Manifest(Table):
     """Everything that says what a model is; `notice` goes with every answer.
 
     Four contracts are composed: tile encoders (in `inputs`, none for a slide stage that reads the slide itself), slide
-    stage, projector, prompt; each is of one of the kinds in `model_store.contracts`. A model without `downloads` ships with Eyepiece (model_store.packaged_models) or
-    comes as a folder (model_store.compose).
+    stage, projector, prompt; each is of one of the kinds in `model_store.contracts`. A model without `downloads` ships
+    with Eyepiece (model_store.packaged_models) or comes as a folder (model_store.compose).
     """
 
     name: ModelName

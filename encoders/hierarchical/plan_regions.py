@@ -24,8 +24,7 @@ MAX_OVERVIEW_PX: Final = 100_000_000
 _MEDIAN_PX: Final = 7
 _LEAST_SATURATION: Final = 8
 _CLOSE_PX: Final = 4
-# Areas are counted in squares of 512 level-0 pixels.
-_REFERENCE_PX: Final = 512
+# Areas are counted in squares, published of 512 level-0 pixels.
 _LEAST_TISSUE: Final = 100
 _LEAST_HOLE: Final = 16
 _MOST_HOLES: Final = 8
@@ -48,20 +47,21 @@ def plan_regions(
     step_level: tuple[int, int],
     region_px: int = 4096,
     *,
+    unit_px: int = 512,
     edge: Literal["skipped", "white"] = "skipped",
 ) -> NDArray[np.int64]:
     """The slide as RGB [h, w, 3] to the corners of regions, int64 [R, 2], level-0 (x, y), in published order.
 
     `width` and `height` are the slide's, in level-0 pixels; `step_level` is the width and height of the level by which
     grids step (published: level 1; the slide's own size steps by a region). `overview` is the whole slide (published:
-    the level that OpenSlide finds best for a downsample of 64), what was not scanned in any grey. A region covers
-    `region_px` level-0 pixels a side; one that crosses the slide's edge is left out, or kept for who paints
-    white beyond it. [0, 2] where there is no tissue.
-    Raises SlideTooLarge beyond MAX_OVERVIEW_PX, ValueError for what cannot be an overview.
+    the level that OpenSlide finds best for a downsample of 64), what was not scanned in any grey. Tissue is an outline
+    of more than a hundred squares of `unit_px`. A region covers `region_px` level-0 pixels a side; one that crosses the
+    slide's edge is left out, or kept for who paints white beyond it. [0, 2] where there is no tissue. Raises
+    SlideTooLarge beyond MAX_OVERVIEW_PX, ValueError for what cannot be an overview.
     """
     if overview.dtype != np.uint8 or overview.ndim != 3 or overview.shape[2] != 3 or not overview.size:
         raise ValueError(f"An overview is uint8 [h, w, 3], not {overview.dtype} {list(overview.shape)}.")
-    if min(width, height, *step_level, region_px) < 1:
+    if min(width, height, *step_level, region_px, unit_px) < 1:
         raise ValueError("A slide, its levels and its regions have sides of 1 px or more.")
     if overview.shape[0] * overview.shape[1] > MAX_OVERVIEW_PX:
         raise SlideTooLarge(
@@ -70,14 +70,14 @@ def plan_regions(
     step = (region_px * int(width / step_level[0]), region_px * int(height / step_level[1]))
     if not all(step):
         raise ValueError(f"The level {step_level} to step by is larger than the slide, {width} x {height}.")
-    regions = [corner for tissue in _find_tissue(overview, width, height) for corner in _on_grid(tissue, step)]
+    regions = [corner for tissue in _find_tissue(overview, width, height, unit_px) for corner in _on_grid(tissue, step)]
     planned = np.array(regions, np.int64).reshape(-1, 2)
     last = planned + (region_px if edge == "skipped" else 1)
     inside = (planned >= 0).all(axis=1) & (last <= (width, height)).all(axis=1)
     return planned[inside]
 
 
-def _find_tissue(overview: NDArray[np.uint8], width: int, height: int) -> list[_Tissue]:
+def _find_tissue(overview: NDArray[np.uint8], width: int, height: int, unit_px: int) -> list[_Tissue]:
     """Outlines that are large enough without their holes, in the order in which OpenCV finds them."""
     hsv = cv2.cvtColor(np.ascontiguousarray(overview), cv2.COLOR_RGB2HSV)
     saturation = cv2.medianBlur(hsv[:, :, 1], _MEDIAN_PX)
@@ -88,7 +88,7 @@ def _find_tissue(overview: NDArray[np.uint8], width: int, height: int) -> list[_
         return []
     # Not the same number along both sides: a level's sides are rounded.
     scale = (width / overview.shape[1], height / overview.shape[0])
-    unit = int(_REFERENCE_PX**2 / (scale[0] * scale[1]))
+    unit = int(unit_px**2 / (scale[0] * scale[1]))
     parent = hierarchy[0, :, 3]
     children: dict[int, list[int]] = {}
     for index in np.flatnonzero(parent >= 0).tolist():

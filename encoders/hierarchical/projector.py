@@ -27,7 +27,7 @@ class HierarchicalProjector(nn.Module):
     vector is a mean of regions, so the two are of one width.
     """
 
-    def __init__(  # noqa: PLR0913 - the sizes of a network
+    def __init__(
         self,
         *,
         llm_dim: int = 3584,

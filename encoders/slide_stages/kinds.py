@@ -5,12 +5,21 @@ from typing import Any, assert_never
 import torch
 from torch import nn
 
+from encoders.hierarchical.networks import empty_networks
 from encoders.slide_encoder.encode import SlideAttention, empty_slide_encoder
+from encoders.slide_stages.hierarchical import HierarchicalStage
 from encoders.slide_stages.longnet_all import LongnetAllStage, empty_longnet
 from encoders.slide_stages.longnet_pool import LongnetPoolStage
 from encoders.slide_stages.slide_stage import SlideStage
 from encoders.slide_stages.without_weights import MeanStage, UntouchedStage
-from model_store.contracts.slide_stage import LongnetAll, LongnetPool, Mean, SlideStageSpec, Untouched
+from model_store.contracts.slide_stage import (
+    Hierarchical,
+    LongnetAll,
+    LongnetPool,
+    Mean,
+    SlideStageSpec,
+    Untouched,
+)
 from model_store.installed import InstalledModel
 
 
@@ -28,6 +37,8 @@ def load_slide_stage(
             return MeanStage(spec, inputs)
         case Untouched():
             return UntouchedStage(spec, inputs)
+        case Hierarchical():
+            return HierarchicalStage(spec, model.file, device)
         case _:
             assert_never(spec)
 
@@ -41,5 +52,8 @@ def empty_parts(spec: SlideStageSpec) -> dict[str, nn.Module]:
             return {spec.weights: empty_longnet(spec)}
         case Mean() | Untouched():
             return {}
+        case Hierarchical():
+            files = spec.weights_files()
+            return {files[name]: network for name, network in empty_networks(spec).by_name().items()}
         case _:
             assert_never(spec)

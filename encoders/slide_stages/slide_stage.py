@@ -50,8 +50,8 @@ class ReadSlide(Protocol):
     def mpp_source(self) -> MppSource:
         """Who said how large a pixel is."""
 
-    def write(self, path: Path) -> None:
-        """Write the features file, whole or not at all."""
+    def write(self, path: Path, slide_id: str, encoder_id: str) -> None:
+        """Write the features file, whole or not at all; the ids are for whoever states them in it."""
 
 
 Read = TypeVar("Read", bound=ReadSlide)
@@ -77,6 +77,9 @@ class SlideStage(ABC, Generic[Read]):
     @abstractmethod
     def encode_given(self, given: GivenTiles, ask: Ask = go_on) -> Tensors:
         """The same of tile features that were given to us."""
+
+    def close(self) -> None:
+        """Ends its threads, where it has any; no slide is in hand."""
 
     @abstractmethod
     def warm_up(self) -> None:

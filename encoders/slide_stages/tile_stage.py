@@ -66,7 +66,7 @@ class ReadTiles:
         """Who said how large a pixel is."""
         return self._first.plan.mpp_source
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, slide_id: str, encoder_id: str) -> None:
         """The features file: the tiles of the first input."""
         write_features(path, self._first)
 

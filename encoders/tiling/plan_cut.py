@@ -42,17 +42,18 @@ def _plan_grid(reader: SlideReader, grid: RegionGrid, mpp_override: float | None
         facts.height,
         (step.width, step.height),
         grid.region_px,
+        unit_px=grid.tissue_unit_px,
         edge=grid.edge,
     )
     if not len(coords):
         raise NoTissue(
-            f"No region of {grid.region_px} × {grid.region_px} px with tissue lies inside the slide. Send one that shows "
-            "more tissue, or scan it darker."
+            f"No region of {grid.region_px} × {grid.region_px} px with tissue lies inside the slide. Send one that "
+            "shows more tissue, or scan it darker."
         )
     if len(coords) > limits.max_tiles:
         raise SlideTooLarge(
-            f"The slide has {len(coords)} regions of tissue; at most {limits.max_tiles} are encoded. Send a part of it, "
-            "or ask the operator to raise EYEPIECE_MAX_SLIDE_TILES."
+            f"The slide has {len(coords)} regions of tissue; at most {limits.max_tiles} are encoded. Send a part of "
+            "it, or ask the operator to raise EYEPIECE_MAX_SLIDE_TILES."
         )
     warnings = (*facts.warnings, *_other_step(grid, len(reader.levels)))
     return region_plan(facts, grid, coords, mpp, mpp_override, warnings)
@@ -72,7 +73,7 @@ def _other_step(grid: RegionGrid, levels: int) -> tuple[SlideWarning, ...]:
     if grid.step_level < levels:
         return ()
     detail = (
-        f"The slide has no level {grid.step_level}, by which the model lays its regions: they lie by level {levels - 1}, "
-        "closer together than on the slides that it was trained on."
+        f"The slide has no level {grid.step_level}, by which the model lays its regions: they lie by level "
+        f"{levels - 1}, closer together than on the slides that it was trained on."
     )
     return (SlideWarning("step_level_missing", detail),)

@@ -7,7 +7,7 @@ from encoders.types import SlideFacts, SlideWarning, TilePlan
 from model_store.contracts.region_grid import RegionGrid
 
 
-def region_plan(  # noqa: PLR0913 - what a plan is made of
+def region_plan(
     facts: SlideFacts,
     grid: RegionGrid,
     coords: NDArray[np.int64],

@@ -322,10 +322,10 @@ class CellVitSpec(Table):
     """
 
     embed_dim: Positive
-    depth: Positive
+    depth: Annotated[int, Field(gt=0, multiple_of=4)]
     num_heads: Positive
     channels: tuple[Positive, Positive, Positive, Positive]
-    cell_kinds: Annotated[int, Field(ge=2, le=255)]
+    cell_kinds: Annotated[int, Field(ge=2, le=6)]
     tissue_kinds: Positive
     mean: Rgb
     std: Rgb
@@ -351,12 +351,12 @@ class LevelsProjectorSpec(Table):
 
 
 class Hierarchical(SlideStage):
-    """MLLM-HWSI's levels: regions, their pictures, the cells of some of them, and the slide; its projector is part of it.
+    """MLLM-HWSI's levels: regions, their pictures, cells of some of these, and the slide. Its projector is part of it.
 
     It reads the slide itself, so the manifest has no `inputs`. Of a region's pictures `dissimilar` are taken that are
-    unlike each other, and of these the `keep` that are most like the `anchor`. `dtype` is what ViT-256, ViT-4K, CONCH and
-    the cell fusion are computed in; where it is not float32, a gate at start-up compares the chosen pictures with those
-    of float32 and falls back to it.
+    unlike each other, and of these the `keep` that are most like the `anchor`. `dtype` is what ViT-256, ViT-4K, CONCH
+    and the cell fusion are computed in; where it is not float32, a gate at start-up compares the chosen pictures with
+    those of float32 and falls back to it.
     """
 
     kind: Literal["hierarchical"]
@@ -416,19 +416,19 @@ class Hierarchical(SlideStage):
         if inputs:
             raise ValueError("a slide stage of kind 'hierarchical' takes no inputs; it reads regions itself")
 
-    def cut(self, inputs: Mapping[str, InputSpec]) -> RegionGrid:  # noqa: ARG002 - there are none
+    def cut(self, inputs: Mapping[str, InputSpec]) -> RegionGrid:
         """Its regions."""
         return self.regions
 
-    def row_width(self, inputs: Mapping[str, InputSpec]) -> int:  # noqa: ARG002 - there are none
+    def row_width(self, inputs: Mapping[str, InputSpec]) -> int:
         """The language model's: the projector has been applied."""
         return self.projector.llm_dim
 
-    def least_rows(self, inputs: Mapping[str, InputSpec]) -> int:  # noqa: ARG002 - there are none
+    def least_rows(self, inputs: Mapping[str, InputSpec]) -> int:
         """The number is fixed."""
         return self.projector.query_tokens
 
-    def most_rows(self, inputs: Mapping[str, InputSpec]) -> int:  # noqa: ARG002 - there are none
+    def most_rows(self, inputs: Mapping[str, InputSpec]) -> int:
         """The number is fixed."""
         return self.projector.query_tokens
 
