@@ -55,8 +55,8 @@ def test_the_published_model_keeps_its_encoder_ids() -> None:
         ("slide_tokens = 32", 'slide_tokens = "many"', "slide_stage.slide_tokens"),
         ("projector_width = 256", "", "projector.width"),
         ('prompt_template = "llava_v1"', 'prompt_template = "v0"', "prompt.template"),
-        ('placeholder = "<image>"', 'placeholder = "<slide>"', "inputs"),
-        ('architecture = "longnet"', 'architecture = "mamba"', "inputs"),
+        ('placeholder = "<image>"', 'placeholder = "<slide>"', "slide_stage"),
+        ('architecture = "longnet"', 'architecture = "mamba"', "slide_stage"),
     ],
 )
 def test_a_wrong_field_of_an_earlier_manifest_is_named_as_it_is_called_now(old: str, new: str, field: str) -> None:
