@@ -22,7 +22,7 @@ WORKER = (
     "server.worker",
 )
 VLLM = ("flashinfer", "flashinfer.sampling", "vllm.entrypoints.openai.api_server", "vllm.v1.worker.gpu.model_runner")
-PLUGIN = ("eyepiece_vllm.model", "eyepiece_vllm.no_repeat_ngram")
+PLUGIN = ("eyepiece_vllm.model", "eyepiece_vllm.answer_processors")
 # Left beside the packages by the tools that built them; nobody imports it.
 HARMLESS = {"build_backend.py"}
 # Backends that do not come in without a GPU, or here at all, by what their error says.

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from model_store.contracts.fields import Dtype, Positive, Table
+from model_store.contracts.fields import Dtype, Positive, PositiveFloat, Table
 from model_store.contracts.projector import ProjectorSpec
 from model_store.contracts.prompt import PromptSpec
 from model_store.contracts.region_grid import Cut
@@ -78,13 +78,17 @@ class Download(Table):
 class GenerationDefaults(Table):
     """What a question gets when it does not say otherwise.
 
-    With `no_repeat_ngram_size` n, no n tokens stand in an answer twice in the same order; the prompt does not count.
+    `top_k` and `top_p` count where the temperature is not 0. The last two look at the answer alone, never at the prompt:
+    with `no_repeat_ngram_size` n, no n tokens stand in it twice in the same order; a token that it holds has its score
+    divided by `generated_repetition_penalty` where it is positive, else multiplied.
     """
 
     temperature: Annotated[float, Field(ge=0, le=2)]
     max_tokens: Positive
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Positive | None = None
     no_repeat_ngram_size: Positive | None = None
+    generated_repetition_penalty: PositiveFloat | None = None
 
 
 class LlmSpec(Table):

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from encoders.encoder_id import encoder_id
 from model_store.errors import ModelError
+from model_store.files.control_tokens import control_tokens
 from model_store.installed import InstalledModel
 from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
@@ -28,6 +29,7 @@ from server.api.request_bodies import BodyBounds, BodyLimit
 from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
 from server.api.routes import chat, conversations, document, health, questions, slides, usage
+from server.asking.control_text import ControlText
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
 from server.asking.served_models import ServedModel, ServedModels
@@ -189,7 +191,8 @@ def _served_models(settings: Settings, models: Sequence[InstalledModel], embeddi
         inputs = SlideInputs(model.llm_digest, key)
         spoken_to = LanguageModel(client, model.manifest.llm.served_name, inputs, transport=transport)
         kept = SlideInputCache(embeddings, inputs, MEMORY_BYTES // len(models))
-        served.append(ServedModel(model.manifest, spoken_to, inputs, kept))
+        control = ControlText(control_tokens(model.llm_folder))
+        served.append(ServedModel(model.manifest, spoken_to, inputs, kept, control))
     return ServedModels(served)
 
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from server.asking.answer_warnings import AnswerWarning
-from server.asking.control_text import without_control_text
+from server.asking.beams import BEAM_OPTIONS, no_beams
+from server.asking.control_text import ControlText
 from server.asking.language_model import Answer, Finished, Message, Token, Usage
 from server.asking.questions import SamplingOptions, Stopwatch, timed_pieces
 from server.embeddings.slide_inputs import SlideInput
@@ -121,7 +122,7 @@ class ChatCompletionRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=_MAX_STOPS)] | None = None
-    n: int | None = Field(1, description="Only 1 is supported.", json_schema_extra={"minimum": 1, "maximum": 1})
+    n: int | None = Field(1, description="Only 1 is supported: there are no beams and no other answers to choose from.", json_schema_extra={"minimum": 1, "maximum": 1})
 
     def sampling_options(self) -> SamplingOptions:
         """How tokens are to be chosen."""
@@ -169,6 +170,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"], []),
     "reasoning_effort": ("none",),
     "verbosity": ("medium",),
+    "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
@@ -179,6 +181,10 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "min_tokens": (0,),
     "ignore_eos": (False,),
     "use_beam_search": (False,),
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "num_return_sequences": (1,),
+    "early_stopping": (False,),
     "skip_special_tokens": (True,),
     "stop_token_ids": ([],),
     "bad_words": ([],),
@@ -202,8 +208,9 @@ def refuse_unsupported(chat: ChatCompletionRequest) -> None:
     Raises:
         InvalidRequest: several choices, or something that would be ignored.
     """
-    if chat.n not in (1, None):
-        raise InvalidRequest("Ask for one choice (n=1).")
+    beams = BEAM_OPTIONS & _meaningful({"n": chat.n, **(chat.model_extra or {})}, _NEUTRAL, _HARMLESS)
+    if beams:
+        raise no_beams(beams)
     _refuse_meaningful("options", chat.model_extra, _NEUTRAL, _HARMLESS)
     for message in chat.messages:
         _refuse_meaningful("fields of a message", message.model_extra, _NEUTRAL_IN_MESSAGES, _HARMLESS_IN_MESSAGES)
@@ -214,14 +221,18 @@ def refuse_unsupported(chat: ChatCompletionRequest) -> None:
 def _refuse_meaningful(
     what: str, fields: dict[str, Any] | None, neutral: dict[str, tuple[Any, ...]], harmless: frozenset[str]
 ) -> None:
-    unknown = {
-        name
-        for name, value in (fields or {}).items()
-        if value is not None and name not in harmless and not _is_one_of(value, neutral.get(name, ()))
-    }
+    unknown = _meaningful(fields or {}, neutral, harmless)
     if unknown:
         names = ", ".join(sorted(name[:40] for name in unknown)[:5])
         raise InvalidRequest(utf8_text(f"These {what} are not supported: {names}. Leave them out."))
+
+
+def _meaningful(fields: dict[str, Any], neutral: dict[str, tuple[Any, ...]], harmless: frozenset[str]) -> set[str]:
+    return {
+        name
+        for name, value in fields.items()
+        if value is not None and name not in harmless and not _is_one_of(value, neutral.get(name, ()))
+    }
 
 
 def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
@@ -254,7 +265,9 @@ def slide_id_of(chat: ChatCompletionRequest) -> str:
     return str(ids.pop())
 
 
-def chat_messages(chat: ChatCompletionRequest, slide: SlideInput, max_chars: int) -> list[Message]:
+def chat_messages(
+    chat: ChatCompletionRequest, slide: SlideInput, max_chars: int, control: ControlText
+) -> list[Message]:
     """The chat in the model's terms: user and assistant in turn, the slide before the first question.
 
     An assistant's turn may be empty, for a model may answer nothing. Clients send an empty system message where a user
@@ -276,7 +289,7 @@ def chat_messages(chat: ChatCompletionRequest, slide: SlideInput, max_chars: int
                 f"Message {index + 1} must come from the {expected}: user and assistant take turns, and the "
                 "system prompt is the model's own."
             )
-        text = _text_of(message, max_chars)
+        text = _text_of(message, max_chars, control)
         if expected == "assistant":
             text = text.strip()  # as LLaVA's own dialogue does (serve/cli.py)
         messages.append(Message(expected, text, slide if index == 0 else None))
@@ -285,11 +298,11 @@ def chat_messages(chat: ChatCompletionRequest, slide: SlideInput, max_chars: int
     return messages
 
 
-def _text_of(message: ChatMessage, max_chars: int) -> str:
+def _text_of(message: ChatMessage, max_chars: int, control: ControlText) -> str:
     text = "\n".join(part.text or "" for part in message.parts if part.type == "text")
     if len(text) > max_chars:
         raise InvalidRequest(f"A message is longer than {max_chars} characters; shorten it.")
-    cleaned = without_control_text(text)
+    cleaned = control.removed_from(text)
     if message.role == "user" and not cleaned.strip():
         raise InvalidRequest("A message has no text; write a question beside the slide.")
     return cleaned

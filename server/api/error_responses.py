@@ -15,6 +15,7 @@ from server.api.request_log import REQUEST_ID_HEADER, request_id_of
 from server.api.response_headers import SAFE_HEADERS
 from server.api.routes import chat, document, health, questions, slides, usage
 from server.api.routes.chat import speaks_openai
+from server.asking.beams import BEAM_OPTIONS, no_beams
 from server.errors import (
     PROBLEM_JSON,
     BodyTooLarge,
@@ -71,6 +72,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return error_response(request, InvalidRequest("The request body is not valid JSON."))
+    if first["type"] == "extra_forbidden" and first["loc"][-1] in BEAM_OPTIONS:
+        return error_response(request, no_beams([str(first["loc"][-1])]))
     where = ".".join(str(part) for part in first["loc"] if part != "body")[:100] or "body"
     return error_response(request, InvalidRequest(utf8_text(f"{where}: {first['msg']}.")))
 

@@ -57,14 +57,16 @@ class Message:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen; None leaves vLLM's default."""
+    """How tokens are chosen; None asks for nothing. The last two look at the answer alone."""
 
     max_tokens: int
     temperature: float
     top_p: float | None = None
+    top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     no_repeat_ngram_size: int | None = None
+    generated_repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True)
@@ -190,13 +192,8 @@ class LanguageModel:
             "stream": True,
             "stream_options": {"include_usage": True},
             "cache_salt": self._inputs.keyed_hash("salt", tenant),
-            "max_tokens": sampling.max_tokens,
-            "temperature": sampling.temperature,
+            **_choice_of_tokens(sampling),
         }
-        optional: dict[str, Any] = {"top_p": sampling.top_p, "seed": sampling.seed, "stop": list(sampling.stop) or None}
-        if sampling.no_repeat_ngram_size is not None:  # vLLM hands these to our logits processor
-            optional["vllm_xargs"] = {"no_repeat_ngram_size": sampling.no_repeat_ngram_size}
-        body |= {name: value for name, value in optional.items() if value is not None}
         return orjson.dumps(body)
 
 
@@ -309,6 +306,25 @@ def _message(message: Message) -> dict[str, Any]:
             {"type": "text", "text": message.text},
         ],
     }
+
+
+def _choice_of_tokens(sampling: Sampling) -> dict[str, Any]:
+    """Everything that a checkpoint's generation_config.json could change is said: vLLM would take it from there."""
+    said: dict[str, Any] = {
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
+        "top_k": -1 if sampling.top_k is None else sampling.top_k,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+    }
+    processors = {  # vLLM hands these to our logits processor
+        "generated_repetition_penalty": sampling.generated_repetition_penalty,
+        "no_repeat_ngram_size": sampling.no_repeat_ngram_size,
+    }
+    asked = {name: value for name, value in processors.items() if value is not None}
+    optional = {"seed": sampling.seed, "stop": list(sampling.stop) or None, "vllm_xargs": asked or None}
+    return said | {name: value for name, value in optional.items() if value is not None}
 
 
 async def _read_on(received: AsyncIterator[bytes]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
 from server.asking.answer_warnings import AnswerWarning, conversation_warnings
-from server.asking.control_text import clean_text, without_control_text
+from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
 from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
 from server.asking.served_models import ServedModel
@@ -85,7 +85,7 @@ class OpenAnswer:
         )
 
 
-def question_text(text: str, max_chars: int) -> str:
+def question_text(text: str, max_chars: int, control: ControlText) -> str:
     """The question as the model gets it; blanks around it stay, as they do in LLaVA's evaluation.
 
     Raises:
@@ -93,7 +93,7 @@ def question_text(text: str, max_chars: int) -> str:
     """
     if len(text) > max_chars:
         raise QuestionTooLong(f"The question is longer than {max_chars} characters; shorten it.")
-    cleaned = without_control_text(text)
+    cleaned = control.removed_from(text)
     if not cleaned.strip():
         raise InvalidRequest("The question is empty; ask something about the slide.")
     return cleaned
@@ -108,18 +108,22 @@ def sampling(options: SamplingOptions, manifest: Manifest) -> Sampling:
         top_p=defaults.top_p if options.top_p is None else options.top_p,
         seed=options.seed,
         stop=options.stop,
+        top_k=defaults.top_k,
         no_repeat_ngram_size=defaults.no_repeat_ngram_size,
+        generated_repetition_penalty=defaults.generated_repetition_penalty,
     )
 
 
 def conversation_messages(
-    slide: SlideInput, conversation: Conversation, question: str, turns_left_out: int = 0
+    slide: SlideInput, conversation: Conversation, question: str, control: ControlText, turns_left_out: int = 0
 ) -> list[Message]:
     """Earlier turns without the oldest, and the question; the slide stands in the first message, so its prefix stays
     cached. LLaVA's own dialogue strips an answer before it goes on (serve/cli.py).
+
+    Earlier questions may have been asked of another model, whose control text is not this one's.
     """
     turns = conversation.turns[turns_left_out:]
-    texts = [text for turn in turns for text in (turn.question, clean_text(turn.answer))]
+    texts = [text for turn in turns for text in (control.removed_from(turn.question), control.cleaned(turn.answer))]
     return [
         Message("user" if index % 2 == 0 else "assistant", text, slide if index == 0 else None)
         for index, text in enumerate([*texts, question])

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from model_store.manifest import Manifest
+from server.asking.control_text import ControlText
 from server.asking.language_model import LanguageModel
 from server.embeddings.slide_inputs import SlideInputCache, SlideInputs
 from server.errors import InvalidRequest
@@ -17,6 +18,7 @@ class ServedModel:
     language_model: LanguageModel
     slide_inputs: SlideInputs
     asked_slides: SlideInputCache
+    control_text: ControlText
 
     @property
     def name(self) -> str:

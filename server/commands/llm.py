@@ -36,8 +36,8 @@ CPU_KV_CACHE_GB = "1"
 # vLLM has two model runners with an interface each for logits processors. Which one runs is said, not left to vLLM,
 # because it refuses to start with the other's.
 LOGITS_PROCESSOR = {
-    "cpu": "eyepiece_vllm.no_repeat_ngram:HostNoRepeatNgram",
-    "cuda": "eyepiece_vllm.no_repeat_ngram:DeviceNoRepeatNgram",
+    "cpu": "eyepiece_vllm.answer_processors:HostAnswerProcessor",
+    "cuda": "eyepiece_vllm.answer_processors:DeviceAnswerProcessor",
 }
 USE_V2_MODEL_RUNNER = {"cpu": "0", "cuda": "1"}
 DEFAULT_CUDA_HOME = "/usr/local/cuda"
@@ -112,6 +112,8 @@ def vllm_arguments(model: InstalledModel, listen: Listen, builds: str, gpu_memor
         "--limit-mm-per-prompt": '{"image":1}',
         "--mm-processor-cache-gb": MM_CACHE_GB[builds],
         "--logits-processors": LOGITS_PROCESSOR[builds],
+        # Every request says how its tokens are chosen; what a checkpoint would have chosen is no request's default.
+        "--generation-config": "vllm",
         "--shutdown-timeout": str(SHUTDOWN_TIMEOUT_S),
     }
     if builds == "cuda":

@@ -60,14 +60,15 @@ class AnswerQuestion:
             NotFound, SlideNotReady, SlideFailed, WrongConversation, …: nothing was asked.
         """
         watch, model = Stopwatch(), self.models.named(question.model)
-        text = question_text(question.text, self.max_question_chars)
+        text = question_text(question.text, self.max_question_chars, model.control_text)
         record = await self.slides.require(tenant, slide_id, model.name)
         conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
         slide = await self._embedding(record, model, watch)
         how = sampling(question.options, model.manifest)
 
         async def open_without(turns: int) -> Answer:
-            return await model.language_model.open(tenant, conversation_messages(slide, conversation, text, turns), how)
+            messages = conversation_messages(slide, conversation, text, model.control_text, turns)
+            return await model.language_model.open(tenant, messages, how)
 
         beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, model.manifest.llm)
         opened = await open_dropping_old_turns(open_without, len(conversation.turns), beyond)

@@ -26,7 +26,7 @@ FLAGS = (
     *("--enable-mm-embeds", "--limit-mm-per-prompt", '{"image":1}'),
     # Small blocks, so that the prompts of a tiny model fill several and prefix caching is exercised.
     *("--enable-prefix-caching", "--block-size", "32", "--enable-prompt-tokens-details"),
-    *("--logits-processors", "eyepiece_vllm.no_repeat_ngram:HostNoRepeatNgram"),
+    *("--logits-processors", "eyepiece_vllm.answer_processors:HostAnswerProcessor"),
 )
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",

@@ -107,7 +107,7 @@ class SlideLanguageModel(nn.Module, SupportsMultiModal, SupportsLoRA, SupportsPP
         return self.language_model.model(input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds)
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
-        """Logits over the language model's vocabulary, which does not hold the placeholder."""
+        """Logits over the language model's vocabulary; Vicuna's does not hold the placeholder, Qwen's does."""
         return self.language_model.compute_logits(hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:

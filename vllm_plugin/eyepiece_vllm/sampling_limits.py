@@ -1,7 +1,8 @@
-"""Limits on vLLM's sampling parameters: it looks prompt ids up in tables of the vocabulary.
+"""Limits on vLLM's sampling parameters: those that count or score the prompt, where a slide's placeholders stand.
 
-A slide's placeholder lies behind the vocabulary (Vicuna: id 32000 of 0 to 31999). vLLM 0.32 does not expect that. So
-its source says; the first point was seen too, the kernel run by Triton's interpreter:
+Qwen's vocabulary holds its placeholder. Vicuna's does not: there it is id 32000 of 0 to 31999, and vLLM 0.32, which looks
+prompt ids up in tables of the vocabulary, does not expect that. So its source says; the first point was seen too, the
+kernel run by Triton's interpreter:
 
 - Penalties. The second model runner marks prompt ids as bits in a row of ceil(vocabulary / 32) words for each request
   (`_bincount_kernel`). The placeholder's word is the first of the next request's row, and behind the last row other
@@ -10,7 +11,9 @@ its source says; the first point was seen too, the kernel run by Triton's interp
 - Log-probabilities of the prompt. Each prompt id's logit is read: the second runner reads behind the row, the first one
   ends the engine.
 
-So both are refused, whatever the model: who asks our API for them is refused there, and nobody else should ask.
+Inside the vocabulary nothing breaks, but nothing is meant by it either: the repetition penalty would count question and
+system sentence, which the published evaluations do not, and a placeholder's probability says nothing of a slide. So all
+are refused, whatever the model: who asks our API for them is refused there, and nobody else should ask.
 """
 
 from eyepiece_vllm.vllm_internals import SamplingParams, VLLMValidationError
@@ -20,17 +23,17 @@ _PROMPT_SCORES = ("prompt_logprobs", "prompt_logprob_token_ids")
 
 
 def refuse_unsafe_parameters(params: SamplingParams) -> None:
-    """Raises VLLMValidationError when the sampler would reach past its tables; before the engine has the request."""
+    """Raises VLLMValidationError when the sampler would count or score the prompt; before the engine has the request."""
     for name, neutral in _NEUTRAL_PENALTIES.items():
         if getattr(params, name) != neutral:
             raise VLLMValidationError(
-                f"{name} is not possible here: vLLM would write past its table for the slide's placeholder. "
-                "Leave it out; no_repeat_ngram_size keeps answers from repeating themselves.",
+                f"{name} is not possible here: vLLM would count the prompt, where a slide's placeholders may lie beyond "
+                "its tables. Leave it out; generated_repetition_penalty and no_repeat_ngram_size look at the answer.",
                 parameter=name,
             )
     for name in _PROMPT_SCORES:
         if getattr(params, name) is not None:
             raise VLLMValidationError(
-                f"{name} is not possible here: the slide's placeholder has no probability. Leave it out.",
+                f"{name} is not possible here: a slide's placeholders have no probability. Leave it out.",
                 parameter=name,
             )

@@ -125,7 +125,7 @@ async def _open(
     chat: ChatCompletionRequest, tenant: str, model: ServedModel, watch: Stopwatch, story: AnswerQuestion
 ) -> Answer:
     def messages(slide: SlideInput) -> list[Message]:
-        return chat_messages(chat, slide, story.max_question_chars)
+        return chat_messages(chat, slide, story.max_question_chars, model.control_text)
 
     return await story.open_chat(tenant, model, slide_id_of(chat), messages, chat.sampling_options(), watch)
 

@@ -54,13 +54,13 @@ def test_compiling_is_for_gpus_only(model: InstalledModel) -> None:
     assert "--enforce-eager" not in vllm_arguments(model, HERE, "cuda", 0.9)
 
 
-@pytest.mark.parametrize(("builds", "processor"), [("cpu", "HostNoRepeatNgram"), ("cuda", "DeviceNoRepeatNgram")])
+@pytest.mark.parametrize(("builds", "processor"), [("cpu", "HostAnswerProcessor"), ("cuda", "DeviceAnswerProcessor")])
 def test_the_logits_processor_is_the_one_of_the_model_runner(
     model: InstalledModel, builds: str, processor: str
 ) -> None:
     named = value_of("--logits-processors", vllm_arguments(model, HERE, builds, 0.9))
 
-    assert named == f"eyepiece_vllm.no_repeat_ngram:{processor}"
+    assert named == f"eyepiece_vllm.answer_processors:{processor}"
 
 
 def test_nothing_turns_request_logs_or_remote_code_on(model: InstalledModel) -> None:

@@ -4,14 +4,15 @@ Run by the Python of the vLLM environment; it asserts and prints nothing. vLLM's
 own request-state class are used where they need no GPU.
 """
 
+import math
 import random
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from eyepiece_vllm.answer_processors import DeviceAnswerProcessor, HostAnswerProcessor
 from eyepiece_vllm.ngram_table import NgramTable
-from eyepiece_vllm.no_repeat_ngram import DeviceNoRepeatNgram, HostNoRepeatNgram
-from transformers import NoRepeatNGramLogitsProcessor
+from transformers import GenerationConfig, GenerationMixin
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.sample.logits_processor import BatchUpdate, MoveDirectionality
@@ -22,22 +23,33 @@ SLOTS = 6
 LONGEST = 64
 
 
+class Decoder(GenerationMixin):
+    """What transformers asks of a model before it lists its processors."""
+
+    config = SimpleNamespace(is_encoder_decoder=False)
+
+
 class Request:
-    """One answer: its prompt, what was generated, and which n it asked for, if any."""
+    """One answer: its prompt, what was generated, and which n and penalty it asked for, if any."""
 
     def __init__(self, rng: random.Random) -> None:
         size = rng.choice([None, 1, 2, 3, 4])
-        self.size = size
-        self.params = SamplingParams(extra_args={"no_repeat_ngram_size": size} if size else None)
+        penalty = rng.choice([None, 1.0, 1.15, 1.2, 2, 0.8])
+        asked = {"no_repeat_ngram_size": size, "generated_repetition_penalty": penalty}
+        self.params = SamplingParams(extra_args={name: value for name, value in asked.items() if value is not None})
+        self.changes_logits = size is not None or penalty not in (None, 1.0)
+        # transformers' own list, in its own order.
+        config = GenerationConfig(no_repeat_ngram_size=size, repetition_penalty=float(penalty or 1.0))
+        self.reference = Decoder()._get_logits_processor(config)
         # One id more than there is: a slide's placeholder lies behind the vocabulary.
         self.prompt = [rng.randrange(VOCABULARY + 1) for _ in range(rng.randrange(1, 9))]
         self.generated = [rng.randrange(VOCABULARY) for _ in range(rng.choice([0, 0, 7]))]  # 7: back after preemption
 
     def expected(self, logits: torch.Tensor) -> torch.Tensor:
-        """transformers' processor over the generated ids alone, as it sees them when it was given embeddings."""
-        if self.size is None or not self.generated:
+        """transformers' processors over the generated ids alone, as they see them when they were given embeddings."""
+        if not self.generated:
             return logits
-        return NoRepeatNGramLogitsProcessor(self.size)(torch.tensor([self.generated]), logits[None])[0]
+        return self.reference(torch.tensor([self.generated]), logits[None].clone())[0]
 
     def grow(self, logits: torch.Tensor, rng: random.Random) -> None:
         """Appends a token that is allowed; where all are banned, any."""
@@ -47,7 +59,7 @@ class Request:
 
 def check_rows_that_join_leave_and_move(seed: int) -> None:
     """The first runner's interface: after every step a request may leave, be replaced, move or exchange rows."""
-    rng, processor = random.Random(seed), HostNoRepeatNgram(SimpleNamespace(), torch.device("cpu"), False)
+    rng, processor = random.Random(seed), HostAnswerProcessor(SimpleNamespace(), torch.device("cpu"), False)
     rows: dict[int, Request] = {}
     for _ in range(60):
         update = change_rows(rows, rng)
@@ -102,20 +114,20 @@ def check_slots_of_the_second_runner(seed: int) -> None:
         prefill_len=None,
         total_len=None,
     )
-    processor = DeviceNoRepeatNgram(SimpleNamespace(speculative_config=None), states)
+    processor = DeviceAnswerProcessor(SimpleNamespace(speculative_config=None), states)
     slots: dict[int, Request] = {}
     for step in range(60):
         if step < SLOTS or rng.random() < 0.2:
             slot = step if step < SLOTS else rng.randrange(SLOTS)
             slots[slot] = request = Request(rng)
             prompt_len[slot] = len(request.prompt)
-            assert processor.add_request(slot, request.params) is (request.size is not None)
+            assert processor.add_request(slot, request.params) is request.changes_logits
         batch = rng.sample(list(slots), rng.randint(1, len(slots)))
         check_device_step(processor, tokens, {slot: slots[slot] for slot in batch}, rng)
 
 
 def check_device_step(
-    processor: DeviceNoRepeatNgram, tokens: torch.Tensor, batch: dict[int, Request], rng: random.Random
+    processor: DeviceAnswerProcessor, tokens: torch.Tensor, batch: dict[int, Request], rng: random.Random
 ) -> None:
     """One step; what lies behind a request's end in its slot is another's and must not be read."""
     lengths = []
@@ -148,15 +160,18 @@ def check_tokens_that_vllm_takes_back() -> None:
 
 def check_what_is_refused() -> None:
     """Before the request reaches the engine, whichever runner it is."""
-    for processor in (HostNoRepeatNgram, DeviceNoRepeatNgram):
+    for processor in (HostAnswerProcessor, DeviceAnswerProcessor):
         processor.validate_params(SamplingParams())
         for wrong in (0, -1, 2.0, "3", [3], True):
-            assert refusal(processor, SamplingParams(extra_args={"no_repeat_ngram_size": wrong})), wrong
+            assert "integer" in refusal(processor, SamplingParams(extra_args={"no_repeat_ngram_size": wrong})), wrong
+        for wrong in (0, -1.15, 0.0, math.inf, math.nan, "1.15", [1.15], True):
+            asked = SamplingParams(extra_args={"generated_repetition_penalty": wrong})
+            assert "positive number" in refusal(processor, asked), wrong
 
 
 def check_that_the_sampler_stays_inside_its_tables() -> None:
-    """A slide's placeholder lies behind the vocabulary, and vLLM looks prompt ids up in tables of it."""
-    for processor in (HostNoRepeatNgram, DeviceNoRepeatNgram):
+    """A slide's placeholder may lie behind the vocabulary, and vLLM looks prompt ids up in tables of it."""
+    for processor in (HostAnswerProcessor, DeviceAnswerProcessor):
         processor.validate_params(SamplingParams(repetition_penalty=1.0, frequency_penalty=0.0, presence_penalty=0.0))
         for name, value in (
             ("repetition_penalty", 1.1),
