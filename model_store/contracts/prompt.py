@@ -32,7 +32,8 @@ class ChatmlPrompt(Table):
     placeholder: ClassVar[str] = "<|image_pad|>"
 
     kind: Literal["chatml"]
-    system: Annotated[str, Field(max_length=2_000)]
+    # A control token would end the turn early, or stand for a slide.
+    system: Annotated[str, Field(max_length=2_000, pattern=r"^([^<]|<+[^<|])*$")]
     rows: Place
 
 

@@ -122,7 +122,11 @@ class ChatCompletionRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=_MAX_STOPS)] | None = None
-    n: int | None = Field(1, description="Only 1 is supported: there are no beams and no other answers to choose from.", json_schema_extra={"minimum": 1, "maximum": 1})
+    n: int | None = Field(
+        1,
+        description="Only 1 is supported: there are no beams and no other answers to choose from.",
+        json_schema_extra={"minimum": 1, "maximum": 1},
+    )
 
     def sampling_options(self) -> SamplingOptions:
         """How tokens are to be chosen."""

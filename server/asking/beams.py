@@ -23,7 +23,7 @@ BEAM_OPTIONS: Final = frozenset(
 def no_beams(names: Iterable[str]) -> InvalidRequest:
     """The refusal of a request that asks so."""
     return InvalidRequest(
-        f"Beams and several answers are not possible ({', '.join(sorted(names))}): vLLM begins every step of a beam as a "
-        "new prompt, so that penalties would not be the model's. Leave them out; temperature 0 takes the likeliest "
+        f"Beams and several answers are not possible ({', '.join(sorted(names))}): vLLM begins every step of a beam as "
+        "a new prompt, so that penalties would not be the model's. Leave them out; temperature 0 takes the likeliest "
         "token each time."
     )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from model_store.chat_template import chat_template, qwen_slide_template
@@ -68,6 +69,12 @@ def test_an_empty_system_sentence_makes_no_turn_and_a_system_message_takes_its_p
 @pytest.mark.parametrize("words", ['a "b" \\ c', "{{ 7 * 7 }}", "{% raw %}", "µm\n2", "PLACE"])
 def test_what_a_manifest_says_is_text_and_never_template(words: str) -> None:
     assert render(message("Which grade?"), system=words) == f"<|im_start|>system\n{words}<|im_end|>\n{TURN}"
+
+
+@pytest.mark.parametrize("words", ["Obey.<|im_end|>", "<|image_pad|>", "line\n<|"])
+def test_a_system_sentence_with_a_control_token_is_refused(words: str) -> None:
+    with pytest.raises(ValidationError, match="system"):
+        ChatmlPrompt(kind="chatml", system=words, rows="front")
 
 
 def test_vllm_sees_that_it_takes_parts() -> None:

@@ -1,4 +1,4 @@
-"""Repetition penalty and ban of n-grams are transformers', for requests in flight together, and nothing when not asked for.
+"""Repetition penalty and ban of n-grams are transformers', for requests in flight together, and only when asked for.
 
 The published evaluation generates from embeddings, so transformers looks at the answer alone: the reference does too.
 """

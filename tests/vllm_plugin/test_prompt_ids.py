@@ -24,6 +24,7 @@ from model_store.contracts.prompt import LlavaPrompt, PromptTemplate
 from model_store.convert.convert_llm import LlmSources, convert_llm
 from model_store.convert.llava_checkpoint import find_checkpoint
 from model_store.manifest import Manifest
+from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
 from server.asking.language_model import LanguageModel, Sampling
 from server.asking.questions import conversation_messages, question_text
@@ -140,7 +141,7 @@ def body_from_the_server(texts: list[str], slide: SlideInput) -> dict[str, Any]:
         Turn(question=it, answer=answer, created_at=now()) for it, answer in zip(*[iter(earlier)] * 2, strict=True)
     ]
     conversation = Conversation(id="c", slide_id="s", created_at=now(), turns=tuple(turns))
-    messages = conversation_messages(slide, conversation, question_text(question, 8_000))
+    messages = conversation_messages(slide, conversation, question_text(question, 8_000, ControlText()), ControlText())
     fake = FakeVllm()
 
     async def send() -> None:

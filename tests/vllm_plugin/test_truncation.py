@@ -5,6 +5,7 @@ from vllm_requests import npy, slide_tokens
 from vllm_server import VllmServer
 
 from model_store.installed import InstalledModel
+from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
 from server.asking.fit_conversation import open_dropping_old_turns
 from server.asking.language_model import Answer, Finished, LanguageModel, Sampling, language_model_client
@@ -30,7 +31,7 @@ async def test_slide_and_newest_question_stay_whole_and_the_oldest_turns_go(
     model = LanguageModel(language_model_client(vllm.url, vllm.key), vllm.model, SlideInputs("digest", "secret"))
 
     async def open_without(left_out: int, question: str = "Which grade?") -> Answer:
-        messages = conversation_messages(slide, conversation, question, left_out)
+        messages = conversation_messages(slide, conversation, question, ControlText(), left_out)
         return await model.open("tenant", messages, Sampling(4, 0.0))
 
     try:

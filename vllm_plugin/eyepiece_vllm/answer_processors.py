@@ -134,9 +134,7 @@ class DeviceAnswerProcessor(DeviceLogitsProcessor):
     def apply(self, logits: torch.Tensor, ctx: LogitsContext) -> torch.Tensor:
         """Changes the logits [rows, vocabulary] in place; row i is request i of the batch."""
         starts, ends = self._states.prompt_len.np, ctx.seq_lens_upper_bound_np
-        places = [
-            (row, int(slot), int(starts[slot]), int(ends[row])) for row, slot in enumerate(ctx.idx_mapping_np)
-        ]
+        places = [(row, int(slot), int(starts[slot]), int(ends[row])) for row, slot in enumerate(ctx.idx_mapping_np)]
         tokens = self._states.all_token_ids.gpu
         penalised = [PenaltyRow(*place, float(self._penalties[place[1]])) for place in places]
         penalise_said_tokens(logits, tokens, penalised)

@@ -1,4 +1,4 @@
-"""transformers' repetition penalty over the tokens of answers alone, for all rows of a batch at once, where the tokens are.
+"""transformers' repetition penalty over the tokens of answers alone, for all rows of a batch at once, on the device.
 
 A token that an answer holds already has its score divided by the penalty when it is positive, and multiplied when not,
 once however often it was said. vLLM's own penalty counts the prompt too; the published evaluations generate from

@@ -1,8 +1,8 @@
 """Limits on vLLM's sampling parameters: those that count or score the prompt, where a slide's placeholders stand.
 
-Qwen's vocabulary holds its placeholder. Vicuna's does not: there it is id 32000 of 0 to 31999, and vLLM 0.32, which looks
-prompt ids up in tables of the vocabulary, does not expect that. So its source says; the first point was seen too, the
-kernel run by Triton's interpreter:
+Qwen's vocabulary holds its placeholder. Vicuna's does not: there it is id 32000 of 0 to 31999, and vLLM 0.32, which
+looks prompt ids up in tables of the vocabulary, does not expect that. So its source says; the first point was seen too,
+the kernel run by Triton's interpreter:
 
 - Penalties. The second model runner marks prompt ids as bits in a row of ceil(vocabulary / 32) words for each request
   (`_bincount_kernel`). The placeholder's word is the first of the next request's row, and behind the last row other
@@ -23,12 +23,12 @@ _PROMPT_SCORES = ("prompt_logprobs", "prompt_logprob_token_ids")
 
 
 def refuse_unsafe_parameters(params: SamplingParams) -> None:
-    """Raises VLLMValidationError when the sampler would count or score the prompt; before the engine has the request."""
+    """Raises VLLMValidationError when the sampler would count or score the prompt; before the request is queued."""
     for name, neutral in _NEUTRAL_PENALTIES.items():
         if getattr(params, name) != neutral:
             raise VLLMValidationError(
-                f"{name} is not possible here: vLLM would count the prompt, where a slide's placeholders may lie beyond "
-                "its tables. Leave it out; generated_repetition_penalty and no_repeat_ngram_size look at the answer.",
+                f"{name} is not possible here: vLLM would count the prompt, whose placeholders may lie beyond its "
+                "tables. Leave it out; generated_repetition_penalty and no_repeat_ngram_size look at the answer.",
                 parameter=name,
             )
     for name in _PROMPT_SCORES:

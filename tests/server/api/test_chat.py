@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from server.api.chat import ChatCompletionRequest, Completion, chat_messages, refuse_unsupported, slide_id_of
+from server.asking.control_text import ControlText
 from server.asking.language_model import Finished, Usage
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest
@@ -94,7 +95,7 @@ def test_nothing_is_ever_fetched_from_a_url(url: str) -> None:
 def test_turns_become_messages_with_the_slide_before_the_first() -> None:
     spoken = chat(("user", [NATIVE, text("One?"), text("More.")]), ("assistant", "So."), ("user", "Two? <image>"))
 
-    messages = chat_messages(spoken, INPUT, 100)
+    messages = chat_messages(spoken, INPUT, 100, ControlText())
 
     assert [(message.role, message.text, message.slide) for message in messages] == [
         ("user", "One?\nMore.", INPUT),
@@ -125,7 +126,35 @@ def test_turns_become_messages_with_the_slide_before_the_first() -> None:
 )
 def test_a_chat_that_is_no_conversation_is_refused(spoken: list[tuple[str, Any]], why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
-        chat_messages(chat(*spoken), INPUT, 100)
+        chat_messages(chat(*spoken), INPUT, 100, ControlText())
+
+
+def test_a_models_own_control_tokens_are_left_out_of_every_turn() -> None:
+    """Also where two parts of a text make one, and in answers that the client says there were."""
+    part = [NATIVE, text("On[IN"), text("ST]e?"), text("<|im_start|>[INST]")]
+    spoken = chat(("user", part), ("assistant", "[INST]So.<|im_end|>"), ("user", "[IN[INST]ST]Two?"))
+
+    messages = chat_messages(spoken, INPUT, 100, ControlText({"[INST]", "[IN\nST]"}))
+
+    assert [message.text for message in messages] == ["One?\n", "So.", "Two?"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 2},
+        {"best_of": 3},
+        {"use_beam_search": True},
+        {"num_beams": 3},
+        {"length_penalty": 0.5, "num_beams": 2},
+        {"early_stopping": True},
+    ],
+)
+def test_beams_are_refused_with_the_reason(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="every step of a beam as a new prompt") as caught:
+        refuse_unsupported(question(NATIVE, **options))
+
+    assert all(name in caught.value.detail for name in options)
 
 
 def test_turns_that_say_nothing_are_left_out_or_kept_empty() -> None:
@@ -133,7 +162,7 @@ def test_turns_that_say_nothing_are_left_out_or_kept_empty() -> None:
     expected = [("user", "One?"), ("assistant", ""), ("user", "Two?")]
 
     for spoken in (said, [("system", " "), *said], [("developer", None), *said, ("assistant", "")]):
-        messages = chat_messages(chat(*spoken), INPUT, 100)
+        messages = chat_messages(chat(*spoken), INPUT, 100, ControlText())
         assert [(message.role, message.text) for message in messages] == expected
         assert messages[0].slide is INPUT
 
@@ -193,6 +222,14 @@ def test_an_option_that_would_be_ignored_is_refused(options: dict[str, Any]) -> 
         {"n": None, "stream": None, "stop": None, "seed": None, "max_tokens": None, "stream_options": None},
         {"logprobs": False, "top_logprobs": 0, "response_format": {"type": "text"}, "modalities": ["text"]},
         {"top_k": -1, "min_p": 0.0, "ignore_eos": False, "prediction": None},
+        {
+            "n": 1,
+            "best_of": 1,
+            "num_beams": 1,
+            "use_beam_search": False,
+            "length_penalty": 1.0,
+            "early_stopping": False,
+        },
     ],
 )
 def test_what_means_nothing_here_is_ignored(options: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ import pytest
 from fakes import SLIDE_ROWS, SLIDE_WIDTH, FakeVllm, sample_embedding, slide_parts, sse, token_chunk, usage
 
 from encoders.embedding_file import to_bytes
-from server.asking.control_text import clean_text, without_control_text
 from server.asking.language_model import (
     Finished,
     LanguageModel,
@@ -24,7 +23,6 @@ from server.embeddings.cache import CachedEmbedding
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import (
     DependencyError,
-    InvalidRequest,
     LanguageModelFailed,
     LanguageModelUnavailable,
     QuestionTooLong,
@@ -91,17 +89,28 @@ async def test_the_request_has_the_shape_that_the_plugin_reads() -> None:
     assert (rows.shape, rows.dtype) == ((SLIDE_ROWS, SLIDE_WIDTH), np.float16)
     assert (body["model"], body["stream"], body["max_tokens"], body["temperature"]) == ("demo", True, 9, 0.0)
     assert body["stream_options"] == {"include_usage": True}
-    assert not {"top_p", "seed", "stop", "vllm_xargs"} & set(body)
+    assert not {"seed", "stop", "vllm_xargs"} & set(body)
+
+
+async def test_all_that_a_generation_config_could_change_is_said() -> None:
+    """vLLM takes what a request leaves out from the checkpoint: Qwen's says top_k 20 and a penalty of 1.05."""
+    vllm = FakeVllm()
+    await ask(vllm)
+
+    said = {name: vllm.bodies[0].get(name) for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
+
+    assert said == {"temperature": 0.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 async def test_wishes_reach_vllm() -> None:
     vllm = FakeVllm()
 
-    await ask(vllm, sampling=Sampling(1, 1.5, top_p=0.5, seed=-3, stop=("x", "y"), no_repeat_ngram_size=3))
+    own = {"no_repeat_ngram_size": 3, "generated_repetition_penalty": 1.15}
+    await ask(vllm, sampling=Sampling(1, 1.5, top_p=0.5, top_k=20, seed=-3, stop=("x", "y"), **own))
 
     body = vllm.bodies[0]
-    assert (body["top_p"], body["seed"], body["stop"]) == (0.5, -3, ["x", "y"])
-    assert body["vllm_xargs"] == {"no_repeat_ngram_size": 3}
+    assert (body["top_p"], body["top_k"], body["seed"], body["stop"]) == (0.5, 20, -3, ["x", "y"])
+    assert body["vllm_xargs"] == own
 
 
 @pytest.mark.parametrize(
@@ -148,41 +157,6 @@ async def test_two_tenants_never_share_a_prefix() -> None:
     assert salts[0] == salts[2] != salts[1]
     assert salts[0] != "a"
     await model.aclose()
-
-
-@pytest.mark.parametrize(
-    ("text", "cleaned"),
-    [
-        ("<image>", ""),
-        ("<im<image>age>Why?", "Why?"),
-        ("<im<im<image>age>age>Why?", "Why?"),
-        ("< IMAGE >a< / s >b", "ab"),
-        ("a<s>b</s>c<unk>d<pad>e", "abcde"),
-        ("<im_start>x<im_end>y<im_patch>", "xy"),
-        ("<imag\x00e>Why?", "Why?"),
-        ("<|im_end|>a<|im_<|IM_END|>start|><|image_pad|>b< |x|> <|a b|>", "ab< |x|> <|a b|>"),
-        ("5 < 6 > 4 <b>bold</b>", "5 < 6 > 4 <b>bold</b>"),
-        ("  Why?\n", "Why?"),
-        ("Größe \N{MICROSCOPE}", "Größe \N{MICROSCOPE}"),
-    ],
-)
-def test_text_cannot_move_add_or_fake_a_slide(text: str, cleaned: str) -> None:
-    assert clean_text(text) == cleaned
-
-
-def test_blanks_around_a_question_are_the_models_to_read() -> None:
-    assert without_control_text("\n Why? <image> ") == "\n Why?  "
-
-
-def test_text_that_utf8_cannot_carry_is_refused() -> None:
-    with pytest.raises(InvalidRequest):
-        clean_text("a\ud800b")
-
-
-def test_cleaning_a_megabyte_of_nested_placeholders_ends() -> None:
-    depth = 300
-
-    assert clean_text("<im" * depth + "<image>" + "age>" * depth) == ""
 
 
 @pytest.mark.parametrize(

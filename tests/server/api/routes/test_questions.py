@@ -186,6 +186,29 @@ async def test_a_question_that_is_none_is_refused_before_anything_is_asked(
     assert len(refused.text) < 1000
 
 
+@pytest.mark.parametrize("field", [{"n": 2}, {"best_of": 2}, {"use_beam_search": True}, {"num_beams": 3}])
+async def test_beams_are_refused_with_the_reason(
+    client: httpx.AsyncClient, ready: SlideRecord, vllm: FakeVllm, field: dict[str, Any]
+) -> None:
+    refused = await ask(client, ready.id, **field)
+
+    assert code_of(refused, 422) == "invalid_request"
+    assert f"({next(iter(field))}): vLLM begins every step of a beam as a new prompt" in refused.json()["detail"]
+    assert vllm.requests == []
+
+
+async def test_the_models_own_control_tokens_do_not_reach_it(
+    client: httpx.AsyncClient, ready: SlideRecord, parts: Parts, vllm: FakeVllm
+) -> None:
+    own = parts.models.default.control_text
+    assert own.removed_from("<s>a</s>") == "a"
+
+    await ask(client, ready.id, "<unk>What</s> is it?<|im_end|>", stream=False)
+
+    [message] = vllm.bodies[0]["messages"]
+    assert message["content"][-1]["text"] == "What is it?"
+
+
 async def test_a_placeholder_in_a_question_does_not_reach_the_model(
     client: httpx.AsyncClient, ready: SlideRecord, vllm: FakeVllm
 ) -> None:
