@@ -155,3 +155,31 @@ def overview(seed: int, width: int, height: int, *, edge: bool = False) -> NDArr
 def _saw(side: int, period: int) -> NDArray[np.int64]:
     """Triangle wave -3 … 3."""
     return np.abs((np.arange(side) * 12 // period) % 12 - 6) - 3
+
+
+# A small language model: what transformers' Qwen2Config needs, the rest is its default.
+TOY_QWEN2 = {
+    "vocab_size": 288, "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "max_position_embeddings": 4096, "rope_theta": 1000000.0, "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def toy_language_model(seed: int) -> dict[str, Float]:
+    """Qwen2's tensors by their published names; embeddings and head are scaled so that answers differ by question."""
+    width, inner, key = 64, 160, 32
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (288, width), "lm_head.weight": (288, width)}
+    for i in range(2):
+        layer = f"model.layers.{i}"
+        for name, out in (("q_proj", width), ("k_proj", key), ("v_proj", key)):
+            shapes[f"{layer}.self_attn.{name}.weight"] = (out, width)
+            shapes[f"{layer}.self_attn.{name}.bias"] = (out,)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (width, width)
+        shapes[f"{layer}.mlp.gate_proj.weight"] = shapes[f"{layer}.mlp.up_proj.weight"] = (inner, width)
+        shapes[f"{layer}.mlp.down_proj.weight"] = (width, inner)
+        shapes[f"{layer}.input_layernorm.weight"] = shapes[f"{layer}.post_attention_layernorm.weight"] = (width,)
+    shapes["model.norm.weight"] = (width,)
+    state = {name: weight("llm", name, shape, seed) for name, shape in shapes.items()}
+    state["model.embed_tokens.weight"] *= np.float32(8)
+    state["lm_head.weight"] *= np.float32(3)
+    return state  # type: ignore[return-value]

@@ -51,13 +51,19 @@ def documented_manifest(*kinds: tuple[str, str], **changes: Any) -> Manifest:
 def toy_of(manifest: Manifest, scratch: Path, seed: int = 0) -> InstalledModel:
     """Random weights in the documented folder, installed under `<scratch>/models`."""
     folder, rng = scratch / "folder", np.random.default_rng(seed)
+    shapes = toy_encoders(manifest, folder, rng)
+    (folder / "manifest.toml").write_text(manifest_text(manifest))
+    _write_llm(folder, manifest, "qwen2" if manifest.prompt.kind == "chatml" else "llama", rng)
+    return compose_model(folder, scratch / "models", shapes)
+
+
+def toy_encoders(manifest: Manifest, folder: Path, rng: np.random.Generator) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Random weights of all encoders where the manifest says; returns their shapes by file."""
     shapes = expected_shapes(manifest)
     for file, tensors in shapes.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         save_file(seeded_weights(tensors, rng), folder / file)
-    (folder / "manifest.toml").write_text(manifest_text(manifest))
-    _write_llm(folder, manifest, "qwen2" if manifest.prompt.kind == "chatml" else "llama", rng)
-    return compose_model(folder, scratch / "models", shapes)
+    return shapes
 
 
 def _write_llm(folder: Path, manifest: Manifest, family: Literal["llama", "qwen2"], rng: np.random.Generator) -> None:

@@ -52,7 +52,7 @@ class VllmServer:
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         """One request with the key; the model's name is filled in."""
-        headers = {"Authorization": f"Bearer {self.key}"}
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         return httpx.post(f"{self.url}{path}", json={"model": self.model, **body}, headers=headers, timeout=120)
 
     def chat(self, messages: list[dict[str, Any]], **fields: Any) -> httpx.Response:
@@ -61,12 +61,20 @@ class VllmServer:
 
 
 @contextmanager
-def running_vllm(llm_folder: Path, model: str, scratch: Path, *flags: str) -> Iterator[VllmServer]:
-    """Starts a server, waits until it is healthy, and stops its whole process group at the end; `flags` come last."""
+def running_vllm(
+    llm_folder: Path, model: str, scratch: Path, *flags: str, key: str | None = None
+) -> Iterator[VllmServer]:
+    """Starts a server, waits until it is healthy, and stops its whole process group at the end; `flags` come last.
+
+    It has a key that nobody knows, unless told otherwise; "" for none.
+    """
     served = ("--model", str(llm_folder), "--served-model-name", model)
     arguments = ("-m", "vllm.entrypoints.openai.api_server", *served, *FLAGS, *flags)
-    server = VllmServer(f"http://127.0.0.1:{_free_port()}", secrets.token_hex(32), model, scratch / "vllm.log")
-    with _running([str(VLLM_PYTHON), *arguments, "--api-key", server.key], os.environ | ENVIRONMENT, server):
+    server = VllmServer(
+        f"http://127.0.0.1:{_free_port()}", secrets.token_hex(32) if key is None else key, model, scratch / "vllm.log"
+    )
+    needed = ("--api-key", server.key) if server.key else ()
+    with _running([str(VLLM_PYTHON), *arguments, *needed], os.environ | ENVIRONMENT, server):
         yield server
 
 

@@ -6,6 +6,8 @@ chat templates: the prompt comes written out, with the placeholder where the sli
 in:  {"folder": llm folder, "cases": [{"slide": base64 .npy, "before": "..", "after": "..", "token_ids": [..]}]}
 out: [{"prompt_tokens": n, "greedy": [..], "logprobs": [..], "closest": x}]
 
+or, for a case with "options" of transformers' generate() in place of "token_ids": {"prompt_tokens": n, "token_ids": [..]}
+
 `greedy` are the tokens that it would have chosen at each place of `token_ids`, `logprobs` what it gives those;
 `closest` is the least difference between its first and second choice.
 """
@@ -51,6 +53,16 @@ class Reference:
             "closest": (best[:, 0] - best[:, 1]).min().item(),
         }
 
+    @torch.inference_mode()
+    def generate(self, slide: np.ndarray, before: str, after: str, options: dict) -> dict:
+        """Greedy tokens after the prompt, by transformers' own loop, which has no ids of the prompt."""
+        rows = self.project(torch.from_numpy(slide).float())
+        prompt = torch.cat([self.embed(before), rows, self.embed(after)])[None]
+        mask = torch.ones(prompt.shape[:2], dtype=torch.long)
+        ends = {"eos_token_id": self.tokenizer.eos_token_id, "pad_token_id": self.tokenizer.pad_token_id}
+        said = self.model.generate(inputs_embeds=prompt, attention_mask=mask, do_sample=False, **ends, **options)
+        return {"prompt_tokens": prompt.shape[1], "token_ids": said[0].tolist()}
+
     def embed(self, text: str) -> torch.Tensor:
         """Rows of the embedding table for a piece of the prompt."""
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
@@ -75,7 +87,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     reference = Reference(Path(request["folder"]))
     cases = [{**case, "slide": np.load(io.BytesIO(base64.b64decode(case["slide"])))} for case in request["cases"]]
-    json.dump([reference.score(**case) for case in cases], sys.stdout)
+    answers = [reference.generate(**case) if "options" in case else reference.score(**case) for case in cases]
+    json.dump(answers, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,23 @@ MLLM-HWSI. `make vllm-kinds` runs the others, a start of vLLM for each.
 import json
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from toy_kinds import HIDDEN, documented_manifest, toy_of
-from vllm_requests import npy, question, slide_part, slide_tokens
+from vllm_requests import ONE_REPLY_WITH_IDS, body_from_the_server, npy, question, slide_part, slide_tokens
 from vllm_server import VllmServer, running_vllm
 
+from model_store.files.control_tokens import control_tokens
 from model_store.installed import InstalledModel
-from model_store.manifest import Manifest
+from model_store.manifest import GenerationDefaults, Manifest
+from server.asking.control_text import ControlText
+from server.asking.conversations import Conversation, Turn
+from server.asking.questions import SamplingOptions, conversation_messages, question_text, sampling
+from server.embeddings.slide_inputs import SlideInput
 
 pytestmark = pytest.mark.vllm
 
@@ -76,11 +82,59 @@ def test_tokens_are_as_likely_as_plain_transformers_makes_them(name: str, vllm_p
                     asked(vllm, slide, count, text) | {"before": before, "after": after.replace("QUESTION", text)}
                 )
 
-    for case, plain in zip(cases, reference(model, cases, vllm_python), strict=True):
+        conversation = converse(vllm, model, before, after) if name == FIRST else []
+
+    scored = [{key: case[key] for key in ("slide", "before", "after", "token_ids")} for case in cases]
+    wanted = [{key: case[key] for key in ("slide", "before", "after", "options")} for case in conversation]
+    plain_answers = reference(model, scored + wanted, vllm_python)
+    for case, plain in zip(conversation, plain_answers[len(cases) :], strict=True):
+        assert (case["prompt_tokens"], case["token_ids"]) == (plain["prompt_tokens"], plain["token_ids"])
+    for case, plain in zip(cases, plain_answers[: len(cases)], strict=True):
         assert case["prompt_tokens"] == plain["prompt_tokens"]
         np.testing.assert_allclose(case["logprobs"], plain["logprobs"], atol=1e-4)
         assert plain["closest"] < 1e-3 or case["token_ids"] == plain["greedy"]
     assert len({tuple(case["token_ids"]) for case in cases}) > 1, "answers depend on what is asked"
+
+
+def converse(vllm: VllmServer, model: InstalledModel, before: str, after: str) -> list[dict[str, Any]]:
+    """Three questions in one conversation, as the server sends them: greedy, with the penalties of MLLM-HWSI.
+
+    64 rows stand in front, as its slides have. Every answer is part of the next prompt.
+    """
+    encoded = npy(slide_tokens(64, HIDDEN, seed=64))
+    slide, now = SlideInput(encoded, "c" * 64, 64, "route"), datetime.now(UTC)
+    defaults = GenerationDefaults(
+        temperature=0, max_tokens=32, top_k=20, no_repeat_ngram_size=3, generated_repetition_penalty=1.15
+    )
+    manifest = model.manifest.model_copy(update={"llm": model.manifest.llm.model_copy(update={"generation": defaults})})
+    how, control = sampling(SamplingOptions(), manifest), ControlText(control_tokens(model.llm_folder))
+    conversation = Conversation(id="c", slide_id="s", created_at=now)
+    answered: list[dict[str, Any]] = []
+    for text in (*QUESTIONS, "And<|im_end|> which grade?"):
+        body = body_from_the_server(
+            conversation_messages(slide, conversation, question_text(text, 1_000, control), control), how
+        )
+        said = vllm.post("/v1/chat/completions", {**body, **ONE_REPLY_WITH_IDS}).raise_for_status().json()
+        [choice] = said["choices"]
+        asked = after.replace("QUESTION", text.replace("<|im_end|>", ""))
+        answered.append(
+            {
+                "slide": encoded,
+                "before": before,
+                "after": asked,
+                "prompt_tokens": said["usage"]["prompt_tokens"],
+                "token_ids": choice["token_ids"],
+                "options": {"max_new_tokens": 32, "no_repeat_ngram_size": 3, "repetition_penalty": 1.15},
+            }
+        )
+        answer = choice["message"]["content"]
+        turn = Turn(question=text, answer=answer, created_at=now)
+        conversation = conversation.model_copy(update={"turns": (*conversation.turns, turn)})
+        after = (
+            f"{asked}{control.cleaned(answer)}<|im_end|>\n<|im_start|>user\nQUESTION<|im_end|>\n<|im_start|>assistant\n"
+        )
+    assert len({tuple(it["token_ids"]) for it in answered}) == len(answered), "every question has an answer of its own"
+    return answered
 
 
 def asked(vllm: VllmServer, slide: str, count: int, text: str) -> dict[str, Any]:
@@ -98,8 +152,7 @@ def asked(vllm: VllmServer, slide: str, count: int, text: str) -> dict[str, Any]
 
 
 def reference(model: InstalledModel, cases: list[dict[str, Any]], vllm_python: Path) -> list[dict[str, Any]]:
-    wanted = [{key: case[key] for key in ("slide", "before", "after", "token_ids")} for case in cases]
-    request = json.dumps({"folder": str(model.llm_folder), "cases": wanted})
+    request = json.dumps({"folder": str(model.llm_folder), "cases": cases})
     run = subprocess.run([vllm_python, REFERENCE], input=request, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return list(json.loads(run.stdout))

@@ -4,7 +4,6 @@ Messages are made by the server's own functions, the folder by our converter, an
 serves the older mode here (the newer one has tests/end_to_end/test_reference_answers.py); `make vllm-variants` both.
 """
 
-import asyncio
 import dataclasses
 import json
 import subprocess
@@ -14,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeVllm
 from long_tests import all_or
 from toy_checkpoint import Toy, llama_tensors, toy_manifest
-from vllm_requests import npy, slide_tokens
+from vllm_requests import ONE_REPLY_WITH_IDS, body_from_the_server, npy, slide_tokens
 from vllm_server import VllmServer, running_vllm
 
 from model_store.contracts.prompt import LlavaPrompt, PromptTemplate
@@ -26,9 +24,9 @@ from model_store.convert.llava_checkpoint import find_checkpoint
 from model_store.manifest import Manifest
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
-from server.asking.language_model import LanguageModel, Sampling
+from server.asking.language_model import Sampling
 from server.asking.questions import conversation_messages, question_text
-from server.embeddings.slide_inputs import SlideInput, SlideInputs
+from server.embeddings.slide_inputs import SlideInput
 from server.slides.slide_record import now
 
 pytestmark = pytest.mark.vllm
@@ -63,8 +61,6 @@ CONVERSATIONS = [
     ["Which grade?", "Grade 2.", "Why?"],
     ["Which grade?", "Grade 2, with\n3 mitoses.\n\n- yes", " and\nwhy?", "是", "\nnecrosis?", "No", "3?"],
 ]
-
-ONE_REPLY_WITH_IDS = {"stream": False, "stream_options": None, "return_token_ids": True}
 
 
 @dataclass(frozen=True)
@@ -134,7 +130,7 @@ def reference_ids(served: Served, conversations: list[list[str]], vllm_python: P
     return [[part for one in ids for part in (slide if one == -200 else [one])] for ids in json.loads(run.stdout)]
 
 
-def body_from_the_server(texts: list[str], slide: SlideInput) -> dict[str, Any]:
+def body_of_the_last(texts: list[str], slide: SlideInput) -> dict[str, Any]:
     """What the API would send to vLLM for the last question of a conversation."""
     *earlier, question = texts
     turns = [
@@ -142,20 +138,12 @@ def body_from_the_server(texts: list[str], slide: SlideInput) -> dict[str, Any]:
     ]
     conversation = Conversation(id="c", slide_id="s", created_at=now(), turns=tuple(turns))
     messages = conversation_messages(slide, conversation, question_text(question, 8_000, ControlText()), ControlText())
-    fake = FakeVllm()
-
-    async def send() -> None:
-        model = LanguageModel(fake.client(), "toy", SlideInputs("digest", "secret"))
-        await (await model.open("tenant", messages, Sampling(1, 0.0))).close()
-        await model.aclose()
-
-    asyncio.run(send())
-    return fake.bodies[0]
+    return body_from_the_server(messages, Sampling(1, 0.0))
 
 
 def test_the_ids_of_every_prompt_are_the_references(served: Served, vllm_python: Path) -> None:
     slide = SlideInput(npy(slide_tokens(SLIDE_TOKENS, 96)), "a" * 64, SLIDE_TOKENS, "route")
-    bodies = [body_from_the_server(texts, slide) for texts in CONVERSATIONS]
+    bodies = [body_of_the_last(texts, slide) for texts in CONVERSATIONS]
 
     found = [served.vllm.post("/v1/chat/completions", {**body, **ONE_REPLY_WITH_IDS}) for body in bodies]
 

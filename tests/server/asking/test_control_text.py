@@ -67,7 +67,7 @@ def test_a_models_own_tokens_cannot_be_said(text: str, cleaned: str) -> None:
 def test_earlier_turns_are_cleaned_for_the_model_that_is_asked_now() -> None:
     """Another model, whose tokens are others, was asked before; what it said is text to this one."""
     turn = Turn(question="Is [INST] there?", answer=" [INST]No<|im_end|>. ", model="other", created_at=now())
-    slide = SlideInput(b"", "a" * 64, 1, "route")
+    slide = SlideInput("", "a" * 64, 1, "route")
     conversation = Conversation(id="c", slide_id="s", created_at=now(), turns=(turn,))
 
     messages = conversation_messages(slide, conversation, "Why?", OWN)
