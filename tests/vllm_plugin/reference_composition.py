@@ -6,7 +6,7 @@ chat templates: the prompt comes written out, with the placeholder where the sli
 in:  {"folder": llm folder, "cases": [{"slide": base64 .npy, "before": "..", "after": "..", "token_ids": [..]}]}
 out: [{"prompt_tokens": n, "greedy": [..], "logprobs": [..], "closest": x}]
 
-or, for a case with "options" of transformers' generate() in place of "token_ids": {"prompt_tokens": n, "token_ids": [..]}
+or, for a case with "options" of transformers' generate() and no "token_ids": {"prompt_tokens": n, "token_ids": [..]}
 
 `greedy` are the tokens that it would have chosen at each place of `token_ids`, `logprobs` what it gives those;
 `closest` is the least difference between its first and second choice.

@@ -1,7 +1,7 @@
 """`make vllm-kinds`: answers of MLLM-HWSI's public code under drawn weights, token for token, from a real vLLM.
 
-golden/hwsi holds what that code said (transformers, fp32, greedy) of 64 drawn rows in front of a chat, with penalties and
-without: questions, ids of the prompts, ids of the answers. Weights and rows are drawn by name and seed.
+golden/hwsi holds what that code said (transformers, fp32, greedy) of 64 drawn rows in front of a chat, with penalties
+and without: questions, ids of the prompts, ids of the answers. Weights and rows are drawn by name and seed.
 """
 
 import json
