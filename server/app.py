@@ -28,7 +28,7 @@ from server.api.parts import Parts
 from server.api.request_bodies import BodyBounds, BodyLimit
 from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
-from server.api.routes import chat, conversations, document, health, questions, slides, usage
+from server.api.routes import chat, conversations, document, health, levels, questions, slides, usage
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
@@ -120,7 +120,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
     )
     app.state.parts = build_parts(settings, models)
     app.state.readiness = build_readiness(app.state.parts)
-    for module in (slides, questions, conversations, chat, usage, health, document):
+    for module in (slides, levels, questions, conversations, chat, usage, health, document):
         app.include_router(module.router)
     add_error_responses(app)
     app.add_middleware(

@@ -8,7 +8,7 @@ EyepieceError                     model_store.errors
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
-    │   ├── RangeNotSatisfiable
+    │   ├── RangeNotSatisfiable, NoLevels
     │   ├── QuotaExceeded         what the operator grants the tenant is used up
     │   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
@@ -142,6 +142,12 @@ class RangeNotSatisfiable(RequestError):
         self.size_bytes = size_bytes
 
 
+class NoLevels(RequestError):
+    """The model is given tiles of the slide, not regions, patches and cells, so there are no levels to show."""
+
+    code = "no_levels"
+
+
 class HeadTooLarge(RequestError):
     """The address and headers of the request are too large."""
 
@@ -243,6 +249,7 @@ HTTP_STATUS: dict[str, int] = {
     "body_too_slow": 408,
     "quota_exceeded": 403,
     "range_not_satisfiable": 416,
+    "no_levels": 422,
     "malformed_request": 400,
     "head_too_large": 431,
     "head_too_slow": 408,

@@ -25,18 +25,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import StoredFileDamaged
+from encoders.hierarchical.cell_kinds import CELL_KINDS
 
 FORMAT: Final = "eyepiece-levels"
 FORMAT_VERSION: Final = 1
-# By number, PanNuke's; 0 where all pixels of a cell are background to the network that tells kinds.
-CELL_KINDS: Final = ("unclassified", "neoplastic", "inflammatory", "connective", "dead", "epithelial")
 
 # What a reader takes: a slide of 370,000 px a side that is tissue all over has so many regions.
 MAX_REGIONS: Final = 8_192
@@ -45,6 +44,7 @@ MAX_OUTLINE_POINTS: Final = 128_000_000
 # Of all datasets together, unpacked.
 MAX_BYTES: Final = 2**31
 _MAX_WIDTH: Final = 8_192
+_COUNTED_AT_ONCE: Final = 2**20
 # An index of a patch is one byte.
 _MAX_PATCHES: Final = 256
 _MAX_SIDE: Final = 2**31 - 1
@@ -52,6 +52,7 @@ _MAX_ATTRIBUTE_BYTES: Final = 64
 _CHUNK_BYTES: Final = 2**18
 # Built into HDF5: deflate, shuffle, Fletcher-32.
 _FILTERS: Final = {1, 2, 3}
+_OUTLINE: Final = "cells/found/outline"
 _DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "regions/coords": np.dtype(np.int32),
     "regions/features": np.dtype(np.float32),
@@ -101,6 +102,23 @@ class Levels:
         return patch_coords(self.region_coords, self.patch_index, self.region_px, self.patch_px)
 
 
+class _Facts(Protocol):
+    """What the checks below need to know of a file: its root attributes."""
+
+    @property
+    def slide_id(self) -> str: ...
+    @property
+    def encoder_id(self) -> str: ...
+    @property
+    def region_px(self) -> int: ...
+    @property
+    def patch_px(self) -> int: ...
+    @property
+    def level0_width(self) -> int | None: ...
+    @property
+    def level0_height(self) -> int | None: ...
+
+
 def patch_coords(
     region_coords: NDArray[np.int32], patch_index: NDArray[np.uint8], region_px: int, patch_px: int
 ) -> NDArray[np.int64]:
@@ -130,12 +148,9 @@ def write_levels(path: Path, levels: Levels) -> None:
 
 def read_levels(path: Path) -> Levels:
     """All of a file; raises StoredFileDamaged when it is cut, foreign, too large, or contradicts itself."""
-    with translate_damage(), h5py.File(path, "r", locking=False) as file:
+    with _translate_damage(), h5py.File(path, "r", locking=False) as file:
         facts = _read_facts(file)
-        names = [name for name in _DTYPES if not name.startswith("cells/found/") or _has_cells(file)]
-        datasets = {name: _plain_dataset(file, name) for name in names}
-        _check_shapes({name: dataset.shape for name, dataset in datasets.items()})
-        arrays = {name: np.asarray(dataset[()]) for name, dataset in datasets.items()}
+        arrays = {name: np.asarray(dataset[()]) for name, dataset in _open_datasets(file).items()}
         levels = Levels(
             **facts,
             region_coords=arrays["regions/coords"],
@@ -145,7 +160,7 @@ def read_levels(path: Path) -> Levels:
             patch_features=arrays["patches/features"],
             cell_features=arrays["cells/features"],
             cells=FoundCells(**{field: arrays[f"cells/found/{field}"] for field in FoundCells.__annotations__})
-            if _has_cells(file)
+            if "cells/found/patch" in arrays
             else None,
         )
         _check_facts(levels)
@@ -153,8 +168,102 @@ def read_levels(path: Path) -> Levels:
     return levels
 
 
+class LevelsReader:
+    """A file of levels seen part by part: what was chosen, and the cells of some patches; no features.
+
+    A context manager; used by one thread at a time. Raises StoredFileDamaged on entering when the file is cut, foreign,
+    too large, or contradicts itself, and from `cells_of` when what it reads is damaged.
+    """
+
+    slide_id: str
+    encoder_id: str
+    region_px: int
+    patch_px: int
+    level0_width: int | None
+    level0_height: int | None
+    region_coords: NDArray[np.int32]
+    """[R, 2]."""
+    patch_coords: NDArray[np.int64]
+    """[R, k, 2]."""
+    cell_counts: NDArray[np.int64] | None
+    """[R, k, kinds]: cells of each patch by kind; None where nobody knows which cells there were."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        """Opens and reads all but cells and features."""
+        with _translate_damage():
+            self._file = h5py.File(self._path, "r", locking=False)
+        try:
+            with _translate_damage():
+                self._open()
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes."""
+        self._file.close()
+
+    def cells_of(self, first: int, last: int) -> FoundCells:
+        """Cells of the patches `first … last - 1` (region · k + rank); ValueError where nobody knows the cells."""
+        if self._cell_start is None:
+            raise ValueError("nobody knows which cells there were")
+        with _translate_damage():
+            some = slice(int(self._cell_start[first]), int(self._cell_start[last]))
+            start = self._read("cells/found/outline_start", slice(some.start, some.stop + 1))
+            points = slice(int(start[0]), int(start[-1]))
+            cell_count, point_count = (self._datasets[name].shape[0] for name in ("cells/found/kind", _OUTLINE))
+            is_whole = some.start > 0 or points.start == 0, some.stop < cell_count or points.stop == point_count
+            if not (all(is_whole) and 0 <= points.start <= points.stop <= point_count):
+                raise ValueError("outlines lie outside the file, or leave a part of it out")
+            cells = FoundCells(
+                patch=self._read("cells/found/patch", some),
+                centroid=self._read("cells/found/centroid", some),
+                kind=self._read("cells/found/kind", some),
+                outline_start=start - start[0],
+                outline=self._read(_OUTLINE, points),
+            )
+            _check_cells(cells, self.patch_coords.reshape(-1, 2), self.patch_px)
+        return cells
+
+    def _open(self) -> None:
+        vars(self).update(_read_facts(self._file))
+        _check_facts(self)
+        self._datasets = _open_datasets(self._file)
+        self.region_coords = self._read("regions/coords")
+        index = self._read("patches/index")
+        _check_places(self.region_coords, index, self)
+        self.patch_coords = patch_coords(self.region_coords, index, self.region_px, self.patch_px)
+        self.cell_counts, self._cell_start = None, None
+        if "cells/found/patch" in self._datasets:
+            counts = self._count_cells(index.size)
+            self.cell_counts = counts.reshape(*index.shape, len(CELL_KINDS))
+            self._cell_start = np.concatenate([[0], np.cumsum(counts.sum(axis=1))])
+
+    def _count_cells(self, patches: int) -> NDArray[np.int64]:
+        """[P, kinds], in blocks: there may be millions of cells."""
+        counts = np.zeros(patches * len(CELL_KINDS), np.int64)
+        before = 0
+        for first in range(0, self._datasets["cells/found/patch"].shape[0], _COUNTED_AT_ONCE):
+            some = slice(first, first + _COUNTED_AT_ONCE)
+            patch, kind = self._read("cells/found/patch", some), self._read("cells/found/kind", some)
+            if patch[0] < before or patch[-1] >= patches or (patch[1:] < patch[:-1]).any():
+                raise ValueError("cells are not in the order of patches")
+            if kind.max() >= len(CELL_KINDS):
+                raise ValueError("a kind of cell is unknown")
+            before = int(patch[-1])
+            counts += np.bincount(patch.astype(np.int64) * len(CELL_KINDS) + kind, minlength=len(counts))
+        return counts.reshape(patches, len(CELL_KINDS))
+
+    def _read(self, name: str, some: slice = slice(None)) -> NDArray[Any]:
+        return np.asarray(self._datasets[name][some])
+
+
 @contextmanager
-def translate_damage() -> Iterator[None]:
+def _translate_damage() -> Iterator[None]:
     """What h5py and the checks raise, as an error of the tree; a file that is not there stays FileNotFoundError."""
     try:
         yield
@@ -215,6 +324,14 @@ def _attribute(file: h5py.File, name: str) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _open_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """All that belong to the file, of shapes that fit; nothing is read."""
+    names = [name for name in _DTYPES if not name.startswith("cells/found/") or _has_cells(file)]
+    datasets = {name: _plain_dataset(file, name) for name in names}
+    _check_shapes({name: dataset.shape for name, dataset in datasets.items()})
+    return datasets
+
+
 def _has_cells(file: h5py.File) -> bool:
     if file.id.links.get_info(b"cells").type != h5py.h5l.TYPE_HARD:
         raise ValueError("cells is not in the file itself")
@@ -238,7 +355,7 @@ def _plain_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     return place
 
 
-def _check_facts(levels: Levels) -> None:
+def _check_facts(levels: _Facts) -> None:
     """Raises ValueError for impossible attributes."""
     for text, digits in ((levels.slide_id, 64), (levels.encoder_id, 16)):
         if not isinstance(text, str) or not re.fullmatch(rf"[0-9a-f]{{{digits}}}", text):
@@ -294,12 +411,12 @@ def _check_values(levels: Levels) -> None:
     features = (levels.region_features, levels.slide_features, levels.patch_features, levels.cell_features)
     if not all(np.isfinite(values).all() for values in features):
         raise ValueError("features are not finite")
-    check_places(levels.region_coords, levels.patch_index, levels)
+    _check_places(levels.region_coords, levels.patch_index, levels)
     if levels.cells is not None:
-        check_cells(levels.cells, levels.patch_coords().reshape(-1, 2), levels.patch_px)
+        _check_cells(levels.cells, levels.patch_coords().reshape(-1, 2), levels.patch_px)
 
 
-def check_places(region_coords: NDArray[np.int32], patch_index: NDArray[np.uint8], levels: Levels) -> None:
+def _check_places(region_coords: NDArray[np.int32], patch_index: NDArray[np.uint8], levels: _Facts) -> None:
     """Raises ValueError for regions outside the slide, and for patches that are none or come twice."""
     size = (levels.level0_width or _MAX_SIDE, levels.level0_height or _MAX_SIDE)
     if (region_coords < 0).any() or (region_coords >= size).any():
@@ -309,7 +426,7 @@ def check_places(region_coords: NDArray[np.int32], patch_index: NDArray[np.uint8
         raise ValueError("a patch comes twice or lies outside its region")
 
 
-def check_cells(cells: FoundCells, corners: NDArray[np.int64], patch_px: int) -> None:
+def _check_cells(cells: FoundCells, corners: NDArray[np.int64], patch_px: int) -> None:
     """Raises ValueError for cells outside their patch (`corners` [P, 2]), without an outline, or of an unknown kind."""
     start, patch = cells.outline_start, cells.patch
     if len(patch) and (int(patch[0]) < 0 or int(patch[-1]) >= len(corners) or (patch[1:] < patch[:-1]).any()):

@@ -22,6 +22,7 @@ from server.flow.follow_slide import FollowSlide
 from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
 from server.flow.queue_encode import QueueEncode
+from server.flow.show_levels import ShowLevels
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
 from server.slides.thumbnails import Thumbnails
@@ -117,6 +118,10 @@ def _answer_question(parts: Parts) -> AnswerQuestion:
     )
 
 
+def _show_levels(parts: Parts) -> ShowLevels:
+    return ShowLevels(parts.store, parts.embeddings, parts.models)
+
+
 def _made_of(make: Callable[[Parts], Any]) -> Any:
     async def dependency(request: Request) -> Any:
         return make(parts_of(request))
@@ -137,6 +142,7 @@ ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
 EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]
+ShowLevelsDep = Annotated[ShowLevels, _made_of(_show_levels)]
 QueueEncodeDep = Annotated[QueueEncode, _made_of(queue_encode)]
 SlideStatesDep = Annotated[SlideStates, _made_of(slide_states)]
 

@@ -5,7 +5,7 @@ A slot is the tenant's, and it is free again whether the answer was read to its 
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from server.admission.slots import TenantSlots
 from server.errors import RangeNotSatisfiable
+from server.to_the_end import to_the_end
 
 # What waits for a slow reader: as much as this in the connection's buffer, and a piece on its way.
 PIECE_BYTES = 64 * 1024
@@ -20,26 +21,37 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class Download(StreamingResponse):
-    """Streams `content`; raises Overloaded at once when the tenant may have no more downloads."""
+    """Streams `content`, then frees what is held for it, also when the client is gone before the first byte."""
 
     def __init__(
         self,
         content: AsyncIterator[bytes],
-        slots: TenantSlots,
-        tenant: str,
+        held: AsyncExitStack,
         *,
         media_type: str,
         headers: Mapping[str, str],
         status_code: int = 200,
     ) -> None:
         super().__init__(content, status_code, media_type=media_type, headers=headers)
-        self._held = ExitStack()
-        self._held.enter_context(slots.one(tenant))
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream, then free."""
-        with self._held:
+        try:
             await super().__call__(scope, receive, send)
+        finally:
+            await to_the_end(self._held.aclose())
+
+
+def slot_of(slots: TenantSlots, tenant: str) -> AsyncExitStack:
+    """A slot for a download of the tenant, held until the stack is closed.
+
+    Raises:
+        Overloaded: the tenant may have no more of them now.
+    """
+    held = AsyncExitStack()
+    held.enter_context(slots.one(tenant))
+    return held
 
 
 def has_version(request: Request, etag: str) -> bool:
@@ -74,3 +86,10 @@ async def in_pieces(content: bytes) -> AsyncIterator[bytes]:
     """Bytes in memory, so that a slow reader has only a piece of them waiting."""
     for start in range(0, len(content), PIECE_BYTES):
         yield content[start : start + PIECE_BYTES]
+
+
+async def in_small_pieces(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes, none of the pieces larger than one that waits for a slow reader."""
+    async for piece in pieces:
+        async for small in in_pieces(piece):
+            yield small

@@ -44,6 +44,8 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("HEAD", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/features"): lambda ids: None,
     ("HEAD", "/v1/slides/{slide_id}/features"): lambda ids: None,
+    ("GET", "/v1/slides/{slide_id}/levels"): lambda ids: None,
+    ("HEAD", "/v1/slides/{slide_id}/levels"): lambda ids: None,
     ("PUT", "/v1/slides/{slide_id}/features"): lambda ids: {},  # no form: refused, but only when the slide is one's own
     ("POST", "/v1/slides/{slide_id}/questions"): lambda ids: {
         "question": "Why?",

@@ -1,9 +1,13 @@
 """Levels of a slide as a hierarchical stage might have made them: plausible places, numbers drawn from a seed."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.hierarchical.levels_file import CELL_KINDS, FoundCells, Levels
+from encoders.hierarchical.cell_kinds import CELL_KINDS
+from encoders.hierarchical.levels_file import FoundCells, Levels
 
 SLIDE_ID = "ab" * 32
 ENCODER_ID = "cd" * 8
@@ -23,7 +27,7 @@ def drawn_levels(
 ) -> Levels:
     """`region_grid` columns and rows of regions, column by column; half a region of glass around them.
 
-    The last patch of each region has no cells, others `cells_per_patch`: outlines of drawn size, of all kinds in turn.
+    The last patch of each region has no cells, others `cells_per_patch`: ellipses of all kinds in turn.
     `widths` are those of the features of regions, patches and cells.
     """
     random = np.random.default_rng(seed)
@@ -62,17 +66,19 @@ def _with_cells(
 ) -> Levels:
     outlines, centroids = [], []
     for patch in patches:
-        radius = random.uniform(3, min(12, levels.patch_px / 8), size=2)
-        middle = corners[patch] + random.uniform(radius.max() + 1, levels.patch_px - radius.max() - 2, size=2)
-        turn = np.arange(12) * (np.pi / 6)
-        outline = np.rint(middle + np.stack([np.cos(turn), np.sin(turn)], axis=1) * radius)
-        outlines.append(outline.astype(np.int32))
-        centroids.append(middle)
+        half_axes = random.integers(3, max(4, min(14, levels.patch_px // 16)), size=2)
+        room = int(half_axes.max()) + 1
+        middle = random.integers(room, levels.patch_px - room, size=2)
+        mask = np.zeros((levels.patch_px, levels.patch_px), np.uint8)
+        cv2.ellipse(mask, middle.tolist(), half_axes.tolist(), int(random.integers(180)), 0, 360, 1, cv2.FILLED)
+        outline = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[0][0].reshape(-1, 2)
+        outlines.append((outline + corners[patch]).astype(np.int32))
+        centroids.append(middle + corners[patch])
     cells = FoundCells(
         patch=patches.astype(np.int32),
         centroid=np.array(centroids, np.float32).reshape(-1, 2),
         kind=(np.arange(len(patches)) % len(CELL_KINDS)).astype(np.uint8),
-        outline_start=(np.arange(len(patches) + 1) * 12).astype(np.int64),
+        outline_start=np.cumsum([0, *(len(outline) for outline in outlines)], dtype=np.int64),
         outline=np.concatenate(outlines) if outlines else np.zeros((0, 2), np.int32),
     )
-    return Levels(**{**vars(levels), "cells": cells})
+    return replace(levels, cells=cells)

@@ -41,6 +41,7 @@ from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.routes.chat import speaks_openai
 from server.api.routes.health import ReadinessStatus
 from server.errors import InvalidRequest
+from server.slides.public_levels import CellKind, LevelsGeoJson, SlideLevels
 from server.slides.public_slide import Status
 from server.slides.slide_record import Priority
 from server.upkeep.readiness import Capability
@@ -58,12 +59,15 @@ _MORE_SHAPES: tuple[type[BaseModel], ...] = (
     StreamError,
     EncodeProgress,
     SlideReady,
+    SlideLevels,
+    LevelsGeoJson,
 )
 _CHOICES: dict[str, Any] = {
     "SlideStatus": Status,
     "MppSource": MppSource,
     "Priority": Priority,
     "Capability": Capability,
+    "CellKind": CellKind,
     "ReadinessStatus": ReadinessStatus,
 }
 _NAMES = {get_args(choice): name for name, choice in _CHOICES.items()}

@@ -34,7 +34,7 @@ from server.api.dependencies import (
     ThumbnailsDep,
     UploadSlotsDep,
 )
-from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces
+from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces, slot_of
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response
 from server.errors import (
@@ -309,7 +309,7 @@ async def get_thumbnail(
     except FileNotFoundError as error:
         raise NotFound("The slide was deleted meanwhile.") from error
     headers["Content-Length"] = str(len(png))
-    return Download(in_pieces(png), slots, tenant, media_type=_PNG, headers=headers)
+    return Download(in_pieces(png), slot_of(slots, tenant), media_type=_PNG, headers=headers)
 
 
 @router.head(
@@ -369,7 +369,7 @@ async def get_features(
         headers["Content-Range"] = f"bytes {begin}-{end - 1}/{stored.size_bytes}"
     content = store.stream(key, PIECE_BYTES, span)
     status = 206 if span else 200
-    return Download(content, slots, tenant, media_type=_HDF5, headers=headers, status_code=status)
+    return Download(content, slot_of(slots, tenant), media_type=_HDF5, headers=headers, status_code=status)
 
 
 @router.put(

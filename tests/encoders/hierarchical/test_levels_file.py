@@ -11,7 +11,7 @@ from drawn_levels import drawn_levels
 
 from encoders.errors import StoredFileDamaged
 from encoders.hierarchical import levels_file
-from encoders.hierarchical.levels_file import FoundCells, Levels, read_levels, write_levels
+from encoders.hierarchical.levels_file import FoundCells, Levels, LevelsReader, read_levels, write_levels
 
 
 def _assert_equal(one: Levels | FoundCells, other: Levels | FoundCells) -> None:
@@ -44,7 +44,9 @@ def test_a_slide_without_cells_and_one_of_unknown_cells_are_not_the_same(tmp_pat
 
 
 def test_names_types_and_attributes_are_the_documented_ones(tmp_path: Path) -> None:
-    write_levels(tmp_path / "l.h5", drawn_levels(region_grid=(1, 1), chosen=3, cells_per_patch=2))
+    levels = drawn_levels(region_grid=(1, 1), chosen=3, cells_per_patch=2)
+    assert levels.cells is not None
+    write_levels(tmp_path / "l.h5", levels)
 
     with h5py.File(tmp_path / "l.h5") as file:
         found = {}
@@ -63,7 +65,7 @@ def test_names_types_and_attributes_are_the_documented_ones(tmp_path: Path) -> N
         "cells/found/centroid": ("float32", (4, 2)),
         "cells/found/kind": ("uint8", (4,)),
         "cells/found/outline_start": ("int64", (5,)),
-        "cells/found/outline": ("int32", (48, 2)),
+        "cells/found/outline": ("int32", (len(levels.cells.outline), 2)),
     }
     assert attributes == {
         "format": "eyepiece-levels",
@@ -175,8 +177,6 @@ def _at(values: np.ndarray, place: object, value: float) -> np.ndarray:
         _replace("regions/coords", lambda v: v[:3]),
         _replace("regions/coords", lambda v: _at(v, (0, 0), -1)),
         _replace("regions/coords", lambda v: _at(v, (0, 1), 3072)),
-        _replace("regions/features", lambda v: _at(v, (0, 0), np.nan)),
-        _replace("cells/features", lambda v: _at(v, (0, 0, 0), np.inf)),
         _replace("patches/index", lambda v: _at(v, (0, 0), 16)),
         _replace("patches/index", lambda v: _at(v, (0, 0), v[0, 1])),
         _replace("cells/found/patch", lambda v: v[::-1]),
@@ -186,7 +186,7 @@ def _at(values: np.ndarray, place: object, value: float) -> np.ndarray:
         _replace("cells/found/centroid", lambda v: _at(v, (0, 0), np.nan)),
         _replace("cells/found/centroid", lambda v: _at(v, (0, 0), 0)),
         _replace("cells/found/outline", lambda v: _at(v, (3, 1), 0)),
-        _replace("cells/found/outline_start", lambda v: _at(v, 1, 24)),
+        _replace("cells/found/outline_start", lambda v: _at(v, 2, v[1])),
         _replace("cells/found/outline_start", lambda v: _at(v, 0, 1)),
         _replace("cells/found/outline_start", lambda v: _at(v, -1, 10**12)),
     ],
@@ -200,6 +200,19 @@ def test_a_file_that_contradicts_itself_is_damaged(tmp_path: Path, mutate: Calla
     with pytest.raises(StoredFileDamaged) as raised:
         read_levels(path)
     assert str(tmp_path) not in raised.value.detail
+    with pytest.raises(StoredFileDamaged), LevelsReader(path) as reader:
+        reader.cells_of(0, 20)
+
+
+@pytest.mark.parametrize("name", ["regions/features", "slide/features", "patches/features", "cells/features"])
+def test_features_that_are_not_finite_are_damaged(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "l.h5"
+    write_levels(path, drawn_levels())
+    with h5py.File(path, "r+") as file:
+        _replace(name, lambda v: _at(v, (0,) * v.ndim, np.nan))(file)
+
+    with pytest.raises(StoredFileDamaged):
+        read_levels(path)
 
 
 @pytest.mark.parametrize("limit", ["MAX_REGIONS", "MAX_CELLS", "MAX_OUTLINE_POINTS", "MAX_BYTES"])
@@ -241,6 +254,38 @@ def test_the_largest_published_slide_fits() -> None:
         "cells/found/outline": (12_000_000, 2),
     }
     levels_file._check_shapes(shapes)
+
+
+def test_parts_of_a_file_are_what_the_whole_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = drawn_levels()
+    write_levels(tmp_path / "l.h5", levels)
+    monkeypatch.setattr(levels_file, "_COUNTED_AT_ONCE", 7)
+    assert levels.cells is not None
+    whole = levels.cells
+
+    with LevelsReader(tmp_path / "l.h5") as reader:
+        assert (reader.slide_id, reader.region_px, reader.level0_width) == (levels.slide_id, 1024, 3072)
+        assert np.array_equal(reader.patch_coords, levels.patch_coords())
+        assert reader.cell_counts is not None
+        assert reader.cell_counts.shape == (4, 5, 6)
+        assert reader.cell_counts.sum(axis=(0, 1)).tolist() == [16] * 6
+        assert reader.cell_counts[:, -1].sum() == 0
+        second = reader.cells_of(5, 10)
+        all_of_them = [reader.cells_of(patch, patch + 1) for patch in range(20)]
+
+    assert (set(second.patch.tolist()), len(second.patch)) == ({5, 6, 7, 8}, 24)
+    assert np.array_equal(np.concatenate([it.outline for it in all_of_them]), whole.outline)
+    assert np.array_equal(np.concatenate([it.kind for it in all_of_them]), whole.kind)
+    assert len(all_of_them[4].patch) == 0
+
+
+def test_parts_of_a_file_of_unknown_cells(tmp_path: Path) -> None:
+    write_levels(tmp_path / "l.h5", replace(drawn_levels(), cells=None))
+
+    with LevelsReader(tmp_path / "l.h5") as reader:
+        assert reader.cell_counts is None
+        with pytest.raises(ValueError, match="nobody knows"):
+            reader.cells_of(0, 1)
 
 
 def test_reading_loads_no_torch() -> None:
