@@ -134,9 +134,9 @@ def _encode_given(
     tensors: Tensors
     if isinstance(given, GivenTiles):
         write_given_features(features_path, given)
-        thinned = thinning(encoders.model.manifest.slide_stage, len(given.coords), encoders.model.manifest.inputs)
-        if thinned:
-            caller.on_warnings(thinned)
+        # Also when it is nothing: what an earlier encode said of other features does not hold of these.
+        manifest = encoders.model.manifest
+        caller.on_warnings(thinning(manifest.slide_stage, len(given.coords), manifest.inputs))
         try:
             with _turn(encoders.slide_turn, caller):
                 tensors = encoders.stage.encode_given(given, caller.ask)

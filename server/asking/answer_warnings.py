@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from model_store.manifest import Manifest
+from server.slides.slide_record import SlideRecord
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,11 @@ class AnswerWarning:
     def as_data(self) -> dict[str, str]:
         """As events and bodies have it."""
         return {"code": self.code, "detail": self.detail}
+
+
+def slide_warnings(record: SlideRecord) -> tuple[AnswerWarning, ...]:
+    """What was doubted about the slide, or done about it, when it was encoded for the model that answers."""
+    return tuple(AnswerWarning(it.code, it.detail) for it in record.warnings)
 
 
 def conversation_warnings(manifest: Manifest, turns: int, turns_left_out: int = 0) -> tuple[AnswerWarning, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
-from server.asking.answer_warnings import AnswerWarning, conversation_warnings
+from server.asking.answer_warnings import AnswerWarning, conversation_warnings, slide_warnings
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
 from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
@@ -71,7 +71,9 @@ class OpenAnswer:
     @property
     def warnings(self) -> tuple[AnswerWarning, ...]:
         """What is doubtful about it, known before its first token."""
-        return conversation_warnings(self.model.manifest, len(self.conversation.turns) + 1, self.turns_left_out)
+        turns = len(self.conversation.turns) + 1
+        of_turns = conversation_warnings(self.model.manifest, turns, self.turns_left_out)
+        return (*slide_warnings(self.record), *of_turns)
 
     def as_turn(self, answer: str) -> Turn:
         """The turn, once the whole answer is there."""

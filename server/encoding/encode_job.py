@@ -29,7 +29,7 @@ from server.encoding.jobs import TRACE, JobQueue
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event, ProgressLog
-from server.slides.slide_record import FEATURES_DOUBTED, SlideRecord, UnreadableRecord, recorded
+from server.slides.slide_record import TILES_THINNED, SlideRecord, UnreadableRecord, recorded
 from server.slides.slide_record import SlideError as Failure
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
@@ -180,9 +180,10 @@ class EncodeJob:
 
         def note_warnings(warnings: tuple[SlideWarning, ...]) -> None:
             """At once: a killed attempt's successor may find the embedding made."""
-            # Where features lie on the slide was seen when they came; whoever encodes them sees no slide.
+            # Whoever encodes attached features sees no slide: what was doubted about it, and about where they lie on
+            # it, was said before. How many of the tiles are used is said now.
             attached = record.warnings if record.features_sha256 else ()
-            known = tuple(it for it in attached if it.code == FEATURES_DOUBTED)
+            known = tuple(it for it in attached if it.code != TILES_THINNED)
             found = (*known, *recorded(warnings))
             if found == record.warnings:
                 return

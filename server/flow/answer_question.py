@@ -43,6 +43,14 @@ _REMEMBER_WITHIN_S = 3.0
 
 
 @dataclass(frozen=True)
+class OpenChat:
+    """An answer that vLLM has accepted for a client who sends all turns, and the slide that it is about."""
+
+    answer: Answer
+    record: SlideRecord
+
+
+@dataclass(frozen=True)
 class AnswerQuestion:
     """Asks language models about slides."""
 
@@ -83,7 +91,7 @@ class AnswerQuestion:
         messages: Callable[[SlideInput], list[Message]],
         options: SamplingOptions,
         watch: Stopwatch,
-    ) -> Answer:
+    ) -> OpenChat:
         """The same for a client that sends all turns itself, as `messages` puts them around the slide; nothing is
         left out and nothing is remembered.
 
@@ -92,7 +100,8 @@ class AnswerQuestion:
         """
         record = await self.slides.require(tenant, slide_id, model.name)
         slide = await self._embedding(record, model, watch)
-        return await model.language_model.open(tenant, messages(slide), sampling(options, model.manifest))
+        answer = await model.language_model.open(tenant, messages(slide), sampling(options, model.manifest))
+        return OpenChat(answer, record)
 
     async def stream(self, opened: OpenAnswer) -> AsyncGenerator[Event, None]:
         """`notice`, `token` events as they come, then `done`; raises when the answer breaks off, and remembers it when

@@ -33,6 +33,8 @@ _FORMAT_VERSION = 1
 _OF_A_MODEL = ("encoder_id", "tile_count", "error", "warnings")
 # The code of warnings that go when the features do.
 FEATURES_DOUBTED: WarningCode = "features_doubted"
+# The code of the one that is the slide stage's own: it goes when that says otherwise.
+TILES_THINNED: WarningCode = "tiles_thinned"
 
 
 class SlideError(BaseModel):

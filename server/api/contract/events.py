@@ -26,7 +26,8 @@ class AnswerDoubt(BaseModel):
     """What is doubtful about an answer that is given all the same."""
 
     code: str = Field(
-        description="Stable code. Releases may add codes; today's are `beyond_trained_turns` and `turns_left_out`.",
+        description="Stable code: one of the slide's warnings for the model that answers (such as `tiles_thinned`: it "
+        "was given some of the tiles, not all), `beyond_trained_turns` or `turns_left_out`. Releases may add codes.",
         examples=["beyond_trained_turns"],
     )
     detail: str = Field(description="What is doubtful and why; show it to users.")

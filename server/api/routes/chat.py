@@ -26,13 +26,13 @@ from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, Ques
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import openai_response, unless_disconnected
-from server.asking.answer_warnings import conversation_warnings
-from server.asking.language_model import Answer, Message
+from server.asking.answer_warnings import conversation_warnings, slide_warnings
+from server.asking.language_model import Message
 from server.asking.questions import Stopwatch
 from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import NotFound, openai_error
-from server.flow.answer_question import AnswerQuestion
+from server.flow.answer_question import AnswerQuestion, OpenChat
 from server.upkeep.readiness import ModelState
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=KeyedRoute)
@@ -105,13 +105,16 @@ async def create_chat_completion(
     model = story.models.named(chat.model)
     refuse_unsupported(chat)
     turns = sum(message.role == "user" for message in chat.messages)
-    completion = Completion(model.name, model.manifest.notice, conversation_warnings(model.manifest, turns))
     watch = Stopwatch()
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
-        answer = await unless_disconnected(request, _open(chat, tenant, model, watch, story), drain.cut)
-        if answer is None:
+        opened = await unless_disconnected(request, _open(chat, tenant, model, watch, story), drain.cut)
+        if opened is None:
             return Response(status_code=CLIENT_CLOSED)
+        answer, doubts = opened.answer, slide_warnings(opened.record)
+        completion = Completion(
+            model.name, model.manifest.notice, (*doubts, *conversation_warnings(model.manifest, turns))
+        )
         resources.push_async_callback(answer.close)
         if chat.stream:
             chunks = chat_chunks(answer, completion, chat.wants_usage, watch, story.metrics)
@@ -123,7 +126,7 @@ async def create_chat_completion(
 
 async def _open(
     chat: ChatCompletionRequest, tenant: str, model: ServedModel, watch: Stopwatch, story: AnswerQuestion
-) -> Answer:
+) -> OpenChat:
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars, model.control_text)
 

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from model_store.installed import InstalledModel
 from model_store.manifest import Abilities
 from server.api.parts import Parts
-from server.slides.slide_record import SlideRecord
+from server.slides.slide_record import SlideRecord, SlideWarning
 
 PATH = "/v1/chat/completions"
 HANDED = Path(__file__).parents[5] / "shared/cases/openai_neutral_options.jsonl"
@@ -63,6 +63,25 @@ async def test_a_chat_is_answered_whole(client: httpx.AsyncClient, ready: SlideR
     assert body["object"] == "chat.completion"
     assert body["choices"][0]["message"]["content"] == "No tumour."
     assert "not a diagnosis" in body["notice"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_chat_says_what_is_doubtful_about_its_slide(
+    client: httpx.AsyncClient, parts: Parts, stream: bool
+) -> None:
+    doubt = {"code": "tiles_thinned", "detail": "The slide has 40000 tiles and the model takes 30000."}
+    slide = await stored_slide(parts, "doubtful", ready=True, warnings=(SlideWarning(**doubt),))
+
+    answer = await complete(client, slide.id, stream=stream)
+
+    if not stream:
+        assert answer.json()["warnings"] == [doubt]
+        return
+    sent = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    first, *rest = (json.loads(data) for data in sent if data != "[DONE]")
+    assert first["warnings"] == [doubt]
+    assert rest
+    assert not any("warnings" in chunk for chunk in rest)
 
 
 async def test_openais_own_client_streams_an_answer(openai_client: openai.AsyncOpenAI, ready: SlideRecord) -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
-from server.slides.slide_record import SlideError, SlideRecord
+from server.slides.slide_record import SlideError, SlideRecord, SlideWarning
 
 DONE_FIELDS = {
     "answer",
@@ -80,6 +80,21 @@ async def test_without_a_stream_the_account_is_the_body(client: httpx.AsyncClien
     assert answer.status_code == 200
     assert set(answer.json()) == DONE_FIELDS
     assert answer.json()["answer"] == "No tumour."
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_says_what_is_doubtful_about_its_slide(
+    client: httpx.AsyncClient, parts: Parts, stream: bool
+) -> None:
+    doubt = {"code": "tiles_thinned", "detail": "The slide has 40000 tiles and the model takes 30000."}
+    slide = await stored_slide(parts, ready=True, warnings=(SlideWarning(**doubt),))
+    other = await stored_slide(parts, "other", ready=True)
+
+    answers = [await ask(client, it.id, stream=stream) for it in (slide, other)]
+
+    for answer, expected in zip(answers, ([doubt], []), strict=True):
+        said = [data for name, data in events_of(answer) if name != "token"] if stream else [answer.json()]
+        assert [it["warnings"] for it in said] == [expected] * len(said), "in the first event and in the last"
 
 
 async def test_a_follow_up_carries_the_turns_before_it(

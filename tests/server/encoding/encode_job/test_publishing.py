@@ -91,6 +91,25 @@ async def test_doubts_of_attached_features_stay_beside_those_of_the_encode(
     assert [it.code for it in job.slides.with_features(stored, None).warnings] == ["tiles_thinned"]
 
 
+async def test_that_tiles_were_thinned_is_said_of_the_features_that_are_encoded(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode
+) -> None:
+    content = b"few features of somebody"
+    said = [RecordedWarning(code=code, detail="Before.") for code in ("mpp_contradicted", "tiles_thinned")]
+    before = (await uploaded(job)).model_copy(update={"warnings": tuple(said)})
+    with_features = job.slides.with_features(before, hashlib.sha256(content).hexdigest())
+    record = await job.slides.update(with_features, lambda _: with_features)
+    assert record is not None
+    assert record.features_sha256 is not None
+    await job.store.put(record.paths.given_features(record.features_sha256), content)
+    encode.warnings = ()
+
+    await deliver(job, jobs, record)
+
+    stored = await job.slides.require(TENANT, SLIDE)
+    assert [it.code for it in stored.warnings] == ["mpp_contradicted"]
+
+
 async def test_a_record_of_before_warnings_is_read(job: EncodeJob) -> None:
     record = await uploaded(job)
     await job.store.put(record.paths.record, record.model_dump_json(exclude={"warnings"}).encode())
