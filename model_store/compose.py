@@ -11,16 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, assert_never
 
-from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from model_store.contracts.prompt import ChatmlPrompt, LlavaPrompt
-from model_store.convert.llava_checkpoint import TOKENIZER_FILES
-from model_store.convert.llava_config import ServedConfig
-from model_store.convert.write_tokenizer import write_tokenizer
+from model_store.convert.llava_config import read_served_config
+from model_store.convert.write_tokenizer import copy_tokenizer, write_tokenizer
 from model_store.errors import ModelError
-from model_store.files.checkpoint_files import read_json, read_shard, shards_of
-from model_store.files.chunk_prefix import CONFIG_FILE, FAST_FILE
+from model_store.files.checkpoint_files import read_shard, shards_of
 from model_store.files.serving_files import write_json, write_serving_files
 from model_store.files.sha256sums import read_sums, write_sums
 from model_store.files.staged_folder import staged_model
@@ -51,7 +48,7 @@ def compose_model(folder: Path, models_dir: Path, shapes: Mapping[str, Mapping[s
 
 def _fill_llm(folder: Path, served: Path, manifest: Manifest) -> None:
     source = folder / manifest.llm.path
-    config = _config_of(source, manifest)
+    config = read_served_config(source / "config.json", manifest)
     served.mkdir(parents=True, exist_ok=True)
     files = {shard.name: sorted(read_shard(shard)) for shard in shards_of(source)}
     for name in files:
@@ -69,17 +66,6 @@ def _fill_llm(folder: Path, served: Path, manifest: Manifest) -> None:
     write_serving_files(served, config, manifest, _write_tokenizer(source, served, manifest, config.vocab_size))
 
 
-def _config_of(source: Path, manifest: Manifest) -> ServedConfig:
-    said = read_json(source / "config.json")
-    projector = {"mm_hidden_size": manifest.projector_width, "mm_projector_type": manifest.projector.plugin_type}
-    try:
-        return ServedConfig.model_validate({**said, **projector, "family": said.get("model_type")})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = "model_type" if first["loc"][0] == "family" else first["loc"][0]
-        raise ModelError(f"The language model's config.json is wrong at {field!r}: {first['msg']}.") from error
-
-
 def _write_tokenizer(source: Path, served: Path, manifest: Manifest, vocab_size: int) -> int:
     """Puts the tokenizer there; the placeholder's id, of a token that is added or there already."""
     prompt = manifest.prompt
@@ -87,17 +73,7 @@ def _write_tokenizer(source: Path, served: Path, manifest: Manifest, vocab_size:
         case LlavaPrompt():
             return write_tokenizer(source, served, prompt.placeholder, vocab_size)
         case ChatmlPrompt():
-            for name in (CONFIG_FILE, FAST_FILE):
-                _copy(source, served, name)
-            for name in TOKENIZER_FILES:
-                if (source / name).is_file():
-                    _copy(source, served, name)
-            added = {token["content"]: token["id"] for token in read_json(source / FAST_FILE).get("added_tokens", [])}
-            if prompt.placeholder not in added:
-                raise ModelError(
-                    f"The tokenizer has no token {prompt.placeholder!r}, where a slide's rows would stand."
-                )
-            return int(added[prompt.placeholder])
+            return copy_tokenizer(source, served, prompt.placeholder)
         case _:
             assert_never(prompt)
 

@@ -78,8 +78,8 @@ class Download(Table):
 class GenerationDefaults(Table):
     """What a question gets when it does not say otherwise.
 
-    `top_k` and `top_p` count where the temperature is not 0. The last two look at the answer alone, never at the
-    prompt: with `no_repeat_ngram_size` n, no n tokens stand in it twice in the same order; a token that it holds has
+    `top_k` and `top_p` count where the temperature is not 0; `stop_tokens` end an answer beside the language model's
+    own end. The last two look at the answer alone, never at the prompt: with `no_repeat_ngram_size` n, no n tokens stand in it twice in the same order; a token that it holds has
     its score divided by `generated_repetition_penalty` where it is positive, else multiplied.
     """
 
@@ -87,6 +87,7 @@ class GenerationDefaults(Table):
     max_tokens: Positive
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Positive | None = None
+    stop_tokens: tuple[str, ...] = ()
     no_repeat_ngram_size: Positive | None = None
     generated_repetition_penalty: PositiveFloat | None = None
 

@@ -70,7 +70,7 @@ def convert_llm(sources: LlmSources, manifest: Manifest, folder: Path, say: Say)
     plan = plan_conversion(shards, target, _shard(checkpoint.overlay) if checkpoint.overlay else None)
     image_token_id = write_tokenizer(checkpoint.base, folder, manifest.prompt.placeholder, config.vocab_size)
     write_serving_files(folder, config, manifest, image_token_id, quantization)
-    _write_shards(plan, target, folder, merge)
+    write_llm_shards(plan, target, folder, merge)
     return plan.dropped
 
 
@@ -121,7 +121,7 @@ def _merge_of(checkpoint: LlavaCheckpoint, shapes: Mapping[str, Shape]) -> Merge
     return adapter.merge
 
 
-def _write_shards(plan: Plan, target: Target, folder: Path, merge: Merge | None) -> None:
+def write_llm_shards(plan: Plan, target: Target, folder: Path, merge: Merge | None) -> None:
     """One file for each published one, so that the work needs no more memory than the largest; then their index."""
     count = len(plan.shards)
     if count == 1:

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model_store.contracts.slide_stage import LongnetPool
-from model_store.contracts.tile_encoder import TileEncoderSpec
+from model_store.contracts.slide_stage import LongnetAll, LongnetPool
+from model_store.contracts.tile_encoder import ConchTileEncoder, TileEncoderSpec
 from model_store.convert.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
+from model_store.convert.convert_hierarchy import convert_conch
 from model_store.convert.convert_llm import LlmSources, convert_llm
+from model_store.convert.convert_slidechat import convert_slidechat_llm, convert_slidechat_longnet
 from model_store.convert.llava_checkpoint import LlavaCheckpoint, find_checkpoint
 from model_store.convert.packed_model import FOLDER, PackedModel, find_packed_model
 from model_store.convert.quantized_manifest import OWN_QUANTIZED, quantized_manifest
+from model_store.convert.xtuner_checkpoint import find_xtuner_checkpoint
 from model_store.errors import ModelError
 from model_store.files.checkpoint_files import existing_file, shards_of
 from model_store.files.sha256sums import write_sums
@@ -23,9 +26,14 @@ from model_store.manifest import MANIFEST_FILE, Download, Manifest, Part, Quanti
 from model_store.manifest_text import manifest_text
 
 _NAMES_SHOWN: Final = 12
-_PARTS: Final = ("tile_encoder", "slide_encoder", "llm", "llm_base")
-# Kinds of prompt and projector of a LLaVA checkpoint.
-_LLAVA_KINDS: Final = ("llava", "mlp")
+# Parts that a conversion needs, by what is composed: slide stage, projector, prompt. LongNet and projector are in `llm`
+# where there is no part of their own.
+_LLAVA: Final = ("longnet-pool", "mlp", "llava")
+_SLIDECHAT: Final = ("longnet-all", "mlp", "chatml")
+_PARTS: Final = {
+    _LLAVA: ("tile_encoder", "slide_encoder", "llm", "llm_base"),
+    _SLIDECHAT: ("tile_encoder", "llm", "llm_base"),
+}
 
 
 # Of the encoders, as their architectures have them: name and shape of every tensor, by file of weights.
@@ -68,20 +76,25 @@ class _Conversion:
         manifest, known = self.manifest, self.manifest.downloads
         if known is None:
             raise ModelError(f"Model {manifest.name!r} has no downloads; there is nothing to convert.")
-        stage, kinds = manifest.slide_stage, (manifest.prompt.kind, manifest.projector.kind)
-        if len(manifest.inputs) > 1 or not isinstance(stage, LongnetPool) or kinds != _LLAVA_KINDS:
+        stage = manifest.slide_stage
+        parts = _PARTS.get((stage.kind, manifest.projector.kind, manifest.prompt.kind), ())
+        if len(manifest.inputs) != 1 or not parts:
             raise ModelError(
-                "Only models that are composed as WSI-LLaVA is can be converted. Lay out this one's folder as "
-                "docs/add-a-model.md says, and install it with `eyepiece models compose`."
+                "Only models that are composed as WSI-LLaVA or SlideChat are can be converted. Lay out this one's "
+                "folder as docs/add-a-model.md says, and install it with `eyepiece models compose`."
             )
-        missing = [part for part in _PARTS if part not in known]
+        missing = [part for part in parts if part not in known]
         if missing:
             raise ModelError(f"The manifest has no downloads.{missing[0]}; it says where the files come from.")
         # First, because most can be wrong with it.
-        recorded = known | self._llm(known, folder / manifest.llm.path)
+        if isinstance(stage, LongnetAll):
+            recorded = known | self._slidechat(known, stage, folder)
+        else:
+            assert isinstance(stage, LongnetPool)
+            recorded = known | self._llm(known, folder / manifest.llm.path)
+            recorded["slide_encoder"] = self._slide_encoder(known["slide_encoder"], stage, folder / stage.weights)
         tiles = manifest.first_input.tile_encoder
         recorded["tile_encoder"] = self._tile_encoder(known["tile_encoder"], tiles, folder / tiles.weights)
-        recorded["slide_encoder"] = self._slide_encoder(known["slide_encoder"], stage, folder / stage.weights)
         return manifest.model_copy(update={"downloads": recorded})
 
     def _tile_encoder(self, download: Download, spec: TileEncoderSpec, path: Path) -> Download:
@@ -89,7 +102,29 @@ class _Conversion:
         folder = self._folder("tile_encoder")
         files = shards_of(folder)
         recorded = check_and_record("tile_encoder", download, folder, files, self.say)
-        convert_tile_encoder(files, self.shapes[spec.weights], spec.dtype, path)
+        if isinstance(spec, ConchTileEncoder):
+            [file] = files
+            self._say_dropped("tile_encoder", convert_conch(file, self.shapes[spec.weights], spec.dtype, path))
+        else:
+            convert_tile_encoder(files, self.shapes[spec.weights], spec.dtype, path)
+        return recorded
+
+    def _slidechat(self, known: Mapping[Part, Download], spec: LongnetAll, folder: Path) -> dict[Part, Download]:
+        """Language model, projector and LongNet, which are one checkpoint."""
+        if self.manifest.llm.quantization not in ("none", "fp8"):
+            raise ModelError(f"SlideChat is served in 16 bits or fp8, not {self.manifest.llm.quantization}.")
+        base = self.downloads / "llm_base"
+        checkpoint = find_xtuner_checkpoint(self._folder("llm"), base)
+        self.say(f"llm: the layout is {checkpoint.layout}")
+        recorded = {"llm": check_and_record("llm", known["llm"], checkpoint.folder, checkpoint.files(), self.say)}
+        if base_files := checkpoint.base_files():
+            recorded["llm_base"] = check_and_record("llm_base", known["llm_base"], base, base_files, self.say)
+        path = folder / spec.weights
+        path.parent.mkdir()
+        convert_slidechat_longnet(checkpoint, self.shapes[spec.weights], path)
+        served = folder / self.manifest.llm.path
+        served.mkdir()
+        self._say_dropped("llm", convert_slidechat_llm(checkpoint, self.manifest, served))
         return recorded
 
     def _slide_encoder(self, download: Download, spec: LongnetPool, path: Path) -> Download:

@@ -91,6 +91,19 @@ class LlavaConfig(ServedConfig):
     mm_patch_merge_type: Literal["flat"] = "flat"
 
 
+def read_served_config(path: Path, manifest: Manifest) -> ServedConfig:
+    """A Hugging Face language model's config beside the manifest's projector; raises ModelError naming the first key
+    that is wrong or cannot be served."""
+    said = read_json(path)
+    projector = {"mm_hidden_size": manifest.projector_width, "mm_projector_type": manifest.projector.plugin_type}
+    try:
+        return ServedConfig.model_validate({**said, **projector, "family": said.get("model_type")})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = "model_type" if first["loc"][0] == "family" else first["loc"][0]
+        raise ModelError(f"The language model's config.json is wrong at {field!r}: {first['msg']}.") from error
+
+
 def read_llava_config(path: Path, projector_width: int) -> LlavaConfig:
     """The checkpoint's config; raises ModelError naming the first key that is wrong or cannot be served."""
     config = _read(LlavaConfig, path, "checkpoint")

@@ -52,6 +52,19 @@ DINOV2_BLOCKS: Final = NameMap(dropped=(r"patch_embed\.|pos_embed$|mask_token$",
 
 HIERARCHICAL_PROJECTOR: Final = NameMap()
 
+# SlideChat's trainer saves one module of three parts: two targets share them, and what is of no part is refused.
+SLIDECHAT_LLM: Final = NameMap(
+    prefixes=(("module.", ""), ("llm.", ""), ("projector.model.", "model.mm_projector.")),
+    dropped=(
+        r"LongNet_encoder\.",
+        r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$",  # computed; saved by old transformers
+    ),
+)
+
+SLIDECHAT_LONGNET: Final = NameMap(
+    prefixes=(("module.", ""), ("LongNet_encoder.", "")), dropped=(r"llm\.", r"projector\.model\.")
+)
+
 LLAVA: Final = NameMap(
     prefixes=(
         ("base_model.model.", ""),  # what PEFT wraps around a model: non_lora_trainables.bin has it

@@ -40,6 +40,27 @@ def write_tokenizer(published: Path, folder: Path, placeholder: str, vocab_size:
     return placeholder_id
 
 
+def copy_tokenizer(published: Path, folder: Path, placeholder: str) -> int:
+    """Copies a tokenizer that has the placeholder already, as Qwen's have, and returns that token's id.
+
+    Raises ModelError when a file or the token is missing.
+    """
+    there = [name for name in TOKENIZER_FILES if (published / name).is_file()]
+    for name in dict.fromkeys((CONFIG_FILE, FAST_FILE, *there)):
+        if name not in there:
+            raise ModelError(f"The language model's folder lacks {name}; get the file.")
+        shutil.copyfile(published / name, folder / name)
+    return added_token_id(folder, placeholder, "where a slide's rows would stand")
+
+
+def added_token_id(folder: Path, token: str, what: str) -> int:
+    """The id of a token of the tokenizer in `folder`; raises ModelError when there is none."""
+    added = _added_tokens({name: read_json(folder / name) for name in TOKENIZER_FILES if _is_json(folder / name)})
+    if token not in added:
+        raise ModelError(f"The tokenizer has no token {token!r}, {what}.")
+    return added[token]
+
+
 def _is_json(path: Path) -> bool:
     # tokenizer_config.json is required: reading it fails with the right sentence when it is missing.
     return path.name == CONFIG_FILE or (path.suffix == ".json" and path.is_file())

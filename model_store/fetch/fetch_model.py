@@ -24,7 +24,8 @@ def fetch_model(manifest: Manifest, downloads: Path, origin: Origin, say: Say) -
         raise ModelError(f"Model {manifest.name!r} has no downloads; there is nothing to fetch.")
     # The base last: whether it is needed, the checkpoint says.
     for part, download in sorted(manifest.downloads.items(), key=lambda item: item[0] == "llm_base"):
-        if part == "llm_base" and layout_of(downloads / "llm") == "merged":
+        is_llava = manifest.prompt.kind == "llava"  # of others the base has the tokenizer at least
+        if part == "llm_base" and is_llava and layout_of(downloads / "llm") == "merged":
             say("llm_base: not needed, the checkpoint is merged")
             continue
         say(f"{part}: {download.repository} ({download.licence})")

@@ -7,6 +7,7 @@ from typing import Any
 
 from model_store.chat_template import chat_template
 from model_store.convert.llava_config import ServedConfig, served_config
+from model_store.convert.write_tokenizer import added_token_id
 from model_store.files.chunk_prefix import chunk_prefix
 from model_store.manifest import Manifest
 
@@ -23,7 +24,7 @@ def write_serving_files(
     `quantization` is vLLM's `quantization_config` for weights that are quantised.
     """
     write_json(folder / "config.json", served_config(config, manifest, image_token_id, quantization))
-    write_json(folder / "generation_config.json", _generation_config(config))
+    write_json(folder / "generation_config.json", _generation_config(config, manifest, folder))
     template = chat_template(manifest.prompt, chunk_prefix(folder))
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
@@ -33,7 +34,9 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _generation_config(config: ServedConfig) -> dict[str, int]:
+def _generation_config(config: ServedConfig, manifest: Manifest, folder: Path) -> dict[str, Any]:
     """Token ids alone: vLLM would take a published temperature, top_p or length as the default of every request."""
-    ids = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
+    stops = [added_token_id(folder, token, "which ends an answer") for token in manifest.llm.generation.stop_tokens]
+    ends = [config.eos_token_id, *(stop for stop in stops if stop != config.eos_token_id)]
+    ids: dict[str, Any] = {"bos_token_id": config.bos_token_id, "eos_token_id": ends if len(ends) > 1 else ends[0]}
     return ids if config.pad_token_id is None else ids | {"pad_token_id": config.pad_token_id}

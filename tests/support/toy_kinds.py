@@ -69,7 +69,7 @@ def toy_encoders(manifest: Manifest, folder: Path, rng: np.random.Generator) -> 
 def _write_llm(folder: Path, manifest: Manifest, family: Literal["llama", "qwen2"], rng: np.random.Generator) -> None:
     llm = folder / "llm"
     llm.mkdir(parents=True)
-    vocabulary = _write_qwen_tokenizer(llm) if family == "qwen2" else _write_llama_tokenizer(llm)
+    vocabulary = write_qwen_tokenizer(llm) if family == "qwen2" else _write_llama_tokenizer(llm)
     said = {
         "model_type": family,
         "vocab_size": vocabulary,
@@ -97,7 +97,7 @@ def _write_llm(folder: Path, manifest: Manifest, family: Literal["llama", "qwen2
         save_file(mine, folder / "projector" / "model.safetensors")
 
 
-def _write_qwen_tokenizer(llm: Path) -> int:
+def write_qwen_tokenizer(llm: Path) -> int:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
