@@ -79,8 +79,9 @@ class GenerationDefaults(Table):
     """What a question gets when it does not say otherwise.
 
     `top_k` and `top_p` count where the temperature is not 0; `stop_tokens` end an answer beside the language model's
-    own end. The last two look at the answer alone, never at the prompt: with `no_repeat_ngram_size` n, no n tokens stand in it twice in the same order; a token that it holds has
-    its score divided by `generated_repetition_penalty` where it is positive, else multiplied.
+    own end. The last two look at the answer alone, never at the prompt: with `no_repeat_ngram_size` n, no n tokens
+    stand in it twice in the same order; a token that it holds has its score divided by `generated_repetition_penalty`
+    where it is positive, else multiplied.
     """
 
     temperature: Annotated[float, Field(ge=0, le=2)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plain_slidechat import plain_rows
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from toy_slidechat import ADAPTED, ALPHA, MAX_ROWS, RANK, WIDTH, Tensors, ToySlideChat
@@ -188,24 +189,6 @@ def test_other_ways_of_fewer_bits_are_refused(toy: ToySlideChat) -> None:
     with pytest.raises(ModelError, match="in 16 bits or fp8, not awq"):
         convert(toy, quantize="awq")
     assert any(name.endswith("weight_scale") for name in llm_tensors(convert(toy, quantize="fp8")))
-
-
-def plain_rows(longnet: Tensors, features: torch.Tensor) -> torch.Tensor:
-    """What the public code makes of each tile: its value for attention, four norms, two layers of two matrices."""
-
-    def norm(name: str, rows: torch.Tensor) -> torch.Tensor:
-        weight, bias = longnet[f"{name}.weight"], longnet[f"{name}.bias"]
-        return torch.nn.functional.layer_norm(rows, rows.shape[-1:], weight, bias, 1e-5)
-
-    def linear(name: str, rows: torch.Tensor) -> torch.Tensor:
-        return rows @ longnet[f"{name}.weight"].T + longnet[f"{name}.bias"]
-
-    for layer in ("layers.0", "layers.1"):
-        value = linear(f"{layer}.self_attn.v_proj", norm(f"{layer}.self_attn_layer_norm", features))
-        features = features + linear(f"{layer}.self_attn.out_proj", norm(f"{layer}.self_attn.inner_attn_ln", value))
-        hidden = torch.nn.functional.gelu(linear(f"{layer}.ffn.fc1", norm(f"{layer}.final_layer_norm", features)))
-        features = features + linear(f"{layer}.ffn.fc2", norm(f"{layer}.ffn.ffn_layernorm", hidden))
-    return norm("layer_norm", features)
 
 
 def test_a_slide_has_as_many_rows_as_tiles_and_beyond_the_cap_every_so_many(toy: ToySlideChat) -> None:

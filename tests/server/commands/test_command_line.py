@@ -203,5 +203,9 @@ def test_a_model_that_ships_with_eyepiece_is_installed_and_another_is_refused(tm
     assert installed.returncode == 0, installed.stderr
     assert installed.stdout == f"demo is installed in {tmp_path / 'models' / 'demo'}\n"
     rows = json.loads(eyepiece("models", "list", "--json", *folder).stdout)["models"]
-    assert {row["name"]: row["state"] for row in rows} == {"demo": "installed", "wsi-llava": "not installed"}
+    assert {row["name"]: row["state"] for row in rows} == {
+        "demo": "installed",
+        "slidechat": "not installed",
+        "wsi-llava": "not installed",
+    }
     assert_refused(eyepiece("models", "install", "wsi-llava", *folder), "does not ship with Eyepiece; these do: demo")
