@@ -38,6 +38,8 @@ class _Metadata(BaseModel):
     tile_count: Annotated[int, Field(ge=0)]
     mpp_source: MppSource
     created_at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
+    # Of a region's embedding alone.
+    region_id: Annotated[str, StringConstraints(pattern=r"^reg_[0-9a-f]{32}$")] | None = None
 
     @model_validator(mode="after")
     def _only_given_slide_tokens_have_no_tile_count(self) -> Self:
@@ -55,6 +57,7 @@ def to_bytes(embedding: SlideEmbedding) -> bytes:
         "tile_count": str(embedding.tile_count),
         "mpp_source": embedding.mpp_source,
         "created_at": embedding.created_at,
+        **({} if embedding.region_id is None else {"region_id": embedding.region_id}),
     }
     _Metadata.model_validate(metadata)
     _check_tensors(embedding.tensors)
@@ -78,6 +81,7 @@ def from_bytes(data: bytes) -> SlideEmbedding:
         tile_count=metadata.tile_count,
         mpp_source=metadata.mpp_source,
         created_at=metadata.created_at,
+        region_id=metadata.region_id,
     )
 
 

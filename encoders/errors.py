@@ -15,6 +15,10 @@ DeviceLost                 the GPU has failed: this process can encode nothing m
 └── DeviceFull             no memory for a single tile, of whichever slide
 EncodeCancelled            the caller asked to stop
 StoredFileDamaged          an embedding or features file is not what its format says; made again by encoding
+RegionError                what was drawn on a slide cannot be asked about
+├── UnusableRegion         no outline on the slide
+├── RegionTooSmall         too few tiles of tissue in it
+└── RegionsUnavailable     of this slide, or by this model, nobody knows what lies in a region
 """
 
 from typing import ClassVar
@@ -102,3 +106,27 @@ class StoredFileDamaged(EyepieceError):
     """A stored embedding or features file is changed, cut, foreign, another slide's, or of another format version."""
 
     code = "internal_error"
+
+
+class RegionError(EyepieceError):
+    """What was drawn on a slide cannot be asked about; the slide itself can."""
+
+    code: ClassVar[str] = "unusable_region"
+
+
+class UnusableRegion(RegionError):
+    """The region's outline is no simple polygon on the slide."""
+
+    code = "unusable_region"
+
+
+class RegionTooSmall(RegionError):
+    """The region holds too few tiles of tissue; the detail says how many more are needed."""
+
+    code = "region_too_small"
+
+
+class RegionsUnavailable(RegionError):
+    """There are no regions of this slide for this model: it keeps no tiles whose places are known."""
+
+    code = "regions_unavailable"

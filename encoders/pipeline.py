@@ -117,7 +117,7 @@ def encode_slide(
         read = encoders.stage.read(SlideInHand(reader, encoders.inputs, mpp_override, caller))
     identity = encoder_id(encoders.model, mpp_override)
     read.write(features_path, slide.slide_id, identity)
-    with _turn(encoders.slide_turn, caller):
+    with slide_turn(encoders.slide_turn, caller):
         caller.on_progress("encode_slide", 0, 1)
         tensors = encoders.stage.encode(read, caller.ask)
     caller.on_progress("encode_slide", 1, 1)
@@ -138,7 +138,7 @@ def _encode_given(
         manifest = encoders.model.manifest
         caller.on_warnings(thinning(manifest.slide_stage, len(given.coords), manifest.inputs))
         try:
-            with _turn(encoders.slide_turn, caller):
+            with slide_turn(encoders.slide_turn, caller):
                 tensors = encoders.stage.encode_given(given, caller.ask)
         except EncoderOverflowed as error:
             largest = np.abs(given.features).max()
@@ -168,7 +168,7 @@ def _embedding(
 
 
 @contextmanager
-def _turn(lock: threading.Lock, caller: Caller) -> Iterator[None]:
+def slide_turn(lock: threading.Lock, caller: Caller) -> Iterator[None]:
     """Holds the lock; raises EncodeCancelled instead when that comes first."""
     caller.ask()
     while not lock.acquire(timeout=_LOOK_EVERY_S):

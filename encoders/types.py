@@ -128,7 +128,8 @@ class TileFeatures:
 class SlideEmbedding:
     """What is cached and sent to the language model: tensors by name, e.g. `slide_tokens` [576, 768] fp16.
 
-    `tile_count` is 0 when the slide tokens themselves were given: nobody said how many tiles made them.
+    `tile_count` is 0 when the slide tokens themselves were given: nobody said how many tiles made them. With
+    `region_id` it is that of a region of the slide, and counts the region's tiles.
     """
 
     slide_id: str
@@ -137,3 +138,4 @@ class SlideEmbedding:
     tile_count: int
     mpp_source: MppSource
     created_at: str
+    region_id: str | None = None

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from encoders.encoder_id import encoder_id
+from encoders.regions.outline import MAX_CORNERS
 from model_store.errors import ModelError
 from model_store.files.control_tokens import control_tokens
 from model_store.installed import InstalledModel
@@ -28,19 +29,22 @@ from server.api.parts import Parts
 from server.api.request_bodies import BodyBounds, BodyLimit
 from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
-from server.api.routes import chat, conversations, document, health, levels, questions, slides, usage
+from server.api.routes import chat, conversations, document, health, levels, questions, regions, slides, usage
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import MEMORY_BYTES, SlideInputCache, SlideInputs
+from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.jobs import EncodeJobs
+from server.encoding.region_jobs import RegionJobs
 from server.identity.api_keys import KeyRing
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
 from server.slides.progress import ProgressLog
+from server.slides.region_record import Regions
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.redis_client import connect_redis
@@ -65,9 +69,10 @@ _NO_TELEMETRY: TelemetryConfig = {
 }
 # Draining has waited for all that was worth waiting for.
 _AFTER_DRAIN_S = 1
-# 200 messages of a few content parts each; a question has seven fields.
+# 200 messages of a few content parts each.
 _MAX_CHAT_VALUES = 5_000
-_MAX_VALUES = 100
+# A question has eight fields; the outline of a region three values for each corner.
+_MAX_VALUES = 100 + 3 * MAX_CORNERS
 # Named anew for every question otherwise, a tenth of a millisecond each; few slides have an override.
 _REMEMBERED_ENCODERS = 1024
 
@@ -120,7 +125,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
     )
     app.state.parts = build_parts(settings, models)
     app.state.readiness = build_readiness(app.state.parts)
-    for module in (slides, levels, questions, conversations, chat, usage, health, document):
+    for module in (slides, levels, regions, questions, conversations, chat, usage, health, document):
         app.include_router(module.router)
     add_error_responses(app)
     app.add_middleware(
@@ -137,7 +142,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
 
 
 def _body_bounds(settings: Settings, method: str, path: str) -> BodyBounds | None:
-    """Only a chat may hold many values; every other JSON body is a question and a few numbers."""
+    """Only a chat may hold many values; every other JSON body is a question, or a region, and a few numbers."""
     if slides.is_upload(method, path):
         return None
     return BodyBounds(settings.max_body_bytes, _MAX_CHAT_VALUES if path == chat.CHAT_PATH else _MAX_VALUES)
@@ -159,6 +164,9 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         slides=SlideCatalogue(store, redis, ids.pop(models[0].manifest.name), ids),
         keys=KeyRing(store),
         jobs=EncodeJobs(redis, settings),
+        region_jobs=RegionJobs(redis, settings),
+        regions=Regions(store, settings.max_regions_per_slide),
+        tile_places=TilePlacesCache(store),
         progress=ProgressLog(redis, settings.event_ttl_s),
         embeddings=embeddings,
         conversations=Conversations(redis, settings.conversation_ttl_s),

@@ -7,6 +7,7 @@ EyepieceError                     model_store.errors
     ├── RequestError              the caller's to mend
     │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
+    │   ├── RegionNotReady, RegionFailed
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
     │   ├── RangeNotSatisfiable, NoLevels
     │   ├── QuotaExceeded         what the operator grants the tenant is used up
@@ -82,6 +83,18 @@ class SlideFailed(RequestError):
     """The slide could not be encoded; its `error` says why."""
 
     code = "slide_failed"
+
+
+class RegionNotReady(RequestError):
+    """The region is queued or being made."""
+
+    code = "region_not_ready"
+
+
+class RegionFailed(RequestError):
+    """The region could not be made; its `error` says why."""
+
+    code = "region_failed"
 
 
 class WrongConversation(RequestError):
@@ -240,6 +253,8 @@ HTTP_STATUS: dict[str, int] = {
     "method_not_allowed": 405,
     "slide_not_ready": 409,
     "slide_failed": 409,
+    "region_not_ready": 409,
+    "region_failed": 409,
     "wrong_conversation": 409,
     "damaged_conversation": 409,
     "damaged_record": 409,
@@ -261,6 +276,9 @@ HTTP_STATUS: dict[str, int] = {
     "no_tissue": 422,
     "slide_too_large": 413,
     "unusable_features": 422,
+    "unusable_region": 422,
+    "region_too_small": 422,
+    "regions_unavailable": 409,
     "cancelled": 409,
     "draining": 503,
     "too_many_connections": 503,

@@ -157,6 +157,13 @@ class Settings(BaseSettings):
     max_queued_jobs: int = Field(10_000, description="Encode jobs waiting, all tenants together.")
     max_queued_jobs_per_tenant: int = Field(2_000, description="Encode jobs waiting of one tenant.")
 
+    max_regions_per_slide: Annotated[int, Field(ge=1)] = Field(
+        64, description="Regions kept of a slide; beyond that those go that were not used for longest."
+    )
+    region_wait_s: Annotated[float, Field(ge=0)] = Field(
+        15.0, description="How long a question waits for its region to be made; then it gets `region_not_ready`."
+    )
+
     quota_stored_bytes: Annotated[int, Field(ge=0)] = Field(
         0, description="What a tenant may store, features and embeddings included; 0 = no limit."
     )

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -27,20 +28,24 @@ from encoders.encoder_id import encoder_id
 from encoders.errors import DeviceLost
 from encoders.one_gpu import see_one_gpu
 from encoders.pipeline import Encoders, encode_slide, load_encoders
+from encoders.regions.encode_region import DrawnRegion, encode_region
 from encoders.tile_encoder.compile_model import keep_compiled_code_in
 from encoders.tiling.isolation.lower_priority import lower_priority
 from encoders.types import SlideEmbedding, SlideFile
 from model_store.installed import InstalledModel
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.encode_job import EncodeJob
-from server.encoding.encode_worker import encode_worker
+from server.encoding.encode_worker import RegionWork, encode_worker
 from server.encoding.jobs import EncodeJobs
+from server.encoding.region_job import RegionJob
+from server.encoding.region_jobs import RegionJobs
 from server.encoding.worker_health import WorkerHealth
 from server.encoding.worker_presence import ANNOUNCE_EVERY_S, announce_worker, withdraw_worker
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
+from server.slides.region_record import RegionRecord, Regions
 from server.slides.usage import Usage
 from server.storage.redis_client import connect_redis
 from server.storage.slide_store import SlideStore, open_store
@@ -119,7 +124,12 @@ async def _work(settings: Settings, served: _Served, metrics: WorkerMetrics, hea
     await log_sandbox()
     async with private_staging(store), _announced(redis, health, tuple(served.encoders)):
         await encode_worker(
-            jobs, encode_job.run, settings.job_sweep_s, slides_at_once=slides, models=tuple(encode_job.encodes)
+            jobs,
+            encode_job.run,
+            settings.job_sweep_s,
+            slides_at_once=slides,
+            models=tuple(encode_job.encodes),
+            regions=RegionWork(RegionJobs(redis, settings), _region_job(encode_job, served).run),
         ).start()
     await redis.aclose()
     if lost:
@@ -158,6 +168,26 @@ def _encode_job(
         metrics=metrics,
         encodes={served.key(name): partial(encode, encoders) for name, encoders in served.encoders.items()},
         on_device_lost=on_device_lost,
+    )
+
+
+def _region_job(slides: EncodeJob, served: _Served) -> RegionJob:
+    """Over the same parts as the slides' job."""
+
+    def make(encoders: Encoders, record: RegionRecord, features: Path | BinaryIO, caller: Caller) -> SlideEmbedding:
+        drawn = DrawnRegion(record.id, record.slide_id, record.encoder_id, record.drawn)
+        return encode_region(drawn, encoders, features, caller)
+
+    return RegionJob(
+        settings=slides.settings,
+        store=slides.store,
+        slides=slides.slides,
+        regions=Regions(slides.store, slides.settings.max_regions_per_slide),
+        embeddings=slides.embeddings,
+        usage=slides.usage,
+        metrics=slides.metrics,
+        makes={served.key(name): partial(make, encoders) for name, encoders in served.encoders.items()},
+        on_device_lost=slides.on_device_lost,
     )
 
 

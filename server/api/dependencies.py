@@ -17,6 +17,7 @@ from server.flow.admit_upload import AdmitUpload
 from server.flow.answer_question import AnswerQuestion
 from server.flow.attach_features import AttachFeatures
 from server.flow.delete_slide import DeleteSlide, ForgetSlide
+from server.flow.draw_region import DrawRegion
 from server.flow.encode_again import EncodeAgain
 from server.flow.follow_slide import FollowSlide
 from server.flow.list_slides import ListSlides
@@ -92,7 +93,7 @@ def _attach_features(parts: Parts) -> AttachFeatures:
 
 
 def _delete_slide(parts: Parts) -> DeleteSlide:
-    return DeleteSlide(parts.store, parts.slides, parts.jobs, parts.usage, forget_slide(parts))
+    return DeleteSlide(parts.store, parts.slides, parts.jobs, parts.region_jobs, parts.usage, forget_slide(parts))
 
 
 def _follow_slide(parts: Parts) -> FollowSlide:
@@ -105,6 +106,20 @@ def _encode_again(parts: Parts) -> EncodeAgain:
 
 def _list_slides(parts: Parts) -> ListSlides:
     return ListSlides(parts.slides, slide_states(parts))
+
+
+def _draw_region(parts: Parts) -> DrawRegion:
+    return DrawRegion(
+        slides=parts.slides,
+        regions=parts.regions,
+        jobs=parts.region_jobs,
+        embeddings=parts.embeddings,
+        places=parts.tile_places,
+        encodes=queue_encode(parts),
+        usage=parts.usage,
+        models=parts.models,
+        wait_s=parts.settings.region_wait_s,
+    )
 
 
 def _answer_question(parts: Parts) -> AnswerQuestion:
@@ -140,6 +155,7 @@ AttachFeaturesDep = Annotated[AttachFeatures, _made_of(_attach_features)]
 DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
 ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
+DrawRegionDep = Annotated[DrawRegion, _made_of(_draw_region)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
 EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]
 ShowLevelsDep = Annotated[ShowLevels, _made_of(_show_levels)]

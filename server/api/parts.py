@@ -10,11 +10,14 @@ from server.api.drain import Drain
 from server.asking.conversations import Conversations
 from server.asking.served_models import ServedModels
 from server.embeddings.cache import EmbeddingCache
+from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.jobs import EncodeJobs
+from server.encoding.region_jobs import RegionJobs
 from server.identity.api_keys import KeyRing
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
+from server.slides.region_record import Regions
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
@@ -33,6 +36,9 @@ class Parts:
     slides: SlideCatalogue
     keys: KeyRing
     jobs: EncodeJobs
+    region_jobs: RegionJobs
+    regions: Regions
+    tile_places: TilePlacesCache
     progress: ProgressLog
     embeddings: EmbeddingCache
     conversations: Conversations

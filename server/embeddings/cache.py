@@ -1,4 +1,4 @@
-"""Slide embeddings: Redis is the hot tier, the slide store is the truth.
+"""Embeddings of slides and of their regions: Redis is the hot tier, the slide store is the truth.
 
 A miss in Redis is filled from the store without a GPU; a hundred concurrent misses read the store once.
 """
@@ -14,12 +14,15 @@ from redis.exceptions import RedisError
 from encoders.embedding_file import from_bytes
 from encoders.errors import StoredFileDamaged
 from encoders.types import SlideEmbedding
+from server.slides.region_record import SlideRegion
 from server.slides.slide_index import SlideIndex
 from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+# Whose embedding: a slide's, or that of a region of one.
+Embedded = SlideRecord | SlideRegion
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class CachedEmbedding:
 
 
 class EmbeddingCache:
-    """Reads and publishes embedding files; the key is `eyepiece:{<tenant>}:embedding:<slide>:<encoder>`."""
+    """Reads and publishes embedding files; the key is `eyepiece:{<tenant>}:embedding:<slide>:<encoder>`, of
+    a region with `:<region>` behind it."""
 
     def __init__(self, redis: Redis, store: SlideStore, ttl_s: int, metrics: Metrics) -> None:
         self._redis = redis
@@ -40,11 +44,11 @@ class EmbeddingCache:
         self._metrics = metrics
         self._reading: dict[str, asyncio.Task[bytes | None]] = {}
 
-    async def exists(self, record: SlideRecord) -> bool:
+    async def exists(self, record: Embedded) -> bool:
         """Whether the slide is encoded: asks the store, which alone decides."""
-        return await self._store.exists(record.paths.embedding(record.encoder_id))
+        return await self._store.exists(_path(record))
 
-    async def find(self, record: SlideRecord) -> CachedEmbedding | None:
+    async def find(self, record: Embedded) -> CachedEmbedding | None:
         """The slide's embedding, or None while it is not encoded.
 
         Raises:
@@ -60,15 +64,21 @@ class EmbeddingCache:
         try:
             return _checked(record, content)
         except StoredFileDamaged:
-            log.warning("embedding_damaged", slide=record.id[:12])
-            index = SlideIndex(self._store)
-            await index.add("pending", record)
-            await self._store.delete(record.paths.embedding(record.encoder_id))
-            # Once more: the reconciler may have seen the embedding a moment ago, and have taken the entry away.
-            await index.add("pending", record)
+            log.warning("embedding_damaged", slide=slide_of(record).id[:12])
+            await self._remove_damaged(record)
             raise
 
-    async def renew(self, record: SlideRecord) -> bool:
+    async def _remove_damaged(self, record: Embedded) -> None:
+        if isinstance(record, SlideRegion):  # made again when it is asked about
+            await self._store.delete(_path(record))
+            return
+        index = SlideIndex(self._store)
+        await index.add("pending", record)
+        await self._store.delete(_path(record))
+        # Once more: the reconciler may have seen the embedding a moment ago, and have taken the entry away.
+        await index.add("pending", record)
+
+    async def renew(self, record: Embedded) -> bool:
         """Whether the embedding is hot, for another while then; True as well while Redis cannot be asked."""
         try:
             is_hot = bool(await self._redis.expire(_key(record), self._ttl_s))
@@ -78,19 +88,25 @@ class EmbeddingCache:
             self._metrics.embedding_reads.labels("memory").inc()
         return is_hot
 
-    async def publish(self, record: SlideRecord, content: bytes) -> bool:
+    async def publish(self, record: Embedded, content: bytes) -> bool:
         """Store an embedding file for good, then make it hot; a second publisher changes nothing, and gets False."""
-        is_new = await self._store.create(record.paths.embedding(record.encoder_id), content)
+        is_new = await self._store.create(_path(record), content)
         await self._to_redis(record, content)
         return is_new
 
+    async def remove(self, region: SlideRegion) -> None:
+        """A region that was dropped: nothing is left of its embedding."""
+        await self._store.delete(_path(region))
+        with suppress(RedisError):  # it expires
+            await self._redis.delete(_key(region))
+
     async def forget(self, tenant: str, slide_id: str) -> None:
-        """Drop the hot copies of every encoder of this slide."""
+        """Drop the hot copies of every encoder of this slide, and of its regions."""
         pattern = f"eyepiece:{{{tenant}}}:embedding:{slide_id}:*"
         async for key in self._redis.scan_iter(match=pattern, count=500):
             await self._redis.delete(key)
 
-    async def _from_redis(self, record: SlideRecord) -> bytes | None:
+    async def _from_redis(self, record: Embedded) -> bytes | None:
         try:
             content: bytes | None = await self._redis.getex(_key(record), ex=self._ttl_s)  # type: ignore[assignment]
         except RedisError:  # the cache may be away: the store has the truth
@@ -99,7 +115,7 @@ class EmbeddingCache:
             self._metrics.embedding_reads.labels("redis").inc()
         return content
 
-    async def _from_store_once(self, record: SlideRecord) -> bytes | None:
+    async def _from_store_once(self, record: Embedded) -> bytes | None:
         key = _key(record)
         task = self._reading.get(key)
         if task is None:
@@ -109,31 +125,49 @@ class EmbeddingCache:
         # Shielded: one impatient client must not cancel the read of the ninety-nine others.
         return await asyncio.shield(task)
 
-    async def _from_store(self, record: SlideRecord) -> bytes | None:
-        content = await self._store.get(record.paths.embedding(record.encoder_id))
+    async def _from_store(self, record: Embedded) -> bytes | None:
+        content = await self._store.get(_path(record))
         self._metrics.embedding_reads.labels("miss" if content is None else "store").inc()
         if content is not None:
             await self._to_redis(record, content)
         return content
 
-    async def _to_redis(self, record: SlideRecord, content: bytes) -> None:
+    async def _to_redis(self, record: Embedded, content: bytes) -> None:
         try:
             await self._redis.set(_key(record), content, ex=self._ttl_s)
         except RedisError:  # full or away: the next read goes to the store again
             self._metrics.embedding_cache_write_errors.inc()
 
 
-def _checked(record: SlideRecord, content: bytes) -> CachedEmbedding:
+def slide_of(embedded: Embedded) -> SlideRecord:
+    """The slide that it is, or is a region of."""
+    return embedded.slide if isinstance(embedded, SlideRegion) else embedded
+
+
+def region_of(embedded: Embedded) -> str | None:
+    """The region's id; None of a whole slide."""
+    return embedded.region_id if isinstance(embedded, SlideRegion) else None
+
+
+def _checked(record: Embedded, content: bytes) -> CachedEmbedding:
     """The embedding in a file's bytes, which lay in this record's place.
 
     Raises:
-        StoredFileDamaged: it is none, is not what was written, or belongs to another slide or encoder.
+        StoredFileDamaged: it is none, is not what was written, or belongs to another slide, encoder or region.
     """
-    embedding = from_bytes(content)
-    if (embedding.slide_id, embedding.encoder_id) != (record.id, record.encoder_id):
+    embedding, slide = from_bytes(content), slide_of(record)
+    found = (embedding.slide_id, embedding.encoder_id, embedding.region_id)
+    if found != (slide.id, slide.encoder_id, region_of(record)):
         raise StoredFileDamaged("The stored embedding is another slide's or encoder's; encode the slide again.")
     return CachedEmbedding(embedding, content)
 
 
-def _key(record: SlideRecord) -> str:
-    return f"eyepiece:{{{record.tenant}}}:embedding:{record.id}:{record.encoder_id}"
+def _path(record: Embedded) -> str:
+    slide, region_id = slide_of(record), region_of(record)
+    return slide.paths.embedding(slide.encoder_id) if region_id is None else slide.paths.region_embedding(region_id)
+
+
+def _key(record: Embedded) -> str:
+    slide, region_id = slide_of(record), region_of(record)
+    key = f"eyepiece:{{{slide.tenant}}}:embedding:{slide.id}:{slide.encoder_id}"
+    return key if region_id is None else f"{key}:{region_id}"

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from model_store.contracts.slide_stage import ROWS
-from server.embeddings.cache import CachedEmbedding, EmbeddingCache
-from server.slides.slide_record import SlideRecord
+from server.embeddings.cache import CachedEmbedding, Embedded, EmbeddingCache, region_of, slide_of
 
 # Some hundred slides of 576 tokens × 768 numbers: more than clinicians of one replica look at in an hour.
 MEMORY_BYTES = 256 * 2**20
@@ -71,13 +70,14 @@ class SlideInputCache:
         self._kept: OrderedDict[tuple[str, ...], SlideInput] = OrderedDict()
         self._kept_bytes = 0
 
-    async def find(self, record: SlideRecord) -> SlideInput | None:
-        """The slide as vLLM gets it, or None while it is not encoded.
+    async def find(self, record: Embedded) -> SlideInput | None:
+        """The slide or region as vLLM gets it, or None while it is not encoded.
 
         Raises:
             StoredFileDamaged: as EmbeddingCache.find.
         """
-        key = (record.tenant, record.id, record.generation, record.encoder_id)
+        slide = slide_of(record)
+        key = (slide.tenant, slide.id, slide.generation, slide.encoder_id, region_of(record) or "")
         kept = self._kept.get(key)
         if kept is not None and await self._embeddings.renew(record):
             if key in self._kept:  # another question may have driven it out meanwhile
@@ -87,7 +87,7 @@ class SlideInputCache:
         self._drop(key)
         if cached is None:
             return None
-        made = self._inputs.make(record.tenant, cached)
+        made = self._inputs.make(slide.tenant, cached)
         self._keep(key, made)
         return made
 

@@ -1,10 +1,11 @@
-"""The SAQ worker of both queues of one or several models, for whatever encodes: a worker process has the models, tests
+"""The SAQ worker of the queues of one or several models, for whatever encodes: a worker process has the models, tests
 have a fake."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -16,14 +17,25 @@ from saq.types import Context
 
 from server.encoding.jobs import ENCODE, EncodeJobs, JobQueue
 from server.encoding.queue_order import TAKE_NEXT_JOB, TURNS_TTL_S, URGENT_IN_A_ROW
+from server.encoding.region_jobs import MAKE_REGION, RegionJobs
 
 log = structlog.get_logger(__name__)
 _IDLE_WAIT_S = 0.5
+# A place of its own beside the slides: a region is made in a moment, and waits for no slide.
+_REGIONS_AT_ONCE = 1
 _REDIS_AWAY_WAIT_S = 1.0
 # A cancelled encode ends at its next batch of tiles.
 _CANCEL_WITHIN_S = 20.0
 _OVER = (Status.ABORTED, Status.COMPLETE, Status.FAILED)
 _LOST = "its worker stopped reporting"
+
+
+@dataclass(frozen=True)
+class RegionWork:
+    """Where regions wait, and what makes one."""
+
+    jobs: RegionJobs
+    run: Callable[..., Awaitable[str]]
 
 
 def encode_worker(
@@ -33,14 +45,18 @@ def encode_worker(
     *,
     slides_at_once: int = 1,
     models: Sequence[str] = ("",),
+    regions: RegionWork | None = None,
     abort_every_s: float = 1.0,
 ) -> Worker[Context]:
-    """A worker for `slides_at_once` slides of these models, "" is the default; `start()` it. Stopping it hands all of
-    them back to the queue."""
+    """A worker for `slides_at_once` slides of these models, "" is the default, and beside them for a region; `start()`
+    it. Stopping it hands all of them back to the queue."""
+    work: list[tuple[str, Callable[..., Awaitable[str]]]] = [(ENCODE, run)]
+    if regions is not None:
+        work.append((MAKE_REGION, regions.run))
     return Worker(
-        WorkerQueue(jobs, models),
-        [(ENCODE, run)],
-        concurrency=slides_at_once,
+        WorkerQueue(jobs, models, regions=None if regions is None else regions.jobs, slides_at_once=slides_at_once),
+        work,
+        concurrency=slides_at_once + (0 if regions is None else _REGIONS_AT_ONCE),
         timers={"schedule": 1, "worker_info": 3600, "sweep": sweep_every_s, "abort": abort_every_s},  # type: ignore[arg-type]  # SAQ takes fractions too
         cancellation_hard_deadline_s=_CANCEL_WITHIN_S,
     )
@@ -50,6 +66,9 @@ class WorkerQueue(JobQueue):
     """The routine queue with the urgent one before it, as the one queue that a SAQ worker reads; in both, tenants take
     turns. A worker of several models takes from their queues in turn.
 
+    Regions have a queue before both and a place of their own: slides take `slides_at_once` of the worker's places and
+    regions the other, so that neither waits for the other.
+
     A job keeps belonging to the queue it was put into: only what the worker asks of *its* queue is widened.
 
     The jobs of dead workers are put back, each in one transaction that anybody who touches the job meanwhile stops.
@@ -58,12 +77,23 @@ class WorkerQueue(JobQueue):
     record stays for ever; does the worker that had the job end it meanwhile, that is undone.
     """
 
-    def __init__(self, jobs: EncodeJobs, models: Sequence[str] = ("",)) -> None:
+    def __init__(
+        self,
+        jobs: EncodeJobs,
+        models: Sequence[str] = ("",),
+        *,
+        regions: RegionJobs | None = None,
+        slides_at_once: int | None = None,
+    ) -> None:
         pairs = [jobs.queues_of(model) for model in models]
         own = pairs[0]["routine"]
         super().__init__(own.redis, name=own.name)
         self.turns_key = own.turns_key
-        self._queues: tuple[JobQueue, ...] = tuple(queue for pair in pairs for queue in pair.values())
+        self._regions = deque([] if regions is None else [regions.queue_of(model) for model in models])
+        self._queues: tuple[JobQueue, ...] = (*(queue for pair in pairs for queue in pair.values()), *self._regions)
+        self._for_slides = _Places(slides_at_once)
+        self._for_regions = _Places(_REGIONS_AT_ONCE if self._regions else 0)
+        self._waiting_for_region = False
         self._others = tuple(queue for queue in self._queues if queue is not own)
         self._take_next_job = own.redis.register_script(TAKE_NEXT_JOB)
         self._pairs = deque((pair["urgent"], self if pair["routine"] is own else pair["routine"]) for pair in pairs)
@@ -77,9 +107,7 @@ class WorkerQueue(JobQueue):
         try:
             job = await self._take()
             if job is None:
-                # A move of the first job to where it is: it waits for one, and leaves the choice to the script.
-                queued = self.namespace("queued")
-                await self.redis.blmove(queued, queued, _IDLE_WAIT_S, "LEFT", "LEFT")  # type: ignore[arg-type]
+                await self._wait_for_one()
                 job = await self._take()
             return job
         except RedisError as error:
@@ -87,17 +115,51 @@ class WorkerQueue(JobQueue):
             await asyncio.sleep(_REDIS_AWAY_WAIT_S)
             return None
 
+    async def _wait_for_one(self) -> None:
+        """Until there may be a job, or for a moment. One of those that wait looks at regions, the others at slides."""
+        looks_at_regions = self._for_regions.are_free and not (self._waiting_for_region and self._for_slides.are_free)
+        queued = (self._regions[0] if looks_at_regions else self).namespace("queued")
+        self._waiting_for_region |= looks_at_regions
+        try:
+            # A move of the first job to where it is: it waits for one, and leaves the choice to the script.
+            await self.redis.blmove(queued, queued, _IDLE_WAIT_S, "LEFT", "LEFT")  # type: ignore[arg-type]
+        finally:
+            if looks_at_regions:
+                self._waiting_for_region = False
+
     async def _take(self) -> Job | None:
+        """The next region, or else the next slide, where there is a place for it."""
+        region = await self._for_regions.fill(self._next_region)
+        return region or await self._for_slides.fill(self._next_slide)
+
+    async def _next_region(self) -> Job | None:
+        for _ in range(len(self._regions)):
+            queue = self._regions[0]
+            self._regions.rotate(-1)
+            job = await self._next_of(queue, None)
+            if job is not None:
+                return job
+        return None
+
+    async def _next_slide(self) -> Job | None:
         for _ in range(len(self._pairs)):
             urgent, routine = self._pairs[0]
             self._pairs.rotate(-1)
-            lists = [queue.namespace(name) for queue in (urgent, routine) for name in ("queued", "active")]
-            keys = [*lists, routine.turns_key]
-            taken: Any = await self._take_next_job(keys=keys, args=[URGENT_IN_A_ROW, TURNS_TTL_S])
-            if taken is not None:
-                queue = urgent if taken[0] else routine
-                return await queue.job(queue.job_key_from_id(taken[1].decode()))
+            job = await self._next_of(urgent, routine)
+            if job is not None:
+                return job
         return None
+
+    async def _next_of(self, first: JobQueue, second: JobQueue | None) -> Job | None:
+        """The job whose turn it is of one or two queues; the turns are the second's."""
+        named = ("queued", "active")
+        seconds = [second.namespace(name) for name in named] if second else [first.namespace("none")] * 2
+        keys = [*(first.namespace(name) for name in named), *seconds, (second or first).turns_key]
+        taken: Any = await self._take_next_job(keys=keys, args=[URGENT_IN_A_ROW, TURNS_TTL_S])
+        if taken is None:
+            return None
+        queue = first if taken[0] or second is None else second
+        return await queue.job(queue.job_key_from_id(taken[1].decode()))
 
     async def jobs(self, job_keys: Iterable[str]) -> list[Job | None]:
         """The jobs behind the keys, in order; SAQ's abort check reads them."""
@@ -143,6 +205,34 @@ class WorkerQueue(JobQueue):
             except WatchError:
                 return False
         return True
+
+
+class _Places:
+    """How many jobs of a kind a worker has at once; None for any number. A place is free again when the task ends that
+    took the job: SAQ has one for each."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._taken = set[asyncio.Task[Any] | None]()
+
+    @property
+    def are_free(self) -> bool:
+        return self._most is None or len(self._taken) < self._most
+
+    async def fill(self, take: Callable[[], Awaitable[Job | None]]) -> Job | None:
+        """What `take` finds, for a free place."""
+        if not self.are_free:
+            return None
+        task, job = asyncio.current_task(), None
+        self._taken.add(task)
+        try:
+            job = await take()
+        finally:
+            if job is None or task is None:
+                self._taken.discard(task)
+            else:
+                task.add_done_callback(self._taken.discard)
+        return job
 
 
 async def _active(queue: RedisQueue) -> list[bytes]:

@@ -75,6 +75,11 @@ class JobQueue(RedisQueue):
         if extra := tiles // TILES_OF_A_TURN:
             await self.redis.hincrby(self.turns_key, tenant, extra)
 
+    async def unfinished_keys(self) -> list[str]:
+        """The keys of its jobs that are not over."""
+        found: Any = await self.redis.zrange(self.namespace("incomplete"), 0, -1)
+        return [self.job_key_from_id(job_id.decode()) for job_id in found]
+
     async def discard_unreadable(self, job_key: str) -> bool:
         """Remove a job that cannot be read from all of the queue's lists; False when there is none."""
         job_id = self.job_id(job_key)
@@ -156,7 +161,7 @@ class EncodeJobs:
     async def slides_with_job(self) -> set[tuple[str, str]]:
         """Tenant and id of every slide that waits or is encoded, for any model, in two questions to Redis for each
         model however many they are."""
-        keys = [key for queue in self._all() for key in await _unfinished(queue)]
+        keys = [key for queue in self._all() for key in await queue.unfinished_keys()]
         return {(tenant, slide_id) for _, tenant, slide_id, *_ in (key.split(":") for key in keys)}
 
     async def cancel(self, record: SlideRecord) -> None:
@@ -269,14 +274,8 @@ async def _head(queue: RedisQueue) -> Job | None:
     return None if head is None else await queue.job(queue.job_key_from_id(head.decode()))
 
 
-async def _unfinished(queue: RedisQueue) -> list[str]:
-    """The keys of the queue's jobs that are not over."""
-    found: Any = await queue.redis.zrange(queue.namespace("incomplete"), 0, -1)
-    return [queue.job_key_from_id(job_id.decode()) for job_id in found]
-
-
-async def _count_of(queue: RedisQueue, tenant: str) -> int:
-    return sum(key.split(":")[1] == tenant for key in await _unfinished(queue))
+async def _count_of(queue: JobQueue, tenant: str) -> int:
+    return sum(key.split(":")[1] == tenant for key in await queue.unfinished_keys())
 
 
 async def _running_of(queue: RedisQueue, tenant: str) -> int:

@@ -28,7 +28,6 @@ from server.asking.questions import (
 )
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.slide_inputs import SlideInput
-from server.errors import SlideFailed, SlideNotReady
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event
@@ -37,7 +36,6 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import span
 
 log = structlog.get_logger(__name__)
-_NOT_READY_RETRY_S = 5
 # A Redis that is stopped does not refuse, it is silent.
 _REMEMBER_WITHIN_S = 3.0
 
@@ -128,19 +126,7 @@ class AnswerQuestion:
             slide = await model.asked_slides.find(record)
             if slide is not None:
                 return slide
-        if record.error is not None:
-            raise SlideFailed(f"The slide could not be encoded ({record.error.code}): {record.error.detail}")
-        if not record.wanted:
-            await self.encodes.begin(record)
-            raise SlideNotReady(
-                f"The slide is now being encoded for {model.name}; ask again shortly.",
-                retry_after_s=_NOT_READY_RETRY_S,
-            )
-        await self.encodes.enqueue(record)  # changes nothing while it is queued; a lost job need not wait a minute
-        raise SlideNotReady(
-            "The slide is still being encoded; follow its events or ask again shortly.",
-            retry_after_s=_NOT_READY_RETRY_S,
-        )
+        await self.encodes.refuse_unencoded(record, model.name)
 
     async def _remember(self, opened: OpenAnswer, answer: str) -> int | None:
         """Keep the turn, unless the slide was deleted while it was answered; its number, None when it is not kept. An

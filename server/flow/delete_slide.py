@@ -1,4 +1,4 @@
-"""All of a slide, gone: source, features, embeddings, cache, job, events and conversations."""
+"""All of a slide, gone: source, features, embeddings, regions, cache, jobs, events and conversations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from server.asking.conversations import Conversations
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import EncodeJobs
+from server.encoding.region_jobs import RegionJobs
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
 from server.slides.slide_index import entry_of
@@ -41,6 +42,7 @@ class DeleteSlide:
     store: SlideStore
     slides: SlideCatalogue
     jobs: EncodeJobs
+    region_jobs: RegionJobs
     usage: Usage
     forgetting: ForgetSlide
 
@@ -54,6 +56,7 @@ class DeleteSlide:
             if isinstance(record, SlideRecord):  # else nobody knows its job's name; it ends when it finds no record
                 for seen in self.slides.wanted_by(record):
                     await self.jobs.cancel(seen)
+            await self.region_jobs.cancel(record.tenant, record.id)
             size_bytes = await self.store.stored_bytes(record.paths.folder)
             await self.store.delete_folder(record.paths.folder)
             await self.usage.give_room_back(record.tenant, size_bytes)

@@ -1,9 +1,10 @@
 """Queues encodes: new ones, those that the tenant asks for again, and those that were lost."""
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 from server.encoding.jobs import EncodeJobs
-from server.errors import NotFound
+from server.errors import NotFound, SlideFailed, SlideNotReady
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
@@ -13,6 +14,8 @@ from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import remove_parts
 from server.telemetry.metrics import Metrics
+
+_NOT_READY_RETRY_S = 5
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,25 @@ class QueueEncode:
             raise NotFound("The slide was deleted meanwhile.")
         await self.enqueue_anew(changed)
         return changed
+
+    async def refuse_unencoded(self, record: SlideRecord, model: str) -> NoReturn:
+        """The refusal of what needs a slide's embedding, which is not there; its encode is seen to.
+
+        Raises:
+            SlideFailed, SlideNotReady: always one of them, unless the encode cannot be queued.
+        """
+        if record.error is not None:
+            raise SlideFailed(f"The slide could not be encoded ({record.error.code}): {record.error.detail}")
+        if not record.wanted:
+            await self.begin(record)
+            raise SlideNotReady(
+                f"The slide is now being encoded for {model}; ask again shortly.", retry_after_s=_NOT_READY_RETRY_S
+            )
+        await self.enqueue(record)  # changes nothing while it is queued; a lost job need not wait a minute
+        raise SlideNotReady(
+            "The slide is still being encoded; follow its events or ask again shortly.",
+            retry_after_s=_NOT_READY_RETRY_S,
+        )
 
     async def encode_again(self, before: SlideRecord, record: SlideRecord) -> Slide:
         """Queue the encode of a record that was changed, unless that embedding is there already."""

@@ -2,6 +2,7 @@
 
     tenants/<tenant>/slides/<slide id>/{source/…, slide.json, given_features/<sha256>, features/<encoder id>.h5,
                                         embeddings/<encoder id>.safetensors,
+                                        regions/<region id>.{json,safetensors},
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
     index/{all,pending,failed}/<tenant>/<time and slide id> and index/state/<tenant>.json (`server.slides.slide_index`)
     keys/<sha256 of an API key>.json
@@ -12,6 +13,7 @@ Every object appears whole or not at all. File names never reach a path: they ca
 import asyncio
 import errno
 import hashlib
+import io
 import re
 import shutil
 import time
@@ -21,7 +23,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -48,6 +50,8 @@ SLIDE_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
 # As many keys as a bucket gives at once.
 _LIST_PAGE = 1000
 _FOLDERS_AT_ONCE = 256
+# As large as a chunk of a features file.
+_READ_AHEAD_BYTES = 2**20
 
 
 def require_tenant_name(tenant: str) -> str:
@@ -103,6 +107,19 @@ class SlidePaths:
     def embedding(self, encoder_id: str) -> str:
         """The safetensors file that answers are made from."""
         return f"{self.folder}/embeddings/{encoder_id}.safetensors"
+
+    @property
+    def regions(self) -> str:
+        """The prefix of the regions that were drawn on the slide."""
+        return f"{self.folder}/regions"
+
+    def region(self, region_id: str) -> str:
+        """A region's record as JSON."""
+        return f"{self.regions}/{region_id}.json"
+
+    def region_embedding(self, region_id: str) -> str:
+        """The safetensors file that answers about the region are made from."""
+        return f"{self.regions}/{region_id}.safetensors"
 
     @property
     def all_parts(self) -> str:
@@ -349,6 +366,23 @@ class SlideStore:
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
+    @asynccontextmanager
+    async def opened(self, key: str) -> AsyncIterator[Path | BinaryIO]:
+        """The object for whoever reads parts of it: its path, or a file that asks a remote store for what is read. That
+        one blocks: use it in a thread.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        if self.local_root is not None:
+            async with self.local_file(key) as path:
+                yield path
+            return
+        with _translated():
+            reader = await asyncio.to_thread(obstore.open_reader, self._objects, key)
+        with io.BufferedReader(RangeReader(reader), _READ_AHEAD_BYTES) as file:
+            yield file
+
     async def bring(self, key: str, folder: Path) -> Path:
         """A readable path of the object: in place, or a copy in `folder` that the caller removes with it."""
         if self.local_root is not None:
@@ -361,6 +395,32 @@ class SlideStore:
         with path.open("wb") as file:
             async for chunk in self.stream(key):
                 file.write(chunk)
+
+
+class RangeReader(io.RawIOBase):
+    """An object of a remote store as a file that can be read and sought."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """See io.RawIOBase."""
+        return int(self._reader.seek(offset, whence))
+
+    def readinto(self, buffer: Any) -> int:
+        """See io.RawIOBase."""
+        with _translated():
+            found = bytes(self._reader.read(len(buffer)))
+        buffer[: len(found)] = found
+        return len(found)
 
 
 def open_store(settings: Settings) -> SlideStore:

@@ -84,6 +84,12 @@ class WorkerMetrics:
         self.jobs = Counter(
             "eyepiece_encode_jobs_total", "Encode attempts that ended.", ["model", "outcome"], registry=registry
         )
+        self.regions = Counter(
+            "eyepiece_region_jobs_total",
+            "Attempts to make a region's embedding that ended.",
+            ["model", "outcome"],
+            registry=registry,
+        )
         self.tiles = Counter("eyepiece_tiles_encoded_total", "Tiles encoded.", registry=registry)
         self.tiles_resumed = Counter(
             "eyepiece_tiles_resumed_total",

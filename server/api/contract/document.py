@@ -93,6 +93,7 @@ Errors are `application/problem+json` (RFC 9457): decide by `code`, which is sta
 many seconds. Clients must ignore fields that they do not know: a release may add some."""
 TAGS = [
     {"name": "slides", "description": "Upload slides, follow their encoding, look at and delete them."},
+    {"name": "regions", "description": "Draw regions on a slide, to ask about them."},
     {"name": "questions", "description": "Ask about a slide, follow up, forget."},
     {"name": "openai", "description": "The same questions for clients that speak OpenAI's API."},
     {"name": "usage", "description": "What the tenant has used of its quotas."},

@@ -12,6 +12,14 @@ SlideId = Annotated[
         json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
     ),
 ]
+RegionId = Annotated[
+    str,
+    Path(
+        description="The region's id, as drawing it answered.",
+        examples=["reg_" + "0c" * 16],
+        json_schema_extra={"pattern": "^reg_[0-9a-f]{32}$"},
+    ),
+]
 ConversationId = Annotated[
     str,
     Path(
