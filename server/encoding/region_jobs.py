@@ -119,6 +119,11 @@ class RegionJobs:
         )
 
 
+async def regions_waiting(redis: Redis, model: str) -> int:
+    """How many regions wait or are being made for a model; "" is the default."""
+    return await _queue_of(redis, model).count("incomplete")
+
+
 def _queue_of(redis: Redis, model: str) -> JobQueue:
     queue = JobQueue(redis, name=f"eyepiece-regions{model and f'-{model}'}")
     queue.turns_key = f"{_TURNS_KEY}:{model}" if model else _TURNS_KEY

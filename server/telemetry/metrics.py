@@ -70,6 +70,7 @@ class Metrics:
         self.oldest_queued_s = gauge(
             "eyepiece_jobs_oldest_queued_seconds", "Age of the first waiting job.", ["model", "priority"]
         )
+        self.regions_queued = gauge("eyepiece_regions_queued", "Regions waiting or being made.", ["model"])
         self.reconciled = counter(
             "eyepiece_slides_reconciled_total", "Stored slides without embedding or job.", ["action"]
         )

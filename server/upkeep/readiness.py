@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from model_store.errors import EyepieceError
 from server.encoding.jobs import EncodeJobs
+from server.encoding.region_jobs import regions_waiting
 from server.encoding.worker_presence import count_workers
 from server.machine.component_states import crash_loops
 from server.slides.slide_record import Priority
@@ -133,6 +134,8 @@ class Readiness:
                 metrics.jobs_queued.labels(name, priority).set(depth.queued)
                 metrics.jobs_active.labels(name, priority).set(depth.active)
                 metrics.oldest_queued_s.labels(name, priority).set(depth.oldest_queued_s)
+            waiting = await regions_waiting(self._redis, "" if name == next(iter(self.models)) else name)
+            metrics.regions_queued.labels(name).set(waiting)
 
     async def _look_at_models(self) -> None:
         await asyncio.gather(*(self._look_at_model(name, engine) for name, engine in self._engines.items()))

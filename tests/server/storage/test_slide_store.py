@@ -50,6 +50,21 @@ async def test_nothing_is_there_before_it_is_written(store: SlideStore) -> None:
     assert await store.delete_folder("a") == 0
 
 
+async def test_parts_of_an_object_are_read_where_it_lies(store: SlideStore) -> None:
+    content = bytes(range(256)) * 20_000
+    await store.put("a/b", content)
+
+    async with store.opened("a/b") as found:
+        with found.open("rb") if isinstance(found, Path) else found as file:
+            assert file.seek(1_000_000) == 1_000_000
+            assert await asyncio.to_thread(file.read, 300) == content[1_000_000:1_000_300]
+            file.seek(-10, os.SEEK_END)
+            assert await asyncio.to_thread(file.read) == content[-10:]
+    with pytest.raises(FileNotFoundError):
+        async with store.opened("a/c"):
+            pass
+
+
 async def test_a_folder_is_not_an_object(store: SlideStore) -> None:
     await store.put("tenants/a/b", b"x")
 
