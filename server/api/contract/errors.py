@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from encoders.errors import RegionsUnavailable, RegionTooSmall, UnusableRegion
 from model_store.errors import EyepieceError
 from server.api.contract.headers import header_references
 from server.errors import (
@@ -28,9 +29,12 @@ from server.errors import (
     QuotaExceeded,
     RecordNewer,
     RecordUnreadable,
+    RegionFailed,
+    RegionNotReady,
     SlideFailed,
     SlideLost,
     SlideNotReady,
+    StorageFull,
     StorageUnavailable,
     TooManyConnections,
     Unauthorized,
@@ -46,12 +50,16 @@ OF_EVERY_ROUTE = (InternalError,)
 OF_EVERY_KEYED_ROUTE = (Unauthorized, InvalidRequest, Draining, StorageUnavailable, QueueUnavailable)
 OF_EVERY_JSON_BODY = (BodyTooLarge, BodyTooSlow, Overloaded)
 OF_EVERY_RECORD = (RecordUnreadable, RecordNewer)
+OF_EVERY_DRAWING = (RegionsUnavailable, UnusableRegion, RegionTooSmall, StorageFull)
 # In both dialects.
 OF_EVERY_QUESTION = (
     NotFound,
     *OF_EVERY_RECORD,
     SlideNotReady,
     SlideFailed,
+    *OF_EVERY_DRAWING,
+    RegionNotReady,
+    RegionFailed,
     QuotaExceeded,
     QuestionTooLong,
     LanguageModelUnavailable,

@@ -4,16 +4,15 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from encoders.errors import RegionsUnavailable, RegionTooSmall, UnusableRegion
 from server.api.access import Tenant
-from server.api.contract.errors import OF_EVERY_RECORD, may_raise
+from server.api.contract.errors import OF_EVERY_DRAWING, OF_EVERY_RECORD, may_raise
 from server.api.contract.headers import answer_headers
 from server.api.contract.parameters import RegionId, SlideId
 from server.api.dependencies import DrawRegionDep, ModelsDep
 from server.api.region_shapes import RegionShape
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.routes.slides import RecordOfModel
-from server.errors import NotFound, Overloaded, QuotaExceeded, SlideFailed, SlideNotReady, StorageFull
+from server.errors import NotFound, Overloaded, QuotaExceeded, SlideFailed, SlideNotReady
 from server.slides.public_region import Region
 
 router = APIRouter(prefix="/v1/slides", tags=["regions"], route_class=KeyedRoute)
@@ -47,12 +46,9 @@ class RegionRequest(RegionShape):
             *OF_EVERY_RECORD,
             SlideNotReady,
             SlideFailed,
-            RegionsUnavailable,
-            UnusableRegion,
-            RegionTooSmall,
+            *OF_EVERY_DRAWING,
             QuotaExceeded,
             Overloaded,
-            StorageFull,
         ),
     },
 )
