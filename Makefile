@@ -135,7 +135,7 @@ vllm-kinds: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_kinds.py tests/vllm_plugin/test_hwsi_answers.py tests/vllm_plugin/test_slidechat.py
 
 hierarchy: server-environment
-	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical tests/encoders/slide_stages/test_hierarchical.py
 
 two-models: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_two_models.py tests/end_to_end/test_two_vllms.py

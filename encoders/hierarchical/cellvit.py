@@ -57,11 +57,20 @@ class CellMaps:
         """
         if not all(bool(one.isfinite().all()) for one in (self.nucleus, self.distance, self.kind)):
             raise EncoderOverflowed("The cell network gave numbers that are not finite; use float32 in its manifest.")
-        nucleus, kind = (
-            logits.softmax(dim=1).argmax(dim=1).byte().cpu().numpy() for logits in (self.nucleus, self.kind)
-        )
+        nucleus, kind = (_likeliest(logits.softmax(dim=1)).cpu().numpy() for logits in (self.nucleus, self.kind))
         distance = self.distance.float().permute(0, 2, 3, 1).cpu().numpy()
         return [PixelClasses(*maps) for maps in zip(nucleus, kind, distance, strict=True)]
+
+
+def _likeliest(shares: Tensor) -> Tensor:
+    """[B, classes, H, W], finite → uint8 [B, H, W]: argmax, the first of equal ones. torch's own is ten times slower
+    along an axis that is not the last one."""
+    best, likeliest = shares[:, 0], torch.zeros_like(shares[:, 0], dtype=torch.uint8)
+    for number in range(1, shares.shape[1]):
+        is_likelier = shares[:, number] > best
+        best = torch.where(is_likelier, shares[:, number], best)
+        likeliest.masked_fill_(is_likelier, number)
+    return likeliest
 
 
 class CellVit256(nn.Module):
