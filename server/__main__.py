@@ -36,7 +36,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 keys_app = typer.Typer(help="API keys of tenants.", no_args_is_help=True)
+feedback_app = typer.Typer(help="What people thought of answers.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(feedback_app, name="feedback")
 app.add_typer(models_app, name="models")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -226,6 +228,23 @@ def eval_demo(
     from server.commands.eval_demo import EvalOptions, eval_demo
 
     eval_demo(EvalOptions(slides, first_seed, short, url, key, data_dir, json_path))
+
+
+@feedback_app.command("export")
+def feedback_export(
+    since: Annotated[
+        str | None,
+        typer.Option(help="From this date or moment on, e.g. 2026-11-01.", show_default="all of it"),
+    ] = None,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Print verdicts with question and answer, a JSON object a line; it holds what people typed."""
+    from server.commands.api_client import ApiClient
+    from server.commands.feedback import export
+
+    with ApiClient(url or default_url(), key) as client:
+        export(client, since)
 
 
 @keys_app.command("create")

@@ -29,7 +29,18 @@ from server.api.parts import Parts
 from server.api.request_bodies import BodyBounds, BodyLimit
 from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
-from server.api.routes import chat, conversations, document, health, levels, questions, regions, slides, usage
+from server.api.routes import (
+    chat,
+    conversations,
+    document,
+    feedback,
+    health,
+    levels,
+    questions,
+    regions,
+    slides,
+    usage,
+)
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
@@ -43,6 +54,7 @@ from server.identity.api_keys import KeyRing
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
+from server.slides.feedback import FeedbackShelf
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
 from server.slides.thumbnails import Thumbnails
@@ -125,7 +137,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
     )
     app.state.parts = build_parts(settings, models)
     app.state.readiness = build_readiness(app.state.parts)
-    for module in (slides, levels, regions, questions, conversations, chat, usage, health, document):
+    for module in (slides, levels, regions, questions, conversations, feedback, chat, usage, health, document):
         app.include_router(module.router)
     add_error_responses(app)
     app.add_middleware(
@@ -170,6 +182,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         progress=ProgressLog(redis, settings.event_ttl_s),
         embeddings=embeddings,
         conversations=Conversations(redis, settings.conversation_ttl_s),
+        feedback=FeedbackShelf(store),
         inspector=inspector,
         thumbnails=Thumbnails(store, inspector),
         metrics=metrics,

@@ -20,12 +20,14 @@ from server.flow.delete_slide import DeleteSlide, ForgetSlide
 from server.flow.draw_region import DrawRegion
 from server.flow.encode_again import EncodeAgain
 from server.flow.follow_slide import FollowSlide
+from server.flow.give_feedback import GiveFeedback
 from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
 from server.flow.queue_encode import QueueEncode
 from server.flow.show_levels import ShowLevels
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
+from server.slides.feedback import FeedbackShelf
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
@@ -93,7 +95,9 @@ def _attach_features(parts: Parts) -> AttachFeatures:
 
 
 def _delete_slide(parts: Parts) -> DeleteSlide:
-    return DeleteSlide(parts.store, parts.slides, parts.jobs, parts.region_jobs, parts.usage, forget_slide(parts))
+    return DeleteSlide(
+        parts.store, parts.slides, parts.jobs, parts.region_jobs, parts.usage, parts.feedback, forget_slide(parts)
+    )
 
 
 def _follow_slide(parts: Parts) -> FollowSlide:
@@ -120,6 +124,10 @@ def _draw_region(parts: Parts) -> DrawRegion:
         models=parts.models,
         wait_s=parts.settings.region_wait_s,
     )
+
+
+def _give_feedback(parts: Parts) -> GiveFeedback:
+    return GiveFeedback(parts.slides, parts.conversations, parts.feedback, parts.usage)
 
 
 def _answer_question(parts: Parts) -> AnswerQuestion:
@@ -157,6 +165,7 @@ ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
 DrawRegionDep = Annotated[DrawRegion, _made_of(_draw_region)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
+GiveFeedbackDep = Annotated[GiveFeedback, _made_of(_give_feedback)]
 EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]
 ShowLevelsDep = Annotated[ShowLevels, _made_of(_show_levels)]
 QueueEncodeDep = Annotated[QueueEncode, _made_of(queue_encode)]
@@ -169,6 +178,7 @@ CatalogueDep = Annotated[SlideCatalogue, _made_of(lambda parts: parts.slides)]
 EmbeddingsDep = Annotated[EmbeddingCache, _made_of(lambda parts: parts.embeddings)]
 ThumbnailsDep = Annotated[Thumbnails, _made_of(lambda parts: parts.thumbnails)]
 ConversationsDep = Annotated[Conversations, _made_of(lambda parts: parts.conversations)]
+FeedbackDep = Annotated[FeedbackShelf, _made_of(lambda parts: parts.feedback)]
 UsageDep = Annotated[Usage, _made_of(lambda parts: parts.usage)]
 JobsDep = Annotated[EncodeJobs, _made_of(lambda parts: parts.jobs)]
 MetricsDep = Annotated[Metrics, _made_of(lambda parts: parts.metrics)]

@@ -16,6 +16,7 @@ from server.encoding.region_jobs import RegionJobs
 from server.identity.api_keys import KeyRing
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
+from server.slides.feedback import FeedbackShelf
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
 from server.slides.thumbnails import Thumbnails
@@ -42,6 +43,7 @@ class Parts:
     progress: ProgressLog
     embeddings: EmbeddingCache
     conversations: Conversations
+    feedback: FeedbackShelf
     inspector: SlideInspector
     thumbnails: Thumbnails
     metrics: Metrics

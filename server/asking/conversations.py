@@ -6,7 +6,6 @@
 A conversation leaves the sorted set when it expires, so that a page of it costs what it shows.
 """
 
-import contextlib
 import re
 import secrets
 from collections.abc import Sequence
@@ -261,17 +260,28 @@ class Conversations:
             raise QueueUnavailable("The answer could not be remembered; ask again shortly.") from error
         return int(number) or None
 
+    async def slide_of(self, tenant: str, conversation_id: str) -> str | None:
+        """The slide that it is about; None when that cannot be read.
+
+        Raises:
+            NotFound: as `require`.
+        """
+        entries = await self._entries(tenant, conversation_id)
+        try:
+            return _Head.model_validate_json(entries[0]).slide_id
+        except ValidationError:
+            return None
+
     async def forget(self, tenant: str, conversation_id: str) -> None:
         """Delete the conversation, readable or not.
 
         Raises:
             NotFound: there is none.
         """
-        entries = await self._entries(tenant, conversation_id)
+        slide_id = await self.slide_of(tenant, conversation_id)
         keys = _Keys(tenant)
         await self._redis.delete(keys.turns(conversation_id))
-        with contextlib.suppress(ValidationError):  # else its slide's list names one that is gone, until it expires
-            slide_id = _Head.model_validate_json(entries[0]).slide_id
+        if slide_id is not None:  # else its slide's list names one that is gone, until it is looked at
             await self._redis.zrem(keys.of_slide(slide_id), conversation_id)
             await self._redis.srem(keys.of_slide_once(slide_id), conversation_id)
 

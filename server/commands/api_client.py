@@ -129,6 +129,24 @@ class ApiClient:
             response = self._http.post(f"/v1/slides/{slide_id}/questions", json={**body, "stream": False})
         return _json_or_raise(response)
 
+    def feedback(self, since: str | None) -> Iterator[dict[str, Any]]:
+        """Every line of the export of feedback, from that moment on."""
+        query = {"since": since} if since else {}
+        with _translated_errors(self.base_url), self._http.stream("GET", "/v1/feedback", params=query) as response:
+            if response.is_error:
+                response.read()
+                raise refusal(response)
+            rest = b""
+            for piece in response.iter_bytes():
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from (_json(line.decode(errors="replace")) for line in lines)
+
+    def give_feedback(self, conversation_id: str, turn: int, body: dict[str, Any]) -> dict[str, Any]:
+        """Judges a turn; `body` is the body of that route. Returns the Feedback."""
+        with _translated_errors(self.base_url):
+            response = self._http.put(f"/v1/conversations/{conversation_id}/turns/{turn}/feedback", json=body)
+        return _json_or_raise(response)
+
     def features(self, slide_id: str) -> bytes:
         """The features file (HDF5) of a slide that is ready."""
         with _translated_errors(self.base_url):
@@ -205,7 +223,7 @@ def _json(text: str) -> dict[str, Any]:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise CommandError("The server's stream of events cannot be read; is it an Eyepiece?", ExitCode.FAILED)
+        raise CommandError("The server's stream cannot be read; is it an Eyepiece?", ExitCode.FAILED)
     return content
 
 

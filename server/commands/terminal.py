@@ -59,8 +59,16 @@ def printable(text: str) -> str:
 
 def print_json(document: dict[str, Any]) -> None:
     """One JSON document on standard output, for scripts."""
-    takes_unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
-    print(json.dumps(document, ensure_ascii=not takes_unicode, indent=2))
+    print(json.dumps(document, ensure_ascii=not _takes_unicode(), indent=2))
+
+
+def print_json_line(document: dict[str, Any]) -> None:
+    """One of several JSON documents on standard output, each a line, shown at once."""
+    print(json.dumps(document, ensure_ascii=not _takes_unicode()), flush=True)
+
+
+def _takes_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
 
 
 def print_now(text: str) -> None:

@@ -1,4 +1,4 @@
-"""All of a slide, gone: source, features, embeddings, regions, cache, jobs, events and conversations."""
+"""All of a slide, gone: source, features, embeddings, regions, cache, jobs, events, conversations and feedback."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from server.embeddings.cache import EmbeddingCache
 from server.encoding.jobs import EncodeJobs
 from server.encoding.region_jobs import RegionJobs
 from server.slides.catalogue import SlideCatalogue
+from server.slides.feedback import FeedbackShelf
 from server.slides.progress import ProgressLog
 from server.slides.slide_index import entry_of
 from server.slides.slide_record import SlideRecord, UnreadableRecord
@@ -44,6 +45,7 @@ class DeleteSlide:
     jobs: EncodeJobs
     region_jobs: RegionJobs
     usage: Usage
+    feedback: FeedbackShelf
     forgetting: ForgetSlide
 
     async def delete(self, record: SlideRecord | UnreadableRecord) -> None:
@@ -58,6 +60,7 @@ class DeleteSlide:
                     await self.jobs.cancel(seen)
             await self.region_jobs.cancel(record.tenant, record.id)
             size_bytes = await self.store.stored_bytes(record.paths.folder)
+            await self.feedback.remove_slide(record.tenant, record.id)
             await self.store.delete_folder(record.paths.folder)
             await self.usage.give_room_back(record.tenant, size_bytes)
             await self.forgetting.forget(record.tenant, record.id)

@@ -3,8 +3,10 @@
     tenants/<tenant>/slides/<slide id>/{source/…, slide.json, given_features/<sha256>, features/<encoder id>.h5,
                                         embeddings/<encoder id>.safetensors,
                                         regions/<region id>.{json,safetensors},
+                                        feedback/<conversation id>/<turn>.json,
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
     index/{all,pending,failed}/<tenant>/<time and slide id> and index/state/<tenant>.json (`server.slides.slide_index`)
+    index/feedback/<tenant>/<time, slide id and turn>
     keys/<sha256 of an API key>.json
 
 Every object appears whole or not at all. File names never reach a path: they can be PHI.
@@ -120,6 +122,11 @@ class SlidePaths:
     def region_embedding(self, region_id: str) -> str:
         """The safetensors file that answers about the region are made from."""
         return f"{self.regions}/{region_id}.safetensors"
+
+    @property
+    def feedback(self) -> str:
+        """The prefix of what people thought of answers about the slide."""
+        return f"{self.folder}/feedback"
 
     @property
     def all_parts(self) -> str:

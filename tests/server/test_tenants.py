@@ -22,6 +22,7 @@ WITHOUT_OBJECT = {
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("GET", "/v1/usage"),
+    ("GET", "/v1/feedback"),
 }
 UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
 
@@ -54,6 +55,9 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/conversations"): lambda ids: None,
     ("GET", "/v1/conversations/{conversation_id}"): lambda ids: None,
     ("DELETE", "/v1/conversations/{conversation_id}"): lambda ids: None,
+    ("PUT", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"): lambda ids: {"verdict": "agree"},
+    ("GET", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"): lambda ids: None,
+    ("DELETE", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"): lambda ids: None,
     ("POST", "/v1/chat/completions"): lambda ids: chat(ids.slide),
 }
 
@@ -74,7 +78,7 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
 
 async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
     method, template = operation
-    path = template.format(slide_id=ids.slide, conversation_id=ids.conversation)
+    path = template.format(slide_id=ids.slide, conversation_id=ids.conversation, turn=1)
     query = QUERIES[operation](ids) if operation in QUERIES else None
     return await client.request(method, path, json=RULES[operation](ids), params=query)
 
@@ -100,6 +104,8 @@ async def theirs(guarded: FastAPI, keys: dict[str, str]) -> Ids:
     async with client_of(guarded, keys["a"]) as client:
         body = {"question": "Why?", "stream": False}
         asked = await client.post(f"/v1/slides/{record.id}/questions", json=body)
+        turn = f"/v1/conversations/{asked.json()['conversation_id']}/turns/1"
+        await client.put(f"{turn}/feedback", json={"verdict": "unsure", "words": "theirs"})
     return Ids(record.id, asked.json()["conversation_id"])
 
 
@@ -141,7 +147,7 @@ async def test_its_own_tenant_does_get_it(
 @pytest.mark.parametrize("operation", sorted(set(RULES) | WITHOUT_OBJECT), ids=" ".join)
 async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
-    path = template.format(slide_id=theirs.slide, conversation_id=theirs.conversation, model="demo")
+    path = template.format(slide_id=theirs.slide, conversation_id=theirs.conversation, turn=1, model="demo")
 
     async with client_of(guarded) as client:
         assert (await client.request(method, path, json={})).status_code == 401
@@ -168,6 +174,12 @@ async def test_a_list_holds_only_ones_own(guarded: FastAPI, keys: dict[str, str]
     async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
         assert (await b.get("/v1/slides")).json()["data"] == []
         assert [slide["id"] for slide in (await a.get("/v1/slides")).json()["data"]] == [theirs.slide]
+
+
+async def test_an_export_of_feedback_holds_only_ones_own(guarded: FastAPI, keys: dict[str, str], theirs: Ids) -> None:
+    async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
+        assert (await b.get("/v1/feedback")).content == b""
+        assert (await a.get("/v1/feedback")).json()["words"] == "theirs"
 
 
 async def test_the_same_content_is_new_to_another_tenant(

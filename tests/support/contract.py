@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EVENTS = "text/event-stream"
+_LINES = "application/jsonl"
 # What clients act on; others come from the framework or are said of every answer.
 _MEANT = ("Retry-After", "Location", "ETag", "Content-Range", "WWW-Authenticate", "X-Turns-Left-Out")
 # They carry the document and do not describe themselves.
@@ -82,6 +83,9 @@ class Contract:
         if media_type == _EVENTS:
             for event in _events(body):
                 self._check_event(where, told["itemSchema"], event)
+        elif media_type == _LINES:
+            for line in body.splitlines():
+                self._validate(where, told["itemSchema"], orjson.loads(line))
         elif media_type.endswith("json"):
             value = orjson.loads(body)
             self._validate(where, told["schema"], value)

@@ -28,7 +28,6 @@ from server.api.contract.errors import (
 )
 from server.api.contract.events import (
     EVENT_SCHEMAS,
-    EVENT_STREAM,
     ITEM_SCHEMA,
     AnswerNotice,
     AnswerToken,
@@ -39,8 +38,10 @@ from server.api.contract.events import (
 from server.api.contract.headers import ANSWER_HEADERS, header_parameters, header_references
 from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.routes.chat import speaks_openai
+from server.api.routes.feedback import DamagedFeedback
 from server.api.routes.health import ReadinessStatus
 from server.errors import InvalidRequest
+from server.slides.feedback import Verdict
 from server.slides.public_levels import CellKind, LevelsGeoJson, SlideLevels
 from server.slides.public_slide import Status
 from server.slides.slide_record import Priority
@@ -61,11 +62,13 @@ _MORE_SHAPES: tuple[type[BaseModel], ...] = (
     SlideReady,
     SlideLevels,
     LevelsGeoJson,
+    DamagedFeedback,
 )
 _CHOICES: dict[str, Any] = {
     "SlideStatus": Status,
     "MppSource": MppSource,
     "Priority": Priority,
+    "Verdict": Verdict,
     "Capability": Capability,
     "CellKind": CellKind,
     "ReadinessStatus": ReadinessStatus,
@@ -95,6 +98,7 @@ TAGS = [
     {"name": "slides", "description": "Upload slides, follow their encoding, look at and delete them."},
     {"name": "regions", "description": "Draw regions on a slide, to ask about them."},
     {"name": "questions", "description": "Ask about a slide, follow up, forget."},
+    {"name": "feedback", "description": "Judge an answer; export what was judged."},
     {"name": "openai", "description": "The same questions for clients that speak OpenAI's API."},
     {"name": "usage", "description": "What the tenant has used of its quotas."},
     {"name": "health", "description": "For load balancers and Prometheus; no key is asked for."},
@@ -221,8 +225,9 @@ def _without_item_schemas(document: dict[str, Any]) -> dict[str, Any]:
     for operations in older["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():
-                stream = response.get("content", {}).get(EVENT_STREAM)
-                if stream is not None:
+                for stream in response.get("content", {}).values():
+                    if ITEM_SCHEMA not in stream:
+                        continue
                     stream[f"x-{ITEM_SCHEMA}"] = stream.pop(ITEM_SCHEMA)
                     stream["schema"] = {"type": "string"}
     return older

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.slides.slide_record import SlideError
 
 EVENT_STREAM = "text/event-stream"
+JSON_LINES = "application/jsonl"
 # Tools of OpenAPI 3.1, which has no itemSchema, leave a field of this name alone.
 ITEM_SCHEMA = "itemSchema"
 
@@ -84,6 +85,11 @@ def stream_of(item: str) -> Mapping[str, Any]:
     return {EVENT_STREAM: {ITEM_SCHEMA: {"$ref": f"#/components/schemas/{item}"}}}
 
 
+def lines_of(item: str) -> Mapping[str, Any]:
+    """The content of a response of JSON lines, each an item of a schema."""
+    return {JSON_LINES: {ITEM_SCHEMA: {"$ref": f"#/components/schemas/{item}"}}}
+
+
 def _json_text(schema: str) -> dict[str, Any]:
     reference = {"$ref": f"#/components/schemas/{schema}"}
     return {"type": "string", "contentMediaType": "application/json", "contentSchema": reference}
@@ -114,6 +120,7 @@ EVENT_SCHEMAS: dict[str, Any] = {
         "FailedEvent",
         "ErrorEvent",
     ),
+    "FeedbackLine": one_of("A line of an export.", "Feedback", "DamagedFeedback"),
     "ChatCompletionChunkEvent": {
         "type": "object",
         "description": "A chunk of the answer, or an error that ends it.",

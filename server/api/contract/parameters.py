@@ -4,6 +4,8 @@ from typing import Annotated
 
 from fastapi import Path
 
+from server.slides.feedback import MOST_TURNS
+
 SlideId = Annotated[
     str,
     Path(
@@ -26,6 +28,15 @@ ConversationId = Annotated[
         description="The conversation's id, as an answer gave it.",
         examples=["conv_0J5eYy3mQ2uVx1bTkW9aZw"],
         json_schema_extra={"pattern": "^conv_[A-Za-z0-9_-]{22}$"},
+    ),
+]
+TurnNumber = Annotated[
+    int,
+    Path(
+        ge=1,
+        le=MOST_TURNS,
+        description="Number of the turn in its conversation, from 1, as the answer gave it.",
+        examples=[1],
     ),
 ]
 ModelName = Annotated[str, Path(description="The model's `id`, as `GET /v1/models` lists it.", examples=["demo"])]

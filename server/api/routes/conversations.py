@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.api.access import Tenant
 from server.api.contract.errors import may_raise
 from server.api.contract.parameters import ConversationId
-from server.api.dependencies import CatalogueDep, ConversationsDep
+from server.api.dependencies import CatalogueDep, ConversationsDep, GiveFeedbackDep
 from server.api.routes.keyed_route import KeyedRoute
 from server.asking.conversations import CURSOR_PATTERN, Conversation, ConversationSummary
 from server.errors import ConversationDamaged, NotFound
@@ -76,6 +76,6 @@ async def get_conversation(
     response_description="Forgotten.",
     responses=may_raise(NotFound),
 )
-async def delete_conversation(conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep) -> None:
-    """Forget the turns."""
-    await conversations.forget(tenant, conversation_id)
+async def delete_conversation(conversation_id: ConversationId, tenant: Tenant, story: GiveFeedbackDep) -> None:
+    """Forget the turns, and the feedback on them with its copies of question and answer."""
+    await story.forget_conversation(tenant, conversation_id)
