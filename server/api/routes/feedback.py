@@ -14,7 +14,7 @@ from server.api.contract.errors import may_raise
 from server.api.contract.events import JSON_LINES, lines_of
 from server.api.contract.parameters import ConversationId, TurnNumber
 from server.api.dependencies import DownloadSlotsDep, FeedbackDep, GiveFeedbackDep
-from server.api.downloads import Download
+from server.api.downloads import Download, slot_of
 from server.api.routes.keyed_route import KeyedRoute
 from server.errors import ConversationDamaged, NotFound, Overloaded, StorageFull
 from server.slides.feedback import FeedbackRecord, FeedbackShelf, TurnName, Verdict
@@ -115,7 +115,8 @@ async def export_feedback(
 ) -> StreamingResponse:
     """All feedback of the tenant as JSON lines, in the order in which it was given or changed. What is changed while it
     is exported may come twice; the later line holds. The lines hold what people typed."""
-    return Download(_lines(feedback, tenant, since), slots, tenant, media_type=JSON_LINES, headers={})
+    content = _lines(feedback, tenant, since)
+    return Download(content, slot_of(slots, tenant), media_type=JSON_LINES, headers={"Cache-Control": "no-store"})
 
 
 async def _lines(feedback: FeedbackShelf, tenant: str, since: datetime | None) -> AsyncIterator[bytes]:
