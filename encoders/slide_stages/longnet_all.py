@@ -11,7 +11,7 @@ from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.slide_encoder.dilated_attention import Branch
 from encoders.slide_encoder.encode import SlideAttention, asked_all_along, trying_twice
 from encoders.slide_encoder.flash_attention import load_flash_attention
-from encoders.slide_encoder.longnet import Encoder, use_attention, use_matmul_dtype
+from encoders.slide_encoder.longnet import TOKENS_ALONE, Encoder, use_attention, use_matmul_dtype
 from encoders.slide_stages.slide_stage import Ask
 from encoders.slide_stages.tile_stage import Tiles, TileStage
 from model_store.contracts.slide_stage import LongnetAll
@@ -37,7 +37,7 @@ class LongnetAllStage(TileStage):
         load_weights(self._model, weights, "slide encoder")
         self._model.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
         use_matmul_dtype(self._model, TORCH_DTYPES[spec.dtype])
-        if attention == "flash-attn":
+        if attention == "flash-attn" and branches_of(spec) != (TOKENS_ALONE,):  # else there is nothing to attend to
             use_attention(self._model, load_flash_attention(device, TORCH_DTYPES[spec.dtype]))
 
     def rows(self, tiles: Mapping[str, Tiles], ask: Ask) -> NDArray[np.floating]:
@@ -56,7 +56,12 @@ class LongnetAllStage(TileStage):
 
 def empty_longnet(spec: LongnetAll) -> Encoder:
     """The model on the meta device: names and shapes, no numbers."""
-    pairs = zip(spec.segment_lengths, spec.dilated_ratios, strict=True)
-    branches = tuple(Branch(segment, ratio) for segment, ratio in pairs)
+    hidden = int(spec.in_chans * spec.mlp_ratio)
     with torch.device("meta"):
-        return Encoder(spec.depth, spec.in_chans, spec.num_heads, int(spec.in_chans * spec.mlp_ratio), branches)
+        return Encoder(spec.depth, spec.in_chans, spec.num_heads, hidden, branches_of(spec))
+
+
+def branches_of(spec: LongnetAll) -> tuple[Branch, ...]:
+    """The attention's, pair by pair."""
+    pairs = zip(spec.segment_lengths, spec.dilated_ratios, strict=True)
+    return tuple(Branch(segment, ratio) for segment, ratio in pairs)
