@@ -59,6 +59,9 @@ class ToySlideChat:
         for part in ("tile_encoder", "llm", "llm_base"):
             (folder / part).mkdir(parents=True)
         vocabulary = write_qwen_tokenizer(folder / "llm_base")
+        # As Qwen's own: a template that knows of no slides stands in the tokenizer's config.
+        tokenizer = folder / "llm_base" / "tokenizer_config.json"
+        tokenizer.write_text(json.dumps({**json.loads(tokenizer.read_text()), "chat_template": "{{ messages }}"}))
         self.config = qwen_config(vocabulary)
         (folder / "llm_base" / "config.json").write_text(json.dumps(self.config))
         projector = {"mm_hidden_size": WIDTH, "mm_projector_type": "mlp2x_gelu", "family": "qwen2"}

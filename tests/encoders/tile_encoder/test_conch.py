@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
+from toy_kinds import documented_manifest, toy_of
 
+from encoders.golden_vector import check_golden, record_golden
 from encoders.hierarchical.conch import ConchImage
 from encoders.hierarchical.enlarge import Enlarge, enlarge
 from encoders.tile_encoder.encode import TileEncoder
@@ -110,6 +112,15 @@ def test_all_that_changes_features_is_part_of_their_identity() -> None:
     assert len({repr(spec_of(**change).identity()) for change in changes}) == len(changes)
     assert spec_of(batch_tiles=9).identity() == spec_of().identity()
     assert spec_of().identity()["kind"] == "conch"
+
+
+def test_a_golden_vector_is_recorded_and_found_again(tmp_path: Path) -> None:
+    manifest = documented_manifest(("tile_encoder", "conch"), ("slide_stage", "none"))
+
+    found = check_golden(record_golden(toy_of(manifest, tmp_path), "cpu"), "cpu")
+
+    assert found is not None
+    assert (found.tile_features, found.slide_tokens) == (0, 0)
 
 
 def test_heads_divide_the_width() -> None:

@@ -18,6 +18,8 @@ from encoders.slide_stages.tile_stage import Tiles, TileStage, thinning
 from model_store.chat_template import chat_template
 from model_store.convert.convert_model import convert_model
 from model_store.errors import ModelError
+from model_store.fetch.fetch_model import fetch_model
+from model_store.fetch.from_store import StoreOrigin
 from model_store.installed import InstalledModel, verify_digests
 from model_store.manifest import packaged_manifest
 
@@ -68,6 +70,22 @@ def test_every_layout_is_the_same_model(toy: ToySlideChat, layout: str) -> None:
     assert model.manifest.downloads["llm"].digests == "recorded"
     assert any("attn_pool_caption" in line for line in said), "what is left out is said"
     assert not any("LongNet_encoder" in line for line in said if "left out" in line)
+
+
+def test_what_is_fetched_from_a_folder_converts(toy: ToySlideChat, tmp_path: Path) -> None:
+    toy.write_trainer()
+    (toy.folder / "llm" / "README.md").write_text("not wanted")
+    fetched = tmp_path / "fetched"
+
+    fetch_model(toy.manifest, fetched, StoreOrigin(str(toy.folder)), lambda _: None)
+
+    toy.folder = fetched
+    assert llm_tensors(convert(toy)).keys() == toy.served.keys()
+    assert sorted(path.name for path in (fetched / "llm_base").glob("*.json")) == [
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
 
 
 def test_an_adapter_is_merged_into_the_base(toy: ToySlideChat) -> None:
