@@ -140,11 +140,19 @@ def llm(
 
 
 @app.command()
-def inspect(
+def inspect(  # noqa: PLR0913 - one for each option
     file: Annotated[Path, typer.Argument(help="The slide file.")],
     model: Model = None,
     mpp: Annotated[float | None, typer.Option(help="µm/px, for a slide that does not say it.")] = None,
     overlay: Annotated[Path | None, typer.Option(help="A PNG to draw: tissue, tiles, pen.", show_default=False)] = None,
+    levels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What a model of levels was given, from GET /v1/slides/{id}/features: drawn in place of the plan.",
+            show_default=False,
+        ),
+    ] = None,
+    region: Annotated[int | None, typer.Option(help="Only this region of --levels, large.", show_default=False)] = None,
     encoder: Annotated[bool, typer.Option(help="Measure how fast tiles are encoded here.")] = True,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -152,7 +160,8 @@ def inspect(
     """Look at a slide without a server: what would be read, how much tissue, how long it takes."""
     from server.commands.inspect import InspectOptions, inspect
 
-    inspect(settings_from(data_dir=data_dir, model=model), InspectOptions(file, mpp, overlay, encoder), as_json)
+    options = InspectOptions(file, mpp, overlay, encoder, levels, region)
+    inspect(settings_from(data_dir=data_dir, model=model), options, as_json)
 
 
 @app.command()

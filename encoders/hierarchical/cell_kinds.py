@@ -6,10 +6,10 @@ from typing import Final
 CELL_KINDS: Final = ("unclassified", "neoplastic", "inflammatory", "connective", "dead", "epithelial")
 # RGB, unlike H&E's pink and purple and unlike each other, also in lightness: red and green are not all that differs.
 CELL_RGB: Final = {
-    "unclassified": (120, 120, 120),
+    "unclassified": (90, 90, 90),
     "neoplastic": (215, 25, 28),
-    "inflammatory": (35, 200, 90),
-    "connective": (20, 80, 200),
-    "dead": (20, 20, 20),
-    "epithelial": (255, 165, 0),
+    "inflammatory": (35, 215, 90),
+    "connective": (0, 190, 255),
+    "dead": (255, 240, 0),
+    "epithelial": (255, 140, 0),
 }

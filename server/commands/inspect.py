@@ -21,6 +21,12 @@ from encoders.tiling.repeated_levels import repeated_levels
 from encoders.tiling.resolution import require_possible
 from encoders.tiling.slide_kind import name_to_open
 from encoders.types import SlideFacts, SlideWarning, TilePlan
+from server.commands.inspected_levels import (
+    InspectedLevels,
+    InspectedSlide,
+    draw_inspected,
+    read_inspected_levels,
+)
 from server.commands.inspected_model import InspectedModel, inspected_model
 from server.commands.inspection_report import print_report
 from server.commands.measure_rates import EncodeRate, encode_rate, read_rate
@@ -39,12 +45,15 @@ _MOST_FILES_BESIDE = 5_000
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """What to look at; `mpp` in µm/px replaces what the file says, `overlay` is a PNG to draw."""
+    """What to look at; `mpp` in µm/px replaces what the file says, `overlay` is a PNG to draw. With a file of `levels`
+    it shows those, of one `region` or of all, in place of the plan."""
 
     path: Path
     mpp: float | None = None
     overlay: Path | None = None
     measure_encoder: bool = True
+    levels: Path | None = None
+    region: int | None = None
 
 
 def inspect(settings: Settings, options: InspectOptions, as_json: bool) -> None:
@@ -79,10 +88,16 @@ def _examine(report: dict[str, Any], settings: Settings, options: InspectOptions
         ):
             report |= _facts(reader, options)
             report["levels"] = [_level(level, report["mpp"]) for level in reader.levels()]
-            seen = reader.inspect(cut, options.mpp, OVERLAY_PX if options.overlay else None)
+            draws_plan = options.overlay is not None and options.levels is None
+            seen = reader.inspect(cut, options.mpp, OVERLAY_PX if draws_plan else None)
             report |= {"tissue_share": seen.tissue_share, "pen_share": seen.pen_share}
-            if options.overlay and seen.overlay_png:
-                _write(options.overlay, seen.overlay_png)
+            overlay_png = seen.overlay_png
+            if options.levels is not None:
+                given = _read_levels(report, options, options.levels, slide)
+                report["given"] = given.summary()
+                overlay_png = draw_inspected(reader, given, OVERLAY_PX) if options.overlay else None
+            if options.overlay and overlay_png:
+                _write(options.overlay, overlay_png)
                 report["overlay"] = str(options.overlay)
             plan = reader.plan(cut, options.mpp)
             report |= {"plan": _plan(plan), "warnings": _warnings(plan.warnings)}
@@ -94,6 +109,12 @@ def _examine(report: dict[str, Any], settings: Settings, options: InspectOptions
         encode_rate(model, settings.device) if options.measure_encoder else EncodeRate(None, None, "not asked for")
     )
     report["estimate"] = _estimate(len(plan.coords), rate, encoding)
+
+
+def _read_levels(report: dict[str, Any], options: InspectOptions, levels: Path, slide: LocalSource) -> InspectedLevels:
+    size = report["width"], report["height"]
+    inspected = InspectedSlide(options.path, slide.folder is None, *size, report["mpp"])
+    return read_inspected_levels(levels, options.region, inspected)
 
 
 def _require_slide(path: Path) -> None:
@@ -139,7 +160,7 @@ def _empty_report(options: InspectOptions, model: InspectedModel) -> dict[str, A
         "levels": [],
         "warnings": [],
         "model": {"name": model.manifest.name, "target_mpp": cut.target_mpp, "tile_px": cut.tile_px},
-        **dict.fromkeys(("tissue_share", "pen_share", "plan", "estimate", "overlay", "error")),
+        **dict.fromkeys(("tissue_share", "pen_share", "plan", "given", "estimate", "overlay", "error")),
     }
 
 
@@ -193,6 +214,8 @@ def _estimate(tile_count: int, read_tiles_per_s: float, encoding: EncodeRate) ->
 def _require_possible(options: InspectOptions) -> None:
     if options.overlay is not None and options.overlay.suffix.lower() != ".png":
         raise CommandError(f"{options.overlay} cannot be the overlay: name it like overlay.png.", ExitCode.USAGE)
+    if options.region is not None and options.levels is None:
+        raise CommandError("--region names one of the regions of --levels; give both.", ExitCode.USAGE)
     try:
         if options.mpp is not None:
             require_possible(options.mpp)

@@ -52,6 +52,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     model = report["model"]
     yield "model", f"{model['name']}: {_seen_by(model)}"
     yield from _findings(report)
+    if report["given"]:
+        yield from _given(report["given"])
     for warning in report["warnings"]:
         yield "doubt", Text(printable(warning["detail"]), style="yellow")
     yield from _estimate(report["estimate"])
@@ -70,6 +72,18 @@ def _seen_by(model: dict[str, Any]) -> str:
     if model["target_mpp"] is None:
         return f"regions of {model['tile_px']} px of level 0"
     return f"tiles of {model['tile_px']} px at {model['target_mpp']:g} µm/px"
+
+
+def _given(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a model was given, of one region or of all."""
+    regions = f"{given['region_count']} regions" if given["region"] is None else f"region {given['region']}"
+    chosen = f"{given['patches_per_region']} patches of {given['patch_px']} px chosen of each"
+    yield "given", f"{regions} of {given['region_px']} px, {chosen}"
+    if given["cells"] is None:
+        yield "cells", "nobody knows which"
+    else:
+        kinds = (f"{number:,} {kind}" for kind, number in given["cells"].items() if number)
+        yield "cells", ", ".join(kinds) or "none"
 
 
 def _size(report: dict[str, Any]) -> str:

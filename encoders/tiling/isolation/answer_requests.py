@@ -21,6 +21,8 @@ from encoders.tiling.isolation.reader_protocol import (
     LevelsRequest,
     Message,
     Opened,
+    PartReply,
+    PartRequest,
     Planned,
     PlanRequest,
     ThumbnailReply,
@@ -31,6 +33,7 @@ from encoders.tiling.isolation.reader_protocol import (
     ViewTileRequest,
     warned,
 )
+from encoders.tiling.pictures.deep_zoom import TilePlace
 from encoders.tiling.pictures.inspect_slide import InspectOptions, inspect_slide
 from encoders.tiling.pictures.view_pictures import ViewPictures, as_picture
 from encoders.tiling.plan_cut import plan_cut
@@ -106,6 +109,11 @@ class Session:
     @answer.register
     def _(self, request: ViewTileRequest) -> Iterator[Answer]:
         yield ViewTileReply(), memoryview(self._pictures.tile_jpeg(request.level, request.column, request.row))
+
+    @answer.register
+    def _(self, request: PartRequest) -> Iterator[Answer]:
+        place = TilePlace(request.scale, request.left, request.top, request.width, request.height)
+        yield PartReply(), memoryview(self._pictures.part(place).tobytes())
 
     @answer.register
     def _(self, request: LevelsRequest) -> Iterator[Answer]:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ from encoders.tiling.isolation.reader_protocol import (
     Levels,
     LevelsRequest,
     Opened,
+    PartReply,
+    PartRequest,
     PictureForm,
     Planned,
     PlanRequest,
@@ -37,7 +40,7 @@ from encoders.tiling.isolation.reader_protocol import (
 )
 from encoders.tiling.isolation.tile_ring import RingShape, TileRing, make_memory, ring_shape
 from encoders.tiling.pictures.check_picture import jpeg_size, png_size
-from encoders.tiling.pictures.deep_zoom import TILE_PX, DeepZoom
+from encoders.tiling.pictures.deep_zoom import TILE_PX, DeepZoom, TilePlace
 from encoders.tiling.pictures.inspection import Inspection, SlideLevel, levels_from_reply
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from encoders.types import SlideFacts, TileBatch, TilePlan
@@ -137,6 +140,20 @@ class ReaderProcess(FileProcess):
         if jpeg_size(tile) != (place.width, place.height):
             raise self._channel.reject_reply()
         return tile
+
+    def part(self, place: TilePlace) -> NDArray[np.uint8]:
+        """RGB uint8 [height, width, 3] of a part of the slide that lies in it, white where nothing was scanned.
+
+        Raises UnreadableSlide naming the damaged level-0 rectangle, or SlideTooLarge; ValueError outside the slide.
+        """
+        within = (place.left + place.width - 1) * place.scale < self._opened.width
+        if not (within and (place.top + place.height - 1) * place.scale < self._opened.height):
+            raise ValueError("the part does not lie in the slide")
+        size_bytes = place.height * place.width * 3
+        _, body = self._channel.ask(PartRequest(**asdict(place)), PartReply, max_body_bytes=size_bytes)
+        if len(body) != size_bytes:
+            raise self._channel.reject_reply()
+        return np.frombuffer(body, np.uint8).reshape(place.height, place.width, 3)
 
     def levels(self) -> tuple[SlideLevel, ...]:
         """The pyramid, finest level first; costs nothing."""

@@ -115,6 +115,17 @@ class ViewTileRequest(Message):
     row: Annotated[int, Field(ge=0, le=2**31)]
 
 
+class PartRequest(Message):
+    """Send pixels of a part of the slide, in pixels of `scale` level-0 pixels a side (`deep_zoom.TilePlace`)."""
+
+    ask: Literal["part"] = "part"
+    scale: Annotated[int, Field(ge=1, le=2**20)]
+    left: Annotated[int, Field(ge=0, le=2**31)]
+    top: Annotated[int, Field(ge=0, le=2**31)]
+    width: Annotated[int, Field(ge=1, le=MAX_THUMBNAIL_PX)]
+    height: Annotated[int, Field(ge=1, le=MAX_THUMBNAIL_PX)]
+
+
 class LevelsRequest(Message):
     """Describe the pyramid; no pixel is read for it."""
 
@@ -187,6 +198,12 @@ class ViewTileReply(Message):
     reply: Literal["view_tile"] = "view_tile"
 
 
+class PartReply(Message):
+    """Answers `PartRequest`; body = uint8 [height, width, 3], RGB."""
+
+    reply: Literal["part"] = "part"
+
+
 class LevelShape(Message):
     """One level: size in its own pixels, level-0 pixels per pixel, its tiles' size where that is known."""
 
@@ -245,8 +262,10 @@ _SLIDE_ERRORS: dict[str, type[SlideError]] = {
     )
 }
 
-AnyRequest = PlanRequest | TilesRequest | ThumbnailRequest | ViewTileRequest | LevelsRequest | InspectRequest
-AnyReply = Opened | Planned | TilesReply | ThumbnailReply | ViewTileReply | Levels | Inspected | Failed
+AnyRequest = (
+    PlanRequest | TilesRequest | ThumbnailRequest | ViewTileRequest | PartRequest | LevelsRequest | InspectRequest
+)
+AnyReply = Opened | Planned | TilesReply | ThumbnailReply | ViewTileReply | PartReply | Levels | Inspected | Failed
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Annotated[AnyRequest, Field(discriminator="ask")])
 REPLY: TypeAdapter[AnyReply] = TypeAdapter(Annotated[AnyReply, Field(discriminator="reply")])
 

@@ -49,6 +49,10 @@ class ViewPictures:
             raise ValueError("the level has no such tile")
         return as_jpeg(self._tile(place))
 
+    def part(self, place: TilePlace) -> Picture:
+        """RGB uint8 [height, width, 3] of any part of the slide at any whole scale, white where nothing was scanned."""
+        return self._tile(place)
+
     def thumbnail(self, max_px: int) -> Picture:
         """The whole slide, its longer side at most `max_px`, never enlarged, hatched where nothing was scanned."""
         if max_px > OVERVIEW_PX:

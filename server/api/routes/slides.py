@@ -348,7 +348,8 @@ async def get_features(
     embeddings: EmbeddingsDep,
     slots: DownloadSlotsDep,
 ) -> Response:
-    """The HDF5 file of tile features and level-0 coordinates, as TRIDENT and CLAM read it."""
+    """The HDF5 file of tile features and level-0 coordinates, as TRIDENT and CLAM read it; of a model of levels, the
+    file of its levels."""
     key = record.paths.features(record.encoder_id)
     stored = await store.describe(key)
     if stored is None:

@@ -14,6 +14,7 @@ from lying_child import OPENED, frame, lying_command
 
 from encoders.errors import NoTissue, ReaderDied
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
+from encoders.tiling.pictures.deep_zoom import TilePlace
 from encoders.types import SlideWarning
 from model_store.contracts.tile_encoder import TilingSpec
 
@@ -254,6 +255,17 @@ WITH_TEXT = JPEG[:2] + b"\xff\xfe\x00\x0aDoe^Jane" + JPEG[2:]
 def test_a_tile_that_is_no_jpeg_of_its_size_is_reader_died(liar: Liar, body: bytes) -> None:
     with liar(frame(OPENED), frame({"reply": "view_tile"}, body)) as reader, pytest.raises(ReaderDied):
         reader.view_tile(10, 0, 0)
+
+
+@pytest.mark.parametrize("body", [b"", bytes(10 * 8 * 3 - 1), bytes(10 * 8 * 3 + 1)])
+def test_a_part_of_other_size_is_reader_died(liar: Liar, body: bytes) -> None:
+    with liar(frame(OPENED), frame({"reply": "part"}, body)) as reader, pytest.raises(ReaderDied):
+        reader.part(TilePlace(1, 0, 0, 10, 8))
+
+
+def test_an_honest_part_is_taken(liar: Liar) -> None:
+    with liar(frame(OPENED), frame({"reply": "part"}, bytes(range(240)))) as reader:
+        assert reader.part(TilePlace(1, 0, 0, 10, 8)).tobytes() == bytes(range(240))
 
 
 def test_an_honest_tile_is_taken(liar: Liar) -> None:

@@ -1,8 +1,10 @@
 """`eyepiece inspect`: the report of good and bad slides, as text and as JSON, without a server."""
 
+import hashlib
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,10 +12,16 @@ import cv2
 import numpy as np
 import pytest
 from dicom_slide import DicomLevel, write_dicom
+from drawn_levels import drawn_levels
 from slides_of_several import GREEN, jpeg
 from sparse_slides import SparseRecipe, write_tiff
 from tiled_jpeg import Recipe, write_slide
 
+from encoders.hierarchical.cell_kinds import CELL_KINDS
+from encoders.hierarchical.levels_file import read_levels, write_levels
+from encoders.tiling.isolation.reader_process import ReaderProcess
+from encoders.tiling.pictures.deep_zoom import TilePlace
+from encoders.tiling.pictures.draw_levels import REGION_RGB
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from model_store.packaged_models import PACKAGED
 from server.commands import inspect as command
@@ -23,6 +31,7 @@ from server.commands.inspection_report import READERS, REASONS, duration, report
 from server.commands.measure_rates import encode_rate
 from server.commands.outcome import CommandError, ExitCode
 from server.settings import Settings
+from server.uploads.slide_inspection import reader_limits
 from synthetic.write_slide import write_sample_slide
 
 
@@ -303,3 +312,95 @@ def test_a_file_name_does_not_steer_the_terminal(settings: Settings, tmp_path: P
 )
 def test_durations_have_no_more_digits_than_an_estimate(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.fixture(scope="module")
+def levels(slide: Path) -> Path:
+    """Of four regions of the slide."""
+    slide_id = hashlib.sha256(slide.read_bytes()).hexdigest()
+    drawn = replace(drawn_levels(slide_id=slide_id), level0_width=3072, level0_height=2560)
+    write_levels(slide.with_name("levels.h5"), drawn)
+    return slide.with_name("levels.h5")
+
+
+def of_levels(slide: Path, levels: Path, overlay: Path | None = None, region: int | None = None) -> InspectOptions:
+    return InspectOptions(slide, None, overlay, measure_encoder=False, levels=levels, region=region)
+
+
+def test_levels_are_drawn_over_the_slide_they_are_of(
+    slide: Path, levels: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "levels.png"
+
+    report, error = report_of(settings, of_levels(slide, levels, path), capsys)
+
+    assert error is None
+    given = report["given"]
+    assert (given["region_count"], given["region_px"], given["patches_per_region"], given["region"]) == (
+        4,
+        1024,
+        5,
+        None,
+    )
+    assert given["cells"] == dict.fromkeys(CELL_KINDS, 16)
+    picture = cv2.imread(str(path))[:, :, ::-1]
+    assert picture.shape[1] == 1536
+    # Half as large: the first region begins at 256, and ends where the next begins.
+    assert (picture[260:750, 256] == REGION_RGB).all()
+    lines = dict(report_lines(report))
+    assert lines["given"] == "4 regions of 1024 px, 5 patches of 256 px chosen of each"
+    assert "16 neoplastic" in lines["cells"]
+
+
+def test_one_region_is_drawn_at_its_own_pixels(
+    slide: Path, levels: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "region.png"
+
+    report, _ = report_of(settings, of_levels(slide, levels, path, 3), capsys)
+
+    picture = cv2.imread(str(path))[:, :, ::-1]
+    assert (picture.shape[1], report["given"]["region"], sum(report["given"]["cells"].values())) == (1024, 3, 24)
+    drawn = read_levels(levels)
+    with ReaderProcess(slide, reader_limits(settings)) as reader:
+        plain = reader.part(TilePlace(1, *drawn.region_coords[3].tolist(), 1024, 1024))
+    changed = (picture[:1024] != plain).any(axis=-1)
+    free = np.ones((16, 16), bool)
+    for x, y in ((drawn.patch_coords()[3] - drawn.region_coords[3]) // 64).tolist():
+        free[max(0, y - 1) : y + 5, max(0, x - 1) : x + 5] = False
+    free[0] = free[-1] = free[:, 0] = free[:, -1] = False
+    # What is not near a chosen patch or the border is the slide as it is.
+    blocks = changed.reshape(16, 64, 16, 64).any(axis=(1, 3))
+    assert free.any()
+    assert not (blocks & free).any()
+    assert dict(report_lines(report))["given"].startswith("region 3 of 1024 px")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"slide_id": "0" * 64}, "another slide's"),
+        ({"level0_width": 4096}, "another slide's"),
+        (None, "no file of levels"),
+    ],
+)
+def test_levels_that_are_not_the_slides_are_refused(
+    slide: Path, levels: Path, settings: Settings, tmp_path: Path, change: dict[str, Any] | None, said: str
+) -> None:
+    wrong = tmp_path / "wrong.h5"
+    if change is None:
+        wrong.write_bytes(levels.read_bytes()[:5_000])
+    else:
+        write_levels(wrong, replace(read_levels(levels), **change))
+
+    with pytest.raises(CommandError, match=said):
+        inspect(settings, of_levels(slide, wrong, tmp_path / "lost.png"), as_json=True)
+    assert not (tmp_path / "lost.png").exists()
+
+
+def test_a_region_that_is_none_is_refused(slide: Path, levels: Path, settings: Settings, tmp_path: Path) -> None:
+    for region in (-1, 4):
+        with pytest.raises(CommandError, match="from 0 to 3"):
+            inspect(settings, of_levels(slide, levels, tmp_path / "lost.png", region), as_json=True)
+    with pytest.raises(CommandError, match="give both"):
+        inspect(settings, InspectOptions(slide, region=1), as_json=True)

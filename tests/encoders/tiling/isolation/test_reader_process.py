@@ -25,7 +25,7 @@ from encoders.errors import (
     UnsupportedFormat,
 )
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
-from encoders.tiling.pictures.deep_zoom import DeepZoom
+from encoders.tiling.pictures.deep_zoom import DeepZoom, TilePlace
 from encoders.tiling.pictures.view_pictures import ViewPictures, as_picture
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
@@ -103,9 +103,17 @@ def test_what_crosses_the_pipe_is_what_the_slide_holds(sample_slide: Path, tilin
         tiles = [reader.view_tile(level, 0, 0) for level in (0, last - 1, last)]
         with pytest.raises(ValueError, match="no such tile"):
             reader.view_tile(last, 8, 0)
+        own, half = reader.part(TilePlace(1, 300, 200, 700, 500)), reader.part(TilePlace(2, 0, 0, 1024, 768))
+        for beyond in (TilePlace(1, 1400, 0, 700, 10), TilePlace(2, 0, 500, 10, 269)):
+            with pytest.raises(ValueError, match="does not lie in the slide"):
+                reader.part(beyond)
         chosen = (reader.kind, reader.reason)
 
     assert facts == direct.facts
+    assert np.array_equal(own, direct.read_region(300, 200, 0, 700, 500))
+    assert half.shape == (768, 1024, 3)
+    reduced = direct.read_region(0, 0, 0, 2048, 1536).reshape(768, 2, 1024, 2, 3).mean(axis=(1, 3))
+    assert np.abs(half - reduced).max() <= 1
     assert chosen == (open_reader(sample_slide, LIMITS).kind, open_reader(sample_slide, LIMITS).reason)
     expected = [direct.read_region(int(x), int(y), 0, 256, 256) for x, y in plan.coords]
     assert np.array_equal(pixels, np.stack(expected))
