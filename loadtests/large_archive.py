@@ -39,6 +39,7 @@ from server.flow.slide_states import SlideStates
 from server.machine.redis_server import answers, find_servers, prepare_redis
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
+from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
@@ -48,7 +49,7 @@ from server.telemetry.logs import configure_logs
 from server.telemetry.metrics import Metrics
 from server.upkeep.archive_walk import ArchiveWalk
 from server.upkeep.reconciler import Reconciler
-from server.uploads.slide_inspection import SlideInspector
+from server.uploads.slide_inspection import reader_limits
 
 ROUND_TARGET_S, PAGE_TARGET_MS = 1.0, 50.0
 ENCODER = "e" * 16
@@ -126,9 +127,8 @@ def open_archive(settings: Settings, redis: Redis) -> Archive:
     embeddings, jobs = EmbeddingCache(redis, store, 3600, metrics), EncodeJobs(redis, settings)
     states, progress = SlideStates(embeddings, jobs, slides, ("demo",)), ProgressLog(redis, 3600)
     usage = Usage(redis, store, settings.quota, settings.tenant_quotas)
-    forgetting = ForgetSlide(
-        Thumbnails(store, SlideInspector(settings)), embeddings, Conversations(redis, 3600), progress
-    )
+    opened = OpenSlides(store, reader_limits(settings), settings.view_readers, settings.view_idle_s, metrics)
+    forgetting = ForgetSlide(opened, Thumbnails(opened), embeddings, Conversations(redis, 3600), progress)
     reconciler = Reconciler(
         redis=redis,
         store=store,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 
@@ -29,18 +30,8 @@ from server.api.parts import Parts
 from server.api.request_bodies import BodyBounds, BodyLimit
 from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
-from server.api.routes import (
-    chat,
-    conversations,
-    document,
-    feedback,
-    health,
-    levels,
-    questions,
-    regions,
-    slides,
-    usage,
-)
+from server.api.routes import chat, slides
+from server.api.routes.all_routers import ROUTERS
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
@@ -55,6 +46,7 @@ from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
 from server.slides.feedback import FeedbackShelf
+from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
 from server.slides.thumbnails import Thumbnails
@@ -68,7 +60,7 @@ from server.upkeep.archive_walk import ArchiveWalk
 from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
-from server.uploads.slide_inspection import SlideInspector, log_sandbox
+from server.uploads.slide_inspection import SlideInspector, log_sandbox, reader_limits
 
 # FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; ours
 # (`server.telemetry.tracing`) do not.
@@ -85,6 +77,8 @@ _AFTER_DRAIN_S = 1
 _MAX_CHAT_VALUES = 5_000
 # A question has eight fields; the outline of a region three values for each corner.
 _MAX_VALUES = 100 + 3 * MAX_CORNERS
+# Behind this process and vLLM, beside encodes.
+_VIEWERS_STAND_BACK = 3
 # Named anew for every question otherwise, a tenth of a millisecond each; few slides have an override.
 _REMEMBERED_ENCODERS = 1024
 
@@ -137,8 +131,8 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
     )
     app.state.parts = build_parts(settings, models)
     app.state.readiness = build_readiness(app.state.parts)
-    for module in (slides, levels, regions, questions, conversations, feedback, chat, usage, health, document):
-        app.include_router(module.router)
+    for router in ROUTERS:
+        app.include_router(router)
     add_error_responses(app)
     app.add_middleware(
         BodyLimit,
@@ -166,7 +160,8 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
     redis = connect_redis(settings)
     store = open_store(settings)
     embeddings = EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics)
-    inspector = SlideInspector(settings)
+    limits = replace(reader_limits(settings), niceness=_VIEWERS_STAND_BACK)
+    open_slides = OpenSlides(store, limits, settings.view_readers, settings.view_idle_s, metrics)
     ids = {model.manifest.name: _encoder_ids(model) for model in models}
     return Parts(
         settings=settings,
@@ -183,8 +178,9 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         embeddings=embeddings,
         conversations=Conversations(redis, settings.conversation_ttl_s),
         feedback=FeedbackShelf(store),
-        inspector=inspector,
-        thumbnails=Thumbnails(store, inspector),
+        inspector=SlideInspector(settings),
+        open_slides=open_slides,
+        thumbnails=Thumbnails(open_slides),
         metrics=metrics,
         drain=Drain(),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
@@ -264,6 +260,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
+    await parts.open_slides.aclose()
     for model in parts.models:
         await model.language_model.aclose()
     await parts.redis.aclose()

@@ -5,7 +5,7 @@ EyepieceError                     model_store.errors
 └── ServerError
     ├── InternalError             a bug
     ├── RequestError              the caller's to mend
-    │   ├── InvalidRequest, Unauthorized, NotFound, MethodNotAllowed
+    │   ├── InvalidRequest, Unauthorized, NotFound, NoPixels, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
     │   ├── RegionNotReady, RegionFailed
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
@@ -15,6 +15,7 @@ EyepieceError                     model_store.errors
     └── DependencyError           ours to mend; the caller may try again
         ├── Draining              this process is leaving
         ├── TooManyConnections
+        ├── SlideReaderLost      the process that reads a slide for viewers
         ├── StorageFull, StorageUnavailable, QueueUnavailable
         └── LanguageModelUnavailable, LanguageModelFailed, SlideLost
 
@@ -65,6 +66,12 @@ class NotFound(RequestError):
     """It does not exist for this tenant, whoever else may have it."""
 
     code = "not_found"
+
+
+class NoPixels(RequestError):
+    """The slide was uploaded as features; there is no picture of it."""
+
+    code = "no_pixels"
 
 
 class MethodNotAllowed(RequestError):
@@ -209,6 +216,12 @@ class TooManyConnections(DependencyError):
     code = "too_many_connections"
 
 
+class SlideReaderLost(DependencyError):
+    """The process that reads the slide ended unexpectedly or gave no answer in time; the next request gets another."""
+
+    code = "slide_reader_lost"
+
+
 class StorageFull(DependencyError):
     """The slide store is full."""
 
@@ -250,6 +263,7 @@ HTTP_STATUS: dict[str, int] = {
     "invalid_request": 422,
     "unauthorized": 401,
     "not_found": 404,
+    "no_pixels": 404,
     "method_not_allowed": 405,
     "slide_not_ready": 409,
     "slide_failed": 409,
@@ -282,6 +296,7 @@ HTTP_STATUS: dict[str, int] = {
     "cancelled": 409,
     "draining": 503,
     "too_many_connections": 503,
+    "slide_reader_lost": 503,
     "storage_full": 507,
     "storage_unavailable": 503,
     "queue_unavailable": 503,

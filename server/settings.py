@@ -192,6 +192,15 @@ class Settings(BaseSettings):
     max_slide_dimension_px: int = Field(400_000, description="Wider or higher slides are refused.")
     max_slide_tiles: int = Field(500_000, description="Slides with more tissue tiles are refused.")
 
+    view_readers: Annotated[int, Field(ge=1, le=64)] = Field(
+        4,
+        description="Slides that the API keeps open for viewers, each in a process of up to some hundred MB; a tenant "
+        "gets one less.",
+    )
+    view_idle_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="A slide that nobody has looked at for so long is closed."
+    )
+
     drain_notice_s: float = Field(
         0.0,
         description="After SIGTERM the API accepts new work for this long, while load balancers notice it is leaving.",

@@ -28,6 +28,7 @@ from server.flow.show_levels import ShowLevels
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackShelf
+from server.slides.open_slides import OpenSlides
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
@@ -61,7 +62,9 @@ def queue_encode(parts: Parts) -> QueueEncode:
 def forget_slide(parts: Parts) -> ForgetSlide:
     """What drops a slide from memory and Redis."""
     others = parts.slides.other_models
-    return ForgetSlide(parts.thumbnails, parts.embeddings, parts.conversations, parts.progress, others)
+    return ForgetSlide(
+        parts.open_slides, parts.thumbnails, parts.embeddings, parts.conversations, parts.progress, others
+    )
 
 
 def _admit_upload(parts: Parts) -> AdmitUpload:
@@ -176,6 +179,7 @@ ModelsDep = Annotated[ServedModels, _made_of(lambda parts: parts.models)]
 StoreDep = Annotated[SlideStore, _made_of(lambda parts: parts.store)]
 CatalogueDep = Annotated[SlideCatalogue, _made_of(lambda parts: parts.slides)]
 EmbeddingsDep = Annotated[EmbeddingCache, _made_of(lambda parts: parts.embeddings)]
+OpenSlidesDep = Annotated[OpenSlides, _made_of(lambda parts: parts.open_slides)]
 ThumbnailsDep = Annotated[Thumbnails, _made_of(lambda parts: parts.thumbnails)]
 ConversationsDep = Annotated[Conversations, _made_of(lambda parts: parts.conversations)]
 FeedbackDep = Annotated[FeedbackShelf, _made_of(lambda parts: parts.feedback)]

@@ -13,7 +13,7 @@ from model_store.errors import EyepieceError
 from server.api.dependencies import refusals_of
 from server.api.request_log import REQUEST_ID_HEADER, request_id_of
 from server.api.response_headers import SAFE_HEADERS
-from server.api.routes import chat, document, health, questions, slides, usage
+from server.api.routes.all_routers import ROUTERS
 from server.api.routes.chat import speaks_openai
 from server.asking.beams import BEAM_OPTIONS, no_beams
 from server.errors import (
@@ -90,7 +90,7 @@ async def _framework(request: Request, error: Exception) -> JSONResponse:
 
 def _methods_at(scope: Scope) -> set[str]:
     """Every method that the address takes."""
-    routes = [route for module in (slides, questions, chat, usage, health, document) for route in module.router.routes]
+    routes = [route for router in ROUTERS for route in router.routes]
     at_address = [route for route in routes if route.matches(dict(scope))[0] is not Match.NONE]
     return {method for route in at_address if isinstance(route, Route) for method in route.methods or ()}
 

@@ -17,6 +17,7 @@ from server.identity.api_keys import KeyRing
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackShelf
+from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
 from server.slides.thumbnails import Thumbnails
@@ -45,6 +46,7 @@ class Parts:
     conversations: Conversations
     feedback: FeedbackShelf
     inspector: SlideInspector
+    open_slides: OpenSlides
     thumbnails: Thumbnails
     metrics: Metrics
     drain: Drain

@@ -9,6 +9,7 @@ from server.encoding.jobs import EncodeJobs
 from server.encoding.region_jobs import RegionJobs
 from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackShelf
+from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.slide_index import entry_of
 from server.slides.slide_record import SlideRecord, UnreadableRecord
@@ -21,6 +22,7 @@ from server.storage.slide_store import SlideStore
 class ForgetSlide:
     """Drops what memory and Redis hold of a slide that is gone from the store."""
 
+    open_slides: OpenSlides
     thumbnails: Thumbnails
     embeddings: EmbeddingCache
     conversations: Conversations
@@ -28,7 +30,8 @@ class ForgetSlide:
     other_models: Sequence[str] = ()
 
     async def forget(self, tenant: str, slide_id: str) -> None:
-        """The slide's pictures, embeddings, conversations and events."""
+        """The slide's reader, pictures, embeddings, conversations and events."""
+        self.open_slides.forget(tenant, slide_id)
         self.thumbnails.forget(tenant, slide_id)
         await self.embeddings.forget(tenant, slide_id)
         await self.conversations.forget_slide(tenant, slide_id)

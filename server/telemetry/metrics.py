@@ -71,6 +71,17 @@ class Metrics:
             "eyepiece_jobs_oldest_queued_seconds", "Age of the first waiting job.", ["model", "priority"]
         )
         self.regions_queued = gauge("eyepiece_regions_queued", "Regions waiting or being made.", ["model"])
+        self.view_tiles = counter("eyepiece_view_tiles_total", "Tiles asked for by viewers.", ["outcome"])
+        self.view_tile_s = seconds(
+            "eyepiece_view_tile_seconds", "From a viewer's request to its tile, the start of a reader included."
+        )
+        self.view_pictures_waiting = gauge(
+            "eyepiece_view_pictures_waiting", "Tiles and thumbnails that wait for a reader."
+        )
+        self.slide_readers_open = gauge("eyepiece_slide_readers_open", "Slides that are kept open for viewers.")
+        self.slide_readers_started = counter(
+            "eyepiece_slide_readers_started_total", "Readers of slides started for viewers."
+        )
         self.reconciled = counter(
             "eyepiece_slides_reconciled_total", "Stored slides without embedding or job.", ["action"]
         )

@@ -26,8 +26,8 @@ T = TypeVar("T")
 _LOOKS_AT_ONCE, _LOOKS_PER_TENANT = 3, 2
 # They have threads of their own: a hostile file holds its thread until the reader's deadline, and uploads need theirs.
 _THREADS = 8
-# So far stand back thumbnails, and looks of a tenant that wants several at once: answers, encodes, and the one look
-# that somebody else waits for go on beside them.
+# So far stand back looks of a tenant that wants several at once: answers, encodes, and the one look that somebody else
+# waits for go on beside them.
 _STAND_BACK = 7
 
 
@@ -64,7 +64,7 @@ class FeaturesSlide:
 
 
 class SlideInspector:
-    """Facts and thumbnails; raises the errors of `encoders.errors`."""
+    """Facts of slides and checks of features; raises the errors of `encoders.errors`."""
 
     def __init__(self, settings: Settings) -> None:
         self._limits = reader_limits(settings)
@@ -90,13 +90,6 @@ class SlideInspector:
         async with self._turns.one(tenant) as is_only_one:
             limits = self._limits if is_only_one else self._patient_limits
             return await self._run(lambda: _check_features(path, manifest, limits, slide))
-
-    async def thumbnail_png(self, path: Path, max_px: int, folder: Path | None = None) -> bytes:
-        """A PNG of the tissue, at most `max_px` wide and high; never the label or the macro image.
-
-        `server.slides.thumbnails` says whose turn it is.
-        """
-        return await self._run(lambda: _thumbnail_png(path, folder, self._patient_limits, max_px))
 
     async def _run(self, look: Callable[[], T]) -> T:
         """Waits for the thread even when cancelled: its reader runs, and counts, until it ends."""
@@ -124,8 +117,3 @@ def _check_features(
             return reader.plan(manifest.first_input.tiling, slide.mpp_override if known else mpp)
 
     return check_features_of_slide(path, manifest, limits, slide.facts, plan)
-
-
-def _thumbnail_png(path: Path, folder: Path | None, limits: ReaderLimits, max_px: int) -> bytes:
-    with ReaderProcess(path, limits, folder=folder) as reader:
-        return reader.thumbnail(max_px, "png")

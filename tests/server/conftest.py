@@ -134,6 +134,7 @@ async def make_app(
     for app in apps:
         for model in (*app.state.unused, *app.state.parts.models):
             await model.language_model.aclose()
+        await app.state.parts.open_slides.aclose()
         await app.state.parts.redis.aclose()
 
 

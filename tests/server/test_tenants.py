@@ -43,6 +43,8 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/slides/{slide_id}/events"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
     ("HEAD", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
+    ("GET", "/v1/slides/{slide_id}/tiles.dzi"): lambda ids: None,
+    ("GET", "/v1/slides/{slide_id}/tiles/{level}/{column}_{row}.jpg"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/features"): lambda ids: None,
     ("HEAD", "/v1/slides/{slide_id}/features"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/levels"): lambda ids: None,
@@ -78,7 +80,8 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
 
 async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
     method, template = operation
-    path = template.format(slide_id=ids.slide, conversation_id=ids.conversation, turn=1)
+    named = {"slide_id": ids.slide, "conversation_id": ids.conversation, "turn": 1}
+    path = template.format(**named, level=0, column=0, row=0)
     query = QUERIES[operation](ids) if operation in QUERIES else None
     return await client.request(method, path, json=RULES[operation](ids), params=query)
 
@@ -147,7 +150,8 @@ async def test_its_own_tenant_does_get_it(
 @pytest.mark.parametrize("operation", sorted(set(RULES) | WITHOUT_OBJECT), ids=" ".join)
 async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
-    path = template.format(slide_id=theirs.slide, conversation_id=theirs.conversation, turn=1, model="demo")
+    named = {"slide_id": theirs.slide, "conversation_id": theirs.conversation, "model": "demo", "turn": 1}
+    path = template.format(**named, level=0, column=0, row=0)
 
     async with client_of(guarded) as client:
         assert (await client.request(method, path, json={})).status_code == 401

@@ -58,7 +58,8 @@ class FileProcess(ABC):
 
     def kill(self) -> None:
         """Ends the child from any thread: a call that runs in another one raises ReaderDied, and so do later ones."""
-        self._channel.kill()
+        if hasattr(self, "_channel"):  # else there is none yet
+            self._channel.kill()
 
     @abstractmethod
     def _open(self) -> None:

@@ -28,6 +28,11 @@ ANSWER_HEADERS: dict[str, Any] = {
         "required": True,
         "schema": {"type": "string", "examples": [_ETAG]},
     },
+    "Vary": {
+        "description": "The picture is for this key, and in the form that `Accept` chose: caches keep others apart.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["Authorization, Accept"]},
+    },
     "Accept-Ranges": {
         "description": "Parts of the file can be asked for with `Range`.",
         "required": True,
@@ -54,6 +59,10 @@ REQUEST_HEADERS: dict[str, Any] = {
         "description": "An `ETag` that the client has: the answer is 304 when it is still the version.",
         "schema": {"type": "string", "examples": [_ETAG]},
     },
+    "Accept": {
+        "description": "`image/png` for PNG; JPEG where it is welcome at least as much, and for everything else.",
+        "schema": {"type": "string", "examples": ["image/png"]},
+    },
     "Range": {
         "description": "One range of bytes. What is not understood, and several ranges, give the whole file.",
         "schema": {"type": "string", "examples": ["bytes=0-65535"]},
@@ -68,6 +77,11 @@ REQUEST_HEADERS: dict[str, Any] = {
 def answer_headers(*names: str) -> dict[str, Any]:
     """For a response in `responses=` of a route."""
     return {"headers": header_references(*names)}
+
+
+def unchanged(*names: str) -> dict[str, Any]:
+    """A 304, for `responses=` of a route."""
+    return {"description": "The client has this version (`If-None-Match`).", **answer_headers(*names)}
 
 
 def header_references(*names: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Parts of addresses, described once for the OpenAPI document. A value of another form names nothing, and gets 404."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path
+from pydantic import WithJsonSchema
 
 from server.slides.feedback import MOST_TURNS
 
@@ -40,3 +41,16 @@ TurnNumber = Annotated[
     ),
 ]
 ModelName = Annotated[str, Path(description="The model's `id`, as `GET /v1/models` lists it.", examples=["demo"])]
+
+
+def _number(described: str, example: int) -> Any:
+    """A whole number that is taken as text: what is none names nothing either."""
+    schema = {"type": "integer", "minimum": 0, "examples": [example]}
+    return Annotated[str, Path(description=described), WithJsonSchema(schema)]
+
+
+TileLevel = _number(
+    "DeepZoom's level: 0 is one pixel, the last one the slide's level 0, each twice the one before.", 12
+)
+TileColumn = _number("Column of the tile in its level, from the left.", 3)
+TileRow = _number("Row of the tile in its level, from above.", 2)

@@ -1,7 +1,7 @@
-"""/v1/slides: upload, look, encode again, follow, delete, and what can be downloaded of a slide."""
+"""/v1/slides: upload, encode again, follow, delete, and what can be downloaded of a slide."""
 
 from contextlib import AsyncExitStack
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -11,7 +11,7 @@ from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat, U
 from server.api.access import Tenant
 from server.api.contract.errors import OF_EVERY_RECORD, may_raise
 from server.api.contract.events import stream_of
-from server.api.contract.headers import answer_headers, request_headers
+from server.api.contract.headers import answer_headers, request_headers, unchanged
 from server.api.contract.parameters import SlideId
 from server.api.contract.upload_form import takes_form
 from server.api.dependencies import (
@@ -31,10 +31,9 @@ from server.api.dependencies import (
     QueueEncodeDep,
     SlideStatesDep,
     StoreDep,
-    ThumbnailsDep,
     UploadSlotsDep,
 )
-from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, in_pieces, slot_of
+from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, slot_of
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response
 from server.errors import (
@@ -55,12 +54,8 @@ from server.slides.slide_record import Priority, SlideRecord
 router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
 _ACCEPTED = {"Retry-After": "5"}
 _HDF5 = "application/x-hdf5"
-_PNG = "image/png"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_UNCHANGED: dict[str, Any] = {
-    "description": "The client has this version (`If-None-Match`).",
-    **answer_headers("ETag"),
-}
+_UNCHANGED = unchanged("ETag")
 _ACCEPTED_SLIDE = {
     "description": "Queued for encoding; follow its events.",
     **answer_headers("Location", "Retry-After"),
@@ -256,60 +251,6 @@ async def follow_slide(
     resources.enter_context(slots.one(tenant))
     events = errors_as_events(story.events(record, valid_event_id(last_event_id)))
     return sse_response(events, drain.cut, resources)
-
-
-@router.head(
-    "/{slide_id}/thumbnail",
-    name="head_thumbnail",
-    response_class=Response,
-    response_description="What GET would send, without its size.",
-    openapi_extra=request_headers("If-None-Match"),
-    responses={
-        200: {"content": {_PNG: _BINARY}, **answer_headers("ETag")},
-        304: _UNCHANGED,
-        **may_raise(NotFound, *OF_EVERY_RECORD),
-    },
-)
-@router.get(
-    "/{slide_id}/thumbnail",
-    response_class=Response,
-    response_description="The picture.",
-    openapi_extra=request_headers("If-None-Match"),
-    responses={
-        200: {"content": {_PNG: _BINARY}, **answer_headers("ETag")},
-        304: _UNCHANGED,
-        **may_raise(NotFound, *OF_EVERY_RECORD, *_UNREADABLE, Overloaded),
-    },
-)
-async def get_thumbnail(
-    slide_id: SlideId,
-    request: Request,
-    tenant: Tenant,
-    catalogue: CatalogueDep,
-    pictures: ThumbnailsDep,
-    slots: DownloadSlotsDep,
-    max_px: Annotated[
-        int, Query(ge=16, le=2048, description="Maximum width and height of the picture, in pixels.", examples=[1024])
-    ] = 512,
-) -> Response:
-    """A PNG of the tissue; never the label or the macro image. HEAD does not draw it, so it does not say its size."""
-    record = await catalogue.require(tenant, slide_id)
-    if not record.has_pixels:
-        raise NotFound("This slide was uploaded as features; there is no picture of it.")
-    etag = f'"{record.id}-{max_px}"'
-    headers = {"Cache-Control": "private, max-age=86400, immutable", "ETag": etag}
-    if has_version(request, etag):
-        return Response(status_code=304, headers=headers)
-    if request.method == "HEAD":
-        head = Response(media_type=_PNG, headers=headers)
-        del head.headers["Content-Length"]
-        return head
-    try:
-        png = await pictures.png(record, max_px)
-    except FileNotFoundError as error:
-        raise NotFound("The slide was deleted meanwhile.") from error
-    headers["Content-Length"] = str(len(png))
-    return Download(in_pieces(png), slot_of(slots, tenant), media_type=_PNG, headers=headers)
 
 
 @router.head(

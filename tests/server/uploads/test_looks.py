@@ -1,4 +1,4 @@
-"""Looks into slides: few for each upload, turn by turn between tenants, and thumbnails beside them, made once."""
+"""Looks into slides: few for each upload, turn by turn between tenants, and thumbnails beside them."""
 
 import asyncio
 import threading
@@ -9,13 +9,13 @@ import httpx
 import pytest
 from api_parts import client_of, problem_of, stored_slide, until, upload
 from fastapi import FastAPI
+from held_readers import held_readers
 
 from encoders.errors import UnreadableSlide
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.types import SlideFacts
 from server.api.parts import Parts
 from server.identity.api_keys import create_key
-from server.slides.thumbnails import Thumbnails
 from server.uploads import slide_inspection
 
 FACTS = SlideFacts("aperio", 1024, 768, 0.5, 20.0)
@@ -38,10 +38,6 @@ class HeldLooks:
             raise UnreadableSlide("It is garbage.")
         return FACTS
 
-    def thumbnail_png(self, path: Path, _: object, limits: ReaderLimits, max_px: int) -> bytes:
-        self._look(path, limits)
-        return b"x" * max_px
-
     def _look(self, path: Path, limits: ReaderLimits) -> None:
         with self._lock:
             self.begun.append(path)
@@ -57,7 +53,6 @@ class HeldLooks:
 def looks(monkeypatch: pytest.MonkeyPatch) -> HeldLooks:
     looks = HeldLooks()
     monkeypatch.setattr(slide_inspection, "_facts", looks.facts)
-    monkeypatch.setattr(slide_inspection, "_thumbnail_png", looks.thumbnail_png)
     return looks
 
 
@@ -85,66 +80,26 @@ async def test_uploads_and_thumbnails_of_a_flood_leave_another_tenant_its_look(
     make_app: Callable[..., FastAPI], looks: HeldLooks
 ) -> None:
     app = make_app()
+    readers = held_readers(app, answering=False)
     parts: Parts = app.state.parts
     records = [await stored_slide(parts, f"s{number}", tenant="flood") for number in range(5)]
     keys = [await create_key(parts.store, tenant) for tenant in ("flood", "modest")]
     async with client_of(app, keys[0]) as flood, client_of(app, keys[1]) as modest:
         uploads = [asyncio.create_task(upload(flood, b"II*\x00" + bytes([number]))) for number in range(8)]
         pictures = [asyncio.create_task(flood.get(f"/v1/slides/{record.id}/thumbnail")) for record in records]
-        await until(lambda: len(looks.begun) == 3)  # two looks at uploads, one picture
+        await until(lambda: len(looks.begun) == 2)
+        await until(lambda: len(readers.started) == 1)
 
         one = asyncio.create_task(upload(modest, b"II*\x00 of another tenant"))
         await until(lambda: any(b"another" in path.read_bytes() for path in looks.begun if path.exists()))
+        assert len(readers.started) == 1
         looks.release.set()
+        readers.answer.set()
         answers = await asyncio.gather(one, *uploads, *pictures)
 
     assert {answer.status_code for answer in answers} == {200, 202}
-    assert looks.most_running <= 5
+    assert looks.most_running <= 3
     # The flood's first look began when there was no other; what it wants besides stands back behind the other tenant's.
-    assert sorted(looks.nicenesses[:3]) == [0, 7, 7]
-    assert looks.nicenesses[3] == 0
-
-
-async def test_a_thumbnail_is_made_once_however_many_ask(
-    client: httpx.AsyncClient, parts: Parts, looks: HeldLooks
-) -> None:
-    record = await stored_slide(parts)
-    asking = [asyncio.create_task(client.get(f"/v1/slides/{record.id}/thumbnail")) for _ in range(20)]
-    await until(lambda: len(looks.begun) == 1)
-    looks.release.set()
-    answers = await asyncio.gather(*asking)
-    other_size = await client.get(f"/v1/slides/{record.id}/thumbnail?max_px=64")
-
-    assert {answer.content for answer in answers} == {b"x" * 512}
-    assert other_size.content == b"x" * 64
-    assert len(looks.begun) == 2
-    await client.delete(f"/v1/slides/{record.id}")
-    assert parts.thumbnails._kept_bytes == len(parts.thumbnails._kept) == 0
-
-
-async def test_more_thumbnails_than_a_line_holds_are_refused(
-    client: httpx.AsyncClient, parts: Parts, looks: HeldLooks
-) -> None:
-    record = await stored_slide(parts)
-    sizes = range(64, 114)
-    asking = [asyncio.create_task(client.get(f"/v1/slides/{record.id}/thumbnail?max_px={px}")) for px in sizes]
-    await until(lambda: sum(task.done() for task in asking) == len(sizes) - 33)
-    looks.release.set()
-    answers = await asyncio.gather(*asking)
-
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert {problem_of(answer, 429) for answer in refused} == {"overloaded"}
-    assert all(answer.headers["Retry-After"] for answer in refused)
-    assert len(answers) - len(refused) == 33
-
-
-async def test_thumbnails_in_memory_are_bounded(parts: Parts, looks: HeldLooks) -> None:
-    looks.release.set()
-    record = await stored_slide(parts)
-    thumbnails = Thumbnails(parts.store, parts.inspector, memory_bytes=250)
-
-    for px in (100, 101, 102, 102, 101):
-        assert await thumbnails.png(record, px) == b"x" * px
-    assert len(looks.begun) == 3
-    await thumbnails.png(record, 100)
-    assert len(looks.begun) == 4
+    assert sorted(looks.nicenesses[:2]) == [0, 7]
+    assert looks.nicenesses[2] == 0
+    assert set(readers.nicenesses) == {3}

@@ -73,10 +73,10 @@ async def test_features_become_a_slide_whatever_the_file_is_called(
 async def test_there_is_no_picture_of_features(client: httpx.AsyncClient, features: bytes) -> None:
     slide = (await upload(client, features)).json()
 
-    answer = await client.get(f"/v1/slides/{slide['id']}/thumbnail")
-
-    assert problem_of(answer, 404) == "not_found"
-    assert "uploaded as features" in answer.json()["detail"]
+    for picture in ("thumbnail", "tiles.dzi", "tiles/0/0_0.jpg"):
+        answer = await client.get(f"/v1/slides/{slide['id']}/{picture}")
+        assert problem_of(answer, 404) == "no_pixels"
+        assert "uploaded as features" in answer.json()["detail"]
 
 
 async def test_slide_features_leave_no_tile_features_to_download(client: httpx.AsyncClient, parts: Parts) -> None:

@@ -39,10 +39,10 @@ async def test_a_bug_has_the_headers_too(app: FastAPI, parts: Parts, monkeypatch
 async def test_a_version_that_the_client_has_is_not_sent_again(
     client: httpx.AsyncClient, parts: Parts, slide: SlideRecord, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def png(*_: object) -> bytes:
-        return b"\x89PNG"
+    async def picture(*_: object) -> bytes:
+        return b"\xff\xd8"
 
-    monkeypatch.setattr(parts.thumbnails, "png", png)
+    monkeypatch.setattr(parts.thumbnails, "picture", picture)
     path = f"/v1/slides/{slide.id}/{what}"
     etag = (await client.get(path)).headers["ETag"]
 
@@ -68,7 +68,7 @@ async def test_head_says_what_get_would(client: httpx.AsyncClient, slide: SlideR
     assert features.headers["Content-Length"] == str(len(FEATURES))
     assert features.headers["Accept-Ranges"] == "bytes"
     thumbnail = await client.head(f"/v1/slides/{slide.id}/thumbnail")
-    assert (thumbnail.status_code, thumbnail.headers["Content-Type"]) == (200, "image/png")
+    assert (thumbnail.status_code, thumbnail.headers["Content-Type"]) == (200, "image/jpeg")
     assert "Content-Length" not in thumbnail.headers
     assert (await client.head(f"/v1/slides/{'b' * 64}/features")).status_code == 404
 
@@ -113,6 +113,9 @@ async def test_a_range_behind_the_end_is_refused(client: httpx.AsyncClient, slid
         ("/v1/slides", "GET, POST"),
         ("/v1/slides/x", "DELETE, GET"),
         ("/v1/slides/x/features", "GET, HEAD, PUT"),
+        ("/v1/slides/x/thumbnail", "GET, HEAD"),
+        ("/v1/slides/x/tiles/0/0_0.jpg", "GET"),
+        ("/v1/slides/x/levels", "GET, HEAD"),
         ("/v1/conversations/x", "DELETE, GET"),
         ("/livez", "GET"),
     ],

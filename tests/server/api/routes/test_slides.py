@@ -240,24 +240,6 @@ async def test_without_redis_nothing_is_deleted_by_halves(
     assert (await client.get(f"/v1/slides/{record.id}")).json()["status"] == "ready"
 
 
-async def test_a_thumbnail_is_a_png_within_its_size(client: httpx.AsyncClient, sample_slide: bytes) -> None:
-    slide = (await upload(client, sample_slide)).json()
-
-    answer = await client.get(f"/v1/slides/{slide['id']}/thumbnail", params={"max_px": 64})
-
-    assert answer.content.startswith(b"\x89PNG")
-    assert answer.headers["Content-Type"] == "image/png"
-    assert "private" in answer.headers["Cache-Control"]
-    assert problem_of(await client.get(f"/v1/slides/{slide['id']}/thumbnail?max_px=9999"), 422) == "invalid_request"
-
-
-async def test_a_thumbnail_without_its_source_is_not_found(client: httpx.AsyncClient, parts: Parts) -> None:
-    record: SlideRecord = await stored_slide(parts)
-    await parts.store.delete(record.paths.source)
-
-    assert problem_of(await client.get(f"/v1/slides/{record.id}/thumbnail"), 404) == "not_found"
-
-
 async def test_features_before_they_are_there_are_not_found(client: httpx.AsyncClient, parts: Parts) -> None:
     record = await stored_slide(parts)
 

@@ -1,0 +1,32 @@
+"""Every router of the API, in the order in which addresses are looked up."""
+
+from server.api.routes import (
+    chat,
+    conversations,
+    document,
+    feedback,
+    health,
+    levels,
+    pictures,
+    questions,
+    regions,
+    slides,
+    usage,
+)
+
+ROUTERS = tuple(
+    module.router
+    for module in (
+        slides,
+        pictures,
+        levels,
+        regions,
+        questions,
+        conversations,
+        feedback,
+        chat,
+        usage,
+        health,
+        document,
+    )
+)
