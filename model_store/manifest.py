@@ -56,12 +56,14 @@ class Source(Table):
 class Download(Table):
     """Published files that `fetch` gets and `convert` reads: a repository on the public hub and file patterns in it.
 
+    With a `page` they are on no hub: it says where a person finds them, and `fetch` asks for them.
     `digests` says where `sha256` (by path in the repository) comes from: the publisher; this machine, when it first
     converted the files; or nowhere yet, and then whatever comes first is trusted, printed and recorded.
     """
 
     repository: str
     revision: Revision
+    page: str | None = None
     gated: bool
     licence: str
     patterns: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -124,13 +126,15 @@ class Manifest(Table):
 
     Four contracts are composed: tile encoders (in `inputs`, none for a slide stage that reads the slide itself), slide
     stage, projector, prompt; each is of one of the kinds in `model_store.contracts`. A model without `downloads` ships
-    with Eyepiece (model_store.packaged_models) or comes as a folder (model_store.compose).
+    with Eyepiece (model_store.packaged_models) or comes as a folder (model_store.compose). `doubts` are what converting
+    its weights found wrong with them; they go with every answer too.
     """
 
     name: ModelName
     title: str
     notice: str
     licence: str
+    doubts: tuple[str, ...] = ()
     source: Source
     inputs: dict[InputName, InputSpec] = Field(default_factory=dict)
     slide_stage: SlideStageSpec

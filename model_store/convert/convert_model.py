@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model_store.contracts.slide_stage import LongnetAll, LongnetPool
+from model_store.contracts.slide_stage import Hierarchical, LongnetAll, LongnetPool
 from model_store.contracts.tile_encoder import ConchTileEncoder, TileEncoderSpec
 from model_store.convert.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
 from model_store.convert.convert_hierarchy import convert_conch
+from model_store.convert.convert_hwsi import ENCODERS, convert_hwsi_llm, convert_levels
 from model_store.convert.convert_llm import LlmSources, convert_llm
 from model_store.convert.convert_slidechat import convert_slidechat_llm, convert_slidechat_longnet
+from model_store.convert.hwsi_checkpoint import find_hwsi_checkpoint, only_weights_file
 from model_store.convert.llava_checkpoint import LlavaCheckpoint, find_checkpoint
 from model_store.convert.packed_model import FOLDER, PackedModel, find_packed_model
 from model_store.convert.quantized_manifest import OWN_QUANTIZED, quantized_manifest
@@ -30,9 +32,11 @@ _NAMES_SHOWN: Final = 12
 # where there is no part of their own.
 _LLAVA: Final = ("longnet-pool", "mlp", "llava")
 _SLIDECHAT: Final = ("longnet-all", "mlp", "chatml")
+_HWSI: Final = ("hierarchical", "none", "chatml")
 _PARTS: Final = {
     _LLAVA: ("tile_encoder", "slide_encoder", "llm", "llm_base"),
     _SLIDECHAT: ("tile_encoder", "llm", "llm_base"),
+    _HWSI: (*ENCODERS, "llm"),
 }
 
 
@@ -78,14 +82,16 @@ class _Conversion:
             raise ModelError(f"Model {manifest.name!r} has no downloads; there is nothing to convert.")
         stage = manifest.slide_stage
         parts = _PARTS.get((stage.kind, manifest.projector.kind, manifest.prompt.kind), ())
-        if len(manifest.inputs) != 1 or not parts:
+        if len(manifest.inputs) > 1 or not parts:
             raise ModelError(
-                "Only models that are composed as WSI-LLaVA or SlideChat are can be converted. Lay out this one's "
-                "folder as docs/add-a-model.md says, and install it with `eyepiece models compose`."
+                "Only models that are composed as WSI-LLaVA, SlideChat or MLLM-HWSI are can be converted. Lay out this "
+                "one's folder as docs/add-a-model.md says, and install it with `eyepiece models compose`."
             )
         missing = [part for part in parts if part not in known]
         if missing:
             raise ModelError(f"The manifest has no downloads.{missing[0]}; it says where the files come from.")
+        if isinstance(stage, Hierarchical):
+            return self._hwsi(known, stage, folder)
         # First, because most can be wrong with it.
         if isinstance(stage, LongnetAll):
             recorded = known | self._slidechat(known, stage, folder)
@@ -126,6 +132,28 @@ class _Conversion:
         served.mkdir()
         self._say_dropped("llm", convert_slidechat_llm(checkpoint, self.manifest, served))
         return recorded
+
+    def _hwsi(self, known: Mapping[Part, Download], stage: Hierarchical, folder: Path) -> Manifest:
+        """Language model and projector, which are one folder, and five encoders of one file each; the manifest with the
+        normalisation that CellViT's file says, and with what is doubtful about the weights."""
+        if self.manifest.llm.quantization not in ("none", "fp8"):
+            raise ModelError(f"MLLM-HWSI is served in 16 bits or fp8, not {self.manifest.llm.quantization}.")
+        checkpoint = find_hwsi_checkpoint(self._folder("llm"))
+        files = {name: only_weights_file(self._folder(name)) for name in ENCODERS}
+        recorded = dict(known)
+        recorded["llm"] = check_and_record("llm", known["llm"], checkpoint.folder, checkpoint.files(), self.say)
+        for name, file in files.items():
+            recorded[name] = check_and_record(name, known[name], file.parent, [file], self.say)
+        served = folder / self.manifest.llm.path
+        served.mkdir()
+        self._say_dropped("llm", convert_hwsi_llm(checkpoint, self.manifest, served))
+        levels = convert_levels({**files, "projector": checkpoint.projector}, stage, self.shapes, folder)
+        for name, dropped in levels.dropped.items():
+            self._say_dropped(name, dropped)
+        if levels.stage != stage:
+            self.say(f"cellvit: its normalisation is {levels.stage.cellvit.mean} and {levels.stage.cellvit.std}")
+        changes = {"downloads": recorded, "slide_stage": levels.stage, "doubts": tuple(levels.doubts)}
+        return self.manifest.model_copy(update=changes)
 
     def _slide_encoder(self, download: Download, spec: LongnetPool, path: Path) -> Download:
         path.parent.mkdir()

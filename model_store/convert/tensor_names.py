@@ -65,6 +65,8 @@ SLIDECHAT_LONGNET: Final = NameMap(
     prefixes=(("module.", ""), ("LongNet_encoder.", "")), dropped=(r"llm\.", r"projector\.model\.")
 )
 
+QWEN2: Final = NameMap(prefixes=(("base_model.model.", ""),), dropped=(r".*\.rotary_emb\.inv_freq$",))
+
 LLAVA: Final = NameMap(
     prefixes=(
         ("base_model.model.", ""),  # what PEFT wraps around a model: non_lora_trainables.bin has it

@@ -31,3 +31,13 @@ def fetch_model(manifest: Manifest, downloads: Path, origin: Origin, say: Say) -
         say(f"{part}: {download.repository} ({download.licence})")
         (downloads / part).mkdir(parents=True, exist_ok=True)
         origin(part, download, downloads / part)
+    missing = [
+        f"{part}/ ({download.page})"
+        for part, download in manifest.downloads.items()
+        if download.page and not any(path for pattern in download.patterns for path in (downloads / part).glob(pattern))
+    ]
+    if missing:
+        raise ModelError(
+            f"These files are on no hub: get them yourself and put them into the folders of {downloads}: "
+            f"{'; '.join(missing)}. Then convert."
+        )

@@ -27,7 +27,10 @@ class HubOrigin:
     endpoint: str | None = None
 
     def __call__(self, part: Part, download: Download, folder: Path) -> None:
-        """Gets the pinned revision, or the newest one where none is pinned, and notes which it was."""
+        """Gets the pinned revision, or the newest one where none is pinned, and notes which it was; nothing of what is
+        on another page."""
+        if download.page:
+            return
         from huggingface_hub import HfApi, snapshot_download
 
         revision = _explained(download, lambda: self._resolve(HfApi(endpoint=self.endpoint), part, download))

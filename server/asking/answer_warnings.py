@@ -25,9 +25,9 @@ def slide_warnings(record: SlideRecord) -> tuple[AnswerWarning, ...]:
 
 
 def conversation_warnings(manifest: Manifest, turns: int, turns_left_out: int = 0) -> tuple[AnswerWarning, ...]:
-    """What the length of a conversation makes doubtful of its answer number `turns`, to which the model is given all
-    earlier turns but the `turns_left_out` oldest."""
-    warnings: list[AnswerWarning] = []
+    """What the model's weights, and the length of a conversation, make doubtful of its answer number `turns`, to which
+    the model is given all earlier turns but the `turns_left_out` oldest."""
+    warnings = [AnswerWarning("model_doubted", doubt) for doubt in manifest.doubts]
     trained = manifest.abilities.trained_turns
     if trained is not None and turns - turns_left_out > trained:
         warnings.append(

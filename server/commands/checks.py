@@ -206,15 +206,20 @@ def check_model(settings: Settings) -> Finding:
     """Every model that is to be served is installed, and every file is what its digest says."""
     folder = settings.installed_models_dir
     said: list[str] = []
+    doubts: list[str] = []
     for name in (served.name for served in settings.served_models):
         if name in packaged_models() and not (folder / name).exists():
             said.append(f"{name} ships with Eyepiece and is installed at the first start")
             continue
         try:
-            verify_digests(open_model(folder, name))
+            model = open_model(folder, name)
+            verify_digests(model)
         except ModelError as error:
             return Finding("model", "fail", error.detail, "`eyepiece models list` shows what is installed.")
         said.append(f"{name}, every digest is right")
+        doubts += [f"{name}: {doubt}" for doubt in model.manifest.doubts]
+    if doubts:
+        return Finding("model", "warn", " ".join(doubts), "Get weights without that fault, and convert them.")
     return Finding("model", "ok", "; ".join(said))
 
 

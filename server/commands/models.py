@@ -21,6 +21,8 @@ def show(models_dir: Path, as_json: bool) -> None:
         return
     for row in rows:
         print(f"{row['name']:<14} {row['state']:<14} {row['title']}")
+        for doubt in row["doubts"]:
+            print(f"{'':<14} {'doubted':<14} {doubt}")
 
 
 def install(name: str, models_dir: Path) -> None:
@@ -47,6 +49,8 @@ def convert(manifest: Manifest, downloads: Path, models_dir: Path, quantize: Qua
 
     model = convert_model(manifest, downloads, models_dir, expected_shapes(manifest), _say, quantize)
     name = model.manifest.name
+    for doubt in model.manifest.doubts:
+        print(f"doubted: {doubt}")
     print(f"{name} is installed in {model.folder}; next: eyepiece up --model {name}")
 
 
@@ -62,6 +66,8 @@ def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
     tensors = verify_shapes(model, expected_shapes(model.manifest))
     print(f"shapes         {tensors} tensors are what the manifest describes")
     print(f"language model {_llm_line(model)}")
+    for doubt in model.manifest.doubts:
+        print(f"doubted        {doubt}")
     device = see_one_gpu(device)
     if record_golden:
         model = golden_vector.record_golden(model, device)
@@ -147,8 +153,9 @@ def _describe(models_dir: Path, name: str) -> dict[str, Any]:
     try:
         return _row(open_model(models_dir, name).manifest, "installed")
     except ModelError as error:
-        return {"name": name, "state": "damaged", "title": error.detail, "licence": None}
+        return {"name": name, "state": "damaged", "title": error.detail, "licence": None, "doubts": []}
 
 
 def _row(manifest: Manifest, state: str) -> dict[str, Any]:
-    return {"name": manifest.name, "state": state, "title": manifest.title, "licence": manifest.licence}
+    told = {"title": manifest.title, "licence": manifest.licence, "doubts": list(manifest.doubts)}
+    return {"name": manifest.name, "state": state, **told}

@@ -53,7 +53,7 @@ def toy_of(manifest: Manifest, scratch: Path, seed: int = 0) -> InstalledModel:
     folder, rng = scratch / "folder", np.random.default_rng(seed)
     shapes = toy_encoders(manifest, folder, rng)
     (folder / "manifest.toml").write_text(manifest_text(manifest))
-    _write_llm(folder, manifest, "qwen2" if manifest.prompt.kind == "chatml" else "llama", rng)
+    write_toy_llm(folder, manifest, "qwen2" if manifest.prompt.kind == "chatml" else "llama", rng)
     return compose_model(folder, scratch / "models", shapes)
 
 
@@ -66,7 +66,10 @@ def toy_encoders(manifest: Manifest, folder: Path, rng: np.random.Generator) -> 
     return shapes
 
 
-def _write_llm(folder: Path, manifest: Manifest, family: Literal["llama", "qwen2"], rng: np.random.Generator) -> None:
+def write_toy_llm(
+    folder: Path, manifest: Manifest, family: Literal["llama", "qwen2"], rng: np.random.Generator
+) -> None:
+    """A language model of random weights in `<folder>/llm`, and its projector beside, where there is one."""
     llm = folder / "llm"
     llm.mkdir(parents=True)
     vocabulary = write_qwen_tokenizer(llm) if family == "qwen2" else _write_llama_tokenizer(llm)

@@ -28,7 +28,8 @@ class AnswerDoubt(BaseModel):
 
     code: str = Field(
         description="Stable code: one of the slide's warnings for the model that answers (such as `tiles_thinned`: it "
-        "was given some of the tiles, not all), `beyond_trained_turns` or `turns_left_out`. Releases may add codes.",
+        "was given some of the tiles, not all), `beyond_trained_turns`, `turns_left_out` or `model_doubted`. "
+        "Releases may add codes.",
         examples=["beyond_trained_turns"],
     )
     detail: str = Field(description="What is doubtful and why; show it to users.")
