@@ -45,6 +45,7 @@ class LlamaNumbers(BaseModel):
     hidden_act: Literal["silu"] = "silu"
     attention_bias: Literal[False] = False
     mlp_bias: Literal[False] = False
+    use_sliding_window: Literal[False] = False  # of a Qwen2
     tie_word_embeddings: Literal[False] = False
     bos_token_id: int = 1
     eos_token_id: int = 2
