@@ -6,6 +6,7 @@ cached, and vLLM gets a plain Qwen2.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,10 +40,8 @@ _PART: Final = "language model"
 
 @dataclass(frozen=True)
 class ConvertedLevels:
-    """What converting the networks found out: names that were left out by network, and doubts to be told with answers.
-
-    `mean` and `std` are CellViT's, as its checkpoint says.
-    """
+    """What converting the networks found out: names that were left out by network, doubts to be told with answers, and
+    the stage with CellViT's normalisation as its checkpoint says it."""
 
     dropped: Mapping[str, Sequence[str]]
     doubts: Sequence[str]
@@ -86,7 +85,7 @@ def convert_hwsi_llm(checkpoint: HwsiCheckpoint, manifest: Manifest, folder: Pat
     shapes = served_shapes(config)
     float8 = matrices_of(shapes) if manifest.llm.quantization == "fp8" else frozenset()
     target = Target(_PART, QWEN2, shapes, manifest.llm.dtype, float8=float8)
-    plan = plan_conversion([Shard(path.name, lambda path=path: read_shard(path)) for path in checkpoint.shards], target)
+    plan = plan_conversion([Shard(path.name, partial(read_shard, path)) for path in checkpoint.shards], target)
     image_token_id = copy_tokenizer(checkpoint.folder, folder, manifest.prompt.placeholder)
     # The public code stops at the tokenizer's end alone.
     ends = config.model_copy(update={"eos_token_id": _token_id(folder, "eos_token")})

@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from toy_kinds import write_toy_llm
+from toy_kinds import documented_manifest, write_toy_llm
 
 from encoders.expected_shapes import expected_shapes
 from model_store.contracts.slide_stage import Hierarchical
-from model_store.manifest import Manifest
+from model_store.manifest import Manifest, packaged_manifest
 from training.seeded_weights import seeded_weights
 
 Weights = dict[str, Tensor]
+SYSTEM = "You are an expert histopathology assistant."
 COLOURS = ([0.5, 0.45, 0.55], [0.25, 0.5, 0.4])
 # As Qwen2.5's own: without a system message it would put in one of its own, and it knows tools.
 TEMPLATE = """\
@@ -35,6 +36,18 @@ TEMPLATE = """\
     {{- '<|im_start|>assistant\\n' }}
 {%- endif %}
 """
+
+
+def toy_hwsi_manifest(name: str = "toy-hwsi") -> Manifest:
+    """The packaged one with networks of the documented toy sizes, and digests that nobody knows."""
+    prompt = {"kind": "chatml", "system": SYSTEM, "rows": "front"}
+    toy = documented_manifest(("slide_stage", "hierarchical"), ("projector", "none"), prompt=prompt, inputs={})
+    packaged = packaged_manifest("mllm-hwsi")
+    assert packaged.downloads is not None
+    unknown = {"digests": "unrecorded", "sha256": {}}
+    downloads = {part: it.model_copy(update=unknown) for part, it in packaged.downloads.items()}
+    llm = toy.llm.model_copy(update={"generation": packaged.llm.generation, "served_name": name})
+    return toy.model_copy(update={"name": name, "downloads": downloads, "llm": llm})
 
 
 def write_published_hwsi(manifest: Manifest, downloads: Path, seed: int = 0) -> dict[str, Weights]:

@@ -1,16 +1,17 @@
 """MLLM-HWSI's published files, at toy size, become a model that is installed whole, or are refused with the reason."""
 
 import json
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from published_hwsi import COLOURS, untrained, write_published_hwsi
+from published_hwsi import COLOURS, SYSTEM, Weights, toy_hwsi_manifest, untrained, write_published_hwsi
 from safetensors.torch import load_file, save_file
-from toy_kinds import documented_manifest
 
 from encoders.expected_shapes import expected_shapes
 from model_store.chat_template import qwen_slide_template
@@ -22,33 +23,29 @@ from model_store.manifest import Manifest, packaged_manifest, parse_manifest
 from model_store.manifest_text import manifest_text
 from model_store.verify import verify_shapes
 
-SYSTEM = "You are an expert histopathology assistant."
 NETWORKS = ("vit256", "vit4k", "conch", "cellvit", "cell_fusion", "projector")
 
 
-def toy_manifest() -> Manifest:
-    """The packaged one with networks of the documented toy sizes, and digests that nobody knows."""
-    prompt = {"kind": "chatml", "system": SYSTEM, "rows": "front"}
-    toy = documented_manifest(("slide_stage", "hierarchical"), ("projector", "none"), prompt=prompt, inputs={})
-    packaged = packaged_manifest("mllm-hwsi")
-    assert packaged.downloads is not None
-    unknown = {"digests": "unrecorded", "sha256": {}}
-    downloads = {part: it.model_copy(update=unknown) for part, it in packaged.downloads.items()}
-    llm = toy.llm.model_copy(update={"generation": packaged.llm.generation, "served_name": "toy-hwsi"})
-    return toy.model_copy(update={"name": "toy-hwsi", "downloads": downloads, "llm": llm})
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Weights]]:
+    """The files, and what must become of them."""
+    folder = tmp_path_factory.mktemp("published")
+    return folder, write_published_hwsi(toy_hwsi_manifest(), folder)
 
 
 @pytest.fixture
-def downloads(tmp_path: Path) -> Path:
-    write_published_hwsi(toy_manifest(), tmp_path / "downloads")
-    return tmp_path / "downloads"
+def downloads(tmp_path: Path, written: tuple[Path, dict[str, Weights]]) -> Path:
+    return Path(shutil.copytree(written[0], tmp_path / "downloads"))
+
+
+@cache
+def _toy_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
+    return expected_shapes(toy_hwsi_manifest())
 
 
 def convert(downloads: Path, manifest: Manifest | None = None, **options: Any) -> tuple[InstalledModel, list[str]]:
-    manifest, said = manifest or toy_manifest(), []
-    model = convert_model(
-        manifest, downloads, downloads.parent / "models", expected_shapes(manifest), said.append, **options
-    )
+    manifest, said = manifest or toy_hwsi_manifest(), []
+    model = convert_model(manifest, downloads, downloads.parent / "models", _toy_shapes(), said.append, **options)
     return model, said
 
 
@@ -57,10 +54,12 @@ def stage_of(model: InstalledModel) -> Hierarchical:
     return model.manifest.slide_stage
 
 
-def test_the_model_is_complete_and_holds_the_published_numbers(tmp_path: Path) -> None:
-    published = write_published_hwsi(toy_manifest(), tmp_path / "downloads")
+def test_the_model_is_complete_and_holds_the_published_numbers(
+    downloads: Path, written: tuple[Path, dict[str, Weights]]
+) -> None:
+    published = written[1]
 
-    model, said = convert(tmp_path / "downloads")
+    model, said = convert(downloads)
 
     verify_digests(model)
     assert verify_shapes(model, expected_shapes(model.manifest)) > 100
@@ -237,7 +236,7 @@ def test_another_file_under_the_same_name_is_refused_from_then_on(downloads: Pat
 
 
 def test_it_can_be_served_in_8_bits(downloads: Path) -> None:
-    manifest = toy_manifest()
+    manifest = toy_hwsi_manifest()
     manifest = manifest.model_copy(update={"llm": manifest.llm.model_copy(update={"dtype": "float16"})})
 
     model, _ = convert(downloads, manifest, quantize="fp8")

@@ -18,7 +18,7 @@ from model_store.errors import ModelError
 from model_store.fetch.fetch_model import fetch_model
 from model_store.fetch.from_hub import HubOrigin
 from model_store.fetch.from_store import StoreOrigin
-from model_store.manifest import Manifest
+from model_store.manifest import Download, Manifest, Part, packaged_manifest
 
 COMMIT = "c" * 40
 
@@ -200,3 +200,31 @@ def test_a_place_without_the_files_is_explained(toy: Toy, tmp_path: Path, missin
 
     with pytest.raises(ModelError, match=r"no file of slide_encoder/.*slide_encoder\.pth|does not exist"):
         fetch_model(toy.manifest, tmp_path / "downloads", StoreOrigin(str(place)), lambda line: None)
+
+
+def test_what_is_on_no_hub_is_asked_for_once_the_rest_is_there(tmp_path: Path) -> None:
+    """The hub is not asked for it: no server runs here."""
+    manifest, said = packaged_manifest("mllm-hwsi"), list[str]()
+    assert manifest.downloads is not None
+    by_hand = {part for part, download in manifest.downloads.items() if download.page}
+    hub = HubOrigin(said.append, "http://127.0.0.1:1")
+
+    def origin(part: Part, download: Download, folder: Path) -> None:
+        if download.page:
+            hub(part, download, folder)
+        else:
+            said.append(f"{part} from the hub")
+
+    for name in ("vit256_small_dino.pth", None):
+        with pytest.raises(ModelError, match=r"on no hub.*vit4k/ \(github\.com/mahmoodlab/HIPT") as caught:
+            fetch_model(manifest, tmp_path, origin, said.append)
+        assert ("vit256/" in caught.value.detail) is (name is not None)
+        if name is not None:
+            (tmp_path / "vit256" / name).write_bytes(b"there")
+    for part in by_hand:
+        (tmp_path / part / "weights.pth").write_bytes(b"there")
+
+    fetch_model(manifest, tmp_path, origin, said.append)
+
+    assert by_hand == {"vit256", "vit4k", "cellvit"}
+    assert "llm from the hub" in said
