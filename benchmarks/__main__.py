@@ -41,6 +41,7 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
         "tissue": [],
         "reading": folder + long + _given(options, "slide"),
         "hand_off": folder + long,
+        "view_tiles": folder + _given(options, "slide"),
         "worker": folder,
         "peer_pipelines": folder + long + _given(options, "gigapath") + _given(options, "trident"),
         "tile_encoder": ["--json", str(LOCAL / "tile_encoder.json")],

@@ -194,7 +194,7 @@ class Settings(BaseSettings):
 
     view_readers: Annotated[int, Field(ge=1, le=64)] = Field(
         4,
-        description="Slides that the API keeps open for viewers, each in a process of up to some hundred MB; a tenant "
+        description="Slides that the API keeps open for viewers, each in a process of 0.2 to 0.5 GB; a tenant "
         "gets one less.",
     )
     view_idle_s: Annotated[float, Field(gt=0)] = Field(

@@ -17,6 +17,8 @@ _STATE = "request_id"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Asked every second or so by load balancers and Prometheus.
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+# A viewer asks for hundreds a minute: logged when they fail. Clients hang up on what has left their view.
+_TILES = "/v1/slides/{slide_id}/tiles/{level}/{column}_{row}.jpg"
 
 
 class RequestLog:
@@ -56,7 +58,8 @@ class RequestLog:
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.requests.labels(route, method, str(status)).inc()
-        if route not in _QUIET:
+        is_usual_tile = route == _TILES and (status < 400 or status == CLIENT_CLOSED)
+        if route not in _QUIET and not is_usual_tile:
             log.info(
                 "request",
                 route=route,

@@ -15,6 +15,7 @@ def test_options_reach_the_benchmarks_that_have_them() -> None:
 
     assert told["reading"] == ["--folder", "f", "--long", "--slide", "a.svs"]
     assert told["hand_off"] == ["--folder", "f", "--long"]
+    assert told["view_tiles"] == ["--folder", "f", "--slide", "a.svs"]
     assert told["worker"] == ["--folder", "f"]
     assert told["peer_pipelines"] == ["--folder", "f", "--long", "--gigapath", "g"]
     for name, arguments in told.items():
@@ -35,5 +36,5 @@ def test_one_that_fails_does_not_keep_the_others_from_running(
     monkeypatch.setattr(subprocess, "run", run)
 
     assert all_benchmarks.main([]) == 1
-    assert len(ran) == 6
+    assert len(ran) == 7
     assert capsys.readouterr().err == "hand_off failed, see above.\n"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from api_parts import stored_slide, until
+from fastapi import FastAPI
 from held_readers import HeldReaders
 
 from encoders.errors import ReaderDied, UnreadableSlide
@@ -15,6 +16,7 @@ from server.errors import NotFound, Overloaded, SlideReaderLost
 from server.slides import open_slides
 from server.slides.open_slides import OpenSlides
 from server.slides.slide_record import SlideRecord
+from server.storage.slide_store import SlideStore
 
 Make = Callable[..., OpenSlides]
 
@@ -23,8 +25,10 @@ Make = Callable[..., OpenSlides]
 async def make(parts: Parts) -> AsyncIterator[Make]:
     made: list[tuple[OpenSlides, HeldReaders]] = []
 
-    def make(readers: HeldReaders, most: int = 4, idle_s: float = 600, **more: Any) -> OpenSlides:
-        slides = OpenSlides(parts.store, ReaderLimits(), most, idle_s, parts.metrics, start=readers, **more)
+    def make(
+        readers: HeldReaders, most: int = 4, idle_s: float = 600, store: SlideStore = parts.store, **more: Any
+    ) -> OpenSlides:
+        slides = OpenSlides(store, ReaderLimits(), most, idle_s, parts.metrics, start=readers, **more)
         made.append((slides, readers))
         return slides
 
@@ -228,3 +232,20 @@ async def test_a_slide_that_is_gone_from_the_store_is_not_found(make: Make, part
     with pytest.raises(NotFound):
         await make(readers).tile(record, 10, 0, 0)
     assert readers.started == []
+
+
+async def test_a_slide_in_a_bucket_is_copied_for_as_long_as_it_is_open(
+    make_app: Callable[..., FastAPI], make: Make
+) -> None:
+    bucket: Parts = make_app(store_url="memory:///").state.parts
+    readers, record = HeldReaders(), await stored_slide(bucket)
+    slides = make(readers, store=bucket.store)
+    await slides.tile(record, 10, 0, 0)
+    (reader,) = readers.started
+    assert reader.path.read_bytes() == b"bytes"
+    await slides.tile(record, 10, 1, 0)
+
+    slides.forget(record.tenant, record.id)
+    await until(lambda: not slides._placed)
+    assert not reader.path.exists()
+    assert list(bucket.store.staging_dir.iterdir()) == []

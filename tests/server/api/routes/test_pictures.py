@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from held_readers import held_readers
 from served_app import served
 from slides_of_several import write_mirax
+from structlog.testing import capture_logs
 
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.pictures.deep_zoom import DeepZoom
@@ -166,6 +167,16 @@ async def test_a_version_that_the_client_has_costs_no_reader(
     assert (unchanged.status_code, unchanged.content, unchanged.headers["ETag"]) == (304, b"", etag)
     assert unchanged.headers["Vary"] == "Authorization"
     assert (len(readers.started), [len(reader.asked) for reader in readers.started]) == (started, asked)
+
+
+async def test_tiles_are_logged_when_they_fail(app: FastAPI, client: httpx.AsyncClient, parts: Parts) -> None:
+    held_readers(app)
+    record = await stored_slide(parts, **_FACTS)
+    with capture_logs() as logged:
+        await client.get(f"/v1/slides/{record.id}/tiles/10/0_0.jpg")
+        await client.get(f"/v1/slides/{record.id}/tiles/10/9_0.jpg")
+
+    assert [entry["status"] for entry in logged if entry["event"] == "request"] == [404]
 
 
 async def test_tiles_of_who_hung_up_are_not_read(app: FastAPI, parts: Parts) -> None:
