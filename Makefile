@@ -14,7 +14,7 @@ DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environm
 .PHONY: help environments server-environment bench-environment load-environment demo eval-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images clean
 
 help:
-	@echo 'make demo [ONCE=1] [SEED=n] [PORT=8000] [DATA_DIR=data]'
+	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
 	@echo '              install, start everything, ask about a synthetic slide'
 	@echo 'make eval-demo [SLIDES=60] [JSON=out.json]'
 	@echo '              how well the demo model answers about slides that it never saw'
@@ -71,7 +71,7 @@ load-environment: server-environment
 		.venv-load/bin/python -m pip install --quiet --requirement /dev/stdin; }
 
 demo: environments
-	@$(BIN)/eyepiece demo --port $(PORT) --data-dir $(DATA_DIR) $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
+	@$(if $(MODEL),EYEPIECE_MODEL=$(MODEL)) $(BIN)/eyepiece demo --port $(PORT) --data-dir $(DATA_DIR) $(if $(filter-out 0,$(ONCE)),--once) $(if $(SEED),--seed $(SEED))
 
 eval-demo: environments
 	@$(BIN)/eyepiece eval-demo $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON))

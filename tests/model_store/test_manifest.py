@@ -19,7 +19,7 @@ def test_the_packaged_demo_says_what_it_is() -> None:
 
 
 def test_manifests_are_found_alone_and_with_their_model() -> None:
-    assert packaged_names() == ["demo", "mllm-hwsi", "slidechat", "wsi-llava"]
+    assert packaged_names() == ["demo", "demo-hierarchical", "mllm-hwsi", "slidechat", "wsi-llava"]
 
 
 def test_the_demo_notice_is_one_sentence_that_warns() -> None:

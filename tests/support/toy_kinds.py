@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from untrained_model import WORDS, untrained_tokenizer
 
 from encoders.expected_shapes import expected_shapes
@@ -17,13 +16,13 @@ from model_store.convert.llava_config import ServedConfig, served_shapes
 from model_store.installed import InstalledModel
 from model_store.manifest import Manifest, parse_manifest
 from model_store.manifest_text import manifest_text
+from training.language_model import qwen_tokenizer
 from training.language_model.demo_tokenizer import PLACEHOLDER
 from training.seeded_weights import seeded_weights
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "add-a-model.md"
 # As wide as the documented tile features, so that they can do without a projector; in two heads of 32, vLLM's smallest.
 HIDDEN = 64
-_QWEN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image_pad|>")
 _PROJECTOR = "model.mm_projector."
 
 
@@ -101,19 +100,8 @@ def write_toy_llm(
 
 
 def write_qwen_tokenizer(llm: Path) -> int:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        special_tokens=[AddedToken(token, normalized=False, special=True) for token in _QWEN_TOKENS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((f" {word}" for word in WORDS), trainer)
-    tokenizer.save(str(llm / "tokenizer.json"))
-    tokens = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    (llm / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **tokens}))
-    return tokenizer.get_vocab_size()
+    """Of the words of the untrained model; how many tokens it has."""
+    return qwen_tokenizer.write_qwen_tokenizer((f" {word}" for word in WORDS), llm)
 
 
 def _write_llama_tokenizer(llm: Path) -> int:
