@@ -17,7 +17,13 @@ from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json, printable
 
-STAGE_NAMES = {"tile": "find tissue", "encode_tiles": "encode tiles", "encode_slide": "encode slide"}
+STAGE_NAMES = {
+    "tile": "find tissue",
+    "encode_tiles": "encode tiles",
+    "find_regions": "find regions",
+    "encode_regions": "encode regions",
+    "encode_slide": "encode slide",
+}
 
 
 @dataclass(frozen=True)
