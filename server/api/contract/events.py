@@ -55,8 +55,8 @@ class EncodeProgress(BaseModel):
     """Data of the event `progress`: how far the encoding is."""
 
     stage: str = Field(
-        description="The current stage, in this order: `tile`, `encode_tiles`, `encode_slide`; of models that read regions "
-        "`find_regions`, `encode_regions`, `encode_slide`. Models may add stages.",
+        description="The current stage, in this order: `tile`, `encode_tiles`, `encode_slide`; of models that read "
+        "regions `find_regions`, `encode_regions`, `encode_slide`. Models may add stages.",
         examples=["encode_tiles"],
     )
     done: int = Field(ge=0, description="Of `total`.", examples=[1200])
