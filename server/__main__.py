@@ -182,23 +182,31 @@ def upload(
 
 
 @app.command()
-def ask(
+def ask(  # noqa: PLR0913 - typer reads the options off the signature
     slide_id: Annotated[str, typer.Argument(help="As `eyepiece upload` prints it.")],
     question: Annotated[str, typer.Argument()],
     conversation: Annotated[str | None, typer.Option(help="Go on with this conversation.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Another model than the server's first.", show_default=False)
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            help="x,y,width,height in level-0 pixels, a region's id, or `slide` for all of it.",
+            show_default="what the conversation was about",
+        ),
+    ] = None,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Ask about a slide; the answer streams."""
+    """Ask about a slide, or a region of it; the answer streams."""
     from server.commands.api_client import ApiClient
     from server.commands.ask import Question, ask
 
     with ApiClient(url or default_url(), key) as client:
-        ask(client, Question(argument_text(slide_id), argument_text(question), conversation, model), as_json)
+        asked = Question(argument_text(slide_id), argument_text(question), conversation, model, region)
+        ask(client, asked, as_json)
 
 
 @app.command()

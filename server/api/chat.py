@@ -10,17 +10,21 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from encoders.regions.outline import Outline
+from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.asking.answer_warnings import AnswerWarning
 from server.asking.beams import BEAM_OPTIONS, no_beams
 from server.asking.control_text import ControlText
 from server.asking.language_model import Answer, Finished, Message, Token, Usage
 from server.asking.questions import SamplingOptions, Stopwatch, timed_pieces
+from server.asking.scope import WHOLE, RegionScope, SlideScope
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest, utf8_text
 from server.telemetry.metrics import Metrics
 
 _MAX_MESSAGES = 200
 _MAX_PARTS = 200
+_MOST_ID_CHARS = 64
 # The second is for clients that pass on nothing but http(s) and data: addresses. RFC 2606 reserves `.invalid`: it leads
 # nowhere. No address is ever fetched.
 _SLIDE_URL_PREFIXES = ("slide:", "https://slides.invalid/")
@@ -32,15 +36,24 @@ StopText = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class SlideReference(BaseModel):
-    """`{"id": "<slide id>"}`."""
+    """`{"id": "<slide id>"}`, or a region of the slide: `{"id": "<slide id>", "region": "<region id>"}`."""
 
     id: str = Field(description="The slide's id.", examples=["5e" * 32])
+    region: RegionName | RegionShape | None = Field(
+        None,
+        description="What of the slide the chat is about: a region's id, or a region as it is drawn, which is made "
+        f"then. Left out, or `{WHOLE}`, it is the whole slide.",
+        examples=["reg_" + "0c" * 16],
+    )
 
 
 class ImageUrl(BaseModel):
     """`{"url": "slide:<slide id>"}`: for clients that only know images."""
 
-    url: str = Field(description="`slide:<slide id>` or `https://slides.invalid/<slide id>`; it is never fetched.")
+    url: str = Field(
+        description="`slide:<slide id>` or `https://slides.invalid/<slide id>`, with `#<region id>` behind it for a "
+        "region; it is never fetched."
+    )
 
 
 class ChatContentPart(BaseModel):
@@ -52,19 +65,20 @@ class ChatContentPart(BaseModel):
     image_url: ImageUrl | None = None
 
     @property
-    def slide_id(self) -> str | None:
-        """The id of the slide it refers to, if it does.
+    def about(self) -> SlideReference | None:
+        """The slide it refers to, if it does.
 
         Raises:
             InvalidRequest: another URL than a slide's; nothing is ever fetched from a URL.
         """
         if self.type == "slide" and self.slide is not None:
-            return self.slide.id
+            return self.slide
         if self.type != "image_url" or self.image_url is None:
             return None
         for prefix in _SLIDE_URL_PREFIXES:
             if self.image_url.url.startswith(prefix):
-                return self.image_url.url.removeprefix(prefix)
+                slide_id, _, region = self.image_url.url.removeprefix(prefix).partition("#")
+                return SlideReference(id=slide_id, region=region[:_MOST_ID_CHARS] or None)
         raise InvalidRequest(
             "An image URL must be slide:<slide id> or https://slides.invalid/<slide id>; upload the slide to POST "
             "/v1/slides first."
@@ -254,19 +268,24 @@ def _refuse_unknown_part(part: ChatContentPart) -> None:
         raise InvalidRequest(f"A content part of the type {part.type!r} needs the field {needed!r}.")
 
 
-def slide_id_of(chat: ChatCompletionRequest) -> str:
-    """The one slide that the chat is about, however often it is named.
+def slide_of(chat: ChatCompletionRequest) -> tuple[str, Outline | str | None]:
+    """The one slide that the chat is about, however often it is named, and the region of it; None is all of it.
 
     Raises:
-        InvalidRequest: none, or several.
+        InvalidRequest: none, several, or several regions: earlier turns would be taken for being about the same.
+        UnusableRegion: what is drawn is no region.
     """
-    ids = {part.slide_id for message in chat.messages for part in message.parts} - {None}
+    named = [found for message in chat.messages for part in message.parts if (found := part.about) is not None]
+    ids = {it.id for it in named}
     if len(ids) != 1:
         problem = "names no slide" if not ids else "names several slides"
         raise InvalidRequest(
             f'The chat {problem}; put one {{"type": "slide", "slide": {{"id": "…"}}}} part into a user message.'
         )
-    return str(ids.pop())
+    region = None if named[0].region == WHOLE else named[0].region
+    if any((None if it.region == WHOLE else it.region) != region for it in named):
+        raise InvalidRequest("The chat is about several parts of the slide; begin a new one for another region.")
+    return ids.pop(), asked_region(region)
 
 
 def chat_messages(
@@ -318,14 +337,15 @@ class Completion:
 
     model: str
     notice: str
+    scope: SlideScope | RegionScope
     warnings: tuple[AnswerWarning, ...] = ()
     id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
     created: int = field(default_factory=lambda: int(time.time()))
 
     def first_chunk(self) -> dict[str, Any]:
-        """The chunk before any text, with all that is doubtful about the answer."""
+        """The chunk before any text, with what the answer is about and all that is doubtful about it."""
         doubts = {"warnings": [it.as_data for it in self.warnings]} if self.warnings else {}
-        return {**self.chunk({"role": "assistant", "content": ""}), **doubts}
+        return {**self.chunk({"role": "assistant", "content": ""}), "scope": self.scope.model_dump(), **doubts}
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         """One streamed chunk."""
@@ -337,12 +357,12 @@ class Completion:
         return {**self._head("chat.completion.chunk"), "choices": [], "usage": _usage(usage)}
 
     def whole(self, text: str, finished: Finished) -> dict[str, Any]:
-        """The answer in one piece; `notice` and `warnings` are ours, OpenAI clients ignore them."""
+        """The answer in one piece; `notice`, `scope` and `warnings` are ours, OpenAI clients ignore them."""
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
         doubts = [it.as_data for it in self.warnings]
         answer = {"choices": [choice], "usage": _usage(finished.usage)}
-        return {**self._head("chat.completion"), "warnings": doubts, **answer}
+        return {**self._head("chat.completion"), "scope": self.scope.model_dump(), "warnings": doubts, **answer}
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {

@@ -137,6 +137,7 @@ def _answer_question(parts: Parts) -> AnswerQuestion:
     return AnswerQuestion(
         slides=parts.slides,
         encodes=queue_encode(parts),
+        regions=_draw_region(parts),
         conversations=parts.conversations,
         models=parts.models,
         metrics=parts.metrics,

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from encoders.regions.outline import MAX_CORNERS, Outline
 
+RegionName = Annotated[str, Field(max_length=64, description="A region's id, as drawing it answered.")]
 _ONE_OF: dict[str, Any] = {"oneOf": [{"required": ["rectangle"]}, {"required": ["polygon"]}]}
 Pixels = Annotated[float, Field(allow_inf_nan=False, ge=-1e7, le=1e7)]
 Corner = tuple[Pixels, Pixels]
@@ -49,3 +50,8 @@ class RegionShape(BaseModel):
             return Outline.of(self.polygon or ())
         box = self.rectangle
         return Outline.rectangle(box.x, box.y, box.width, box.height)
+
+
+def asked_region(region: RegionShape | str | None) -> Outline | str | None:
+    """A region as a question names it; raises UnusableRegion for what is no simple polygon."""
+    return region.outline() if isinstance(region, RegionShape) else region

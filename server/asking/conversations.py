@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from server.asking.scope import WHOLE, WHOLE_SLIDE, Scope, name_of
 from server.errors import ConversationDamaged, InvalidRequest, NotFound, QueueUnavailable, WrongConversation
 from server.slides.slide_record import now
 
@@ -55,6 +56,7 @@ class Turn(BaseModel):
     request_id: str | None = Field(
         None, description="`X-Request-Id` of the answer, which names it in the server's log; null where unknown."
     )
+    scope: Scope = Field(default=WHOLE_SLIDE, description="What of the slide it is about.")
     created_at: datetime = Field(description="When the answer was complete.")
 
 
@@ -68,6 +70,15 @@ class Conversation(BaseModel):
     slide_id: str = Field(description="The slide that all of it is about.")
     created_at: datetime
     turns: tuple[Turn, ...] = Field(default=(), description="Oldest first.")
+
+    @property
+    def named_scope(self) -> str:
+        """What its last turn is about, as a question names it."""
+        return name_of(self.turns[-1].scope) if self.turns else WHOLE
+
+    def about(self, *names: str) -> "Conversation":
+        """Those of its turns that are about one of these scopes, as a question names them."""
+        return self.model_copy(update={"turns": tuple(turn for turn in self.turns if name_of(turn.scope) in names)})
 
 
 class ConversationSummary(BaseModel):

@@ -6,15 +6,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from encoders.regions.outline import Outline
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
-from server.asking.answer_warnings import AnswerWarning, conversation_warnings, slide_warnings
+from server.asking.answer_warnings import AnswerWarning, conversation_warnings
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
 from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
+from server.asking.scope import scope_of, scope_warnings
 from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest, QuestionTooLong, SlideLost
+from server.slides.region_record import RegionRecord
 from server.slides.slide_record import SlideRecord, now
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import mark
@@ -33,13 +36,16 @@ class SamplingOptions:
 
 @dataclass(frozen=True)
 class Question:
-    """What a client asks about one slide; `request_id` names the request in the log."""
+    """What a client asks about one slide; `request_id` names the request in the log.
+
+    `region` is a region's id or what is drawn, `WHOLE` for the slide, None for what the conversation was about last."""
 
     text: str
     conversation_id: str | None = None
     options: SamplingOptions = SamplingOptions()
     model: str | None = None
     request_id: str | None = None
+    region: str | Outline | None = None
 
 
 @dataclass
@@ -57,7 +63,10 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class OpenAnswer:
-    """An answer that vLLM has accepted and that is about to stream; the oldest turns may not have fitted."""
+    """An answer that vLLM has accepted and that is about to stream.
+
+    Of the conversation's turns the model was given those about `region` (None is the whole slide), `earlier_turns`, but
+    for the `turns_left_out` oldest, which did not fit."""
 
     answer: Answer
     model: ServedModel
@@ -67,13 +76,15 @@ class OpenAnswer:
     watch: Stopwatch
     turns_left_out: int = 0
     request_id: str | None = None
+    region: RegionRecord | None = None
+    earlier_turns: int = 0
 
     @property
     def warnings(self) -> tuple[AnswerWarning, ...]:
         """What is doubtful about it, known before its first token."""
-        turns = len(self.conversation.turns) + 1
-        of_turns = conversation_warnings(self.model.manifest, turns, self.turns_left_out)
-        return (*slide_warnings(self.record), *of_turns)
+        of_turns = conversation_warnings(self.model.manifest, self.earlier_turns + 1, self.turns_left_out)
+        others = len(self.conversation.turns) - self.earlier_turns
+        return (*scope_warnings(self.record, self.region, others), *of_turns)
 
     def as_turn(self, answer: str) -> Turn:
         """The turn, once the whole answer is there."""
@@ -83,6 +94,7 @@ class OpenAnswer:
             model=self.model.name,
             encoder_id=self.record.encoder_id,
             request_id=self.request_id,
+            scope=scope_of(self.region),
             created_at=now(),
         )
 
@@ -176,6 +188,7 @@ def notice_data(opened: OpenAnswer) -> dict[str, Any]:
         "notice": opened.model.manifest.notice,
         "model": opened.model.name,
         "encoder_id": opened.record.encoder_id,
+        "scope": scope_of(opened.region).model_dump(),
         "warnings": [warning.as_data for warning in opened.warnings],
     }
 

@@ -11,22 +11,53 @@ from server.commands.terminal import print_json, print_now, printable
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask; `conversation_id` continues an earlier answer's conversation, `model` names one but the first."""
+    """What to ask; `conversation_id` continues an earlier answer's conversation, `model` names one but the first.
+
+    `region` is what of the slide is asked about: "slide", a region's id, or x,y,width,height in level-0 pixels."""
 
     slide_id: str
     text: str
     conversation_id: str | None = None
     model: str | None = None
+    region: str | None = None
 
     @property
     def body(self) -> dict[str, Any]:
         """The body of the questions route."""
-        body = {"question": self.text}
+        body: dict[str, Any] = {"question": self.text}
         if self.conversation_id:
             body["conversation_id"] = self.conversation_id
         if self.model:
             body["model"] = self.model
+        if self.region:
+            body["region"] = _region(self.region)
         return body
+
+
+def _region(text: str) -> str | dict[str, Any]:
+    """As a request has it.
+
+    Raises:
+        CommandError: it has commas and is not four numbers.
+    """
+    if "," not in text:
+        return text
+    try:
+        x, y, width, height = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise CommandError(
+            "A region is x,y,width,height in level-0 pixels, e.g. 12000,8000,4096,4096.", ExitCode.USAGE
+        ) from error
+    return {"rectangle": {"x": x, "y": y, "width": width, "height": height}}
+
+
+def scope_line(told: dict[str, Any]) -> str:
+    """What of the slide an answer is about."""
+    scope = told.get("scope", {"kind": "slide"})
+    if scope["kind"] == "slide":
+        return "about the whole slide"
+    area = "" if scope["area_mm2"] is None else f", {scope['area_mm2']:.2f} mm²"
+    return f"about region {scope['region_id']} ({scope['tiles']} tiles{area})"
 
 
 def ask(client: ApiClient, question: Question, as_json: bool) -> None:
@@ -87,7 +118,7 @@ def answer_footer(done: dict[str, Any]) -> str:
     first_ms = timing["time_to_first_token_ms"]
     first = "no token" if first_ms is None else f"first token after {first_ms:.0f} ms"
     return printable(
-        f"\nmodel {done['model']} · encoder {done['encoder_id']} · "
+        f"\n{scope_line(done)}\nmodel {done['model']} · encoder {done['encoder_id']} · "
         f"{usage['slide_tokens']} slide tokens, {usage['cached_tokens']} of {usage['prompt_tokens']} prompt tokens "
         f"cached, {usage['completion_tokens']} generated\n"
         f"{first} (embedding {timing['cache_ms']:.1f} ms), all {timing['total_ms']:.0f} ms"

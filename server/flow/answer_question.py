@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from encoders.errors import StoredFileDamaged
+from encoders.regions.outline import Outline
 from model_store.errors import EyepieceError
 from server.asking.conversations import Conversations
 from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget
@@ -26,11 +27,15 @@ from server.asking.questions import (
     sampling,
     timed_pieces,
 )
+from server.asking.scope import WHOLE, name_of, scope_of
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.slide_inputs import SlideInput
+from server.errors import RegionNotReady
+from server.flow.draw_region import DrawRegion
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event
+from server.slides.region_record import RegionRecord, SlideRegion
 from server.slides.slide_record import SlideRecord
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import span
@@ -42,10 +47,11 @@ _REMEMBER_WITHIN_S = 3.0
 
 @dataclass(frozen=True)
 class OpenChat:
-    """An answer that vLLM has accepted for a client who sends all turns, and the slide that it is about."""
+    """An answer that vLLM has accepted for a client who sends all turns, and what it is about."""
 
     answer: Answer
     record: SlideRecord
+    region: RegionRecord | None
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class AnswerQuestion:
 
     slides: SlideCatalogue
     encodes: QueueEncode
+    regions: DrawRegion
     conversations: Conversations
     models: ServedModels
     metrics: Metrics
@@ -69,37 +76,52 @@ class AnswerQuestion:
         text = question_text(question.text, self.max_question_chars, model.control_text)
         record = await self.slides.require(tenant, slide_id, model.name)
         conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
-        slide = await self._embedding(record, model, watch)
+        asked = conversation.named_scope if question.region is None else question.region
+        slide, region = await self._embedding(record, model, None if asked == WHOLE else asked, watch)
         how = sampling(question.options, model.manifest)
+        # A region of the conversation that was drawn anew for another encoding is the same to whoever asks.
+        kept = [conversation.named_scope] if question.region is None else []
+        earlier = conversation.about(name_of(scope_of(region)), *kept)
 
         async def open_without(turns: int) -> Answer:
-            messages = conversation_messages(slide, conversation, text, model.control_text, turns)
+            messages = conversation_messages(slide, earlier, text, model.control_text, turns)
             return await model.language_model.open(tenant, messages, how)
 
-        beyond = turns_beyond_budget(conversation, text, slide.slide_tokens, how.max_tokens, model.manifest.llm)
-        opened = await open_dropping_old_turns(open_without, len(conversation.turns), beyond)
-        left_out = opened.turns_left_out
-        return OpenAnswer(opened.answer, model, record, conversation, text, watch, left_out, question.request_id)
+        beyond = turns_beyond_budget(earlier, text, slide.slide_tokens, how.max_tokens, model.manifest.llm)
+        opened = await open_dropping_old_turns(open_without, len(earlier.turns), beyond)
+        return OpenAnswer(
+            answer=opened.answer,
+            model=model,
+            record=record,
+            conversation=conversation,
+            question=text,
+            watch=watch,
+            turns_left_out=opened.turns_left_out,
+            request_id=question.request_id,
+            region=region,
+            earlier_turns=len(earlier.turns),
+        )
 
     async def open_chat(
         self,
         tenant: str,
         model: ServedModel,
-        slide_id: str,
+        about: tuple[str, str | Outline | None],
         messages: Callable[[SlideInput], list[Message]],
         options: SamplingOptions,
         watch: Stopwatch,
     ) -> OpenChat:
         """The same for a client that sends all turns itself, as `messages` puts them around the slide; nothing is
-        left out and nothing is remembered.
+        left out and nothing is remembered. `about` is a slide's id and a region of it, None for the whole slide.
 
         Raises:
             NotFound, SlideNotReady, SlideFailed, …: nothing was asked.
         """
+        slide_id, asked = about
         record = await self.slides.require(tenant, slide_id, model.name)
-        slide = await self._embedding(record, model, watch)
+        slide, region = await self._embedding(record, model, asked, watch)
         answer = await model.language_model.open(tenant, messages(slide), sampling(options, model.manifest))
-        return OpenChat(answer, record)
+        return OpenChat(answer, record, region)
 
     async def stream(self, opened: OpenAnswer) -> AsyncGenerator[Event, None]:
         """`notice`, `token` events as they come, then `done`; raises when the answer breaks off, and remembers it when
@@ -114,12 +136,29 @@ class AnswerQuestion:
                     continue
                 yield Event("done", done_data(opened, text, piece.usage, await self._remember(opened, text)))
 
-    async def _embedding(self, record: SlideRecord, model: ServedModel, watch: Stopwatch) -> SlideInput:
-        """The slide's embedding as the model's vLLM gets it, and how long that took."""
+    async def _embedding(
+        self, record: SlideRecord, model: ServedModel, asked: str | Outline | None, watch: Stopwatch
+    ) -> tuple[SlideInput, RegionRecord | None]:
+        """The embedding of what is asked about, as the model's vLLM gets it, and how long that took."""
         with span("find embedding"):
-            slide = await self._found_embedding(record, model)
+            if asked is None:
+                slide, region = await self._found_embedding(record, model), None
+            else:
+                region = await self.regions.wanted(record, model, asked)
+                slide = await self._made_embedding(SlideRegion(record, region.id), region, model)
         watch.cache_ms = watch.elapsed_ms()
-        return slide
+        return slide, region
+
+    async def _made_embedding(self, region: SlideRegion, drawn: RegionRecord, model: ServedModel) -> SlideInput:
+        with contextlib.suppress(StoredFileDamaged):  # as below
+            found = await model.asked_slides.find(region)
+            if found is not None:
+                return found
+        await self.regions.make(region, drawn)
+        found = await model.asked_slides.find(region)
+        if found is None:
+            raise RegionNotReady("The region was dropped while it was made; ask again.", retry_after_s=1)
+        return found
 
     async def _found_embedding(self, record: SlideRecord, model: ServedModel) -> SlideInput:
         with contextlib.suppress(StoredFileDamaged):  # the cache has deleted it: it is made again below

@@ -73,29 +73,35 @@ class DrawRegion:
             raise _no_such_region()
         return await self._begun(slide, model, record)
 
-    async def ready(self, slide: SlideRecord, model: ServedModel, wanted: str | Outline) -> RegionRecord:
-        """The region, made: by id or by what is drawn. One that was drawn on another encoding of the slide is drawn
-        anew on this model's. Waits a while.
+    async def wanted(self, slide: SlideRecord, model: ServedModel, asked: str | Outline) -> RegionRecord:
+        """The region that a question names by id or draws; made or not. One that was drawn on another encoding of the
+        slide is drawn anew on this model's.
 
         Raises:
             NotFound: the slide has none of this id.
-            RegionNotReady, RegionFailed: it is not made yet, or cannot be.
             SlideNotReady, …: as `draw`.
         """
-        if isinstance(wanted, str):
-            found = await self.regions.find(slide.paths, wanted)
-            if found is None:
+        if isinstance(asked, str):
+            record = await self.regions.find(slide.paths, asked)
+            if record is None:
                 raise _no_such_region()
-            record = found if found.encoder_id == slide.encoder_id else await self.drawn(slide, model, found.drawn)
+            if record.encoder_id != slide.encoder_id:
+                record = await self.drawn(slide, model, record.drawn)
         else:
-            record = await self.drawn(slide, model, wanted)
+            record = await self.drawn(slide, model, asked)
         await self.regions.note_use(slide.paths, record)
-        region = SlideRegion(slide, record.id)
-        if await self.embeddings.exists(region):
-            return record
+        return record
+
+    async def make(self, region: SlideRegion, record: RegionRecord) -> None:
+        """Have a region made that is not, and wait for it a while.
+
+        Raises:
+            RegionNotReady, RegionFailed: it is not made yet, or cannot be.
+            Overloaded, QueueUnavailable: not now.
+        """
         _require_makable(record)
-        await self._queue(region, record)
-        return await self._made(region, record)
+        _require_makable(await self._queue(region, record))
+        await self._made(region, record)
 
     async def drawn(self, slide: SlideRecord, model: ServedModel, outline: Outline) -> RegionRecord:
         """The record of the region within an outline, kept from now on."""
@@ -163,14 +169,14 @@ class DrawRegion:
             return False  # `enqueue` says so
         return job is not None and job.status in (JobStatus.ABORTED, JobStatus.FAILED) and not job.retryable
 
-    async def _made(self, region: SlideRegion, record: RegionRecord) -> RegionRecord:
+    async def _made(self, region: SlideRegion, record: RegionRecord) -> None:
         """Looks for the embedding until it is there, cannot be made, or it takes too long."""
         pause_s = _FIRST_LOOK_S
         try:
             async with asyncio.timeout(self.wait_s):
                 while True:
                     if await self.embeddings.exists(region):
-                        return record
+                        return
                     found = await self.regions.find(region.slide.paths, record.id)
                     if found is None:
                         raise _no_such_region()

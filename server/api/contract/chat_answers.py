@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_store.manifest import Reads
 from server.api.contract.events import AnswerDoubt
+from server.asking.scope import Scope
 from server.upkeep.readiness import ModelState
 
 _ALL_SENT = ConfigDict(json_schema_serialization_defaults_required=True)
@@ -47,7 +48,7 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """A whole answer, as OpenAI's API gives it; `notice` and `warnings` are Eyepiece's own."""
+    """A whole answer, as OpenAI's API gives it; `notice`, `scope` and `warnings` are Eyepiece's own."""
 
     model_config = _ALL_SENT
 
@@ -56,6 +57,7 @@ class ChatCompletion(BaseModel):
     created: int = Field(description="Seconds since 1970.")
     model: str = Field(examples=["demo"])
     notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
+    scope: Scope = Field(description="What of the slide it is about; show it beside the answer.")
     warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
     choices: list[ChatChoice]
     usage: ChatUsage
@@ -87,6 +89,7 @@ class ChatCompletionChunk(BaseModel):
     notice: str = Field(
         description="Research-use notice and the model's limits, in every chunk; the first comes before any text."
     )
+    scope: Scope = Field(_OFTEN_ABSENT, description="What of the slide it is about: in the first chunk.")
     warnings: list[AnswerDoubt] = Field(
         _OFTEN_ABSENT, description="What is doubtful about this answer: in the first chunk, when something is."
     )

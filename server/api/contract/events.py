@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.asking.scope import Scope
 from server.slides.slide_record import SlideError
 
 EVENT_STREAM = "text/event-stream"
@@ -28,8 +29,8 @@ class AnswerDoubt(BaseModel):
 
     code: str = Field(
         description="Stable code: one of the slide's warnings for the model that answers (such as `tiles_thinned`: it "
-        "was given some of the tiles, not all), `beyond_trained_turns`, `turns_left_out` or `model_doubted`. "
-        "Releases may add codes.",
+        "was given some of the tiles, not all), `beyond_trained_turns`, `turns_left_out`, `model_doubted`, "
+        "`turns_of_another_scope` or `region_not_evaluated`. Releases may add codes.",
         examples=["beyond_trained_turns"],
     )
     detail: str = Field(description="What is doubtful and why; show it to users.")
@@ -41,6 +42,7 @@ class AnswerNotice(BaseModel):
     notice: str = Field(description="Research-use notice and the model's limits; show it before the answer.")
     model: str = Field(description="The model that answers.", examples=["demo"])
     encoder_id: str = Field(description="Identifies everything that the slide's embedding depends on.")
+    scope: Scope = Field(description="What of the slide it is about; show it beside the answer.")
     warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
 
 

@@ -16,7 +16,7 @@ from server.api.chat import (
     chat_completion,
     chat_messages,
     refuse_unsupported,
-    slide_id_of,
+    slide_of,
 )
 from server.api.contract.chat_answers import ChatCompletion, Model, ModelList, ModelTopic
 from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
@@ -26,9 +26,10 @@ from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, Ques
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import openai_response, unless_disconnected
-from server.asking.answer_warnings import conversation_warnings, slide_warnings
+from server.asking.answer_warnings import conversation_warnings
 from server.asking.language_model import Message
 from server.asking.questions import Stopwatch
+from server.asking.scope import scope_of, scope_warnings
 from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import NotFound, openai_error
@@ -100,8 +101,9 @@ async def create_chat_completion(
     """OpenAI-compatible chat about one slide, streaming or not; nothing is remembered between requests.
 
     The slide is a content part `{"type": "slide", "slide": {"id": "…"}}` of a user's message, or, for clients that only
-    know images, an `image_url` of `slide:<id>` or `https://slides.invalid/<id>`, which is never fetched. Options that
-    are not implemented are taken at the value that changes nothing, and refused by name at any other."""
+    know images, an `image_url` of `slide:<id>` or `https://slides.invalid/<id>`, which is never fetched. A `region` of
+    the slide is named beside its `id`, in an address behind `#`. Options that are not implemented are taken at the
+    value that changes nothing, and refused by name at any other."""
     model = story.models.named(chat.model)
     refuse_unsupported(chat)
     turns = sum(message.role == "user" for message in chat.messages)
@@ -111,9 +113,12 @@ async def create_chat_completion(
         opened = await unless_disconnected(request, _open(chat, tenant, model, watch, story), drain.cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
-        answer, doubts = opened.answer, slide_warnings(opened.record)
+        answer, doubts = opened.answer, scope_warnings(opened.record, opened.region)
         completion = Completion(
-            model.name, model.manifest.notice, (*doubts, *conversation_warnings(model.manifest, turns))
+            model.name,
+            model.manifest.notice,
+            scope_of(opened.region),
+            (*doubts, *conversation_warnings(model.manifest, turns)),
         )
         resources.push_async_callback(answer.close)
         if chat.stream:
@@ -130,7 +135,7 @@ async def _open(
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars, model.control_text)
 
-    return await story.open_chat(tenant, model, slide_id_of(chat), messages, chat.sampling_options(), watch)
+    return await story.open_chat(tenant, model, slide_of(chat), messages, chat.sampling_options(), watch)
 
 
 async def _errors_as_chunks(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:

@@ -13,10 +13,12 @@ from server.api.contract.events import AnswerDoubt, stream_of
 from server.api.contract.headers import answer_headers
 from server.api.contract.parameters import SlideId
 from server.api.dependencies import AnswerQuestionDep, DrainDep, QuestionSlotsDep
+from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.api.request_log import CLIENT_CLOSED, request_id_of
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
 from server.asking.questions import Question, SamplingOptions
+from server.asking.scope import WHOLE, Scope
 from server.errors import ConversationDamaged, WrongConversation
 from server.slides.progress import Event
 
@@ -50,6 +52,13 @@ class QuestionRequest(BaseModel):
         "(`slide_not_ready`).",
         examples=["demo"],
     )
+    region: RegionName | RegionShape | None = Field(
+        None,
+        description="What of the slide is asked about: a region's id, or a region as it is drawn, which is made then; "
+        f"`{WHOLE}` is the whole slide. Left out, a conversation goes on about what its last turn was about, and a new "
+        "one is about the slide. Of earlier turns the model is given those about the same.",
+        examples=["reg_" + "0c" * 16],
+    )
     stream: bool = Field(
         True, description="True: stream server-sent events. False: one JSON object when the answer is complete."
     )
@@ -68,7 +77,8 @@ class QuestionRequest(BaseModel):
     def as_question(self, request_id: str) -> Question:
         """The request without its transport, but for its name in the log."""
         options = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
-        return Question(self.question, self.conversation_id, options, self.model, request_id)
+        region = asked_region(self.region)
+        return Question(self.question, self.conversation_id, options, self.model, request_id, region)
 
 
 class TokenUsage(BaseModel):
@@ -107,6 +117,7 @@ class Answer(BaseModel):
     timing: AnswerTiming
     model: str = Field(description="The model that answered.", examples=["demo"])
     encoder_id: str = Field(description="Identifies everything that the slide's embedding depends on.")
+    scope: Scope = Field(description="What of the slide it is about; show it beside the answer.")
     notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
     warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
 

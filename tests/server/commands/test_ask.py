@@ -97,6 +97,36 @@ def test_for_scripts_it_asks_without_streaming_and_prints_one_document(capsys: p
     assert json.loads(capsys.readouterr().out) == DONE
 
 
+@pytest.mark.parametrize(
+    ("region", "sent"),
+    [
+        ("12000, 8000,4096,4096.5", {"rectangle": {"x": 12000.0, "y": 8000.0, "width": 4096.0, "height": 4096.5}}),
+        ("slide", "slide"),
+        ("reg_0c", "reg_0c"),
+    ],
+)
+def test_a_region_is_four_numbers_or_a_name(region: str, sent: object) -> None:
+    assert Question("a" * 64, "What?", region=region).body == {"question": "What?", "region": sent}
+
+
+@pytest.mark.parametrize("region", ["1,2,3", "1,2,3,4,5", "1,2,3,four", ","])
+def test_what_is_no_region_is_refused_with_an_example(region: str) -> None:
+    with pytest.raises(CommandError, match="12000,8000,4096,4096"):
+        ask(stream_of(("done", DONE)), Question("a" * 64, "What?", region=region), as_json=False)
+
+
+def test_it_says_what_the_answer_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    scope = {"kind": "region", "region_id": "reg_0c", "tiles": 29, "area_mm2": 0.3612}
+    ask(stream_of(("done", DONE | {"scope": scope})), Question("a" * 64, "What?"), as_json=False)
+    ask(stream_of(("done", DONE | {"scope": scope | {"area_mm2": None}})), Question("a" * 64, "What?"), as_json=False)
+    ask(stream_of(("done", DONE | {"scope": {"kind": "slide"}})), Question("a" * 64, "What?"), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert "about region reg_0c (29 tiles, 0.36 mm²)\nmodel demo" in shown
+    assert "about region reg_0c (29 tiles)\nmodel demo" in shown
+    assert "about the whole slide\nmodel demo" in shown
+
+
 @pytest.mark.skipif(not HANDED.is_file(), reason="the stream from the field is not here")
 def test_the_stream_from_the_field_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     client = client_of(lambda _: httpx.Response(200, content=HANDED.read_bytes()))
