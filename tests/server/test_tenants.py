@@ -13,6 +13,8 @@ from fastapi import FastAPI
 from server.api.parts import Parts
 from server.identity.api_keys import create_key
 from server.slides.progress import Event
+from server.slides.region_record import RegionRecord
+from server.slides.slide_record import now
 
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 # Routes that name no object of a tenant; each has a test of its own below.
@@ -24,7 +26,8 @@ WITHOUT_OBJECT = {
     ("GET", "/v1/usage"),
     ("GET", "/v1/feedback"),
 }
-UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
+UNKNOWN_SLIDE, REGION = "reg_" + "0c" * 16
+UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Ids:
 
     slide: str
     conversation: str
+    region: str = REGION
 
 
 # How to ask for somebody's object over each route: a JSON body, or None.
@@ -50,6 +54,8 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/slides/{slide_id}/levels"): lambda ids: None,
     ("HEAD", "/v1/slides/{slide_id}/levels"): lambda ids: None,
     ("PUT", "/v1/slides/{slide_id}/features"): lambda ids: {},  # no form: refused, but only when the slide is one's own
+    ("POST", "/v1/slides/{slide_id}/regions"): lambda ids: {"polygon": [[0, 0], [9, 0], [9, 9]]},
+    ("GET", "/v1/slides/{slide_id}/regions/{region_id}"): lambda ids: None,
     ("POST", "/v1/slides/{slide_id}/questions"): lambda ids: {
         "question": "Why?",
         "conversation_id": ids.conversation,
@@ -81,7 +87,7 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
 async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
     method, template = operation
     named = {"slide_id": ids.slide, "conversation_id": ids.conversation, "turn": 1}
-    path = template.format(**named, level=0, column=0, row=0)
+    path = template.format(**named, region_id=ids.region, level=0, column=0, row=0)
     query = QUERIES[operation](ids) if operation in QUERIES else None
     return await client.request(method, path, json=RULES[operation](ids), params=query)
 
@@ -100,10 +106,22 @@ async def keys(guarded: FastAPI) -> dict[str, str]:
 
 @pytest.fixture
 async def theirs(guarded: FastAPI, keys: dict[str, str]) -> Ids:
-    """A ready slide of tenant a with a conversation and events."""
+    """A ready slide of tenant a with a conversation, a region and events."""
     parts: Parts = guarded.state.parts
     record = await stored_slide(parts, "theirs", tenant="a", ready=True)
     await parts.progress.append("a", record.id, Event("ready", {}))
+    corners = ((0.0, 0.0), (9.0, 0.0), (9.0, 9.0))
+    region = RegionRecord(
+        id=REGION,
+        slide_id=record.id,
+        encoder_id=record.encoder_id,
+        outline=corners,
+        tiles=16,
+        area_mm2=None,
+        created_at=now(),
+        used_at=now(),
+    )
+    await parts.regions.keep(record.paths, region)
     async with client_of(guarded, keys["a"]) as client:
         body = {"question": "Why?", "stream": False}
         asked = await client.post(f"/v1/slides/{record.id}/questions", json=body)
@@ -151,7 +169,7 @@ async def test_its_own_tenant_does_get_it(
 async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
     named = {"slide_id": theirs.slide, "conversation_id": theirs.conversation, "model": "demo", "turn": 1}
-    path = template.format(**named, level=0, column=0, row=0)
+    path = template.format(**named, region_id=theirs.region, level=0, column=0, row=0)
 
     async with client_of(guarded) as client:
         assert (await client.request(method, path, json={})).status_code == 401

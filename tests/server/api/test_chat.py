@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from server.api.chat import ChatCompletionRequest, Completion, chat_messages, refuse_unsupported, slide_id_of
+from server.api.chat import ChatCompletionRequest, Completion, chat_messages, refuse_unsupported, slide_of
 from server.asking.control_text import ControlText
 from server.asking.language_model import Finished, Usage
+from server.asking.scope import WHOLE_SLIDE
 from server.embeddings.slide_inputs import SlideInput
 from server.errors import InvalidRequest
 
@@ -35,18 +36,18 @@ def question(*parts: dict[str, Any], **options: Any) -> ChatCompletionRequest:
 
 @pytest.mark.parametrize("part", [NATIVE, AS_IMAGE, AS_ADDRESS])
 def test_a_slide_is_named_in_any_spelling(part: dict[str, Any]) -> None:
-    assert slide_id_of(question(part)) == SLIDE
+    assert slide_of(question(part)) == (SLIDE, None)
 
 
 def test_a_slide_may_be_named_more_than_once_and_anywhere() -> None:
     spoken = chat(("user", [text("One?"), NATIVE]), ("assistant", "So."), ("user", [AS_IMAGE, text("Two?")]))
 
-    assert slide_id_of(spoken) == SLIDE
+    assert slide_of(spoken) == (SLIDE, None)
 
 
 def test_a_chat_without_slide_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="names no slide"):
-        slide_id_of(chat(("user", "Why?")))
+        slide_of(chat(("user", "Why?")))
 
 
 @pytest.mark.parametrize("part", [{"type": "slide"}, {"type": "image_url"}, {"type": "image_url", "image_url": None}])
@@ -65,7 +66,7 @@ def test_a_part_of_another_type_is_refused_by_its_name(kind: str) -> None:
 
 def test_a_chat_about_two_slides_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="several slides"):
-        slide_id_of(question(NATIVE, {"type": "slide", "slide": {"id": "cd" * 32}}))
+        slide_of(question(NATIVE, {"type": "slide", "slide": {"id": "cd" * 32}}))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_chat_about_two_slides_is_refused() -> None:
 )
 def test_nothing_is_ever_fetched_from_a_url(url: str) -> None:
     with pytest.raises(InvalidRequest, match="slide:<slide id>"):
-        slide_id_of(question({"type": "image_url", "image_url": {"url": url}}))
+        slide_of(question({"type": "image_url", "image_url": {"url": url}}))
 
 
 def test_turns_become_messages_with_the_slide_before_the_first() -> None:
@@ -270,7 +271,7 @@ def test_wishes_are_read_in_either_spelling() -> None:
 
 
 def test_a_completion_has_the_shape_that_openai_clients_read() -> None:
-    whole = Completion("demo", "Research use only.").whole("No.", Finished("length", Usage(50, 32, 16, 3)))
+    whole = Completion("demo", "Research use only.", WHOLE_SLIDE).whole("No.", Finished("length", Usage(50, 32, 16, 3)))
 
     assert whole["object"] == "chat.completion"
     assert whole["choices"][0]["message"] == {"role": "assistant", "content": "No.", "refusal": None}
@@ -281,7 +282,7 @@ def test_a_completion_has_the_shape_that_openai_clients_read() -> None:
 
 
 def test_all_chunks_of_an_answer_share_their_id() -> None:
-    completion = Completion("demo", "")
+    completion = Completion("demo", "", WHOLE_SLIDE)
 
     assert len({completion.chunk({"content": word})["id"] for word in ("a", "b")}) == 1
-    assert Completion("demo", "").id != completion.id
+    assert Completion("demo", "", WHOLE_SLIDE).id != completion.id

@@ -23,6 +23,7 @@ DONE_FIELDS = {
     "model",
     "notice",
     "remembered",
+    "scope",
     "timing",
     "turn",
     "usage",
@@ -67,8 +68,8 @@ async def test_an_answer_streams_its_tokens_and_then_its_account(
     assert done["usage"]["slide_tokens"] == SLIDE_ROWS
     assert set(done["timing"]) == {"cache_ms", "time_to_first_token_ms", "total_ms"}
     assert "not a diagnosis" in done["notice"]
-    assert (done["turn"], done["warnings"]) == (1, [])
-    assert events[0][1] == {name: done[name] for name in ("notice", "model", "encoder_id", "warnings")}
+    assert (done["turn"], done["scope"], done["warnings"]) == (1, {"kind": "slide"}, [])
+    assert events[0][1] == {name: done[name] for name in ("notice", "model", "encoder_id", "scope", "warnings")}
     assert answer.headers["Cache-Control"] == "no-cache"
     assert sample(parts, "eyepiece_questions_total", model="demo", outcome="answered") == 1
     assert sample(parts, "eyepiece_questions_running", model="demo") == 0
