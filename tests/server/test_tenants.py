@@ -26,8 +26,8 @@ WITHOUT_OBJECT = {
     ("GET", "/v1/usage"),
     ("GET", "/v1/feedback"),
 }
-UNKNOWN_SLIDE, REGION = "reg_" + "0c" * 16
-UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
+REGION = "reg_" + "0c" * 16
+UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_the_notice_comes_first_then_tokens_usage_timing_and_how_to_go_on(capsys
 
     shown = capsys.readouterr().out
     assert shown.startswith(
-        "Research use only, not a diagnosis.\ndoubt: This is turn 9.\n\nGland forming.\n\nabout the whole slide\nmodel demo"
+        "Research use only, not a diagnosis.\ndoubt: This is turn 9.\n\nGland forming.\n\nabout the whole slide\n"
     )
     assert "576 slide tokens, 512 of 600 prompt tokens cached" in shown
     assert "first token after 16 ms" in shown
