@@ -57,7 +57,13 @@ class ConchTower(nn.Module):
         super().__init__()
         self.input_px = input_px
         self.trunk = VisionTransformer(
-            img_size=input_px, patch_size=16, embed_dim=width, depth=depth, num_heads=num_heads, num_classes=0
+            img_size=input_px,
+            patch_size=16,
+            embed_dim=width,
+            depth=depth,
+            num_heads=num_heads,
+            num_classes=0,
+            weight_init="skip",  # all weights are a checkpoint's
         )
         self.attn_pool_contrast = AttentionPool(width, embed_dim)
         self.ln_contrast = nn.LayerNorm(embed_dim)

@@ -1,6 +1,7 @@
 """A tiny SlideChat, saved as its trainer and the published files are: the packaged manifest at other sizes."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,19 @@ def toy_manifest(**generation: Any) -> Manifest:
     return Manifest.model_validate(made.with_inputs(tiling={"tile_px": 64}, tile_encoder=encoder).model_dump())
 
 
+@cache
+def toy_shapes() -> dict[str, dict[str, tuple[int, ...]]]:
+    """Of its encoders, by file."""
+    return expected_shapes(toy_manifest())
+
+
 class ToySlideChat:
     """Tensors by the trainer's names, and the folders that `convert` reads."""
 
     def __init__(self, folder: Path, manifest: Manifest | None = None, seed: int = 0) -> None:
         self.folder, self.manifest = folder, manifest or toy_manifest()
         rng = np.random.default_rng(seed)
-        shapes = expected_shapes(self.manifest)
+        shapes = toy_shapes()
         self.conch, longnet = (
             drawn(shapes[file], rng)
             for file in (self.manifest.first_input.tile_encoder.weights, self.manifest.slide_stage.weights)

@@ -20,7 +20,7 @@ from model_store.contracts.tile_encoder import ConchTileEncoder
 from training.seeded_weights import seeded_weights
 
 CPU = torch.device("cpu")
-SIZES: dict[str, Any] = {"width": 24, "depth": 3, "num_heads": 2}
+SIZES: dict[str, Any] = {"width": 24, "depth": 1, "num_heads": 2}
 TILES = np.random.default_rng(5).integers(0, 256, (11, 40, 40, 3), dtype=np.uint8)
 
 

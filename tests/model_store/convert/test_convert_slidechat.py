@@ -10,7 +10,7 @@ import torch
 from plain_slidechat import plain_rows
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
-from toy_slidechat import ADAPTED, ALPHA, MAX_ROWS, RANK, WIDTH, Tensors, ToySlideChat
+from toy_slidechat import ADAPTED, ALPHA, MAX_ROWS, RANK, WIDTH, Tensors, ToySlideChat, toy_shapes
 
 from encoders.expected_shapes import expected_shapes
 from encoders.pipeline import load_encoders
@@ -33,8 +33,7 @@ def toy(tmp_path: Path) -> ToySlideChat:
 
 def convert(toy: ToySlideChat, said: list[str] | None = None, quantize: str = "none") -> InstalledModel:
     say = (said if said is not None else []).append
-    shapes = expected_shapes(toy.manifest)
-    return convert_model(toy.manifest, toy.folder, toy.folder.parent / "models", shapes, say, quantize)  # type: ignore[arg-type]
+    return convert_model(toy.manifest, toy.folder, toy.folder.parent / "models", toy_shapes(), say, quantize)  # type: ignore[arg-type]
 
 
 def llm_tensors(model: InstalledModel) -> Tensors:
