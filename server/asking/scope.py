@@ -2,7 +2,7 @@
 named.
 
 Turns about another scope are not given to the model: it would take them for being about what it sees now
-(docs/decisions/0048).
+(docs/decisions/0053).
 """
 
 from typing import Annotated, Literal
