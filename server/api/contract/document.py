@@ -41,6 +41,7 @@ from server.api.routes.chat import speaks_openai
 from server.api.routes.feedback import DamagedFeedback
 from server.api.routes.health import ReadinessStatus
 from server.errors import InvalidRequest
+from server.flow.show_levels import LevelsFormat
 from server.slides.feedback import Verdict
 from server.slides.public_levels import CellKind, LevelsGeoJson, SlideLevels
 from server.slides.public_slide import Status
@@ -71,6 +72,7 @@ _CHOICES: dict[str, Any] = {
     "Verdict": Verdict,
     "Capability": Capability,
     "CellKind": CellKind,
+    "LevelsFormat": LevelsFormat,
     "ReadinessStatus": ReadinessStatus,
 }
 _NAMES = {get_args(choice): name for name, choice in _CHOICES.items()}
