@@ -25,6 +25,8 @@ _SMALLEST_OPEN_PX, _SMALLEST_RANKED_PX, _SMALLEST_WITH_CELLS_PX = 12.0, 28.0, 24
 _SMALLEST_NUMBERED_PX, _SMALLEST_THICK_PX = 40.0, 120.0
 # Cells of about so many pixels are outlined, smaller ones filled.
 _SMALLEST_OUTLINED_PX = 5.0
+# Level-0 pixels per pixel from which cells are drawn with thin lines.
+_THIN_FROM: Final = 1.5
 _SUBPIXEL_BITS: Final = 4
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SCALE_BAR_PX = 260
@@ -104,7 +106,15 @@ def _draw_cells(picture: NDArray[np.uint8], cells: FoundCells, corner: tuple[int
         if size < _SMALLEST_OUTLINED_PX:
             cv2.fillPoly(picture, [outline], colour, cv2.LINE_AA, _SUBPIXEL_BITS)
         else:
-            cv2.polylines(picture, [outline], True, colour, 2 if size > 14 else 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.polylines(
+                picture,
+                [outline],
+                True,
+                colour,
+                2 if size > 14 and px_level0 < _THIN_FROM else 1,
+                cv2.LINE_AA,
+                _SUBPIXEL_BITS,
+            )
 
 
 def _outline_regions(picture: NDArray[np.uint8], corners: NDArray[np.float64], side: float) -> None:
