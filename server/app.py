@@ -81,6 +81,8 @@ _MAX_VALUES = 100 + 3 * MAX_CORNERS
 _VIEWERS_STAND_BACK = 3
 # Named anew for every question otherwise, a tenth of a millisecond each; few slides have an override.
 _REMEMBERED_ENCODERS = 1024
+# Regions of levels that are made into JSON at once: ten milliseconds of the interpreter each, which answers need too.
+_LEVELS_AT_ONCE = 2
 
 
 def serve(settings: Settings) -> None:
@@ -189,6 +191,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),
         download_slots=TenantSlots(settings.max_concurrent_downloads, "downloads"),
+        levels_turns=asyncio.Semaphore(_LEVELS_AT_ONCE),
     )
 
 

@@ -270,7 +270,7 @@ def _translate_damage() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, KeyError, RuntimeError, TypeError, ValueError, MemoryError) as error:
-        raise StoredFileDamaged("The stored levels cannot be read; encode the slide again.") from error
+        raise StoredFileDamaged("The stored levels cannot be read; delete the slide and upload it again.") from error
 
 
 def _arrays(levels: Levels) -> dict[str, NDArray[Any]]:

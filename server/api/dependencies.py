@@ -145,8 +145,9 @@ def _answer_question(parts: Parts) -> AnswerQuestion:
     )
 
 
-def _show_levels(parts: Parts) -> ShowLevels:
-    return ShowLevels(parts.store, parts.embeddings, parts.models)
+def show_levels(parts: Parts) -> ShowLevels:
+    """What models of levels were given."""
+    return ShowLevels(parts.store, parts.embeddings, parts.models, parts.levels_turns)
 
 
 def _made_of(make: Callable[[Parts], Any]) -> Any:
@@ -171,7 +172,7 @@ DrawRegionDep = Annotated[DrawRegion, _made_of(_draw_region)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
 GiveFeedbackDep = Annotated[GiveFeedback, _made_of(_give_feedback)]
 EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]
-ShowLevelsDep = Annotated[ShowLevels, _made_of(_show_levels)]
+ShowLevelsDep = Annotated[ShowLevels, _made_of(show_levels)]
 QueueEncodeDep = Annotated[QueueEncode, _made_of(queue_encode)]
 SlideStatesDep = Annotated[SlideStates, _made_of(slide_states)]
 

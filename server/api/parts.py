@@ -1,5 +1,6 @@
 """The parts that `server.app.build_app` joins. Only `server.app` and `server.api.dependencies` take them as a whole."""
 
+import asyncio
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -56,3 +57,4 @@ class Parts:
     upload_slots: TenantSlots
     follower_slots: TenantSlots
     download_slots: TenantSlots
+    levels_turns: asyncio.Semaphore

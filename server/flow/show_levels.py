@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
+from encoders.errors import StoredFileDamaged
 from encoders.hierarchical.cell_outlines import cell_polygons
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.cache import EmbeddingCache
@@ -30,11 +31,12 @@ _NOT_READY_RETRY_S = 5
 
 @dataclass(frozen=True)
 class ShowLevels:
-    """Shows the levels of slides of all tenants."""
+    """Shows the levels of slides of all tenants; `turns` is how many regions are made into JSON at once."""
 
     store: SlideStore
     embeddings: EmbeddingCache
     models: ServedModels
+    turns: asyncio.Semaphore
 
     def require_levels(self, record: SlideRecord) -> ServedModel:
         """The model that sees the record, which has levels.
@@ -81,7 +83,7 @@ class ShowLevels:
 
         Raises:
             NotFound: the slide was deleted, or has no such region.
-            StoredFileDamaged: nothing of the file can be shown.
+            StoredFileDamaged: nothing of the file can be shown, or it is another slide's or model's.
         """
         # Imports h5py, which nothing else in this process needs.
         from encoders.hierarchical.levels_file import LevelsReader
@@ -92,10 +94,12 @@ class ShowLevels:
         except FileNotFoundError as error:
             raise NotFound("The slide was deleted meanwhile.") from error
         held.callback(reader.__exit__)
+        if (reader.slide_id, reader.encoder_id) != (record.id, record.encoder_id):
+            raise StoredFileDamaged("The stored levels are another slide's; delete the slide and upload it again.")
         count = len(reader.region_coords)
         if region is not None and region >= count:
             raise NotFound(f"The slide has no region {region}; it has {count}, from 0 to {count - 1}.")
-        document = _Document(self.require_levels(record).name, reader)
+        document = _Document(self.require_levels(record).name, reader, self.turns)
         wanted = range(count) if region is None else range(region, region + 1)
         return document.geojson(wanted) if kind == "geojson" else document.json(wanted, with_cells=region is not None)
 
@@ -106,6 +110,7 @@ class _Document:
 
     model: str
     levels: "LevelsReader"
+    turns: asyncio.Semaphore
 
     async def json(self, regions: range, *, with_cells: bool) -> AsyncIterator[bytes]:
         """SlideLevels."""
@@ -122,14 +127,18 @@ class _Document:
         }
         yield orjson.dumps(head)[:-1] + b',"regions":['
         for region in regions:
-            yield await asyncio.to_thread(self._region, region, with_cells) + (b"," if region < regions[-1] else b"")
+            async with self.turns:
+                shown = await asyncio.to_thread(self._region, region, with_cells)
+            yield shown + (b"," if region < regions[-1] else b"")
         yield b"]}"
 
     async def geojson(self, regions: range) -> AsyncIterator[bytes]:
         """LevelsGeoJson."""
         yield orjson.dumps({"type": "FeatureCollection", **self._names()})[:-1] + b',"features":['
         for region in regions:
-            yield await asyncio.to_thread(self._features, region) + (b"," if region < regions[-1] else b"")
+            async with self.turns:
+                features = await asyncio.to_thread(self._features, region)
+            yield features + (b"," if region < regions[-1] else b"")
         yield b"]}"
 
     def _names(self) -> dict[str, str]:

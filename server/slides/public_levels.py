@@ -140,7 +140,8 @@ class GeoFeature(BaseModel):
 class LevelsGeoJson(BaseModel):
     """The levels as GeoJSON that QuPath imports: each region, its patches, and the cells of each patch.
 
-    Coordinates are pixels of level 0 with y downwards, as QuPath wants them, not the degrees of RFC 7946."""
+    Coordinates are pixels of level 0 with y downwards, as QuPath wants them, not the degrees of RFC 7946. Open slides
+    that QuPath crops to what was scanned (MIRAX, Leica SCN, …) with its argument `--no-crop`."""
 
     type: Literal["FeatureCollection"]
     meaning: str = Field(description="As in `SlideLevels`; QuPath does not show it.")

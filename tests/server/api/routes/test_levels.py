@@ -1,5 +1,6 @@
 """What a model was given of a slide, through the whole API; the levels are drawn."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,11 @@ from shapely.geometry import Polygon, shape
 from encoders.hierarchical.cell_kinds import CELL_KINDS
 from encoders.hierarchical.levels_file import Levels, LevelsReader, write_levels
 from model_store.manifest import Manifest
+from server.api.dependencies import show_levels
 from server.api.downloads import in_small_pieces
 from server.api.parts import Parts
 from server.asking.served_models import ServedModels
 from server.errors import NoLevels
-from server.flow.show_levels import ShowLevels
 from server.identity.api_keys import create_key
 from server.slides.slide_record import SlideError, SlideRecord
 
@@ -149,9 +150,10 @@ async def test_a_version_that_the_client_has_is_not_sent_again(
         again = await client.get(path + query, headers={"If-None-Match": tags[query]})
         assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", tags[query])
     assert len(set(tags.values())) == 5
-    await slide_with(parts, tmp_path, drawn_levels(seed=2), name="other")
     record = await parts.slides.require("default", path.split("/")[3])
-    await parts.store.put(record.paths.features(record.encoder_id), (tmp_path / "levels.h5").read_bytes())
+    another = drawn_levels(seed=2, slide_id=record.id, encoder_id=record.encoder_id)
+    write_levels(tmp_path / "another.h5", another)
+    await parts.store.put(record.paths.features(record.encoder_id), (tmp_path / "another.h5").read_bytes())
     changed = await client.get(path, headers={"If-None-Match": tags[""]})
     assert changed.status_code == 200
 
@@ -250,7 +252,7 @@ async def test_a_model_of_tiles_says_which_ones_have_levels(
         ([of_tiles], "no model of this server has levels."),
     ):
         with pytest.raises(NoLevels) as raised:
-            ShowLevels(parts.store, parts.embeddings, ServedModels(models)).require_levels(record)
+            replace(show_levels(parts), models=ServedModels(models)).require_levels(record)
         assert raised.value.detail == f"The model tiles is given tiles, not levels; {advice}"
 
     monkeypatch.setattr(Manifest, "reads", "tiles")
@@ -277,6 +279,13 @@ async def test_a_damaged_file_is_an_error_and_never_half_an_answer(
     for content in (b"", b"features", b"\x89HDF\r\n\x1a\n" + bytes(600)):
         await parts.store.put(record.paths.features(record.encoder_id), content)
         assert problem_of(await client.get(f"/v1/slides/{record.id}/levels"), 500) == "internal_error"
+    for others in ({"slide_id": "0" * 64}, {"encoder_id": "0" * 16}):
+        ids = {"slide_id": record.id, "encoder_id": record.encoder_id}
+        write_levels(tmp_path / "other.h5", replace(drawn_levels(), **ids | others))
+        await parts.store.put(record.paths.features(record.encoder_id), (tmp_path / "other.h5").read_bytes())
+        answer = await client.get(f"/v1/slides/{record.id}/levels")
+        assert problem_of(answer, 500) == "internal_error"
+    assert "another slide's" in answer.json()["detail"]
 
 
 async def test_the_file_is_closed_whether_the_answer_was_read_or_not(
@@ -294,6 +303,16 @@ async def test_the_file_is_closed_whether_the_answer_was_read_or_not(
     assert len(opened) == 3
     assert not any(reader._file for reader in opened)
     assert parts.download_slots._held == {}
+
+
+async def test_as_many_as_want_them_get_them_in_turn(client: httpx.AsyncClient, parts: Parts, path: str) -> None:
+    asked = [client.get(path, params={"format": form}) for form in ("json", "geojson") * 3]
+
+    answers = await asyncio.gather(*asked)
+
+    assert [answer.status_code for answer in answers] == [200] * 6
+    assert len({answer.content for answer in answers}) == 2
+    assert not parts.levels_turns.locked()
 
 
 async def test_no_piece_is_larger_than_what_may_wait_for_a_slow_reader() -> None:
