@@ -78,6 +78,7 @@ class AnswerQuestion:
         conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
         asked = conversation.named_scope if question.region is None else question.region
         slide, region = await self._embedding(record, model, None if asked == WHOLE else asked, watch)
+        record = await self._as_encoded(record, model)
         how = sampling(question.options, model.manifest)
         # A region of the conversation that was drawn anew for another encoding is the same to whoever asks.
         kept = [conversation.named_scope] if question.region is None else []
@@ -120,6 +121,7 @@ class AnswerQuestion:
         slide_id, asked = about
         record = await self.slides.require(tenant, slide_id, model.name)
         slide, region = await self._embedding(record, model, asked, watch)
+        record = await self._as_encoded(record, model)
         answer = await model.language_model.open(tenant, messages(slide), sampling(options, model.manifest))
         return OpenChat(answer, record, region)
 
@@ -135,6 +137,13 @@ class AnswerQuestion:
                     yield Event("token", {"text": piece.text})
                     continue
                 yield Event("done", done_data(opened, text, piece.usage, await self._remember(opened, text)))
+
+    async def _as_encoded(self, record: SlideRecord, model: ServedModel) -> SlideRecord:
+        """The record as it is now that there is an embedding. One that was read before the encode had ended lacks what
+        that found doubtful."""
+        if record.tile_count is not None:
+            return record
+        return await self.slides.require(record.tenant, record.id, model.name)
 
     async def _embedding(
         self, record: SlideRecord, model: ServedModel, asked: str | Outline | None, watch: Stopwatch

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from server.api.parts import Parts
+from server.embeddings.slide_inputs import SlideInputCache
 from server.machine.redis_server import free_loopback_port
 from server.slides.slide_record import SlideError, SlideRecord, SlideWarning
 
@@ -96,6 +97,24 @@ async def test_an_answer_says_what_is_doubtful_about_its_slide(
     for answer, expected in zip(answers, ([doubt], []), strict=True):
         said = [data for name, data in events_of(answer) if name != "token"] if stream else [answer.json()]
         assert [it["warnings"] for it in said] == [expected] * len(said), "in the first event and in the last"
+
+
+async def test_what_an_encode_found_while_it_was_asked_about_is_said(
+    client: httpx.AsyncClient, parts: Parts, ready: SlideRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt = SlideWarning(code="tiles_thinned", detail="The slide has 40000 tiles and the model takes 30000.")
+    find = SlideInputCache.find
+
+    async def find_at_the_end(cache: SlideInputCache, record: SlideRecord) -> Any:
+        noted = record.model_copy(update={"warnings": (doubt,), "tile_count": 40_000})
+        await parts.slides.update(noted, lambda _: noted)
+        return await find(cache, record)
+
+    monkeypatch.setattr(SlideInputCache, "find", find_at_the_end)
+
+    answer = await ask(client, ready.id, stream=False)
+
+    assert [it["code"] for it in answer.json()["warnings"]] == ["tiles_thinned"]
 
 
 async def test_a_follow_up_carries_the_turns_before_it(
