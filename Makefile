@@ -132,7 +132,7 @@ vllm-variants: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_variants.py tests/vllm_plugin/test_prompt_ids.py tests/end_to_end/test_reference_answers.py
 
 vllm-kinds: environments
-	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_kinds.py tests/vllm_plugin/test_hwsi_answers.py tests/vllm_plugin/test_slidechat.py tests/end_to_end/test_slidechat.py
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_kinds.py tests/vllm_plugin/test_hwsi_answers.py tests/end_to_end/test_hwsi_from_published_files.py tests/vllm_plugin/test_slidechat.py tests/end_to_end/test_slidechat.py
 
 hierarchy: server-environment
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical tests/encoders/slide_stages/test_hierarchical.py

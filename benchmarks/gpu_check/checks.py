@@ -49,6 +49,7 @@ SUITE: Final = Suite(
         _here("position_grid", 60),
         _here("slide_projector", 120),
         _here("ngram_ban", 120),
+        _here("repetition_penalty", 120),
         _here("tile_parity", 300),
         _here("tile_float8", 300),
         _here("longnet_parity", 300),
