@@ -63,6 +63,8 @@ def _requests(slide_id: str, conversation: str) -> list[tuple[str, str, object]]
         ("HEAD", base, None),
         ("GET", f"{base}/events", None),
         ("GET", f"{base}/thumbnail", None),
+        ("GET", f"{base}/tiles.dzi", None),
+        ("GET", f"{base}/tiles/0/0_0.jpg", None),
         ("GET", f"{base}/features", None),
         ("HEAD", f"{base}/features", None),
         ("PUT", f"{base}/features", features_file()),

@@ -150,6 +150,16 @@ async def _thumbnails(server: OwnServer, own: str) -> None:
     await _endlessly(again, 60)
 
 
+async def _tiles(server: OwnServer, own: str) -> None:
+    """A hundred at once, as from viewers that never rest."""
+
+    async def again() -> None:
+        path = f"/v1/slides/{own}/tiles/{secrets.randbelow(11)}/{secrets.randbelow(2)}_{secrets.randbelow(2)}.jpg"
+        await server.target.get(path, server.attacker)
+
+    await _endlessly(again, 100)
+
+
 async def _urgent_jobs(server: OwnServer, own: str) -> None:
     """Slides that are wanted at once, always again."""
 
@@ -206,6 +216,7 @@ _FLOODS: dict[str, Flood] = {
     "idle uploads": _idle_uploads,
     "garbage forms": _garbage_forms,
     "thumbnails": _thumbnails,
+    "tiles": _tiles,
     "urgent jobs": _urgent_jobs,
     "large features": _large_features,
     "questions": _questions,

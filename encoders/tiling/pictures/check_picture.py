@@ -3,6 +3,8 @@
 from encoders.tiling.slide_readers.jpeg_segments import END, FRAMES, START, MalformedJpeg, segments
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Length, type, checksum.
+_CHUNK_FRAME_BYTES = 12
 _BASELINE = 0xC0
 # DHT, DQT, DRI, and JFIF's own: nothing that carries text or another picture.
 _TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xE0})
@@ -11,8 +13,14 @@ _FRAME_BYTES = 10
 
 
 def png_size(body: bytes) -> tuple[int, int] | None:
-    """(width, height) that a PNG says it has; None when it is none."""
-    if len(body) < 33 or body[:8] != _PNG_MAGIC or body[12:16] != b"IHDR":
+    """(width, height) that a PNG says it has, which is whole and holds pixels alone; None when it is none."""
+    if not body.startswith(_PNG_MAGIC):
+        return None
+    at, found = len(_PNG_MAGIC), []
+    while at + _CHUNK_FRAME_BYTES <= len(body) and found[-1:] != [b"IEND"]:
+        found.append(body[at + 4 : at + 8])
+        at += int.from_bytes(body[at : at + 4]) + _CHUNK_FRAME_BYTES
+    if at != len(body) or found[:1] != [b"IHDR"] or found[-1:] != [b"IEND"] or set(found[1:-1]) != {b"IDAT"}:
         return None
     return int.from_bytes(body[16:20]), int.from_bytes(body[20:24])
 

@@ -14,6 +14,7 @@ from encoders.errors import ReaderDied, UnreadableSlide
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.isolation.reader_protocol import MAX_THUMBNAIL_PX, MIN_OVERLAY_PX
 from encoders.tiling.pictures.inspection import SlideLevel
+from encoders.tiling.pictures.thumbnail import as_png
 from model_store.contracts.tile_encoder import TilingSpec
 
 LIMITS = ReaderLimits(deadline_s=60)
@@ -132,7 +133,7 @@ def test_an_impossible_look_is_reader_died(liar: Liar, tiling: TilingSpec, reply
     [
         b"",
         b"<svg onload=alert(1)>" * 10,
-        PNG + (641).to_bytes(4) + (64).to_bytes(4) + b"\x00" * 20,
+        as_png(np.zeros((64, 641, 3), np.uint8)),
         PNG + (64).to_bytes(4) + (0).to_bytes(4) + b"\x00" * 20,
         b"\x89PNG\r\n\x1a\n" + b"\x00" * 2_000_000,
     ],

@@ -15,6 +15,7 @@ from lying_child import OPENED, frame, lying_command
 from encoders.errors import NoTissue, ReaderDied
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.pictures.deep_zoom import TilePlace
+from encoders.tiling.pictures.thumbnail import as_png
 from encoders.types import SlideWarning
 from model_store.contracts.tile_encoder import TilingSpec
 
@@ -218,12 +219,19 @@ def test_a_child_that_announces_all_and_reads_nothing_cannot_block_the_parent(li
             list(reader.tiles(1))
 
 
+FITTING_PNG = as_png(np.zeros((64, 64, 3), np.uint8))
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b"",
         b"<svg onload=alert(1)>" * 10,
-        b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (65).to_bytes(4) + (64).to_bytes(4) + b"\x00" * 20,
+        as_png(np.zeros((64, 65, 3), np.uint8)),
+        FITTING_PNG[:-1],
+        FITTING_PNG + b"<script>",
+        FITTING_PNG[:33] + b"\x00\x00\x00\x08tEXtDoe^Jane\x00\x00\x00\x00" + FITTING_PNG[33:],
+        b"\x89PNG\r\n\x1a\n" + b"\xff" * 100,
         b"\x89PNG\r\n\x1a\n" + b"\x00" * 100_000,
     ],
 )
@@ -266,6 +274,11 @@ def test_a_part_of_other_size_is_reader_died(liar: Liar, body: bytes) -> None:
 def test_an_honest_part_is_taken(liar: Liar) -> None:
     with liar(frame(OPENED), frame({"reply": "part"}, bytes(range(240)))) as reader:
         assert reader.part(TilePlace(1, 0, 0, 10, 8)).tobytes() == bytes(range(240))
+
+
+def test_an_honest_thumbnail_is_taken(liar: Liar) -> None:
+    with liar(frame(OPENED), frame({"reply": "thumbnail"}, FITTING_PNG)) as reader:
+        assert reader.thumbnail(64, "png") == FITTING_PNG
 
 
 def test_an_honest_tile_is_taken(liar: Liar) -> None:
