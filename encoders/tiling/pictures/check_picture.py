@@ -16,7 +16,8 @@ def png_size(body: bytes) -> tuple[int, int] | None:
     """(width, height) that a PNG says it has, which is whole and holds pixels alone; None when it is none."""
     if not body.startswith(_PNG_MAGIC):
         return None
-    at, found = len(_PNG_MAGIC), []
+    at = len(_PNG_MAGIC)
+    found: list[bytes] = []
     while at + _CHUNK_FRAME_BYTES <= len(body) and found[-1:] != [b"IEND"]:
         found.append(body[at + 4 : at + 8])
         at += int.from_bytes(body[at : at + 4]) + _CHUNK_FRAME_BYTES
