@@ -141,7 +141,7 @@ def open_archive(settings: Settings, redis: Redis) -> Archive:
         metrics=metrics,
         every_s=60,
     )
-    return Archive(slides, reconciler, ArchiveWalk(redis, store, slides, usage), ListSlides(slides, states))
+    return Archive(slides, reconciler, ArchiveWalk(redis, store, slides, usage), ListSlides(slides, states, store))
 
 
 async def measure(settings: Settings) -> dict[str, list[float]]:

@@ -19,6 +19,7 @@ from server.commands.options import (
     Model,
     Models,
     Port,
+    SlideArgument,
     StatusUrl,
     Url,
     default_url,
@@ -36,6 +37,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 keys_app = typer.Typer(help="API keys of tenants.", no_args_is_help=True)
+slides_app = typer.Typer(help="The slides on the server.", no_args_is_help=True)
+app.add_typer(slides_app, name="slides")
 feedback_app = typer.Typer(help="What people thought of answers.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(feedback_app, name="feedback")
@@ -166,7 +169,9 @@ def inspect(  # noqa: PLR0913 - one for each option
 
 @app.command()
 def upload(
-    file: Annotated[Path, typer.Argument(help="The slide file.")],
+    file: Annotated[
+        Path, typer.Argument(help="The slide file, or the folder of a slide of several files (DICOM, MIRAX).")
+    ],
     mpp: Annotated[float | None, typer.Option(help="µm/px, for a slide that does not say it.")] = None,
     urgent: Annotated[bool, typer.Option(help="Before all routine slides.")] = False,
     url: Url = "",
@@ -183,7 +188,7 @@ def upload(
 
 @app.command()
 def ask(  # noqa: PLR0913 - typer reads the options off the signature
-    slide_id: Annotated[str, typer.Argument(help="As `eyepiece upload` prints it.")],
+    slide: SlideArgument,
     question: Annotated[str, typer.Argument()],
     conversation: Annotated[str | None, typer.Option(help="Go on with this conversation.")] = None,
     model: Annotated[
@@ -203,10 +208,35 @@ def ask(  # noqa: PLR0913 - typer reads the options off the signature
     """Ask about a slide, or a region of it; the answer streams."""
     from server.commands.api_client import ApiClient
     from server.commands.ask import Question, ask
+    from server.commands.find_slide import find_slide_id
 
     with ApiClient(url or default_url(), key) as client:
-        asked = Question(argument_text(slide_id), argument_text(question), conversation, model, region)
+        slide_id = find_slide_id(client, argument_text(slide))
+        asked = Question(slide_id, argument_text(question), conversation, model, region)
         ask(client, asked, as_json)
+
+
+@app.command()
+def chat(
+    slide: SlideArgument,
+    conversation: Annotated[
+        str | None, typer.Option(help="Go on with this conversation.", show_default="a new one")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another model than the server's first.", show_default=False)
+    ] = None,
+    url: Url = "",
+    key: Key = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Each answer as a JSON object, a line each.")] = False,
+) -> None:
+    """Talk about a slide, line by line; `/help` there shows more. From a script, questions come on standard input."""
+    from server.commands.api_client import ApiClient
+    from server.commands.chat import ChatOptions, chat, lines_of_terminal
+
+    is_spoken = sys.stdin.isatty() and not as_json
+    options = ChatOptions(argument_text(slide), model, conversation, as_json, is_spoken)
+    with ApiClient(url or default_url(), key) as client:
+        chat(client, options, lines_of_terminal() if is_spoken else iter(sys.stdin))
 
 
 @app.command()
@@ -245,6 +275,52 @@ def eval_demo(
     from server.commands.eval_demo import EvalOptions, eval_demo
 
     eval_demo(EvalOptions(slides, first_seed, short, url, key, data_dir, json_path))
+
+
+@slides_app.command("list")
+def slides_list(
+    status: Annotated[
+        str | None, typer.Option(help="queued, encoding, ready or failed.", show_default="all of them")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A part of the file name.", show_default="any")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, whatever the limit.")] = False,
+    url: Url = "",
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show slides, newest first."""
+    from server.commands.api_client import ApiClient
+    from server.commands.slides import ListOptions, list_slides
+
+    with ApiClient(url or default_url(), key) as client:
+        list_slides(client, ListOptions(status, name, None if everything else limit), as_json)
+
+
+@slides_app.command("show")
+def slides_show(slide: SlideArgument, url: Url = "", key: Key = "", as_json: AsJson = False) -> None:
+    """Show one slide: size, resolution, encodings, doubts."""
+    from server.commands.api_client import ApiClient
+    from server.commands.slides import show_slide
+
+    with ApiClient(url or default_url(), key) as client:
+        show_slide(client, argument_text(slide), as_json)
+
+
+@slides_app.command("delete")
+def slides_delete(
+    slide: SlideArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = "",
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Delete one slide with all that was made of it."""
+    from server.commands.api_client import ApiClient
+    from server.commands.slides import delete_slide
+
+    with ApiClient(url or default_url(), key) as client:
+        delete_slide(client, argument_text(slide), yes=yes, as_json=as_json)
 
 
 @feedback_app.command("export")

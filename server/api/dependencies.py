@@ -112,7 +112,7 @@ def _encode_again(parts: Parts) -> EncodeAgain:
 
 
 def _list_slides(parts: Parts) -> ListSlides:
-    return ListSlides(parts.slides, slide_states(parts))
+    return ListSlides(parts.slides, slide_states(parts), parts.store)
 
 
 def _draw_region(parts: Parts) -> DrawRegion:

@@ -4,9 +4,10 @@ Knows nothing of the server's code, only of its contract, so it works against an
 """
 
 import json
+import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,19 +68,50 @@ class ApiClient:
             return False
 
     def upload(self, path: Path, on_bytes: Callable[[int], None]) -> dict[str, Any]:
-        """Sends the file in constant memory; `on_bytes` gets the bytes sent so far. Returns the Slide."""
-        with path.open("rb") as file, _translated_errors(self.base_url):
-            counted = _CountedFile(file, on_bytes)
-            name = path.name.encode(errors="replace").decode()  # it may hold bytes that are not UTF-8
-            files = {"file": (name, counted, "application/octet-stream")}
-            response = self._http.post("/v1/slides", files=files)  # type: ignore[arg-type]  # needs read only
+        """Sends a slide of one file, as `upload_files`."""
+        return self.upload_files({path.name: path}, on_bytes)
+
+    def upload_files(self, files: Mapping[str, Path], on_bytes: Callable[[int], None]) -> dict[str, Any]:
+        """Sends the files of a slide by their names in it, in constant memory; `on_bytes` gets the bytes sent so far.
+        Returns the Slide."""
+        sent_bytes = 0
+
+        def count(read_bytes: int) -> None:
+            nonlocal sent_bytes
+            on_bytes(sent_bytes)  # what was read before has been sent
+            sent_bytes += read_bytes
+
+        # A name may hold bytes that are not UTF-8.
+        form = [
+            ("file", (name.encode(errors="replace").decode(), _SentFile(path, count), "application/octet-stream"))
+            for name, path in files.items()
+        ]
+        with _translated_errors(self.base_url):
+            response = self._http.post("/v1/slides", files=form)  # type: ignore[arg-type]  # needs read and seek only
         return _json_or_raise(response)
 
-    def model_names(self) -> list[str]:
+    def slides(self, **query: str | int) -> dict[str, Any]:
+        """A page of slides; `query` is the query of that route."""
+        with _translated_errors(self.base_url):
+            response = self._http.get("/v1/slides", params=query)
+        return _json_or_raise(response)
+
+    def delete_slide(self, slide_id: str) -> None:
+        """Deletes a slide with all that was made of it."""
+        with _translated_errors(self.base_url):
+            response = self._http.delete(f"/v1/slides/{slide_id}")
+        if response.is_error:
+            raise refusal(response)
+
+    def models(self) -> list[dict[str, Any]]:
         """The models that the server answers with, the default first."""
         with _translated_errors(self.base_url):
             response = self._http.get("/v1/models")
-        return [str(model["id"]) for model in _json_or_raise(response)["data"]]
+        return list(_json_or_raise(response)["data"])
+
+    def model_names(self) -> list[str]:
+        """The names of the models, the default's first."""
+        return [str(model["id"]) for model in self.models()]
 
     def encode(self, slide_id: str, mpp: float | None, urgent: bool, model: str | None = None) -> dict[str, Any]:
         """Queues the slide again with a resolution (µm/px) or a priority, or for another model. Returns the Slide."""
@@ -166,25 +198,36 @@ class ApiClient:
             yield from parse_events(event_stream_lines(response.iter_bytes()))
 
 
-class _CountedFile:
-    """The file as httpx reads it, telling how far it got."""
+class _SentFile:
+    """A file as httpx reads it: open from its first byte to its last, for a slide may have thousands."""
 
-    def __init__(self, file: IO[bytes], on_bytes: Callable[[int], None]) -> None:
-        self._file = file
-        self._on_bytes = on_bytes
+    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
+        self._path = path
+        self._on_read = on_read
+        self._file: IO[bytes] | None = None
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes; what was read before has been sent."""
-        self._on_bytes(self._file.tell())
-        return self._file.read(size)
+        """The next bytes."""
+        if self._file is None:
+            self._file = self._path.open("rb")
+        piece = self._file.read(size)
+        self._on_read(len(piece))
+        if not piece:
+            self.seek(0)
+        return piece
 
-    def fileno(self) -> int:
-        """For the length of the body."""
-        return self._file.fileno()
+    def tell(self) -> int:
+        """Where it is."""
+        return 0 if self._file is None else self._file.tell()
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """For a body that is sent again."""
-        return self._file.seek(offset, whence)
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """To the beginning, or to the end, which is how its length is found."""
+        if whence == os.SEEK_END:
+            return self._path.stat().st_size
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        return offset
 
 
 def event_stream_lines(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -31,8 +31,8 @@ from server.commands.inspected_model import InspectedModel, inspected_model
 from server.commands.inspection_report import print_report
 from server.commands.measure_rates import EncodeRate, encode_rate, read_rate
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.slide_files import require_file
 from server.commands.terminal import print_json
-from server.commands.upload import require_file
 from server.settings import Settings
 from server.uploads.slide_inspection import reader_limits
 from server.uploads.slide_source import INDEX_SUFFIXES, LocalSource, arranged, why_no_slide

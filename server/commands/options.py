@@ -51,6 +51,9 @@ Key = Annotated[
         show_default=False,
     ),
 ]
+SlideArgument = Annotated[
+    str, typer.Argument(metavar="SLIDE", help="Its id or the beginning of it, 6 digits at least, or its file name.")
+]
 ModelName = Annotated[str, typer.Argument(help="As `eyepiece models list` shows it.")]
 EncoderDevice = Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")]
 ManifestFile = Annotated[Path | None, typer.Option(help="A manifest of your own instead of the packaged one.")]

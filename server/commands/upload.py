@@ -15,6 +15,7 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.slide_files import SlideFiles, slide_files
 from server.commands.terminal import print_json, printable
 
 STAGE_NAMES = {
@@ -28,7 +29,7 @@ STAGE_NAMES = {
 
 @dataclass(frozen=True)
 class UploadOptions:
-    """What to upload and how to encode it; `mpp` in µm/px replaces what the file says."""
+    """What to upload, a file or the folder of a slide, and how to encode it; `mpp` in µm/px replaces what it says."""
 
     path: Path
     mpp: float | None = None
@@ -54,8 +55,10 @@ def upload_and_wait(client: ApiClient, options: UploadOptions, console: Console)
     Raises:
         CommandError: the file is missing, the server refused it, or the slide failed.
     """
-    require_file(options.path)
-    slide = _send(client, options.path, console)
+    found = slide_files(options.path)
+    for name in found.left_out:
+        console.print(f"left out: {printable(name)}", markup=False)
+    slide = _send(client, found, console)
     if options.urgent or (options.mpp is not None and slide["mpp"] != options.mpp):
         slide = client.encode(slide["id"], options.mpp, options.urgent)
     if slide["status"] in ("queued", "encoding"):
@@ -81,22 +84,12 @@ def failed_slide(slide: dict[str, Any]) -> CommandError:
     return CommandError(printable(error["detail"]), ExitCode.FAILED, error["code"])
 
 
-def require_file(path: Path) -> None:
-    """Refuses what cannot be a slide file before a connection is opened.
-
-    Raises:
-        CommandError: nothing there, or not a regular file.
-    """
-    if not path.is_file():
-        raise CommandError(f"{path} is not a file: name one slide file.", ExitCode.USAGE)
-
-
-def _send(client: ApiClient, path: Path, console: Console) -> dict[str, Any]:
+def _send(client: ApiClient, found: SlideFiles, console: Console) -> dict[str, Any]:
     columns = (TextColumn("{task.description:<13}"), BarColumn(), DownloadColumn(), SpeedColumn())
-    size_bytes = path.stat().st_size
+    size_bytes = found.size_bytes
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("upload", total=size_bytes)
-        slide = client.upload(path, lambda sent: progress.update(task, completed=sent))
+        slide = client.upload_files(found.files, lambda sent: progress.update(task, completed=sent))
         progress.update(task, completed=size_bytes)
     return slide
 

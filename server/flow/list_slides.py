@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,11 +13,13 @@ from server.slides.catalogue import SlideCatalogue
 from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN, Shelf, entry_of, folded, slide_id_of
 from server.slides.slide_record import SlideRecord, UnreadableRecord
+from server.storage.slide_store import SlideStore, slides_folder
 
 # So many names are compared at once, and so many for a page at the most; so many slides are looked at for one.
 _NAMES_AT_ONCE = 500
 _MOST_NAMES = 2_000
 _MOST_LOOKS = 200
+PREFIX_PATTERN = re.compile(r"[0-9a-f]{6,64}")
 _SHELVES: dict[Status | None, Shelf] = {"queued": "pending", "encoding": "pending", "failed": "failed"}
 
 
@@ -44,6 +47,7 @@ class ListSlides:
 
     slides: SlideCatalogue
     states: SlideStates
+    store: SlideStore
 
     async def page(
         self, tenant: str, *, cursor: str, limit: int, status: Status | None = None, name: str = ""
@@ -74,6 +78,28 @@ class ListSlides:
                 return ListedSlides(found, None, complete)
             position = taken[-1] if len(wanted) > room else looked_until or entries[-1]
         return ListedSlides(found, position, complete)
+
+    async def beginning(self, tenant: str, prefix: str, limit: int) -> ListedSlides:
+        """The slides whose id begins with `prefix`, by their ids; all there are, whatever the index knows.
+
+        Raises:
+            InvalidRequest: `prefix` is no beginning of an id, or more than `limit` ids begin so.
+        """
+        if not PREFIX_PATTERN.fullmatch(prefix):
+            raise InvalidRequest("The beginning of a slide's id is 6 to 64 lower-case hex digits.")
+        folder, position = slides_folder(tenant), prefix
+        found: list[Slide] = []
+        while keys := await self.store.keys_after(folder, position, 1):
+            slide_id = keys[0].split("/")[0]
+            if not slide_id.startswith(prefix):
+                break
+            record = await self.slides.look(tenant, slide_id)
+            if record is not None and len(found) == limit:
+                raise InvalidRequest(f"More than {limit} slides have an id that begins so; give more of it.")
+            if record is not None:
+                found.append(await self.states.show(record))
+            position = f"{slide_id}0"  # behind all of its folder, for a slash comes before a digit
+        return ListedSlides(found, None, complete=True)
 
     async def _named(
         self, tenant: str, entries: Sequence[str], part: str, left: _Looks

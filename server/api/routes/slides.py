@@ -38,6 +38,7 @@ from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import errors_as_events, sse_response
 from server.errors import (
     BodyTooSlow,
+    InvalidRequest,
     NotFound,
     Overloaded,
     QuotaExceeded,
@@ -46,6 +47,7 @@ from server.errors import (
     UploadTooLarge,
 )
 from server.flow.encode_again import EncodeOptions
+from server.flow.list_slides import PREFIX_PATTERN
 from server.slides.progress import valid_event_id
 from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN
@@ -189,8 +191,24 @@ async def list_slides(
             examples=["biopsy"],
         ),
     ] = "",
+    beginning: Annotated[
+        str | None,
+        Query(
+            alias="id",
+            max_length=64,
+            description="Only slides whose id begins so, at least 6 digits of it; all of them, or an error when there "
+            "are more than `limit`. Not together with a cursor, status or name.",
+            examples=["5e5e5e5e"],
+            json_schema_extra={"pattern": f"^{PREFIX_PATTERN.pattern}$"},
+        ),
+    ] = None,
 ) -> SlidePage:
-    """The tenant's slides, newest first, page by page."""
+    """The tenant's slides, newest first, page by page; or those whose `id` begins as is said, as a rule one."""
+    if beginning is not None:
+        if cursor or status is not None or name:
+            raise InvalidRequest("`id` goes with `limit` alone; leave the other parameters out.")
+        page = await story.beginning(tenant, beginning, limit)
+        return SlidePage(data=page.slides, next_cursor=None, complete=True)
     page = await story.page(tenant, cursor=cursor, limit=limit, status=status, name=name)
     return SlidePage(data=page.slides, next_cursor=page.next_cursor, complete=page.complete)
 

@@ -148,6 +148,47 @@ async def test_a_cursor_of_another_release_is_refused(client: httpx.AsyncClient,
     assert problem_of(await client.get("/v1/slides", params={"cursor": cursor}), 422) == "invalid_request"
 
 
+async def test_slides_are_found_by_the_beginning_of_their_id(client: httpx.AsyncClient, parts: Parts) -> None:
+    one, two, _ = [await stored_slide(parts, name) for name in ("aaa1", "aaa2", "bbbb")]
+    await stored_slide(parts, "aaa1", tenant="b")
+    orphan = await stored_slide(parts, "aaa0")
+    await parts.store.delete(orphan.paths.record)
+
+    async def ids(beginning: str, **more: str) -> list[str]:
+        page = (await client.get("/v1/slides", params={"id": beginning, **more})).json()
+        assert (page["next_cursor"], page["complete"]) == (None, True)
+        return [slide["id"] for slide in page["data"]]
+
+    assert await ids("616161") == [one.id, two.id]
+    assert await ids("61616132") == [two.id]
+    assert await ids(one.id) == [one.id]
+    assert await ids("616161", limit="2") == [one.id, two.id]
+    assert await ids("00000000") == await ids("ffffff") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"id": ""},
+        {"id": "61616"},
+        {"id": "616161", "limit": "1"},
+        {"id": "61616G"},
+        {"id": "616161/"},
+        {"id": "../slides"},
+        {"id": "616161", "name": "aaa"},
+        {"id": "616161", "status": "ready"},
+        {"id": "616161", "cursor": f"1764382320123-{'5e' * 32}"},
+    ],
+)
+async def test_what_is_no_beginning_of_an_id_is_refused(
+    client: httpx.AsyncClient, parts: Parts, query: dict[str, str]
+) -> None:
+    for name in ("aaa1", "aaa2"):
+        await stored_slide(parts, name)
+
+    assert problem_of(await client.get("/v1/slides", params=query), 422) == "invalid_request"
+
+
 async def test_a_slide_that_was_deleted_and_uploaded_again_is_listed_once(
     client: httpx.AsyncClient, parts: Parts
 ) -> None:
