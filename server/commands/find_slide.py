@@ -1,5 +1,6 @@
 """Which slide a person means: its id, the beginning of its id, or its file name."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def find_slide(client: ApiClient, said: str) -> dict[str, Any]:
             ExitCode.REFUSED,
             "not_found",
         )
+    if len(found) > 1 and Path(said).is_file():  # of a slide of one file the digest is the id
+        found = [slide for slide in found if slide["id"] == _digest(Path(said))] or found
     if len(found) > 1:
         raise CommandError(_ambiguous(said, found), ExitCode.USAGE)
     _refuse_other_file(said, found[0])
@@ -67,6 +70,11 @@ def _of_name(client: ApiClient, said: str) -> list[dict[str, Any]]:
         if not cursor:
             break
     return whole or without_ending
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refuse_other_file(said: str, slide: dict[str, Any]) -> None:

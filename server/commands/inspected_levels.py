@@ -13,7 +13,7 @@ from encoders.tiling.pictures.deep_zoom import TilePlace
 from encoders.tiling.pictures.draw_levels import LevelsPicture, draw_levels
 from encoders.tiling.pictures.thumbnail import as_png
 from server.commands.outcome import CommandError, ExitCode
-from server.commands.upload import require_file
+from server.commands.slide_files import require_file
 
 
 @dataclass(frozen=True)

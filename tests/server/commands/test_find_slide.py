@@ -1,5 +1,6 @@
 """A slide named by its id, the beginning of it, or its file name, as a person would."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,17 @@ def test_a_file_here_that_is_another_one_than_the_slide_there_is_refused(client:
         find_slide(client, str(path))
     path.write_bytes(b"right")
     assert find_slide(client, str(path)) == SLIDES[2]
+
+
+def test_of_slides_of_one_name_the_file_here_is_meant(client: ApiClient, tmp_path: Path) -> None:
+    path = tmp_path / "case101.svs"
+    path.write_bytes(b"right")
+    with pytest.raises(CommandError, match="can be 2 slides"):
+        find_slide(client, str(path))
+
+    own = {"id": hashlib.sha256(b"right").hexdigest()}
+    SLIDES.append(slide("1", "case101.svs") | own)
+    try:
+        assert find_slide(client, str(path))["id"] == own["id"]
+    finally:
+        SLIDES.pop()
