@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from server.commands.api_client import ApiClient
-from server.commands.ask import Question, print_doubts, stream_answer
+from server.commands.ask import Question, print_doubts, scope_line, stream_answer
 from server.commands.find_slide import find_slide
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.slides import slide_text
@@ -22,6 +22,7 @@ _HELP: Final = """\
 /new                     begin a new conversation
 /model [NAME]            ask another model; without a name, which there are
 /slide [SLIDE]           go on with another slide; without one, what this is
+/region [REGION]         ask about a region: its id, x,y,width,height in level-0 pixels, or slide
 /feedback VERDICT [WHY]  agree, disagree or unsure with the last answer
 /quit                    end (or Ctrl-D); Ctrl-C stops an answer"""
 
@@ -98,11 +99,13 @@ class _Talk:
         self._models = {str(model["id"]): model for model in client.models()}
         self._model = self._known(options.model) if options.model else next(iter(self._models))
         self._conversation_id = options.conversation_id
+        self._region: str | None = None
         self._turn: int | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             "/new": self._begin,
             "/model": self._change_model,
             "/slide": self._change_slide,
+            "/region": self._change_region,
             "/feedback": self._judge,
             "/help": lambda _: print(_HELP),
         }
@@ -137,7 +140,7 @@ class _Talk:
         return True
 
     def _ask(self, text: str) -> None:
-        question = Question(str(self._slide["id"]), text, self._conversation_id, self._model)
+        question = Question(str(self._slide["id"]), text, self._conversation_id, self._model, self._region)
         try:
             done = self._answer(question)
         except CommandError as error:
@@ -155,7 +158,7 @@ class _Talk:
             return done
         done = stream_answer(self._client, question, on_notice=print_doubts)
         number = "" if done.get("turn") is None else f", turn {done['turn']}"
-        print(printable(f"[{done['model']}{number}]\n"))
+        print(printable(f"[{done['model']}{number}, {scope_line(done)}]\n"))
         if not done.get("remembered", True):
             print("The server could not store this turn; a follow-up will not know of it.")
         return done
@@ -187,11 +190,18 @@ class _Talk:
     def _change_slide(self, said: str) -> None:
         self._slide = find_slide(self._client, said or str(self._slide["id"]))
         if said:
-            self._conversation_id = self._turn = None
+            self._conversation_id = self._turn = self._region = None
         if self._as_json:
             print_json_line(self._slide)
         else:
             print(slide_text(self._slide) + ("\nA new conversation." if said else ""))
+
+    def _change_region(self, said: str) -> None:
+        if said:
+            _ = Question("", "", region=said).body  # what cannot be a region is refused here
+            self._region = said
+        if not self._as_json:
+            print(printable(f"Questions are about {self._region or 'what the conversation was about last'}."))
 
     def _judge(self, said: str) -> None:
         verdict, _, words = said.partition(" ")

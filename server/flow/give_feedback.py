@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from server.asking.conversations import Conversation, Conversations
+from server.asking.scope import RegionScope
 from server.errors import NotFound
 from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackRecord, FeedbackShelf, TurnName, Verdict
@@ -45,6 +46,7 @@ class GiveFeedback:
                 model=turn.model,
                 encoder_id=turn.encoder_id,
                 request_id=turn.request_id,
+                region_id=turn.scope.region_id if isinstance(turn.scope, RegionScope) else None,
                 answered_at=turn.created_at,
                 verdict=verdict,
                 words=words,

@@ -53,6 +53,7 @@ class FeedbackRecord(BaseModel):
     model: str | None = None
     encoder_id: str | None = None
     request_id: str | None = None
+    region_id: str | None = None
     answered_at: AwareDatetime
     verdict: Verdict
     words: str | None = None

@@ -53,6 +53,7 @@ class Feedback(BaseModel):
     model: str | None = Field(description="The model that answered; null where unknown.", examples=["demo"])
     encoder_id: str | None = Field(description="What the slide's embedding was made by; null where unknown.")
     request_id: str | None = Field(description="Names the request in the server's log; null where unknown.")
+    region_id: str | None = Field(description="The region that was asked about; null for the whole slide.")
     answered_at: datetime = Field(description="When the answer was complete.")
     verdict: Verdict
     words: str | None = Field(description="Why, as it was typed; null for none.")

@@ -101,7 +101,7 @@ def test_the_notice_comes_before_the_first_question_and_follow_ups_go_on(
 
     shown = capsys.readouterr().out
     introduced = "case.svs, slide 5e5e5e5e5e5e\nDemo: demo: research use only.\nIt can be asked about: grade, stroma.\n"
-    assert shown.startswith(f"{introduced}So.\n[demo, turn 1]\n")
+    assert shown.startswith(f"{introduced}So.\n[demo, turn 1, about the whole slide]\n")
     assert [(it["question"], it.get("conversation_id")) for it in server.asked] == [("One?", None), ("Two?", "conv_1")]
     assert shown.count("research use only") == 1
     assert "/help" not in shown, "a script needs no hint"
@@ -127,6 +127,15 @@ def test_a_new_conversation_another_model_and_the_end(server: Server) -> None:
         ("Four?", "other", "conv_1"),
         ("Five?", "other", None),
     ]
+
+
+def test_a_region_is_asked_about_until_another_slide_is(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "One?|/region 0,0,512,256|Two?|Three?|/region slide|Four?|/slide 5e5e5e|Five?|/region"
+    talk(server, *said.split("|"))
+
+    drawn = {"rectangle": {"x": 0, "y": 0, "width": 512, "height": 256}}
+    assert [it.get("region") for it in server.asked] == [None, drawn, drawn, "slide", None]
+    assert capsys.readouterr().out.endswith("Questions are about what the conversation was about last.\n")
 
 
 def test_the_last_answer_is_judged(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +187,7 @@ def test_a_person_is_told_what_went_wrong_and_goes_on(server: Server, capsys: py
     assert "So.\n" in told.out
 
 
-@pytest.mark.parametrize("line", ["/nothing", "/feedback agree", "/feedback perhaps", "/model none"])
+@pytest.mark.parametrize("line", ["/nothing", "/feedback agree", "/feedback perhaps", "/model none", "/region 1,2"])
 def test_a_script_ends_at_what_cannot_be_done(server: Server, line: str) -> None:
     with pytest.raises(CommandError) as caught:
         talk(server, line, "One?")

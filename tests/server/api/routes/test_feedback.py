@@ -51,6 +51,7 @@ async def test_a_verdict_is_kept_with_what_it_is_about(client: httpx.AsyncClient
         "model": "demo",
         "encoder_id": ready.encoder_id,
         "request_id": answer.headers["X-Request-Id"],
+        "region_id": None,
         "verdict": "disagree",
         "words": "It is not.\u2028Look.",
         "answered_at": "",
