@@ -23,7 +23,7 @@ class KeyedRoute(APIRoute):
         async def handle_keyed(request: Request) -> Response:
             parts = parts_of(request)
             await note_tenant(request, parts.keys, parts.settings)
-            _refuse_unknown_parameters(request, known)
+            _refuse_other_parameters(request, known)
             return await handle(request)
 
         return handle_keyed
@@ -36,11 +36,15 @@ def _query_parameters(dependant: Dependant) -> Iterator[str]:
         yield from _query_parameters(needed)
 
 
-def _refuse_unknown_parameters(request: Request, known: frozenset[str]) -> None:
-    """A misspelled parameter must not be ignored: the answer would be to another question."""
+def _refuse_other_parameters(request: Request, known: frozenset[str]) -> None:
+    """A parameter that is misspelled or repeated must not be ignored: the answer would be to another question."""
     if not request.scope["query_string"]:
         return
     unknown = sorted(set(request.query_params) - known)
     if unknown:
         takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
         raise InvalidRequest(utf8_text(f"This address has no query parameter {unknown[0][:40]!r}; {takes}."))
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(names) > len(set(names)):  # only the last would be heard
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(f"The query parameter {repeated!r} comes twice; send it once.")

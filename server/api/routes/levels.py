@@ -76,7 +76,8 @@ async def get_levels(
     found in those. It does not say why the model answered as it did.
 
     Numbers of cells come always, cells themselves in JSON of one `region`, and in GeoJSON. Only models that look at
-    levels have them; others answer `no_levels`, with the names of those that do."""
+    levels have them; others answer `no_levels`, with the names of those that do. HEAD does not open the file, so it
+    does not know how many regions there are."""
     story.require_levels(record)
     kind = form or ("geojson" if _accepts_geojson(request) else "json")
     etag = f'"{await story.version(record)}-{_WRITTEN_AS}-{kind}{"" if region is None else f"-{region}"}"'

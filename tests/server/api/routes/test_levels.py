@@ -162,6 +162,7 @@ async def test_values_that_mean_nothing_are_refused(client: httpx.AsyncClient, p
     for query in (
         "region=-1", "region=1.5", "region=nan", "region=", "region=99999999999999999999", "region=0x1", "region=1e2",
         "format=xml", "format=", "model=" + "m" * 65, "model=none", "regions=1", "region=%00", "region=" + "9" * 5000,
+        "region=0&region=1", "format=json&format=json",
     ):  # fmt: skip
         assert problem_of(await client.get(f"{path}?{query}"), 422) == "invalid_request", query
 
