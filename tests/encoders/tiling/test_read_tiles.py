@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from encoders.errors import UnreadableSlide
-from encoders.tiling.isolation.answer_requests import make_plan
 from encoders.tiling.isolation.reader_limits import ReaderLimits
+from encoders.tiling.plan_slide import make_plan
 from encoders.tiling.read_tiles import read_tile, read_tiles
 from encoders.tiling.slide_readers.open_slide import OpenSlideReader
 from encoders.tiling.slide_readers.slide_reader import Scale, SlideReader
