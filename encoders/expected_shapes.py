@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from encoders.slide_stages.kinds import empty_parts
+from encoders.slide_stages.empty_parts import empty_parts
 from encoders.tile_encoder.model import empty_tile_encoder
 from model_store.files.write_safetensors import Shape
 from model_store.manifest import Manifest

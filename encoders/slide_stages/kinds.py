@@ -1,14 +1,15 @@
-"""The kinds of slide stage that there are: from a manifest's words to what computes. A new kind is a line in each."""
+"""The kinds of slide stage that there are: from a manifest's words to what computes.
+
+A new kind is a line here, and one in `empty_parts`.
+"""
 
 from typing import Any, assert_never
 
 import torch
-from torch import nn
 
-from encoders.hierarchical.networks import empty_networks
-from encoders.slide_encoder.encode import SlideAttention, empty_slide_encoder
+from encoders.slide_encoder.encode import SlideAttention
 from encoders.slide_stages.hierarchical import HierarchicalStage
-from encoders.slide_stages.longnet_all import LongnetAllStage, empty_longnet
+from encoders.slide_stages.longnet_all import LongnetAllStage
 from encoders.slide_stages.longnet_pool import LongnetPoolStage
 from encoders.slide_stages.slide_stage import SlideStage
 from encoders.slide_stages.without_weights import MeanStage, UntouchedStage
@@ -17,7 +18,6 @@ from model_store.contracts.slide_stage import (
     LongnetAll,
     LongnetPool,
     Mean,
-    SlideStageSpec,
     Untouched,
 )
 from model_store.installed import InstalledModel
@@ -39,21 +39,5 @@ def load_slide_stage(
             return UntouchedStage(spec, inputs)
         case Hierarchical():
             return HierarchicalStage(spec, model.file, device)
-        case _:
-            assert_never(spec)
-
-
-def empty_parts(spec: SlideStageSpec) -> dict[str, nn.Module]:
-    """The networks of a kind on the meta device, by their file of weights: names and shapes, no numbers."""
-    match spec:
-        case LongnetPool():
-            return {spec.weights: empty_slide_encoder(spec)}
-        case LongnetAll():
-            return {spec.weights: empty_longnet(spec)}
-        case Mean() | Untouched():
-            return {}
-        case Hierarchical():
-            files = spec.weights_files()
-            return {files[name]: network for name, network in empty_networks(spec).by_name().items()}
         case _:
             assert_never(spec)
