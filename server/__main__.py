@@ -277,6 +277,26 @@ def eval_demo(
     eval_demo(EvalOptions(slides, first_seed, short, url, key, data_dir, json_path))
 
 
+@app.command()
+def eval_regions(
+    slides: Annotated[int, typer.Option(min=1, help="How many to draw; at least 40 for a result that counts.")] = 40,
+    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and the next ones.")] = 2_000_100_000,
+    url: Annotated[
+        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
+    ] = None,
+    key: Key = "",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
+) -> None:
+    """Measure whether the model tells which quadrant of an unseen synthetic slide has necrosis."""
+    from server.commands.eval_demo import EvalOptions
+    from server.commands.eval_regions import eval_regions
+
+    eval_regions(EvalOptions(slides, first_seed, False, url, key, data_dir, json_path))
+
+
 @slides_app.command("list")
 def slides_list(
     status: Annotated[

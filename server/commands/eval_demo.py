@@ -37,6 +37,7 @@ from server.machine.redis_server import free_loopback_port
 QUESTIONS_AT_ONCE: Final = 8
 # A language model that is away for a moment is waited for; the examination is of the answers.
 PATIENCE_S: Final = 180.0
+_WORTH_WAITING: Final = ("language_model_unavailable", "region_not_ready")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def eval_demo(options: EvalOptions) -> None:
     """
     started = time.monotonic()
     dialogues = plan_exam(options.size, options.first_seed)
-    with _client(options) as client:
+    with examined_server(options) as client:
         judgements = hold_exam(client, dialogues, Console(stderr=True))
     criteria = check(judgements, options.limits)
     print(table_text(judgements, criteria))
@@ -107,20 +108,25 @@ def ask_dialogue(client: ApiClient, slide_id: str, dialogue: Dialogue) -> list[J
     judgements: list[Judgement] = []
     conversation: dict[str, str] = {}
     for asked in dialogue.asked():
-        done = _answer_patiently(client, slide_id, {"question": asked.question.text, **conversation})
+        done = answer_patiently(client, slide_id, {"question": asked.question.text, **conversation})
         conversation = {"conversation_id": done["conversation_id"]}
         if asked.turn >= dialogue.first_scored:
             judgements += judge(asked, done["answer"])
     return judgements
 
 
-def _answer_patiently(client: ApiClient, slide_id: str, question: dict[str, str]) -> dict[str, Any]:
+def answer_patiently(client: ApiClient, slide_id: str, question: dict[str, Any]) -> dict[str, Any]:
+    """The answer, once the language model, or the region that is asked about, is there.
+
+    Raises:
+        CommandError: the question was refused, or that took longer than `PATIENCE_S`.
+    """
     ends_at = time.monotonic() + PATIENCE_S
     while True:
         try:
             return client.answer(slide_id, question)
         except CommandError as error:
-            if error.problem_code != "language_model_unavailable" or error.retry_after_s is None:
+            if error.problem_code not in _WORTH_WAITING or error.retry_after_s is None:
                 raise
             if time.monotonic() + error.retry_after_s > ends_at:
                 raise
@@ -176,7 +182,7 @@ def _bars(console: Console, slides: int, questions: int) -> Iterator[_Bars]:
 
 
 @contextmanager
-def _client(options: EvalOptions) -> Iterator[ApiClient]:
+def examined_server(options: EvalOptions) -> Iterator[ApiClient]:
     """A client to the server that is named, or to one that is started for as long."""
     with ExitStack() as resources:
         url = options.url
