@@ -1,8 +1,8 @@
 """Plans and judges the examination of regions: "Is there necrosis?" of each quadrant of drawn slides. Pure: nobody is
 asked here.
 
-A drawn slide has its only necrosis in one quadrant of its tissue, or none. So the right answer of a quadrant is known, and
-is another one than the slide's in three of four quadrants of a slide that has some.
+A drawn slide has its only necrosis in one quadrant of its tissue, or none. So the right answer of a quadrant is known,
+and is another one than the slide's in three of four quadrants of a slide that has some.
 """
 
 import re

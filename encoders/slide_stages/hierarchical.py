@@ -28,6 +28,7 @@ from encoders.hierarchical.region_levels import RegionLevels, join_regions, leve
 from encoders.hierarchical.region_parts import RegionWriter, load_regions
 from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.precomputed.given_features import GivenTiles
+from encoders.regions.stored_tiles import KeptLevels
 from encoders.slide_encoder.encode import trying_twice
 from encoders.slide_stages.slide_stage import Ask, SlideInHand, SlideStage, Tensors, go_on
 from encoders.tile_encoder.cpu_features import fit_threads_to_quota
@@ -135,9 +136,14 @@ class HierarchicalStage(SlideStage[ReadRegions]):
 
     def encode(self, read: ReadRegions, ask: Ask = go_on) -> Tensors:
         """The rows, fp16; `region_xy` int32 [R, 2], level-0 corners; `patch_index` uint8 [R, k]."""
-        rows = self._rows(read.levels, ask)
-        index = read.levels.patch_index
-        return {ROWS: rows, REGION_XY: read.plan.coords.astype(np.int32), PATCH_INDEX: index}
+        levels = read.levels
+        kept = KeptLevels(levels.region, levels.patch_index, levels.patch, levels.cell)
+        return self.encode_kept(kept, read.plan.coords, ask)
+
+    def encode_kept(self, levels: KeptLevels, coords: NDArray[np.integer], ask: Ask = go_on) -> Tensors:
+        """The same of some regions of a slide, at corners [n, 2], from what is stored of them."""
+        rows = self._rows(levels.region, levels.patch, levels.cell, ask=ask)
+        return {ROWS: rows, REGION_XY: coords.astype(np.int32), PATCH_INDEX: levels.patch_index}
 
     def encode_given(self, given: GivenTiles, ask: Ask = go_on) -> Tensors:
         """Tile features are none of its levels; check_features refuses them before."""
@@ -154,7 +160,8 @@ class HierarchicalStage(SlideStage[ReadRegions]):
         side = 1 if self._device.type == "cpu" else int(self.encoder.passes[0] ** 0.5)
         pixels = np.random.default_rng(0).integers(0, 256, (side * PICTURE_PX, side * PICTURE_PX, 3), dtype=np.uint8)
         region = self.encoder.encode_region(pixels, None)
-        self._rows(levels_of_region(region, np.zeros(2, np.int64), side), go_on)
+        levels = levels_of_region(region, np.zeros(2, np.int64), side)
+        self._rows(levels.region, levels.patch, levels.cell, ask=go_on)
 
     def golden_input(self, rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
         """A picture, uint8 [1, 256, 256, 3], and the levels of three regions: `region` [3, Dr], `patch` [3, k, Dp],
@@ -199,9 +206,10 @@ class HierarchicalStage(SlideStage[ReadRegions]):
             features = self.encoder.finish_region(started)
         return levels_of_region(features, corner, self.spec.grid)
 
-    def _rows(self, levels: RegionLevels, ask: Ask) -> NDArray[np.float16]:
+    def _rows(self, *levels: NDArray[np.float32], ask: Ask) -> NDArray[np.float16]:
+        """Of the features of regions, patches and cells."""
         ask()
-        region, patch, cell = (torch.from_numpy(values) for values in (levels.region, levels.patch, levels.cell))
+        region, patch, cell = (torch.from_numpy(values) for values in levels)
         with self._turn:
             rows = trying_twice(lambda: self.encoder.project(region, patch, cell), self._device, len(region))
         return _as_rows(rows)

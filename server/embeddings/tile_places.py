@@ -4,7 +4,8 @@ import asyncio
 from collections import OrderedDict
 
 from encoders.errors import RegionsUnavailable, StoredFileDamaged
-from encoders.regions.tile_places import TilePlaces, read_tile_places
+from encoders.regions.stored_tiles import read_tile_places
+from encoders.regions.tile_places import TilePlaces
 from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SlideStore
 

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +19,7 @@ from saq import Job
 from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
 from encoders.errors import DeviceLost, EncoderOverflowed, RegionError, StoredFileDamaged
-from encoders.types import SlideEmbedding
+from encoders.types import MppSource, SlideEmbedding
 from model_store.errors import EyepieceError
 from server.embeddings.cache import EmbeddingCache
 from server.encoding.encode_job import EncodeInterrupted, heartbeat
@@ -110,6 +110,9 @@ class RegionJob:
             ) from error
         finally:
             beating.cancel()
+        if region.slide.has_pixels and region.slide.features_sha256 is None:  # a file of levels does not say it
+            source: MppSource = "property" if region.slide.mpp_override is None else "override"
+            embedding = replace(embedding, mpp_source=source)
         content = to_bytes(embedding)
         if await self.embeddings.publish(region, content):
             with contextlib.suppress(RedisError):  # counted anew within a day

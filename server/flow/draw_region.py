@@ -107,7 +107,7 @@ class DrawRegion:
         """The record of the region within an outline, kept from now on."""
         if not await self.embeddings.exists(slide):
             await self.encodes.refuse_unencoded(slide, model.name)
-        if len(model.manifest.inputs) != 1:
+        if model.manifest.reads == "tiles" and len(model.manifest.inputs) != 1:
             raise RegionsUnavailable("This model keeps too little of a slide for a region of it; ask another one.")
         places = await self.places.find(slide)
         chosen = await asyncio.to_thread(places.require_inside, outline)

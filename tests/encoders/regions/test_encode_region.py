@@ -14,7 +14,8 @@ from encoders.features_file import read_features
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.regions.encode_region import DrawnRegion, encode_region
 from encoders.regions.outline import Outline
-from encoders.regions.tile_places import read_tile_places, region_id
+from encoders.regions.stored_tiles import read_tile_places
+from encoders.regions.tile_places import region_id
 from encoders.slide_stages.tile_stage import Tiles
 from encoders.tiling.isolation.reader_process import ReaderLimits
 from encoders.types import SlideEmbedding, SlideFile

@@ -5,19 +5,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from drawn_levels import drawn_levels
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from encoders.errors import RegionsUnavailable, RegionTooSmall, StoredFileDamaged, UnusableRegion
+from encoders.hierarchical.levels_file import write_levels
 from encoders.regions.outline import Outline
-from encoders.regions.tile_places import (
-    LEAST_TILES,
-    TilePlaces,
-    read_tile_features,
-    read_tile_places,
-    region_id,
-)
+from encoders.regions.stored_tiles import read_kept_levels, read_tile_features, read_tile_places
+from encoders.regions.tile_places import LEAST_TILES, TilePlaces, region_id
 
 SIDE = 100
 
@@ -149,3 +146,24 @@ def test_damaged_features_are_told_from_good_ones(tmp_path: Path) -> None:
     path.write_bytes(content[:100])
     with pytest.raises(StoredFileDamaged):
         read_tile_places(path)
+
+
+def test_of_a_model_of_levels_its_own_regions_are_chosen_in_its_order(tmp_path: Path) -> None:
+    levels = drawn_levels(region_grid=(3, 2))
+    write_levels(tmp_path / "a.h5", levels)
+    places = read_tile_places(tmp_path / "a.h5")
+
+    chosen = places.require_inside(Outline.rectangle(0, 0, 1500, 1500))
+    kept = read_kept_levels(tmp_path / "a.h5", np.array([0, 4]))
+
+    assert (places.side_px, places.width, places.height) == (
+        levels.region_px,
+        levels.level0_width,
+        levels.level0_height,
+    )
+    np.testing.assert_array_equal(places.coords, levels.region_coords)
+    assert chosen.tolist() == [0]  # one is enough
+    np.testing.assert_array_equal(kept.region, levels.region_features[[0, 4]])
+    np.testing.assert_array_equal(kept.patch_index, levels.patch_index[[0, 4]])
+    np.testing.assert_array_equal(kept.patch, levels.patch_features[[0, 4]])
+    np.testing.assert_array_equal(kept.cell, levels.cell_features[[0, 4]])

@@ -26,7 +26,7 @@ from parts_in_memory import PartsInMemory
 
 from encoders.caller import Caller
 from encoders.encoder_id import encoder_id
-from encoders.errors import EncodeCancelled, NoTissue, UnusableFeatures
+from encoders.errors import EncodeCancelled, NoTissue, RegionTooSmall, UnusableFeatures
 from encoders.golden_vector import check_golden, record_golden
 from encoders.hierarchical import encode as encode_module
 from encoders.hierarchical import region_parts
@@ -36,6 +36,10 @@ from encoders.hierarchical.networks import Networks, empty_networks
 from encoders.load_weights import load_weights
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.precomputed.check_features import check_shape
+from encoders.regions.encode_region import DrawnRegion, encode_region
+from encoders.regions.outline import Outline
+from encoders.regions.stored_tiles import read_tile_places
+from encoders.regions.tile_places import region_id
 from encoders.slide_stages import hierarchical
 from encoders.slide_stages.hierarchical import HierarchicalStage, ReadRegions, halve_if_choices_agree
 from encoders.slide_stages.slide_stage import SlideInHand
@@ -127,6 +131,34 @@ def test_a_slide_is_what_its_levels_make_of_its_regions(
     assert levels.cells is not None
     assert len(levels.cells.patch)
     assert (levels.level0_width, levels.level0_height) == (2048, 1536)
+
+
+def test_a_region_of_a_slide_is_made_of_what_is_stored_of_its_levels(
+    encoders: Encoders, toy: InstalledModel, tmp_path: Path, sample_slide: Path
+) -> None:
+    whole = encoded(encoders, sample_slide, tmp_path)
+    features, identity = tmp_path / "features.h5", encoder_id(toy)
+    places, levels = read_tile_places(features), read_levels(features)
+
+    def made(outline: Outline) -> SlideEmbedding:
+        name = region_id(SLIDE_ID, identity, places.coords[places.inside(outline)])
+        return encode_region(DrawnRegion(name, SLIDE_ID, identity, outline), encoders, features, Caller())
+
+    everything = made(Outline.rectangle(0, 0, 2048, 1536))
+    lower = made(Outline.rectangle(0, 768, 2048, 768))
+
+    chosen = np.flatnonzero(levels.region_coords[:, 1] + levels.region_px / 2 > 768)
+    assert 0 < len(chosen) < len(levels.region_coords)
+    assert lower.tile_count == len(chosen)
+    for name, values in whole.tensors.items():
+        np.testing.assert_array_equal(everything.tensors[name], values)
+    kept = (levels.region_features, levels.patch_features, levels.cell_features)
+    expected = encoders.stage.encoder.project(*(torch.from_numpy(it[chosen]) for it in kept)).numpy()  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(lower.tensors["slide_tokens"], expected.astype(np.float16))
+    assert not np.array_equal(lower.tensors["slide_tokens"], whole.tensors["slide_tokens"])
+    assert np.array_equal(lower.tensors["region_xy"], levels.region_coords[chosen])
+    with pytest.raises(RegionTooSmall, match="holds 0 of the 1 "):
+        made(Outline.rectangle(0, 0, 5, 5))
 
 
 def loaded_networks(model: InstalledModel) -> Networks:

@@ -61,7 +61,7 @@ def test_every_command_explains_itself(path: list[str]) -> None:
 def test_the_commands_are_those_of_the_design() -> None:
     names = {path[0] for path in command_paths()}
 
-    client = {"inspect", "upload", "ask", "chat", "slides", "feedback", "make-slide", "eval-demo"}
+    client = {"inspect", "upload", "ask", "chat", "slides", "feedback", "make-slide", "eval-demo", "eval-regions"}
     assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models", "status"} | client
 
 
