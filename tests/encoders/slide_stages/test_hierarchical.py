@@ -23,6 +23,7 @@ from hierarchical_toys import (
 from long_tests import all_or
 from numpy.typing import NDArray
 from parts_in_memory import PartsInMemory
+from shapely.geometry import Polygon
 
 from encoders.caller import Caller
 from encoders.encoder_id import encoder_id
@@ -30,8 +31,9 @@ from encoders.errors import EncodeCancelled, NoTissue, RegionTooSmall, UnusableF
 from encoders.golden_vector import check_golden, record_golden
 from encoders.hierarchical import encode as encode_module
 from encoders.hierarchical import region_parts
+from encoders.hierarchical.cell_outlines import cell_polygons
 from encoders.hierarchical.encode import HierarchicalEncoder, StartedRegion
-from encoders.hierarchical.levels_file import read_levels
+from encoders.hierarchical.levels_file import Levels, read_levels
 from encoders.hierarchical.networks import Networks, empty_networks
 from encoders.load_weights import load_weights
 from encoders.pipeline import Encoders, encode_slide, load_encoders
@@ -131,6 +133,20 @@ def test_a_slide_is_what_its_levels_make_of_its_regions(
     assert levels.cells is not None
     assert len(levels.cells.patch)
     assert (levels.level0_width, levels.level0_height) == (2048, 1536)
+    assert_outlines_lie_on_ink(levels, regions)
+
+
+def assert_outlines_lie_on_ink(levels: Levels, regions: list[NDArray[np.uint8]]) -> None:
+    """Each corner of each outline, as the file has it in level-0 pixels, is a pixel that was seen as a nucleus."""
+    assert levels.cells is not None
+    region = np.repeat(levels.cells.patch // levels.patch_index.shape[1], np.diff(levels.cells.outline_start))
+    x, y = (levels.cells.outline - levels.region_coords[region]).T
+    green = np.stack(regions)[region, y, x, 1]
+    assert len(green) > 10
+    assert (green < 120).all()
+    assert (np.stack(regions)[..., 1] < 120).mean() < 0.1, "few pixels are dark: it is not by chance"
+    polygons = cell_polygons(levels.cells.outline, levels.cells.outline_start)
+    assert all(Polygon(polygon.ring).is_valid for polygon in polygons)
 
 
 def test_a_region_of_a_slide_is_made_of_what_is_stored_of_its_levels(
