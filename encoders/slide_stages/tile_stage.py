@@ -140,8 +140,8 @@ class TileStage(SlideStage[ReadTiles]):
 
 def thinning(spec: SlideStageSpec, tiles: int, inputs: Mapping[str, InputSpec]) -> tuple[SlideWarning, ...]:
     """Says when a slide has more tiles than the language model is given rows for, one each."""
-    most = spec.most_rows(inputs)
-    if tiles <= most or spec.least_rows(inputs) == most:
+    most = spec.thinned_to(tiles, inputs)
+    if most is None:
         return ()
     detail = f"The slide has {tiles} tiles and the model takes {most}: evenly spaced ones are used, others not seen."
     return (SlideWarning("tiles_thinned", detail),)

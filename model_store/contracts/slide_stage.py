@@ -78,6 +78,11 @@ class SlideStage(Table, ABC):
         least, most = self.least_rows(inputs), self.most_rows(inputs)
         return min(max(tiles, least), most)
 
+    def thinned_to(self, tiles: int, inputs: Mapping[str, InputSpec]) -> int | None:
+        """How many of so many tiles are used where there is a row for each and too many; None where all are."""
+        most = self.most_rows(inputs)
+        return most if tiles > most and self.least_rows(inputs) != most else None
+
     def blank_rows(self, inputs: Mapping[str, InputSpec]) -> int:
         """Rows of the blank slide that the language model is probed with: of full size where the number is fixed."""
         return min(self.most_rows(inputs), max(self.least_rows(inputs), _FEW_ROWS))

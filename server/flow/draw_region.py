@@ -201,9 +201,8 @@ def _area_mm2(places: TilePlaces, slide: SlideRecord, tiles: int) -> float | Non
 
 
 def _thinning(model: ServedModel, tiles: int) -> tuple[SlideWarning, ...]:
-    spec, inputs = model.manifest.slide_stage, model.manifest.inputs
-    most = spec.most_rows(inputs)
-    if tiles <= most or spec.least_rows(inputs) == most:
+    most = model.manifest.slide_stage.thinned_to(tiles, model.manifest.inputs)
+    if most is None:
         return ()
     detail = f"The region has {tiles} tiles and the model takes {most}: evenly spaced ones are used, others not seen."
     return (SlideWarning(code="tiles_thinned", detail=detail),)
