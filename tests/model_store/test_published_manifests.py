@@ -8,7 +8,7 @@ from vllm_server import VLLM_PYTHON
 
 from encoders.expected_shapes import expected_shapes
 from model_store.contracts.tile_encoder import TimmTileEncoder
-from model_store.convert.llava_config import LlavaConfig, served_shapes
+from model_store.convert.llava_config import LlavaConfig, ServedConfig, served_shapes
 from model_store.convert.tensor_names import LLAVA
 from model_store.convert.tile_encoder_tables import tile_encoder_tables
 from model_store.errors import ModelError
@@ -26,12 +26,25 @@ SEVEN_B = LlavaConfig(
     mm_hidden_size=1024,
     mm_projector_type="mlp2x_gelu",
 )
+# Qwen2.5-7B, and SlideChat's projector.
+QWEN_SEVEN_B = ServedConfig(
+    family="qwen2",
+    vocab_size=152_064,
+    hidden_size=3584,
+    intermediate_size=18_944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    mm_hidden_size=512,
+    mm_projector_type="mlp2x_gelu",
+)
 
 REFERENCE = """
 import json, sys, torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+kinds = {"llama": (LlamaForCausalLM, LlamaConfig), "qwen2": (Qwen2ForCausalLM, Qwen2Config)}
 with torch.device("meta"):
-    models = [LlamaForCausalLM(LlamaConfig(**config)) for config in json.load(sys.stdin)]
+    models = [(kind := kinds[config.pop("family")])[0](kind[1](**config)) for config in json.load(sys.stdin)]
 shapes = [{name: list(tensor.shape) for name, tensor in model.state_dict().items()} for model in models]
 json.dump(shapes, sys.stdout)
 """
@@ -87,7 +100,7 @@ def test_the_projector_has_the_published_size() -> None:
 
 @pytest.mark.skipif(not VLLM_PYTHON.exists(), reason="vLLM's environment .venv-vllm is not built")
 def test_the_seven_billion_skeleton_has_the_names_and_shapes_of_transformers() -> None:
-    configs = [SEVEN_B.model_copy(update={"num_key_value_heads": heads}) for heads in (32, 8)]
+    configs = [*(SEVEN_B.model_copy(update={"num_key_value_heads": heads}) for heads in (32, 8)), QWEN_SEVEN_B]
     asked = json.dumps([config.model_dump(mode="json") for config in configs])
     run = subprocess.run([VLLM_PYTHON, "-c", REFERENCE], input=asked, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
