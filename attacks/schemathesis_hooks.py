@@ -32,9 +32,12 @@ def map_case(context: Any, case: Any) -> Any:
     known = {
         "slide_id": _OF_PIXELS if draw % 4 else _OF_FEATURES,
         "conversation_id": _CONVERSATION,
+        "turn": 1,
         "model": "demo",
     }
     case.path_parameters.update({name: known[name] for name in case.path_parameters if name in known})
+    if isinstance(case.query, dict) and "slide" in case.query:
+        case.query["slide"] = _OF_PIXELS
     _put_into_body(case.operation.definition.raw.get("operationId"), case.body)
     return case
 

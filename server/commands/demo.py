@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from server.commands.api_client import ApiClient
-from server.commands.ask import Question, stream_answer
+from server.commands.ask import Question, print_doubts, print_notice, stream_answer
 from server.commands.make_slide import SlideOptions, make_slide
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_now, printable
@@ -57,7 +57,7 @@ def demo(options: DemoOptions) -> None:
         print(describe_slide(slide))
         done = examine(client, slide["id"], truth)
         ask_other_models(client, slide["id"], truth)
-        print(f"\n{printable(done['notice'])}\nThe truth: {path.with_suffix('.json')}")
+        print(f"\nThe truth: {path.with_suffix('.json')}")
         print(next_steps(client.base_url, slide["id"], done["conversation_id"], options.once), flush=True)
         if not options.once:
             _stay(server)
@@ -108,7 +108,8 @@ def examine(client: ApiClient, slide_id: str, truth: "SlideTruth") -> dict[str, 
     done: dict[str, Any] = {}
     for turn, question in enumerate(demo_questions(truth), start=1):
         print(f"\n{'> ' if turn == 1 else '> (follow-up) '}{question.text}", flush=True)
-        done = stream_answer(client, Question(slide_id, question.text, done.get("conversation_id")), end="")
+        asked = Question(slide_id, question.text, done.get("conversation_id"))
+        done = stream_answer(client, asked, end="", on_notice=print_notice if turn == 1 else print_doubts)
         print_now(f"  | truth: {verdict(question, truth, done['answer'])}\n  {timing(done)}\n")
     return done
 

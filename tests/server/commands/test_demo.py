@@ -31,7 +31,8 @@ class AnsweringServer:
             "usage": {"prompt_tokens": 100 * number, "cached_tokens": 100 * number - 100},
             "timing": {"cache_ms": 0.5, "time_to_first_token_ms": 90.0 / number, "total_ms": 100.0},
         }
-        events = [("token", {"text": answer}), ("done", done)]
+        notice = {"notice": "Research use only.", "warnings": []}
+        events = [("notice", notice), ("token", {"text": answer}), ("done", done)]
         return httpx.Response(200, text="".join(f"event: {n}\ndata: {json.dumps(d)}\n\n" for n, d in events))
 
 
@@ -44,7 +45,9 @@ def test_answers_stand_beside_the_truth_and_all_but_the_first_are_follow_ups(
     done = examine(client, SLIDE_ID, TRUTH)
 
     shown = capsys.readouterr().out
-    assert "> What is the growth pattern?\nThe growth pattern is glandular.  | truth: glandular ✓\n" in shown
+    first = "Research use only.\n\nThe growth pattern is glandular.  | truth: glandular ✓\n"
+    assert f"> What is the growth pattern?\n{first}" in shown
+    assert shown.count("Research use only.") == 1
     assert "> (follow-up) Where is the necrosis?\nNecrosis is not seen.  | truth: lower right ✗\n" in shown
     assert shown.count("✓") == 2
     assert ", grade 1 ✓" in shown, "a letter is shown with its words"
