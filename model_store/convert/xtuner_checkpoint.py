@@ -1,7 +1,7 @@
 """The layouts in which SlideChat's trainer (xtuner) leaves a checkpoint, told apart by their files.
 
-trainer     one file of the whole module: llm.*, projector.model.*, LongNet_encoder.*. After the first stage of training
-            llm.* is not in it: the language model is the base's
+trainer     one file of the whole module, or several with an index: llm.*, projector.model.*, LongNet_encoder.*. After
+            the first stage of training llm.* is not in it: the language model is the base's
 folder      a Hugging Face folder of the language model, or llm_adapter/ for the base's; projector/ and LongNet_encoder/
 
 A trainer's file says nothing of sizes and tokens, so config and tokenizer are the base's, Qwen2.5's.
@@ -82,15 +82,15 @@ def find_xtuner_checkpoint(folder: Path, base: Path) -> XtunerCheckpoint:
     """The checkpoint in `folder`; raises ModelError when its files say none, or two."""
     if any((folder / name).is_dir() for name in (*_PARTS, _ADAPTER)):
         return _folder(folder, base)
-    file = WeightFile(_trainers_file(folder))
-    names = file.tensors()
+    files = [WeightFile(path) for path in _trainers_files(folder)]
+    names = [name for file in files for name in file.tensors()]
     if any(".lora_A." in name or ".lora_B." in name for name in names):
         raise ModelError(
-            f"{file.path.name} holds LoRA factors without their scale; write the checkpoint with xtuner's `pth_to_hf`, "
+            "The checkpoint holds LoRA factors without their scale; write the checkpoint with xtuner's `pth_to_hf`, "
             f"which makes {_ADAPTER}/ with it, or merge them."
         )
     has_llm = any(name.removeprefix("module.").startswith(LLM) for name in names)
-    return XtunerCheckpoint("trainer", folder, _there(base), [file], [] if has_llm else _of_base(base))
+    return XtunerCheckpoint("trainer", folder, _there(base), files, [] if has_llm else _of_base(base))
 
 
 def _folder(folder: Path, base: Path) -> XtunerCheckpoint:
@@ -126,7 +126,9 @@ def _there(base: Path) -> Path:
     return base
 
 
-def _trainers_file(folder: Path) -> Path:
+def _trainers_files(folder: Path) -> list[Path]:
+    if any(folder.glob("*.index.json")):
+        return shards_of(folder)
     deepspeed = sorted(folder.rglob(_DEEPSPEED_FILE))
     found = deepspeed or sorted(path for path in folder.iterdir() if path.suffix in _TRAINER_SUFFIXES)
     if not found:
@@ -134,7 +136,7 @@ def _trainers_file(folder: Path) -> Path:
     if len(found) > 1:
         names = ", ".join(path.relative_to(folder).as_posix() for path in found)
         raise ModelError(f"{folder.name}/ holds several checkpoints ({names}); leave the one that is to be served.")
-    return found[0]
+    return found
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

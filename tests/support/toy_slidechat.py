@@ -94,6 +94,15 @@ class ToySlideChat:
         path.parent.mkdir(exist_ok=True)
         torch.save({entry: tensors, "meta": {"iter": 500}} if entry else tensors, path)
 
+    def write_shards(self) -> None:
+        """The same in two files with an index."""
+        names = sorted(self.trained)
+        weight_map = {name: f"model-{1 + index % 2:05}-of-00002.safetensors" for index, name in enumerate(names)}
+        for file in set(weight_map.values()):
+            save_file({it: self.trained[it] for it in names if weight_map[it] == file}, self.folder / "llm" / file)
+        index = {"metadata": {}, "weight_map": weight_map}
+        (self.folder / "llm" / "model.safetensors.index.json").write_text(json.dumps(index))
+
     def write_base(self) -> None:
         """The weights of the language model beside its settings, as Qwen publishes them."""
         tensors = {name.removeprefix("llm."): tensor for name, tensor in self.part("llm.").items()}

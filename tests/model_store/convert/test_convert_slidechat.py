@@ -44,6 +44,7 @@ LAYOUTS: dict[str, Callable[[ToySlideChat], None]] = {
     "trainer's file": lambda toy: toy.write_trainer(),
     "tensors alone": lambda toy: toy.write_trainer(entry=None, file="slidechat.bin"),
     "DeepSpeed's folder": lambda toy: toy.write_trainer(entry="module", file="iter_9.pth/mp_rank_00_model_states.pt"),
+    "shards": lambda toy: toy.write_shards(),
     "first stage on the base": lambda toy: (toy.write_trainer(*OTHERS), toy.write_base())[1],
     "folder": lambda toy: toy.write_folder(),
 }
