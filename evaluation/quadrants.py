@@ -34,10 +34,11 @@ class AskedQuadrant:
 
 @dataclass(frozen=True)
 class QuadrantAnswer:
-    """`said` is None where the answer begins with neither Yes nor No."""
+    """`said` is None where the answer begins with neither Yes nor No; `region_ms` is until the region was at hand."""
 
     asked: AskedQuadrant
     said: bool | None
+    region_ms: float = 0.0
 
     @property
     def is_right(self) -> bool:

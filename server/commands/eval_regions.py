@@ -42,6 +42,9 @@ def eval_regions(options: EvalOptions) -> None:
         f"{options.slides} slides, seeds from {options.first_seed} on, in {time.monotonic() - started:.0f} s; "
         f"{missing} quadrants have too few tiles to be asked about."
     )
+    if answers:
+        waits = sorted(answer.region_ms for answer in answers)
+        print(f"A region was made and found in {waits[len(waits) // 2]:.0f} ms (median), {waits[-1]:.0f} ms at most.")
     for answer in answers:
         if not answer.is_right:
             print(f"wrong: seed {answer.asked.seed}, {answer.asked.quadrant}, has it {answer.asked.has_necrosis}")
@@ -78,7 +81,7 @@ def _ask(client: ApiClient, slide: ReadySlide, asked: AskedQuadrant) -> Quadrant
         if error.problem_code == _TOO_SMALL:
             return None
         raise
-    return QuadrantAnswer(asked, read_yes_no(done["answer"]))
+    return QuadrantAnswer(asked, read_yes_no(done["answer"]), done["timing"]["cache_ms"])
 
 
 def document(score: QuadrantScore, answers: list[QuadrantAnswer]) -> dict[str, object]:

@@ -37,7 +37,7 @@ class Examined:
         if self.asked[box] == 1:
             return refusal(409, "region_not_ready", {"Retry-After": "0"})
         is_yes = TRUTH[box].has_necrosis and not self.says_no  # type: ignore[index]
-        return httpx.Response(200, json={"answer": "Yes" if is_yes else "No"})
+        return httpx.Response(200, json={"answer": "Yes" if is_yes else "No", "timing": {"cache_ms": 40.0}})
 
 
 def refusal(status: int, code: str, headers: dict[str, str] | None = None) -> httpx.Response:
@@ -83,6 +83,7 @@ def test_too_few_right_answers_fail_and_are_named(
 
     shown = capsys.readouterr().out
     assert "3 of 4 right (75.0%)" in shown
+    assert "in 40 ms (median), 40 ms at most" in shown
     assert f"wrong: seed {SEED}, lower right, has it True" in shown
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["score"] == {"having": {"right": 0, "asked": 1}, "others": {"right": 3, "asked": 3}}
