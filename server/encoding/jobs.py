@@ -185,10 +185,7 @@ class EncodeJobs:
 
     async def depth(self, priority: Priority, model: str = "") -> QueueDepth:
         """One queue's gauges."""
-        queue = self.queues_of(model)[priority]
-        head = await _head(queue)
-        age_s = 0.0 if head is None else max(0.0, time.time() - head.queued / 1000)
-        return QueueDepth(await queue.count("queued"), await queue.count("active"), age_s)
+        return await depth_of(self.queues_of(model)[priority])
 
     async def standing(self, tenant: str) -> Standing:
         """Where a tenant's slides stand; those ahead are counted in the default model's queue.
@@ -267,6 +264,13 @@ def _job_key(record: SlideRecord, priority: Priority) -> str:
     """SAQ's abort marker lacks the queue's name, hence it is in the key; `generation` keeps a cancelled run of a
     deleted slide from finishing the job of the same slide uploaded again."""
     return f"{priority}:{record.tenant}:{record.id}:{record.encoder_id}:{record.generation}"
+
+
+async def depth_of(queue: JobQueue) -> QueueDepth:
+    """A queue's gauges."""
+    head = await _head(queue)
+    age_s = 0.0 if head is None else max(0.0, time.time() - head.queued / 1000)
+    return QueueDepth(await queue.count("queued"), await queue.count("active"), age_s)
 
 
 async def _head(queue: RedisQueue) -> Job | None:

@@ -28,7 +28,7 @@ class RegionJobs:
         self._redis = redis
         self._settings = settings
         others = [served.name for served in settings.served_models[1:]]
-        self._queues = {model: _queue_of(redis, model) for model in ("", *others)}
+        self._queues = {model: region_queue(redis, model) for model in ("", *others)}
 
     def queue_of(self, model: str) -> JobQueue:
         """That of a model by name; "" is the default."""
@@ -119,12 +119,8 @@ class RegionJobs:
         )
 
 
-async def regions_waiting(redis: Redis, model: str) -> int:
-    """How many regions wait or are being made for a model; "" is the default."""
-    return await _queue_of(redis, model).count("incomplete")
-
-
-def _queue_of(redis: Redis, model: str) -> JobQueue:
+def region_queue(redis: Redis, model: str) -> JobQueue:
+    """That of a model by name; "" is the default."""
     queue = JobQueue(redis, name=f"eyepiece-regions{model and f'-{model}'}")
     queue.turns_key = f"{_TURNS_KEY}:{model}" if model else _TURNS_KEY
     return queue

@@ -65,12 +65,13 @@ class Metrics:
         self.workers_ready = gauge(
             "eyepiece_workers_ready", "Warm encoder workers that encode for the model.", ["model"]
         )
-        self.jobs_queued = gauge("eyepiece_jobs_queued", "Jobs waiting.", ["model", "priority"])
+        self.jobs_queued = gauge(
+            "eyepiece_jobs_queued", "Jobs waiting; the priority of regions is `region`.", ["model", "priority"]
+        )
         self.jobs_active = gauge("eyepiece_jobs_active", "Jobs running.", ["model", "priority"])
         self.oldest_queued_s = gauge(
             "eyepiece_jobs_oldest_queued_seconds", "Age of the first waiting job.", ["model", "priority"]
         )
-        self.regions_queued = gauge("eyepiece_regions_queued", "Regions waiting or being made.", ["model"])
         self.view_tiles = counter("eyepiece_view_tiles_total", "Tiles asked for by viewers.", ["outcome"])
         self.view_tile_s = seconds(
             "eyepiece_view_tile_seconds", "From a viewer's request to its tile, the start of a reader included."

@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from model_store.errors import EyepieceError
-from server.encoding.jobs import EncodeJobs
-from server.encoding.region_jobs import regions_waiting
+from server.encoding.jobs import EncodeJobs, depth_of
+from server.encoding.region_jobs import region_queue
 from server.encoding.worker_presence import count_workers
 from server.machine.component_states import crash_loops
 from server.slides.slide_record import Priority
@@ -30,6 +30,8 @@ from server.upkeep.engine_watch import EngineWatch
 
 log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 2.0
+# Beside the priorities of slides: regions, which have a queue of their own.
+_REGION = "region"
 # A server that is stopped is silent for longer than anyone may be left believing in it.
 _REDIS_WITHIN_S = 5.0
 Capability = Literal["slides", "uploads", "questions"]
@@ -126,16 +128,14 @@ class Readiness:
             return
 
     async def _measure_queues(self) -> None:
-        metrics = self._metrics
         priorities: tuple[Priority, ...] = ("urgent", "routine")
-        for name in self.models:
-            for priority in priorities:
-                depth = await self._jobs.depth(priority, name)
-                metrics.jobs_queued.labels(name, priority).set(depth.queued)
-                metrics.jobs_active.labels(name, priority).set(depth.active)
-                metrics.oldest_queued_s.labels(name, priority).set(depth.oldest_queued_s)
-            waiting = await regions_waiting(self._redis, "" if name == next(iter(self.models)) else name)
-            metrics.regions_queued.labels(name).set(waiting)
+        for number, name in enumerate(self.models):
+            depths = {priority: await self._jobs.depth(priority, name) for priority in priorities}
+            of_regions = await depth_of(region_queue(self._redis, name if number else ""))
+            for priority, depth in [*depths.items(), (_REGION, of_regions)]:
+                self._metrics.jobs_queued.labels(name, priority).set(depth.queued)
+                self._metrics.jobs_active.labels(name, priority).set(depth.active)
+                self._metrics.oldest_queued_s.labels(name, priority).set(depth.oldest_queued_s)
 
     async def _look_at_models(self) -> None:
         await asyncio.gather(*(self._look_at_model(name, engine) for name, engine in self._engines.items()))
