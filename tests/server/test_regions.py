@@ -236,6 +236,18 @@ async def test_a_region_does_not_wait_for_a_slide(client: httpx.AsyncClient, par
         await until(lambda: parts.embeddings.exists(other))
 
 
+async def test_waiting_regions_are_jobs_that_workers_are_scaled_by(
+    client: httpx.AsyncClient, app: FastAPI, parts: Parts, slide: SlideRecord
+) -> None:
+    for shape in QUADRANTS:
+        await draw(client, slide, shape)
+    await app.state.readiness.look()
+
+    labels = {"model": "demo", "priority": "region"}
+    assert parts.metrics.registry.get_sample_value("eyepiece_jobs_queued", labels) == 4
+    assert parts.metrics.registry.get_sample_value("eyepiece_jobs_active", labels) == 0
+
+
 async def test_a_flood_of_regions_stops_no_slide(client: httpx.AsyncClient, parts: Parts, slide: SlideRecord) -> None:
     other = await stored_slide(parts, "other", whole=True)
     make = FakeMake(hold=True)
