@@ -1,13 +1,14 @@
 """/v1/conversations/{id}/turns/{n}/feedback and /v1/feedback: what people thought of answers, given and exported."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from server.api.access import Tenant
 from server.api.contract.errors import may_raise
@@ -23,6 +24,14 @@ router = APIRouter(prefix="/v1", tags=["feedback"], route_class=KeyedRoute)
 _TURN = "/conversations/{conversation_id}/turns/{turn}/feedback"
 _MOST_WORDS = 2_000
 _OF_A_TURN = (NotFound, ConversationDamaged)
+# Pydantic takes numbers for seconds since 1970 too.
+_WRITTEN_OUT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d")
+
+
+def _written_out(text: Any) -> Any:
+    if isinstance(text, str) and not _WRITTEN_OUT.match(text):
+        raise ValueError("write a moment as in RFC 3339, e.g. 2026-11-01T00:00:00Z")
+    return text
 
 
 class FeedbackRequest(BaseModel):
@@ -107,6 +116,7 @@ async def export_feedback(
     slots: DownloadSlotsDep,
     since: Annotated[
         AwareDatetime | None,
+        BeforeValidator(_written_out),
         Query(
             description="Only what was given or changed then or later; with `given_at` of an export's last line the "
             "next one goes on there.",

@@ -192,6 +192,6 @@ async def test_a_turn_that_is_none_is_not_found(client: httpx.AsyncClient, ready
     assert problem_of(await client.get(place), 404) == "not_found"
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2026-11-01T00:00:00", "2026-11-01", ""])
+@pytest.mark.parametrize("since", ["yesterday", "2026-11-01T00:00:00", "2026-11-01", "", "0.5", "1764382320"])
 async def test_a_moment_without_a_time_zone_is_refused(client: httpx.AsyncClient, since: str) -> None:
     assert problem_of(await client.get("/v1/feedback", params={"since": since}), 422) == "invalid_request"
