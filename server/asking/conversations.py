@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from server.asking.scope import WHOLE, WHOLE_SLIDE, Scope, name_of
+from server.asking.scope import WHOLE, Scope, SlideScope, name_of
 from server.errors import ConversationDamaged, InvalidRequest, NotFound, QueueUnavailable, WrongConversation
 from server.slides.slide_record import now
 
@@ -56,7 +56,7 @@ class Turn(BaseModel):
     request_id: str | None = Field(
         None, description="`X-Request-Id` of the answer, which names it in the server's log; null where unknown."
     )
-    scope: Scope = Field(default=WHOLE_SLIDE, description="What of the slide it is about.")
+    scope: Scope = Field(default_factory=SlideScope, description="What of the slide it is about.")
     created_at: datetime = Field(description="When the answer was complete.")
 
 
