@@ -25,9 +25,10 @@ from encoders.encoder_id import encoder_id
 from encoders.errors import EncoderOverflowed, UnusableFeatures
 from encoders.features_file import write_given_features
 from encoders.golden_vector import read_golden
+from encoders.hierarchical.levels_file import write_given_levels
 from encoders.precomputed.features_kind import features_kind
 from encoders.precomputed.features_process import read_given_features
-from encoders.precomputed.given_features import GivenTiles
+from encoders.precomputed.given_features import GivenSlideTokens, GivenTiles
 from encoders.slide_encoder.encode import SlideAttention
 from encoders.slide_stages.kinds import load_slide_stage
 from encoders.slide_stages.slide_stage import SlideInHand, SlideStage, Tensors
@@ -127,13 +128,17 @@ def encode_slide(
 def _encode_given(
     slide: SlideFile, encoders: Encoders, limits: ReaderLimits, features_path: Path, caller: Caller
 ) -> SlideEmbedding:
-    """From tile features on, or nothing but a conversion; the µm/px of the slide's pixels does not matter."""
+    """From tile features or levels on, or nothing but a conversion; the µm/px of the slide's pixels does not matter."""
+    identity = encoder_id(encoders.model, features_sha256=slide.features_sha256)
     caller.on_progress("encode_slide", 0, 1)
     given = read_given_features(slide.path, encoders.model.manifest, limits, ask=caller.ask)
     caller.ask()
     tensors: Tensors
-    if isinstance(given, GivenTiles):
-        write_given_features(features_path, given)
+    if not isinstance(given, GivenSlideTokens):
+        if isinstance(given, GivenTiles):
+            write_given_features(features_path, given)
+        else:
+            write_given_levels(features_path, given, slide.slide_id, identity)
         # Also when it is nothing: what an earlier encode said of other features does not hold of these.
         manifest = encoders.model.manifest
         caller.on_warnings(thinning(manifest.slide_stage, len(given.coords), manifest.inputs))
@@ -141,16 +146,14 @@ def _encode_given(
             with slide_turn(encoders.slide_turn, caller):
                 tensors = encoders.stage.encode_given(given, caller.ask)
         except EncoderOverflowed as error:
-            largest = np.abs(given.features).max()
             raise UnusableFeatures(
-                f"The slide encoder overflows on these features, whose largest value is {largest:.1e}. Send the "
-                "features of the served model's own tile encoder, or the slide itself."
+                f"The slide encoder overflows on these features, whose largest value is {given.largest:.1e}. Send the "
+                "features of the served model's own encoder, or the slide itself."
             ) from error
         tile_count = len(given.coords)
     else:
         tensors, tile_count = {ROWS: given.tokens.astype(np.float16)}, 0
     caller.on_progress("encode_slide", 1, 1)
-    identity = encoder_id(encoders.model, features_sha256=slide.features_sha256)
     return _embedding(slide, identity, tensors, tile_count, "features")
 
 

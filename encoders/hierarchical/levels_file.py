@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from encoders.errors import StoredFileDamaged
 from encoders.hierarchical.cell_kinds import CELL_KINDS
+from encoders.precomputed.given_features import GivenLevels
 
 FORMAT: Final = "eyepiece-levels"
 FORMAT_VERSION: Final = 1
@@ -144,6 +145,27 @@ def write_levels(path: Path, levels: Levels) -> None:
             file.attrs.update({"level0_width": levels.level0_width, "level0_height": levels.level0_height})
         for name, values in arrays.items():
             _write(file, name, values)
+
+
+def write_given_levels(path: Path, given: GivenLevels, slide_id: str, encoder_id: str) -> None:
+    """The same of levels that were given to us: which cells there were, nobody knows."""
+    shape = given.shape
+    levels = Levels(
+        slide_id=slide_id,
+        encoder_id=encoder_id,
+        region_px=shape.region_px,
+        patch_px=shape.patch_px,
+        level0_width=shape.level0_width,
+        level0_height=shape.level0_height,
+        region_coords=given.coords.astype(np.int32),
+        region_features=given.region,
+        slide_features=given.region.mean(axis=0, dtype=np.float32),
+        patch_index=given.patch_index,
+        patch_features=given.patch,
+        cell_features=given.cell,
+        cells=None,
+    )
+    write_levels(path, levels)
 
 
 def read_levels(path: Path) -> Levels:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from encoders.errors import SlideError, UnsupportedFormat, UnusableFeatures
 from encoders.precomputed.features_kind import FeaturesKind
 from encoders.precomputed.features_protocol import FeaturesOpened, RowsReply, RowsRequest, require_shape
-from encoders.precomputed.given_features import TEXT_STATEMENTS, TileStatements
+from encoders.precomputed.given_features import TEXT_STATEMENTS, LevelsShape, TileStatements
 from encoders.tiling.isolation.child_pipes import ChildPipes
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.isolation.reader_protocol import Failed
@@ -27,6 +27,10 @@ class FeaturesFile(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns as the file declares them."""
+
+    @property
+    def levels(self) -> LevelsShape | None:
+        """What a row is made of, where it is a region."""
 
     def coords(self) -> NDArray[np.generic] | None:
         """Numbers [N, 2] in the file's own type, or None."""
@@ -56,9 +60,10 @@ def serve(pipes: ChildPipes, path: Path, kind: FeaturesKind | None, limits: Read
 
 def _open(path: Path, kind: FeaturesKind | None) -> FeaturesFile:
     if kind == "hdf5":
+        from encoders.precomputed.read_given_levels import open_levels
         from encoders.precomputed.read_hdf5 import Hdf5Features
 
-        return Hdf5Features(path)
+        return open_levels(path) or Hdf5Features(path)
     if kind == "torch":
         from encoders.precomputed.read_torch import TorchFeatures
 
@@ -74,6 +79,7 @@ def _opened(file: FeaturesFile, degraded: list[str]) -> tuple[FeaturesOpened, me
         rows=rows,
         columns=columns,
         has_coords=coords is not None,
+        levels=file.levels,
         statements=_statements(file.statements()),
         degraded=degraded,
     )

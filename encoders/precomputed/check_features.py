@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from encoders.errors import UnusableFeatures
 from encoders.precomputed.check_geometry import MAGNIFICATION_MPP, check_geometry
-from encoders.precomputed.given_features import TileStatements
+from encoders.precomputed.given_features import LevelsShape, TileStatements
 from encoders.tiling.plan_tiles import stride_px_level0
+from model_store.contracts.slide_stage import Hierarchical
 from model_store.manifest import Manifest
 
 # As much as a slide may be coarser than the target.
@@ -31,11 +32,11 @@ def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool
     """Raises UnusableFeatures unless the array has the shape of tile features, or of slide tokens."""
     stage, own, width = manifest.slide_stage, manifest.row_width, manifest.projector_width
     features = None if manifest.given_tiles is None else manifest.given_tiles.tile_encoder.feature_dim
+    if features is None and (has_coords or not stage.rows_can_be_given):
+        raise UnusableFeatures(
+            "The served model does not see a slide through the features of one tile encoder; send the slide itself."
+        )
     if has_coords:
-        if features is None:
-            raise UnusableFeatures(
-                "The served model does not see a slide through the features of one tile encoder; send the slide itself."
-            )
         if columns != features:
             raise UnusableFeatures(
                 f"The tile features are {columns} wide; the served model needs {features}. Send the features of "
@@ -59,6 +60,29 @@ def check_shape(rows: int, columns: int, manifest: Manifest, *, has_coords: bool
             f"The array of {rows} × {columns} values could be tile features or slide features; add `coords` to the "
             "one, zero-pad the other."
         )
+
+
+def check_levels(shape: LevelsShape, coords: NDArray[np.int64], manifest: Manifest) -> None:
+    """Raises UnusableFeatures unless a file of levels is of such levels as the served model's projector reads."""
+    stage = manifest.slide_stage
+    if not isinstance(stage, Hierarchical):
+        raise UnusableFeatures("The file holds levels and the served model reads tiles; send the slide itself.")
+    wanted = LevelsShape(
+        kept=stage.kept,
+        region_dim=stage.vit4k.embed_dim,
+        patch_dim=stage.conch.embed_dim,
+        cell_dim=stage.cellvit.embed_dim,
+        region_px=stage.regions.region_px,
+        patch_px=stage.patch_px,
+    )
+    for name, value in wanted.model_dump(exclude_none=True).items():
+        if getattr(shape, name) != value:
+            raise UnusableFeatures(
+                f"The levels have {name} {getattr(shape, name)}; the served model needs {value}. Send levels of this "
+                "model, or the slide itself."
+            )
+    if (coords < 0).any():
+        raise UnusableFeatures("Corners of regions must be level-0 pixels, none negative; send them so.")
 
 
 def check_range(features: NDArray[np.float32]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from encoders.errors import ReaderDied, SlideError, UnusableFeatures
 from encoders.precomputed.check_features import (
     check_filled,
+    check_levels,
     check_range,
     check_shape,
     check_tiles,
@@ -28,7 +29,13 @@ from encoders.precomputed.features_protocol import (
     RowsRequest,
     batch_rows_for,
 )
-from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
+from encoders.precomputed.given_features import (
+    GivenFeatures,
+    GivenLevels,
+    GivenSlideTokens,
+    GivenTiles,
+    LevelsShape,
+)
 from encoders.tiling.isolation.file_process import FileProcess
 from encoders.tiling.isolation.reader_channel import warn_of_refused_limits
 from encoders.tiling.isolation.reader_limits import ReaderLimits
@@ -60,7 +67,9 @@ def read_given_features(
     Raises UnusableFeatures, UnreadableSlide or UnsupportedFormat for the file's faults, ReaderDied for the child's.
     """
     with FeaturesProcess(path, limits, command=command) as process:
-        coords = process.coords()
+        coords, levels = process.coords(), process.opened.levels
+        if levels is not None:
+            return _given_levels(process, levels, coords, manifest, ask)
         check_shape(process.opened.rows, process.opened.columns, manifest, has_coords=coords is not None)
         if coords is None:
             return GivenSlideTokens(slide_tokens(process.rows(ask), manifest))
@@ -81,7 +90,9 @@ def check_features_of_slide(
     for a slide that states none; it raises SlideError or ReaderDied where there is no plan to compare with.
     """
     with FeaturesProcess(path, limits) as process:
-        coords, said = process.coords(), process.opened.statements
+        coords, said, levels = process.coords(), process.opened.statements, process.opened.levels
+        if levels is not None:
+            return _doubts_about_levels(levels, coords, manifest, slide)
         check_shape(process.opened.rows, process.opened.columns, manifest, has_coords=coords is not None)
     if coords is None:
         return ()
@@ -98,6 +109,41 @@ def check_features_of_slide(
     except (SlideError, ReaderDied) as error:
         return (not_compared(error.detail),)
     return check_place(coords, side, plan)
+
+
+def _given_levels(
+    process: "FeaturesProcess",
+    levels: LevelsShape,
+    coords: NDArray[np.int64] | None,
+    manifest: Manifest,
+    ask: Callable[[], None],
+) -> GivenLevels:
+    assert coords is not None, "a file of levels has corners"
+    check_levels(levels, coords, manifest)
+    rows = process.rows(ask)
+    check_range(rows)
+    given = GivenLevels.of_rows(levels, coords, rows)
+    index, places = np.sort(given.patch_index, axis=1), (levels.region_px // levels.patch_px) ** 2
+    if (index[:, 1:] == index[:, :-1]).any() or index.max() >= places:
+        raise process.reject()
+    return given
+
+
+def _doubts_about_levels(
+    levels: LevelsShape,
+    coords: NDArray[np.int64] | None,
+    manifest: Manifest,
+    slide: SlideFacts | None,
+) -> tuple[SlideWarning, ...]:
+    """Whether they can be this slide's is a matter of its size alone: which regions are chosen follows no grid."""
+    assert coords is not None, "a file of levels has corners"
+    check_levels(levels, coords, manifest)
+    if slide is not None:
+        size = (slide.width, slide.height)
+        stated = (levels.level0_width or size[0], levels.level0_height or size[1])
+        if stated != size or (coords >= size).any():
+            raise UnusableFeatures("The levels are of a slide of another size; send those of this slide.")
+    return ()
 
 
 class FeaturesProcess(FileProcess):
@@ -123,9 +169,16 @@ class FeaturesProcess(FileProcess):
             features[first : first + batch_rows] = self._batch(first, min(batch_rows, rows - first), columns)
         return features
 
+    def reject(self) -> ReaderDied:
+        """The error for rows that cannot be what the child said; nothing more is read."""
+        return self._channel.reject_reply()
+
     def _open(self) -> None:
         self.opened, self._coords = self._ask_to_open(FeaturesOpened, max_body_bytes=self._limits.max_tiles * 16)
         rows = self.opened.rows
+        levels = self.opened.levels
+        if levels is not None and (self.opened.columns != levels.columns or not self.opened.has_coords):
+            raise self._channel.reject_reply()
         if rows > self._limits.max_tiles or len(self._coords) != rows * 16 * self.opened.has_coords:
             raise self._channel.reject_reply()
         warn_of_refused_limits(self.opened.degraded)

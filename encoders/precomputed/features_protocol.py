@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from encoders.errors import UnusableFeatures
-from encoders.precomputed.given_features import TileStatements
+from encoders.precomputed.given_features import LevelsShape, TileStatements
 from encoders.tiling.isolation.reader_protocol import Failed, Message, Positive, Sentence
 
 # Of the widest published encoder's features, several times over.
@@ -22,12 +22,14 @@ class FeaturesOpened(Message):
     """The array's shape and what the file says of its tiles.
 
     Body = int64 little-endian [rows, 2], level-0 (x, y), in the file's order; empty when the file has no coordinates.
+    With `levels` a row is a region.
     """
 
     reply: Literal["features_opened"] = "features_opened"
     rows: Positive
     columns: Annotated[int, Field(gt=0, le=MAX_COLUMNS)]
     has_coords: bool
+    levels: LevelsShape | None = None
     statements: TileStatements
     degraded: Annotated[list[Sentence], Field(max_length=16)]
 

@@ -84,6 +84,11 @@ class GivenTiles:
     statements: TileStatements
 
     @property
+    def largest(self) -> float:
+        """The largest of the features, whatever its sign."""
+        return float(np.abs(self.features).max())
+
+    @property
     def plan(self) -> TilePlan | None:
         """The tile plan that made them, if the file tells all of it, as ours do; nothing is guessed."""
         said = self.statements
@@ -100,4 +105,61 @@ class GivenSlideTokens:
     tokens: NDArray[np.float32]
 
 
-GivenFeatures = GivenTiles | GivenSlideTokens
+class LevelsShape(BaseModel):
+    """Of a file of levels: k chosen patches of each region, widths of the three levels, sides in level-0 pixels."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    kept: Annotated[int, Field(gt=0, le=256)]
+    region_dim: _Positive
+    patch_dim: _Positive
+    cell_dim: _Positive
+    region_px: _Positive
+    patch_px: _Positive
+    level0_width: _Positive | None = None
+    level0_height: _Positive | None = None
+
+    @property
+    def columns(self) -> int:
+        """Of a region's numbers side by side: its vector, the index of each patch, their vectors, their cells'."""
+        return self.region_dim + self.kept * (1 + self.patch_dim + self.cell_dim)
+
+
+@dataclass(frozen=True)
+class GivenLevels:
+    """What the projector of a hierarchical stage reads, of R regions in the order of the file."""
+
+    shape: LevelsShape
+    coords: NDArray[np.int64]
+    """[R, 2], level-0 corners."""
+    region: NDArray[np.float32]
+    """[R, region_dim]."""
+    patch_index: NDArray[np.uint8]
+    """[R, k]."""
+    patch: NDArray[np.float32]
+    """[R, k, patch_dim]."""
+    cell: NDArray[np.float32]
+    """[R, k, cell_dim]."""
+
+    @property
+    def largest(self) -> float:
+        """The largest of their numbers, whatever its sign."""
+        return float(max(np.abs(it).max() for it in (self.region, self.patch, self.cell)))
+
+    @classmethod
+    def of_rows(cls, shape: LevelsShape, coords: NDArray[np.int64], rows: NDArray[np.float32]) -> "GivenLevels":
+        """From rows [R, shape.columns]."""
+        k, regions = shape.kept, len(rows)
+        ends = np.cumsum([shape.region_dim, k, k * shape.patch_dim])
+        region, index, patch, cell = np.split(rows, ends, axis=1)
+        return cls(
+            shape=shape,
+            coords=coords,
+            region=np.ascontiguousarray(region),
+            patch_index=index.astype(np.uint8),
+            patch=patch.reshape(regions, k, shape.patch_dim),
+            cell=cell.reshape(regions, k, shape.cell_dim),
+        )
+
+
+GivenFeatures = GivenTiles | GivenSlideTokens | GivenLevels

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import SlideError, UnreadableSlide, UnusableFeatures
-from encoders.precomputed.given_features import PLAN_STATEMENTS, TRIDENT_STATEMENTS
+from encoders.precomputed.given_features import PLAN_STATEMENTS, TRIDENT_STATEMENTS, LevelsShape
 
 # Built into HDF5 or h5py: deflate, shuffle, Fletcher-32, LZF.
 _BUILT_IN_FILTERS = {1, 2, 3, 32000}
@@ -31,6 +31,8 @@ class Hdf5Features:
         self._shape = _two_dimensions(self._features.shape)
         if self._features.dtype.kind != "f" or self._features.dtype.itemsize > 8:
             raise UnusableFeatures("`features` must be 16-, 32- or 64-bit floating-point numbers; save them so.")
+
+    levels: LevelsShape | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encoders.errors import UnreadableSlide, UnusableFeatures
+from encoders.precomputed.given_features import LevelsShape
 
 # The name that the published pipeline gives to tile features, and ours.
 _FEATURE_NAMES = ("tile_embeds", "features")
@@ -34,6 +35,8 @@ class TorchFeatures:
             self._features = self._features[0]
         if self._features.ndim != 2:
             raise UnusableFeatures("Features must be an array of rows × columns, or 1 × rows × columns; save them so.")
+
+    levels: LevelsShape | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

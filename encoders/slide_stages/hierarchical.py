@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from encoders.errors import EncoderOverflowed, UnusableFeatures
+from encoders.errors import EncoderOverflowed
 from encoders.hierarchical.choose_patches import choose_patches
 from encoders.hierarchical.conch import ConchImage
 from encoders.hierarchical.encode import PICTURE_PX, HierarchicalEncoder, StartedRegion
@@ -27,7 +27,7 @@ from encoders.hierarchical.networks import Networks, empty_networks
 from encoders.hierarchical.region_levels import RegionLevels, join_regions, levels_of_region, levels_of_slide
 from encoders.hierarchical.region_parts import RegionWriter, load_regions
 from encoders.load_weights import TORCH_DTYPES, load_weights
-from encoders.precomputed.given_features import GivenTiles
+from encoders.precomputed.given_features import GivenLevels, GivenTiles
 from encoders.regions.stored_tiles import KeptLevels
 from encoders.slide_encoder.encode import trying_twice
 from encoders.slide_stages.slide_stage import Ask, SlideInHand, SlideStage, Tensors, go_on
@@ -145,9 +145,11 @@ class HierarchicalStage(SlideStage[ReadRegions]):
         rows = self._rows(levels.region, levels.patch, levels.cell, ask=ask)
         return {ROWS: rows, REGION_XY: coords.astype(np.int32), PATCH_INDEX: levels.patch_index}
 
-    def encode_given(self, given: GivenTiles, ask: Ask = go_on) -> Tensors:
-        """Tile features are none of its levels; check_features refuses them before."""
-        raise UnusableFeatures("The served model reads regions of the slide itself; send the slide.")
+    def encode_given(self, given: GivenTiles | GivenLevels, ask: Ask = go_on) -> Tensors:
+        """The same of a file of levels."""
+        assert isinstance(given, GivenLevels), "tile features are refused for it"
+        kept = KeptLevels(given.region, given.patch_index, given.patch, given.cell)
+        return self.encode_kept(kept, given.coords, ask)
 
     def close(self) -> None:
         """Ends the threads that look for cells."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.caller import Caller
-from encoders.precomputed.given_features import GivenTiles
+from encoders.precomputed.given_features import GivenLevels, GivenTiles
 from encoders.slide_stages.tile_input import TileInput
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.types import MppSource
@@ -75,8 +75,8 @@ class SlideStage(ABC, Generic[Read]):
         """
 
     @abstractmethod
-    def encode_given(self, given: GivenTiles, ask: Ask = go_on) -> Tensors:
-        """The same of tile features that were given to us."""
+    def encode_given(self, given: GivenTiles | GivenLevels, ask: Ask = go_on) -> Tensors:
+        """The same of tile features or levels that were given to us, whichever the kind reads (check_features)."""
 
     def close(self) -> None:
         """Ends its threads, where it has any; no slide is in hand."""

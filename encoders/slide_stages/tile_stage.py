@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from encoders.errors import EncoderOverflowed
 from encoders.features_file import write_features
-from encoders.precomputed.given_features import GivenTiles
+from encoders.precomputed.given_features import GivenLevels, GivenTiles
 from encoders.slide_stages.read_tiles import encode_inputs, plan_inputs, warnings_of
 from encoders.slide_stages.slide_stage import Ask, SlideInHand, SlideStage, Tensors, go_on
 from encoders.types import MppSource, SlideWarning, TileFeatures
@@ -92,8 +92,9 @@ class TileStage(SlideStage[ReadTiles]):
         """The rows alone."""
         return self._tensors({name: Tiles.of(made) for name, made in read.by_input.items()}, ask)
 
-    def encode_given(self, given: GivenTiles, ask: Ask = go_on) -> Tensors:
+    def encode_given(self, given: GivenTiles | GivenLevels, ask: Ask = go_on) -> Tensors:
         """Given features are those of the one input; a model with several takes none (check_features)."""
+        assert isinstance(given, GivenTiles), "levels are refused for it"
         [(name, spec)] = self.inputs.items()
         tiles = Tiles(given.features, given.coords, spec.tiling.tile_px, given.statements.side_px_level0)
         return self._tensors({name: tiles}, ask)

@@ -129,6 +129,7 @@ def ask_other_models(client: ApiClient, slide_id: str, truth: "SlideTruth") -> N
             raise CommandError(printable(last.data["detail"]), ExitCode.FAILED, last.data["code"])
         done = stream_answer(client, Question(slide_id, question.text, model=model), end="")
         print_now(f"  | truth: {verdict(question, truth, done['answer'])}\n  {timing(done)}\n")
+        print_now(f"  {printable(done['notice'])}\n")
 
 
 def demo_questions(truth: "SlideTruth") -> "list[ExamQuestion]":

@@ -35,6 +35,7 @@ def test_make_demo_once_ends_with_answers_beside_the_truth(tmp_path: Path) -> No
     trained, *_, untrained = re.findall(r"^(.+)  \| truth: ", ran.stdout, re.MULTILINE)
     assert "\n> (demo-hierarchical) What is the growth pattern?" in ran.stdout
     assert trained != untrained
+    assert "this model was never trained" in ran.stdout
     # A follow-up finds the slide's tokens in vLLM's prefix cache.
     cached = [int(count) for count in re.findall(r"(\d+) of \d+ prompt tokens cached", ran.stdout)]
     assert min(cached[1:3]) > 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from long_tests import all_or
 from numpy.typing import NDArray
 from parts_in_memory import PartsInMemory
 from shapely.geometry import Polygon
+from toy_kinds import documented_manifest
 
 from encoders.caller import Caller
 from encoders.encoder_id import encoder_id
@@ -38,6 +40,7 @@ from encoders.hierarchical.networks import Networks, empty_networks
 from encoders.load_weights import load_weights
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.precomputed.check_features import check_shape
+from encoders.precomputed.features_process import check_features_of_slide
 from encoders.regions.encode_region import DrawnRegion, encode_region
 from encoders.regions.outline import Outline
 from encoders.regions.stored_tiles import read_tile_places
@@ -46,7 +49,7 @@ from encoders.slide_stages import hierarchical
 from encoders.slide_stages.hierarchical import HierarchicalStage, ReadRegions, halve_if_choices_agree
 from encoders.slide_stages.slide_stage import SlideInHand
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
-from encoders.types import SlideEmbedding, SlideFile, Stage
+from encoders.types import SlideEmbedding, SlideFacts, SlideFile, Stage
 from model_store.contracts.slide_stage import HIERARCHICAL_NETWORKS, Hierarchical
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel
@@ -509,3 +512,60 @@ def test_too_little_memory_halves_the_passes_and_changes_nothing(
     assert stage.encoder.passes[0] == 2
     np.testing.assert_allclose(made.levels.patch, expected.levels.patch, atol=1e-6)
     assert "does not do" in caplog.text
+
+
+def test_its_file_of_levels_stands_in_for_the_slide(
+    encoders: Encoders, toy: InstalledModel, tmp_path: Path, sample_slide: Path
+) -> None:
+    from_pixels = encoded(encoders, sample_slide, tmp_path)
+    given = (tmp_path / "features.h5").rename(tmp_path / "given.h5")
+    stages: list[str] = []
+
+    from_levels = encoded(encoders, given, tmp_path, Caller(lambda stage, *_: stages.append(stage)))
+
+    assert set(stages) == {"encode_slide"}
+    assert (from_levels.mpp_source, from_levels.tile_count) == ("features", from_pixels.tile_count)
+    for name, tensor in from_pixels.tensors.items():
+        assert np.array_equal(from_levels.tensors[name], tensor), name
+    kept, mine = read_levels(tmp_path / "features.h5"), read_levels(given)
+    assert kept.cells is None
+    assert np.array_equal(kept.patch_features, mine.patch_features)
+    assert kept.level0_width == 2048
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("of another model", "region_px 256; the served model needs 512"),
+        ("contradicts itself", "contradicts itself"),
+        ("of another slide", "another size"),
+    ],
+)
+def test_levels_that_cannot_be_used_are_refused(
+    small: HierarchicalStage, toy: InstalledModel, tmp_path: Path, harm: str, said: str
+) -> None:
+    path = tmp_path / "given.h5"
+    read_drawn(small, DrawnRegions(2, small.spec.regions)).write(path, SLIDE_ID, "0" * 16)
+    regions = spec_of(toy).regions if harm == "of another model" else small.spec.regions
+    stage = small.spec.model_copy(update={"regions": regions, "keep": 1})
+    if harm == "contradicts itself":
+        with h5py.File(path, "r+") as file:
+            file["patches/index"][0, 0] = 200
+    slide = SlideFacts("aperio", 300, 300, 0.5, None) if harm == "of another slide" else None
+
+    with pytest.raises(UnusableFeatures, match=said):
+        check_features_of_slide(
+            path,
+            toy.manifest.model_copy(update={"slide_stage": stage}),
+            ReaderLimits(),
+            slide,
+            lambda _: pytest.fail("regions are not planned for it"),
+        )
+
+
+def test_levels_are_refused_by_a_model_of_tiles(small: HierarchicalStage, tmp_path: Path) -> None:
+    path = tmp_path / "given.h5"
+    read_drawn(small, DrawnRegions(1, small.spec.regions)).write(path, SLIDE_ID, "0" * 16)
+
+    with pytest.raises(UnusableFeatures, match="reads tiles"):
+        check_features_of_slide(path, documented_manifest(), ReaderLimits(), None, lambda _: pytest.fail("not planned"))
