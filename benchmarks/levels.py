@@ -8,7 +8,8 @@ every picture is enlarged by Pillow on its own, white ones like any other; CONCH
 thrown away; the last blocks compute all tokens; CellViT's three branches each compute the skips; patches are projected
 one by one and averaged behind the last layer. Where it calls a network, that network is this repository's modules with
 the same weights, so the ratio is of the way, not of the kernels. `--memory` runs each way on a whole region of 256
-pictures in a process of its own, with networks of one block (four in CellViT): memory does not grow with their depth.
+pictures in a process of its own, cells of one of them, with networks of one block (four in CellViT): memory does not
+grow with their depth.
 """
 
 import argparse
@@ -228,7 +229,7 @@ def memory_mb(way: str) -> float:
 
 def _memory_here(way: str) -> float:
     parts, pixels = Parts(blocks=1), drawn_region(16)
-    one = PlainWay(parts, 16) if way == "plain" else OurWay(parts, 16)
+    one = PlainWay(parts, 1) if way == "plain" else OurWay(parts, 1)
     before = resident_mb()
     one.region(pixels)
     return peak_mb() - before
