@@ -22,7 +22,7 @@ from encoders.tiling.slide_readers.choose_reader import open_reader
 
 LIMITS = ReaderLimits()
 # For coarser ones the other implementation reads the whole slide again for each tile.
-_COMPARED_LEVELS = 4
+_COMPARED_LEVELS = 3
 
 
 def pyramid_of(pictures: ViewPictures) -> DeepZoom:
@@ -33,7 +33,7 @@ def decoded(jpeg: bytes) -> NDArray[np.int16]:
     return simplejpeg.decode_jpeg(jpeg, "RGB").astype(np.int16)  # type: ignore[no-any-return]
 
 
-def addresses(pyramid: DeepZoom, level: int, most: int = 3) -> Iterator[tuple[int, int]]:
+def addresses(pyramid: DeepZoom, level: int, most: int = 2) -> Iterator[tuple[int, int]]:
     """Some tiles of a level, its corners among them."""
     columns, rows = pyramid.grid(level)
     every = [(column, row) for row in range(rows) for column in range(columns)]
@@ -77,7 +77,6 @@ def test_a_drawn_slide_looks_as_openslide_shows_it(sample_slide: Path) -> None:
         ("tcga-cr-7395-ts1.svs", 3),  # its second level, which we take, was compressed anew
         ("ospy_boxes.tiff", 1),
         ("ospy_boxes_dicom/boxes_0.dcm", 1),
-        ("highdicom_sm_image.dcm", 1),
     ],
 )
 def test_a_real_slide_looks_as_openslide_shows_it(shared_slides: Path, name: str, allowed: float) -> None:
@@ -174,11 +173,11 @@ def test_a_tile_of_a_large_slide_is_read_in_parts(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("kind", ["tiff", "mirax"])
 def test_what_was_not_scanned_is_white_in_tiles_and_hatched_in_thumbnails(tmp_path: Path, kind: str) -> None:
-    recipe = SparseRecipe(columns=16, rows=16, scanned=(4, 4, 12, 12), tissue=(6, 6, 9, 9))
+    recipe = SparseRecipe(columns=8, rows=8, scanned=(2, 2, 6, 6), tissue=(3, 3, 5, 5))
     path = write_tiff(tmp_path / "slide.tiff", recipe) if kind == "tiff" else write_as_mirax(tmp_path, recipe)
     pictures = open_pictures(path)
     pyramid = pyramid_of(pictures)
-    assert (pyramid.width, pyramid.height) == (2_048, 2_048)
+    assert (pyramid.width, pyramid.height) == (1_024, 1_024)
 
     for level in range(pyramid.level_count - 6, pyramid.level_count):
         columns, rows = pyramid.size(level)
