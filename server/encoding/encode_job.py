@@ -36,6 +36,7 @@ from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import StoredParts, remove_parts
 from server.telemetry.metrics import WorkerMetrics
 from server.telemetry.tracing import past_span, span
+from server.to_the_end import to_the_end
 from server.uploads.slide_source import LocalSource, local_source, source_changed
 
 log = structlog.get_logger(__name__)
@@ -130,7 +131,8 @@ class EncodeJob:
             raise
         finally:
             beating.cancel()
-        await self._publish(record, embedding)
+        # Not broken off half-way by a worker that leaves: what is published of a slide that is gone has to go too.
+        await to_the_end(self._publish(record, embedding))
         if isinstance(job.queue, JobQueue):
             with contextlib.suppress(RedisError):  # as above
                 await job.queue.charge(record.tenant, embedding.tile_count)

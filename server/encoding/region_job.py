@@ -33,6 +33,7 @@ from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import WorkerMetrics
 from server.telemetry.tracing import span
+from server.to_the_end import to_the_end
 
 log = structlog.get_logger(__name__)
 MakeRegion = Callable[[RegionRecord, Path | BinaryIO, Caller], SlideEmbedding]
@@ -113,7 +114,10 @@ class RegionJob:
         if region.slide.has_pixels and region.slide.features_sha256 is None:  # a file of levels does not say it
             source: MppSource = "property" if region.slide.mpp_override is None else "override"
             embedding = replace(embedding, mpp_source=source)
-        content = to_bytes(embedding)
+        # Not broken off half-way by a worker that leaves: what is published of a slide that is gone has to go too.
+        return await to_the_end(self._publish(region, to_bytes(embedding)))
+
+    async def _publish(self, region: SlideRegion, content: bytes) -> str:
         if await self.embeddings.publish(region, content):
             with contextlib.suppress(RedisError):  # counted anew within a day
                 await self.usage.count_stored(region.slide.tenant, len(content))

@@ -1,6 +1,8 @@
 """What an encode job publishes, in which order, and when it has nothing to do."""
 
+import asyncio
 import hashlib
+from typing import Any
 
 import pytest
 from api_parts import running_worker
@@ -161,3 +163,33 @@ async def test_a_real_worker_takes_a_queued_slide_to_ready(job: EncodeJob, jobs:
         assert (await names(job))[-1] == "ready"
 
     assert await job.embeddings.exists(record)
+
+
+async def test_a_slide_deleted_while_a_worker_that_leaves_publishes_it_leaves_nothing(
+    job: EncodeJob, jobs: EncodeJobs, store: JournalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await uploaded(job)
+    publish = job.embeddings.publish
+    begun, deleted, done, go_on = (asyncio.Event() for _ in range(4))
+
+    async def late(*what: Any) -> bool:
+        begun.set()
+        await deleted.wait()
+        is_new = await publish(*what)
+        done.set()
+        await go_on.wait()
+        return is_new
+
+    monkeypatch.setattr(job.embeddings, "publish", late)
+    delivery = asyncio.create_task(deliver(job, jobs, record))
+    await asyncio.wait_for(begun.wait(), 60)
+    await store.delete_folder(record.paths.folder)
+    deleted.set()
+    await asyncio.wait_for(done.wait(), 60)
+    delivery.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await delivery
+    assert await store.keys_after(f"tenants/{TENANT}/slides", "", 10) == []
