@@ -1,5 +1,9 @@
-"""Thousands of damaged slides, the same ones in every run: none breaks the worker, hangs, or gives wrong pixels."""
+"""Over a thousand damaged slides, the same ones in every run: none breaks the worker, hangs, or gives wrong pixels.
 
+Twice as many are drawn with EYEPIECE_LONG_TESTS; `make fuzz` draws others each time.
+"""
+
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +24,7 @@ from encoders.types import SlideFacts
 from model_store.contracts.tile_encoder import TilingSpec
 
 SEED = 20_261_121
-MUTANTS_PER_DRAWN_SLIDE = 260
+MUTANTS_PER_DRAWN_SLIDE = 260 if "EYEPIECE_LONG_TESTS" in os.environ else 130
 # The reference slide is large; of the others the fast reader takes none.
 MUTANTS_PER_SHARED_SLIDE = {
     "cmu-1-small-region.svs": 150,
@@ -30,7 +34,7 @@ MUTANTS_PER_SHARED_SLIDE = {
     "highdicom_sm_image.dcm": 30,
     "ezwsi_multiframe_camelyon.dcm": 30,
 }
-MUTANTS_THROUGH_THE_WORKERS_DOOR = 40
+MUTANTS_THROUGH_THE_WORKERS_DOOR = 40 if "EYEPIECE_LONG_TESTS" in os.environ else 20
 
 
 def mutants_of(slide: bytes, count: int) -> Iterator[tuple[int, Mutant]]:
@@ -65,7 +69,7 @@ def test_damaged_drawn_slides_give_their_true_pixels_or_an_error(tmp_path: Path)
             fuzz(reader, findings, name, slide, MUTANTS_PER_DRAWN_SLIDE)
 
     check(findings)
-    assert findings.total >= 2_000
+    assert findings.total >= 1_000
     # Many must be read, and many by the fast reader: else this would prove nothing.
     assert findings.outcomes["tiles"] > findings.total // 2
     assert findings.compared > findings.total // 4
