@@ -134,6 +134,10 @@ def converse(vllm: VllmServer, model: InstalledModel, before: str, after: str) -
             f"{asked}{control.cleaned(answer)}<|im_end|>\n<|im_start|>user\nQUESTION<|im_end|>\n<|im_start|>assistant\n"
         )
     assert len({tuple(it["token_ids"]) for it in answered}) == len(answered), "every question has an answer of its own"
+    # A token of the vocabulary: nothing breaks where it stands for nothing, and all the same nothing is answered.
+    for parts, reason in (([slide_part(encoded)], "holds 2 slide placeholders for 1"), ([], "no slide came with it")):
+        refused = vllm.chat([question("Why <|image_pad|>?", *parts)])
+        assert (refused.status_code, reason in refused.json()["error"]["message"]) == (400, True), refused.text
     return answered
 
 
