@@ -97,9 +97,9 @@ def check_range(features: NDArray[np.float32]) -> None:
         )
 
 
-def check_filled(features: NDArray[np.float32]) -> None:
-    """Raises UnusableFeatures for tile features [N, D] that say nothing: a file that was made in its full size and
-    never filled, or the same output for every tile."""
+def check_written(features: NDArray[np.float32]) -> None:
+    """Raises UnusableFeatures for rows [N, D] too many of which are zero: a file that was made in its full size and
+    never filled."""
     rows = len(features)
     zero = int((~features.any(axis=1)).sum())
     if zero > rows * _ZERO_ROWS_TOLERATED:
@@ -107,6 +107,12 @@ def check_filled(features: NDArray[np.float32]) -> None:
             f"{zero} of {rows} rows of the features are all zero: the file was not filled. Make the features again, or "
             "send the slide itself."
         )
+
+
+def check_filled(features: NDArray[np.float32]) -> None:
+    """The same of tile features [N, D], also where the output is the same for every tile."""
+    check_written(features)
+    rows = len(features)
     equal = _most_equal_rows(features) if rows >= _FEW_ROWS else 0
     if equal > rows * _EQUAL_ROWS_TOLERATED:
         raise UnusableFeatures(

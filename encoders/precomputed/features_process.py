@@ -17,6 +17,7 @@ from encoders.precomputed.check_features import (
     check_range,
     check_shape,
     check_tiles,
+    check_written,
     raster_order,
     slide_tokens,
 )
@@ -126,6 +127,8 @@ def _given_levels(
     index, places = np.sort(given.patch_index, axis=1), (levels.region_px // levels.patch_px) ** 2
     if (index[:, 1:] == index[:, :-1]).any() or index.max() >= places:
         raise process.reject()
+    for features in (given.region, given.patch.reshape(-1, levels.patch_dim)):  # of cells there may be none
+        check_written(features)
     return given
 
 

@@ -5,6 +5,7 @@ published), the maps of at most three regions whose cells are looked for (16 MB 
 58 kB and its cells.
 """
 
+import copy
 import logging
 import threading
 from collections import deque
@@ -240,9 +241,9 @@ def halve_if_choices_agree(networks: Networks, spec: Hierarchical) -> bool:
         return True
     region = tissue_like_tiles(_GATE_PICTURES, PICTURE_PX)
     expected = _chosen(networks.conch, region, spec)
-    networks.conch.to(TORCH_DTYPES[spec.dtype])
-    if not torch.equal(_chosen(networks.conch, region, spec), expected):
-        networks.conch.float()
+    # A copy: back in float32, rounded weights would stay rounded.
+    halved = copy.deepcopy(networks.conch).to(TORCH_DTYPES[spec.dtype])
+    if not torch.equal(_chosen(halved, region, spec), expected):
         log.warning("In %s other pictures of a region are chosen than in float32: float32 is used.", spec.dtype)
         return False
     for name, network in networks.by_name().items():

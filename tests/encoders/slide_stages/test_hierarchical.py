@@ -40,7 +40,7 @@ from encoders.hierarchical.networks import Networks, empty_networks
 from encoders.load_weights import load_weights
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.precomputed.check_features import check_shape
-from encoders.precomputed.features_process import check_features_of_slide
+from encoders.precomputed.features_process import check_features_of_slide, read_given_features
 from encoders.regions.encode_region import DrawnRegion, encode_region
 from encoders.regions.outline import Outline
 from encoders.regions.stored_tiles import read_tile_places
@@ -454,7 +454,7 @@ def test_half_precision_is_used_where_the_same_pictures_are_chosen(
 ) -> None:
     monkeypatch.setattr(hierarchical, "_GATE_PICTURES", 4)
     spec = spec_of(toy).model_copy(update={"dtype": "bfloat16"})
-    agreeing, other = loaded_networks(toy), loaded_networks(toy)
+    agreeing, other, untouched = loaded_networks(toy), loaded_networks(toy), loaded_networks(toy)
     monkeypatch.setattr(hierarchical, "_chosen", lambda *_: torch.zeros(1, 4))
     assert halve_if_choices_agree(agreeing, spec)
     choices = iter([torch.zeros(1, 4), torch.ones(1, 4)])
@@ -467,6 +467,8 @@ def test_half_precision_is_used_where_the_same_pictures_are_chosen(
     halved = {"vit256", "vit4k", "conch", "cell_fusion"}
     assert {name for name, dtype in dtypes(agreeing).items() if dtype == torch.bfloat16} == halved
     assert set(dtypes(other).values()) == {torch.float32}
+    published = untouched.conch.state_dict()
+    assert all(torch.equal(weights, published[name]) for name, weights in other.conch.state_dict().items())
     assert "float32 is used" in caplog.text
 
 
@@ -561,6 +563,20 @@ def test_levels_that_cannot_be_used_are_refused(
             slide,
             lambda _: pytest.fail("regions are not planned for it"),
         )
+
+
+@pytest.mark.parametrize("empty", ["regions/features", "patches/features"])
+def test_levels_that_were_never_filled_are_refused(
+    small: HierarchicalStage, toy: InstalledModel, tmp_path: Path, empty: str
+) -> None:
+    path = tmp_path / "given.h5"
+    read_drawn(small, DrawnRegions(2, small.spec.regions)).write(path, SLIDE_ID, "0" * 16)
+    with h5py.File(path, "r+") as file:
+        file[empty][...] = 0
+
+    stage = small.spec.model_copy(update={"keep": 1})
+    with pytest.raises(UnusableFeatures, match="the file was not filled"):
+        read_given_features(path, toy.manifest.model_copy(update={"slide_stage": stage}), ReaderLimits())
 
 
 def test_levels_are_refused_by_a_model_of_tiles(small: HierarchicalStage, tmp_path: Path) -> None:
