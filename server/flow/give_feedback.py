@@ -29,11 +29,11 @@ class GiveFeedback:
             NotFound: there is no such conversation, turn or slide.
             ConversationDamaged: what is kept of the conversation cannot be read.
         """
-        conversation = await self.conversations.require(tenant, conversation_id)
-        name = _turn_of(conversation, number)
-        turn = conversation.turns[number - 1]
-        async with self.slides.lock(tenant, name.slide_id):  # a deletion must not leave what is written meanwhile
+        name = _turn_of(await self.conversations.require(tenant, conversation_id), number)
+        # A deletion, of the slide or of the conversation, must not leave what is written meanwhile.
+        async with self.slides.lock(tenant, name.slide_id):
             await self.slides.require_readable_or_not(tenant, name.slide_id)
+            turn = (await self.conversations.require(tenant, conversation_id)).turns[number - 1]
             given = await self.feedback.find(tenant, name)
             if given is not None and (given.verdict, given.words) == (verdict, words):
                 return given
@@ -89,11 +89,13 @@ class GiveFeedback:
             NotFound: there is none.
         """
         slide_id = await self.conversations.slide_of(tenant, conversation_id)
-        if slide_id is not None:
-            async with self.slides.lock(tenant, slide_id):
-                removed = await self.feedback.remove_conversation(tenant, slide_id, conversation_id)
-                await self.usage.give_room_back(tenant, removed)
-        await self.conversations.forget(tenant, conversation_id)
+        if slide_id is None:
+            await self.conversations.forget(tenant, conversation_id)
+            return
+        async with self.slides.lock(tenant, slide_id):
+            removed = await self.feedback.remove_conversation(tenant, slide_id, conversation_id)
+            await self.usage.give_room_back(tenant, removed)
+            await self.conversations.forget(tenant, conversation_id)
 
 
 def _turn_of(conversation: Conversation, number: int) -> TurnName:

@@ -1,5 +1,7 @@
 """Feedback through the whole API: given, changed, taken back, exported, and gone with what it is about."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -116,6 +118,34 @@ async def test_a_conversation_that_is_deleted_takes_its_feedback_along(
 
     assert [it["conversation_id"] for it in await exported(client)] == [stays.split("/")[3]]
     assert len(await parts.store.keys_after(ready.paths.feedback, "", 10)) == 1
+
+
+async def test_feedback_that_comes_while_its_conversation_is_deleted_leaves_nothing(
+    client: httpx.AsyncClient, ready: SlideRecord, parts: Parts, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = await turn_of(client, ready)
+    lock, forget, locked = parts.slides.lock, parts.conversations.forget, list[int]()
+
+    @asynccontextmanager
+    async def behind_a_deletion(tenant: str, slide_id: str) -> AsyncIterator[None]:
+        """Who gives feedback has read the conversation, and waits."""
+        monkeypatch.setattr(parts.slides, "lock", lock)
+        assert (await client.delete(place.removesuffix("/turns/1/feedback"))).status_code == 204
+        async with lock(tenant, slide_id):
+            yield
+
+    async def noted(tenant: str, conversation_id: str) -> None:
+        locked.append(await redis.exists(f"eyepiece:{{{tenant}}}:record:{ready.id}"))
+        await forget(tenant, conversation_id)
+
+    monkeypatch.setattr(parts.slides, "lock", behind_a_deletion)
+    monkeypatch.setattr(parts.conversations, "forget", noted)
+
+    assert problem_of(await client.put(place, json={"verdict": "agree"}), 404) == "not_found"
+
+    assert locked == [1], "until the conversation is gone, nobody can judge it again"
+    assert await exported(client) == []
+    assert await parts.store.keys_after(ready.paths.feedback, "", 10) == []
 
 
 async def test_a_slide_that_is_deleted_leaves_nothing_of_it(
