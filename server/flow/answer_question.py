@@ -30,7 +30,7 @@ from server.asking.questions import (
 from server.asking.scope import WHOLE, name_of, scope_of
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.slide_inputs import SlideInput
-from server.errors import RegionNotReady
+from server.errors import NotFound, RegionNotReady
 from server.flow.draw_region import DrawRegion
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue
@@ -143,7 +143,8 @@ class AnswerQuestion:
         that found doubtful."""
         if record.tile_count is not None:
             return record
-        return await self.slides.require(record.tenant, record.id, model.name)
+        now = await self.slides.require(record.tenant, record.id, model.name)
+        return now if now.encoder_id == record.encoder_id else record  # the embedding is not that of what is wanted now
 
     async def _embedding(
         self, record: SlideRecord, model: ServedModel, asked: str | Outline | None, watch: Stopwatch
@@ -182,9 +183,13 @@ class AnswerQuestion:
         record = opened.record
         try:
             async with asyncio.timeout(_REMEMBER_WITHIN_S):
-                if await self.slides.find(record.tenant, record.id) is None:
-                    return None
-                return await self.conversations.add_turn(record.tenant, opened.conversation, opened.as_turn(answer))
+                number = await self.conversations.add_turn(record.tenant, opened.conversation, opened.as_turn(answer))
+                # Behind it: a deletion that ended before does not know of the turn, one that comes takes it along.
+                if await self.slides.find(record.tenant, record.id) is not None:
+                    return number
+                with contextlib.suppress(NotFound):
+                    await self.conversations.forget(record.tenant, opened.conversation.id)
+                return None
         except (EyepieceError, RedisError, TimeoutError) as error:
             log.warning("answer_not_remembered", error=type(error).__name__)
             return None

@@ -353,6 +353,39 @@ async def test_a_slide_deleted_while_it_answers_leaves_no_turn(
     assert await redis.keys("eyepiece:{default}:*") == []
 
 
+async def test_a_slide_deleted_while_its_turn_is_remembered_leaves_no_turn(
+    client: httpx.AsyncClient, ready: SlideRecord, parts: Parts, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_turn = parts.conversations.add_turn
+
+    async def behind_a_deletion(*turn: Any) -> int | None:
+        await client.delete(f"/v1/slides/{ready.id}")
+        return await add_turn(*turn)
+
+    monkeypatch.setattr(parts.conversations, "add_turn", behind_a_deletion)
+    told = (await ask(client, ready.id, stream=False)).json()
+
+    assert (told["remembered"], told["conversation_id"]) == (False, None)
+    assert await redis.keys("eyepiece:{default}:*") == []
+
+
+async def test_an_answer_names_the_encoder_of_the_embedding_that_it_was_given(
+    client: httpx.AsyncClient, ready: SlideRecord, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_slides = parts.models.named(None).asked_slides
+    find = asked_slides.find
+
+    async def before_a_change(slide: SlideRecord) -> Any:
+        found = await find(slide)
+        await parts.slides.update(ready, lambda stored: parts.slides.with_override(stored, 0.3))
+        return found
+
+    monkeypatch.setattr(asked_slides, "find", before_a_change)
+    told = (await ask(client, ready.id, stream=False)).json()
+
+    assert told["encoder_id"] == ready.encoder_id
+
+
 async def test_no_more_questions_at_once_than_there_are_slots(make_app: Callable[..., FastAPI], vllm: FakeVllm) -> None:
     app = make_app(max_concurrent_questions=2)
     record = await stored_slide(app.state.parts, ready=True)
