@@ -141,6 +141,7 @@ class _Talk:
 
     def _ask(self, text: str) -> None:
         question = Question(str(self._slide["id"]), text, self._conversation_id, self._model, self._region)
+        self._turn = None  # a verdict on an answer that breaks off is not one on the answer before
         try:
             done = self._answer(question)
         except CommandError as error:

@@ -35,8 +35,8 @@ def find_slide(client: ApiClient, said: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
     if _BEGINNING.fullmatch(said):
         found = client.slides(id=said.lower(), limit=100)["data"]
-    if not found:
-        found = _of_name(client, said)
+    known = {slide["id"] for slide in found}  # 123456 begins an id, and may be the name of another slide
+    found += [slide for slide in _of_name(client, said) if slide["id"] not in known]
     if not found:
         raise CommandError(
             f"No slide has the id or file name {printable(said)!r}: `eyepiece slides list` shows what there is. "

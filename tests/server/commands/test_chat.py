@@ -138,6 +138,22 @@ def test_a_region_is_asked_about_until_another_slide_is(server: Server, capsys: 
     assert capsys.readouterr().out.endswith("Questions are about what the conversation was about last.\n")
 
 
+def test_an_answer_that_broke_off_is_not_judged_in_the_name_of_the_one_before(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lines() -> Iterator[str]:
+        yield "One?"
+        server.interrupts = 1
+        yield "Two?"
+        yield "/feedback disagree"
+
+    client = ApiClient("http://eyepiece.test", transport=httpx.MockTransport(server))
+    chat(client, ChatOptions("5e" * 32, is_spoken=True), lines())
+
+    assert server.judged == []
+    assert "There is no answer to judge" in capsys.readouterr().err
+
+
 def test_the_last_answer_is_judged(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     talk(server, "One?", "Two?", "/feedback disagree  Not at all. ", "/feedback agree")
 

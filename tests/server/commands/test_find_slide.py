@@ -28,6 +28,8 @@ SLIDES = [
     slide("123456a", "biopsy 7.svs"),
     slide("fedcba9", "facade"),
     slide("7777777", "biopsy 7.svs.bak"),
+    slide("decade1", "another.svs"),
+    slide("8888888", "decade.svs"),
 ]
 
 
@@ -91,6 +93,11 @@ def test_what_can_mean_several_lists_them(client: ApiClient, said: str, how_many
     first, *listed = str(caught.value).split("\n")
     assert first == f"{said!r} can be {how_many} slides; name one by its id:"
     assert [line.split()[0] for line in listed] == ["abcdef100000", "abcdef200000"]
+
+
+def test_the_beginning_of_an_id_that_is_another_slides_name_is_not_guessed(client: ApiClient) -> None:
+    with pytest.raises(CommandError, match="'decade' can be 2 slides"):
+        find_slide(client, "decade")
 
 
 @pytest.mark.parametrize("said", ["abcde", "biopsy", "nothing.svs", "000000", "/", ""])
