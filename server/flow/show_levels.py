@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import orjson
 
 from encoders.errors import StoredFileDamaged
 from encoders.hierarchical.cell_outlines import cell_polygons
+from encoders.hierarchical.levels_file import LevelsReader
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.cache import EmbeddingCache
 from server.errors import NoLevels, NotFound, SlideFailed, SlideNotReady
@@ -21,9 +22,6 @@ from server.slides.levels_geojson import area_feature, cell_features, counted
 from server.slides.public_levels import MEANING, box_of, cell_of, counts_of
 from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SlideStore
-
-if TYPE_CHECKING:
-    from encoders.hierarchical.levels_file import LevelsReader
 
 LevelsFormat = Literal["json", "geojson"]
 _NOT_READY_RETRY_S = 5
@@ -85,9 +83,6 @@ class ShowLevels:
             NotFound: the slide was deleted, or has no such region.
             StoredFileDamaged: nothing of the file can be shown, or it is another slide's or model's.
         """
-        # Imports h5py, which nothing else in this process needs.
-        from encoders.hierarchical.levels_file import LevelsReader
-
         try:
             path = await held.enter_async_context(self.store.local_file(record.paths.features(record.encoder_id)))
             reader = await asyncio.to_thread(LevelsReader(path).__enter__)
@@ -109,7 +104,7 @@ class _Document:
     """The levels of a file, as a model's."""
 
     model: str
-    levels: "LevelsReader"
+    levels: LevelsReader
     turns: asyncio.Semaphore
 
     async def json(self, regions: range, *, with_cells: bool) -> AsyncIterator[bytes]:
