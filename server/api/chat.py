@@ -10,8 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from encoders.regions.outline import Outline
-from server.api.region_shapes import RegionName, RegionShape, asked_region
+from server.api.region_shapes import RegionName, RegionShape
 from server.asking.answer_warnings import AnswerWarning
 from server.asking.beams import BEAM_OPTIONS, no_beams
 from server.asking.control_text import ControlText
@@ -38,6 +37,8 @@ StopText = Annotated[str, Field(min_length=1, max_length=200)]
 class SlideReference(BaseModel):
     """`{"id": "<slide id>"}`, or a region of the slide: `{"id": "<slide id>", "region": "<region id>"}`."""
 
+    model_config = ConfigDict(extra="forbid")  # a region by another name would be the whole slide without a word
+
     id: str = Field(description="The slide's id.", examples=["5e" * 32])
     region: RegionName | RegionShape | None = Field(
         None,
@@ -58,6 +59,8 @@ class ImageUrl(BaseModel):
 
 class ChatContentPart(BaseModel):
     """Text, or the slide that the chat is about."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str = Field(description="`text`, `slide` or `image_url`, and then the field of that name.", examples=["text"])
     text: str | None = Field(None, examples=["What kind of tissue is this?"])
@@ -263,17 +266,20 @@ def _refuse_unknown_part(part: ChatContentPart) -> None:
         raise InvalidRequest(
             utf8_text(f"Content parts of the type {part.type[:40]!r} are not supported; send text, slide or image_url.")
         )
+    if "region" in (part.model_extra or {}):
+        raise InvalidRequest(
+            'A region stands beside the slide\'s id: {"type": "slide", "slide": {"id": "…", "region": "…"}}.'
+        )
     needed = _PARTS_THAT_NEED.get(part.type)
     if needed is not None and getattr(part, needed) is None:
         raise InvalidRequest(f"A content part of the type {part.type!r} needs the field {needed!r}.")
 
 
-def slide_of(chat: ChatCompletionRequest) -> tuple[str, Outline | str | None]:
+def slide_of(chat: ChatCompletionRequest) -> tuple[str, RegionShape | str | None]:
     """The one slide that the chat is about, however often it is named, and the region of it; None is all of it.
 
     Raises:
         InvalidRequest: none, several, or several regions: earlier turns would be taken for being about the same.
-        UnusableRegion: what is drawn is no region.
     """
     named = [found for message in chat.messages for part in message.parts if (found := part.about) is not None]
     ids = {it.id for it in named}
@@ -285,7 +291,7 @@ def slide_of(chat: ChatCompletionRequest) -> tuple[str, Outline | str | None]:
     region = None if named[0].region == WHOLE else named[0].region
     if any((None if it.region == WHOLE else it.region) != region for it in named):
         raise InvalidRequest("The chat is about several parts of the slide; begin a new one for another region.")
-    return ids.pop(), asked_region(region)
+    return ids.pop(), region
 
 
 def chat_messages(

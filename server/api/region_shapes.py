@@ -1,5 +1,6 @@
 """What a client draws on a slide, in level-0 pixels: a rectangle or a polygon."""
 
+import asyncio
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -52,6 +53,12 @@ class RegionShape(BaseModel):
         return Outline.rectangle(box.x, box.y, box.width, box.height)
 
 
-def asked_region(region: RegionShape | str | None) -> Outline | str | None:
-    """A region as a question names it; raises UnusableRegion for what is no simple polygon."""
-    return region.outline() if isinstance(region, RegionShape) else region
+async def drawn_outline(shape: RegionShape) -> Outline:
+    """Its outline, in a thread: to compare a thousand edges each with each takes tens of milliseconds, which the
+    answers that stream meanwhile do not have. Raises UnusableRegion for what is no simple polygon."""
+    return await asyncio.to_thread(shape.outline)
+
+
+async def asked_region(region: RegionShape | str | None) -> Outline | str | None:
+    """A region as a question names it; raises UnusableRegion."""
+    return await drawn_outline(region) if isinstance(region, RegionShape) else region

@@ -149,9 +149,8 @@ class RegionJob:
 
     async def _fail(self, slide: SlideRecord, record: RegionRecord, error: EyepieceError) -> None:
         """Unless it was dropped meanwhile."""
-        if await self.regions.find(slide.paths, record.id) is not None:
-            failure = Failure(code=error.code, detail=error.detail)
-            await self.regions.keep(slide.paths, record.model_copy(update={"error": failure}))
+        async with self.slides.lock(slide.tenant, slide.id):
+            await self.regions.change(slide.paths, record.id, error=Failure(code=error.code, detail=error.detail))
 
     async def _try_again(self, job: Job, slide: SlideRecord, record: RegionRecord, error: Exception) -> str:
         errors = int(job.meta.get("errors", 0)) + 1

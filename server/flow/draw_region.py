@@ -1,7 +1,9 @@
 """A region is drawn on a slide, made by a worker from what is stored of the slide's tiles, and asked about."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
+from datetime import timedelta
 
 from redis.exceptions import RedisError
 from saq import Status as JobStatus
@@ -25,6 +27,8 @@ from server.slides.usage import Usage
 _RETRY_S = 1
 # A region is ready within a second, or there is no worker for a while.
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.25
+# A use is written down when the last one that was is older than this: a question is not to cost a write.
+_USE_EVERY = timedelta(minutes=10)
 GAVE_UP = SlideError(
     code="region_failed",
     detail="Every attempt to make this region stopped its worker; draw another one, and tell the operator.",
@@ -55,10 +59,7 @@ class DrawRegion:
         """
         model = self.models.named(model_name)
         slide = await self.slides.require(tenant, slide_id, model.name)
-        record = await self.drawn(slide, model, outline)
-        if record.error is not None:  # who draws it again wants it tried again
-            record = record.model_copy(update={"error": None})
-            await self.regions.keep(slide.paths, record)
+        record = await self._tried_again(slide, await self.drawn(slide, model, outline))
         return await self._begun(slide, model, record)
 
     async def show(self, slide: SlideRecord, model: ServedModel, wanted_id: str) -> Region:
@@ -86,10 +87,10 @@ class DrawRegion:
             if record is None:
                 raise _no_such_region()
             if record.encoder_id != slide.encoder_id:
-                record = await self.drawn(slide, model, record.drawn)
+                record = await self.drawn(slide, model, await asyncio.to_thread(Outline.of, record.outline))
         else:
-            record = await self.drawn(slide, model, asked)
-        await self.regions.note_use(slide.paths, record)
+            record = await self._tried_again(slide, await self.drawn(slide, model, asked))
+        await self._note_use(slide, record)
         return record
 
     async def make(self, region: SlideRegion, record: RegionRecord) -> None:
@@ -109,8 +110,7 @@ class DrawRegion:
             await self.encodes.refuse_unencoded(slide, model.name)
         if model.manifest.reads == "tiles" and len(model.manifest.inputs) != 1:
             raise RegionsUnavailable("This model keeps too little of a slide for a region of it; ask another one.")
-        places = await self.places.find(slide)
-        chosen = await asyncio.to_thread(places.require_inside, outline)
+        places, chosen = await self.places.inside(slide, outline)
         name = region_id(slide.id, slide.encoder_id, places.coords[chosen])
         known = await self.regions.find(slide.paths, name)
         if known is not None:
@@ -130,7 +130,6 @@ class DrawRegion:
         return record
 
     async def _keep(self, slide: SlideRecord, record: RegionRecord) -> None:
-        """Under the slide's lock: what is written while a slide is deleted would stay for ever."""
         await self.usage.require_room(slide.tenant, 0)
         async with self.slides.lock(slide.tenant, slide.id):
             stored = await self.slides.find(slide.tenant, slide.id)
@@ -139,6 +138,21 @@ class DrawRegion:
             freed = await self.regions.make_room(slide.paths, record.id)
             more = await self.regions.keep(slide.paths, record)
         await self.usage.count_stored(slide.tenant, more - freed)
+
+    async def _tried_again(self, slide: SlideRecord, record: RegionRecord) -> RegionRecord:
+        """Whoever draws a region that could not be made wants it tried again."""
+        if record.error is None:
+            return record
+        async with self.slides.lock(slide.tenant, slide.id):
+            await self.regions.change(slide.paths, record.id, error=None)
+        return record.model_copy(update={"error": None})
+
+    async def _note_use(self, slide: SlideRecord, record: RegionRecord) -> None:
+        """It was asked about, so others go before it."""
+        if now() - record.used_at > _USE_EVERY:
+            with contextlib.suppress(RedisError):  # away, or somebody has the slide: the answer is worth more
+                async with self.slides.lock(slide.tenant, slide.id, 0):
+                    await self.regions.change(slide.paths, record.id, used_at=now())
 
     async def _begun(self, slide: SlideRecord, model: ServedModel, record: RegionRecord) -> Region:
         """How the region stands; one that has neither embedding nor job is queued."""
@@ -155,10 +169,10 @@ class DrawRegion:
         """Queue it, unless all its attempts have killed their workers: then it has failed."""
         ended = await self._ended_job_is_poison(region)
         if ended:
-            record = record.model_copy(update={"error": GAVE_UP})
-            await self.regions.keep(region.slide.paths, record)
+            async with self.slides.lock(region.slide.tenant, region.slide.id):
+                await self.regions.change(region.slide.paths, record.id, error=GAVE_UP)
             await self.jobs.forget(region)
-            return record
+            return record.model_copy(update={"error": GAVE_UP})
         await self.jobs.enqueue(region)
         return record
 

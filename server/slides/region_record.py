@@ -9,19 +9,17 @@ import asyncio
 import contextlib
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from encoders.regions.outline import MAX_CORNERS, Outline
-from server.slides.slide_record import SlideError, SlideRecord, SlideWarning, now
+from server.slides.slide_record import SlideError, SlideRecord, SlideWarning
 from server.storage.slide_store import SlidePaths, SlideStore
 
 log = structlog.get_logger(__name__)
 REGION_ID_PATTERN = re.compile(r"reg_[0-9a-f]{32}")
-# A use is written down when the last one that was is older than this: a question is not to cost a write.
-_USE_EVERY = timedelta(minutes=10)
 
 
 class RegionRecord(BaseModel):
@@ -56,7 +54,8 @@ class SlideRegion:
 
 
 class Regions:
-    """The regions of all tenants; at most `most` of a slide."""
+    """The regions of all tenants; at most `most` of a slide. Whoever writes holds the slide's lock
+    (`SlideCatalogue.lock`): what comes while a slide is deleted would stay for ever."""
 
     def __init__(self, store: SlideStore, most: int) -> None:
         self._store = store
@@ -85,10 +84,13 @@ class Regions:
         await self._store.put(paths.region(record.id), content)
         return len(content) - (before or 0)
 
-    async def note_use(self, paths: SlidePaths, record: RegionRecord) -> None:
-        """It was asked about, so others go before it."""
-        if now() - record.used_at > _USE_EVERY:
-            await self.keep(paths, record.model_copy(update={"used_at": now()}))
+    async def change(self, paths: SlidePaths, region_id: str, **changes: SlideError | datetime | None) -> bool:
+        """Change what is known of a region; False, and nothing is written, when there is none any more."""
+        record = await self.find(paths, region_id)
+        if record is None:
+            return False
+        await self.keep(paths, record.model_copy(update=changes))
+        return True
 
     async def make_room(self, paths: SlidePaths, newest: str) -> int:
         """Remove what was not used for longest, until there is room; never `newest`. How many bytes were freed."""

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,8 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from untrained_model import changed_manifest, untrained_model
 
-from encoders.errors import EncoderOverflowed
+from encoders.errors import EncoderOverflowed, UnusableRegion
+from encoders.regions.outline import Outline
 from model_store.installed import InstalledModel
 from server.api.parts import Parts
 from server.encoding.encode_worker import RegionWork
@@ -166,6 +168,29 @@ async def test_chats_name_a_region_in_each_way_they_name_a_slide(
     assert f'"region_id":"{region_id}"' in streamed.text.split("\n\n")[0]
 
 
+async def test_outlines_are_checked_beside_the_event_loop(
+    client: httpx.AsyncClient, slide: SlideRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand corners take tens of milliseconds."""
+    threads: list[threading.Thread] = []
+
+    def refused(corners: Any) -> Any:
+        threads.append(threading.current_thread())
+        raise UnusableRegion("It is no region.")
+
+    monkeypatch.setattr(Outline, "of", refused)
+    shape = {"polygon": [[0, 0], [500, 500], [500, 0]]}
+    for_all = [
+        await client.post(f"/v1/slides/{slide.id}/regions", json=shape),
+        await ask(client, slide, region=shape),
+        await chat(client, {"type": "slide", "slide": {"id": slide.id, "region": shape}}),
+    ]
+
+    assert [it.status_code for it in for_all] == [422] * 3
+    assert len(threads) == 3
+    assert threading.current_thread() not in threads
+
+
 async def test_a_chat_about_several_parts_of_a_slide_is_refused(client: httpx.AsyncClient, slide: SlideRecord) -> None:
     earlier = [
         {"role": "user", "content": [{"type": "slide", "slide": {"id": slide.id}}, {"type": "text", "text": "Why?"}]},
@@ -175,6 +200,17 @@ async def test_a_chat_about_several_parts_of_a_slide_is_refused(client: httpx.As
 
     assert refused.status_code == 422
     assert "several parts of the slide" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("beside", [{"slide": {"regions": "slide"}}, {"region": "slide"}])
+async def test_a_region_that_a_chat_names_in_the_wrong_place_is_not_taken_for_the_whole_slide(
+    client: httpx.AsyncClient, slide: SlideRecord, vllm: FakeVllm, beside: dict[str, Any]
+) -> None:
+    refused = await chat(client, {"type": "slide", **beside, "slide": {"id": slide.id, **beside.get("slide", {})}})
+
+    assert refused.status_code == 422
+    assert "region" in refused.json()["error"]["message"]
+    assert vllm.bodies == []
 
 
 async def test_what_is_no_region_is_refused_before_anything_is_asked(
@@ -215,6 +251,18 @@ async def test_a_region_that_cannot_be_made_says_why(
 
     assert problem_of(refused, 409) == "region_failed"
     assert "The rows are beyond the range." in refused.json()["detail"]
+
+
+async def test_a_question_that_draws_a_failed_region_again_has_it_tried_again(
+    client: httpx.AsyncClient, parts: Parts, slide: SlideRecord
+) -> None:
+    async with worker(parts, FakeMake(error=EncoderOverflowed("The rows are beyond the range."))):
+        refused = await ask(client, slide, region=QUADRANTS[0])
+    async with worker(parts):
+        again = await ask(client, slide, region=QUADRANTS[0])
+
+    assert problem_of(refused, 409) == "region_failed"
+    assert again.json()["scope"]["tiles"] == 25
 
 
 async def test_a_damaged_embedding_of_a_region_is_made_again(
@@ -276,7 +324,10 @@ async def test_another_model_is_asked_about_the_same_outline(
     async with client_of(app) as client, worker(parts):
         first = (await ask(client, slide, region=QUADRANTS[0])).json()
         second = (await ask(client, slide, model="tiny", conversation_id=first["conversation_id"])).json()
+        again = await client.post(f"/v1/slides/{slide.id}/regions", json={**QUADRANTS[0], "model": "tiny"})
+        found = await client.get(again.headers["Location"])
 
+    assert (found.status_code, found.json()) == (200, again.json())
     assert first["scope"]["region_id"] != second["scope"]["region_id"]
     assert second["scope"]["tiles"] == 25
     assert said(tiny.bodies[-1]) == 3  # the same outline: the turn before is about it

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -268,6 +269,39 @@ async def test_what_fails_is_said(client: httpx.AsyncClient, parts: Parts, slide
     found = (await client.get(f"/v1/slides/{slide.id}/regions/{region_id}")).json()
 
     assert (found["status"], found["error"]["detail"]) == ("failed", "The slide's rows are beyond the range.")
+
+
+async def test_what_is_known_of_a_region_is_written_under_its_slides_lock_and_only_where_it_is(
+    client: httpx.AsyncClient, parts: Parts, slide: SlideRecord, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, locked = parts.store.put, list[int]()
+
+    async def noted(key: str, content: bytes) -> None:
+        if key.startswith(slide.paths.regions):
+            locked.append(await redis.exists(f"eyepiece:{{{slide.tenant}}}:record:{slide.id}"))
+        await put(key, content)
+
+    monkeypatch.setattr(parts.store, "put", noted)
+    region_id = (await draw(client, slide, QUADRANTS[0])).json()["region_id"]
+    async with worker(parts, FakeMake(error=EncoderOverflowed("Beyond the range."))) as job:
+        await until(lambda: outcome(job, "failed") == 1)
+    await draw(client, slide, QUADRANTS[0])  # tries it again
+    record = await parts.regions.find(slide.paths, region_id)
+    assert record is not None
+    assert record.error is None
+    long_ago = record.model_copy(update={"used_at": record.used_at - timedelta(days=1)})
+    await put(slide.paths.region(region_id), long_ago.model_dump_json().encode())
+    async with worker(parts, FakeMake()):
+        question = {"question": "Why?", "stream": False, "region": region_id}
+        assert (await client.post(f"/v1/slides/{slide.id}/questions", json=question)).is_success
+
+    assert locked == [1, 1, 1, 1]
+    used = await parts.regions.find(slide.paths, region_id)
+    assert used is not None
+    assert used.used_at >= record.used_at
+    await parts.store.delete(slide.paths.region(region_id))
+    assert not await parts.regions.change(slide.paths, region_id, error=None)
+    assert not await parts.store.exists(slide.paths.region(region_id))
 
 
 async def test_what_may_pass_is_tried_again(client: httpx.AsyncClient, parts: Parts, slide: SlideRecord) -> None:

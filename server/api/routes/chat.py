@@ -23,6 +23,7 @@ from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import stream_of
 from server.api.contract.parameters import ModelName
 from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, QuestionSlotsDep, ReadinessDep
+from server.api.region_shapes import asked_region
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.stream import openai_response, unless_disconnected
@@ -135,7 +136,9 @@ async def _open(
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars, model.control_text)
 
-    return await story.open_chat(tenant, model, slide_of(chat), messages, chat.sampling_options(), watch)
+    slide_id, region = slide_of(chat)
+    about = slide_id, await asked_region(region)
+    return await story.open_chat(tenant, model, about, messages, chat.sampling_options(), watch)
 
 
 async def _errors_as_chunks(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:

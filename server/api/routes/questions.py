@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from encoders.regions.outline import Outline
 from server.api.access import Tenant
 from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import AnswerDoubt, stream_of
@@ -74,10 +75,9 @@ class QuestionRequest(BaseModel):
     )
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="Makes the sampling repeatable.")
 
-    def as_question(self, request_id: str) -> Question:
-        """The request without its transport, but for its name in the log."""
+    def as_question(self, request_id: str, region: Outline | str | None) -> Question:
+        """The request without its transport, but for its name in the log; `region` is the body's (`asked_region`)."""
         options = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
-        region = asked_region(self.region)
         return Question(self.question, self.conversation_id, options, self.model, request_id, region)
 
 
@@ -150,8 +150,8 @@ async def ask_question(
     arrived together, which is mostly one token."""
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
-        opening = story.open(tenant, slide_id, body.as_question(request_id_of(request.scope)))
-        opened = await unless_disconnected(request, opening, drain.cut)
+        question = body.as_question(request_id_of(request.scope), await asked_region(body.region))
+        opened = await unless_disconnected(request, story.open(tenant, slide_id, question), drain.cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
         resources.push_async_callback(opened.answer.close)

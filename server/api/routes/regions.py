@@ -9,7 +9,7 @@ from server.api.contract.errors import OF_EVERY_DRAWING, OF_EVERY_RECORD, may_ra
 from server.api.contract.headers import answer_headers
 from server.api.contract.parameters import RegionId, SlideId
 from server.api.dependencies import DrawRegionDep, ModelsDep
-from server.api.region_shapes import RegionShape
+from server.api.region_shapes import RegionShape, drawn_outline
 from server.api.routes.keyed_route import KeyedRoute
 from server.api.routes.slides import RecordOfModel
 from server.errors import NotFound, Overloaded, QuotaExceeded, SlideFailed, SlideNotReady
@@ -58,8 +58,9 @@ async def draw_region(slide_id: SlideId, body: RegionRequest, tenant: Tenant, st
     A tile belongs to it when its centre lies inside. The region is made from the tiles' stored features, so no pixel is
     read. The same tiles give the same region, whoever draws them and however often. A slide keeps a bounded number of
     regions; beyond it those go that were not used for longest."""
-    region = await story.draw(tenant, slide_id, body.outline(), body.model)
-    headers = {"Location": f"/v1/slides/{region.slide_id}/regions/{region.region_id}"}
+    region = await story.draw(tenant, slide_id, await drawn_outline(body), body.model)
+    query = "" if body.model is None else f"?model={region.model}"  # another model has no such region
+    headers = {"Location": f"/v1/slides/{region.slide_id}/regions/{region.region_id}{query}"}
     is_through = region.status in ("ready", "failed")
     return JSONResponse(
         region.model_dump(mode="json"),

@@ -1,13 +1,18 @@
 """Places of tiles: read where the features lie, a bucket too, and kept within bounds."""
 
+import asyncio
+import threading
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
 from encoders.errors import RegionsUnavailable
+from encoders.regions.outline import Outline
 from encoders.regions.stored_tiles import read_tile_features
+from encoders.regions.tile_places import TilePlaces
 from server.embeddings.tile_places import TilePlacesCache
 from server.slides.slide_record import SlideRecord, now
 from server.storage.slide_store import SlideStore
@@ -15,10 +20,10 @@ from server.storage.slide_store import SlideStore
 TILES = 5_000
 
 
-def record(name: str = "a", generation: str = "1") -> SlideRecord:
+def record(name: str = "a", generation: str = "1", tenant: str = "default") -> SlideRecord:
     return SlideRecord(
         id=name * 64,
-        tenant="default",
+        tenant=tenant,
         generation=generation,
         filename="a.svs",
         size_bytes=5,
@@ -79,3 +84,33 @@ async def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
 
     assert await places.find(record("a")) is first
     assert await places.find(record("b")) is not second
+
+
+async def test_an_outline_that_takes_long_keeps_its_own_tenant_waiting_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SlideStore(str(tmp_path / "store"), tmp_path)
+    for tenant in ("default", "other"):
+        await store.put(record(tenant=tenant).paths.features("e" * 16), features(tmp_path / "a.h5"))
+    slow, quick = Outline.rectangle(0, 0, 1, 1), Outline.rectangle(0, 0, 2, 2)
+    begun, release, looked = threading.Event(), threading.Event(), list[str]()
+
+    def look(_: TilePlaces, outline: Outline) -> Any:
+        looked.append("slow" if outline is slow else "quick")
+        if outline is slow:
+            begun.set()
+            release.wait(60)
+        return np.array([0])
+
+    monkeypatch.setattr(TilePlaces, "require_inside", look)
+    places = TilePlacesCache(store)
+    first = asyncio.create_task(places.inside(record(), slow))
+    await asyncio.to_thread(begun.wait, 60)
+    second = asyncio.create_task(places.inside(record(), quick))
+
+    await places.inside(record(tenant="other"), quick)
+
+    assert looked == ["slow", "quick"]
+    release.set()
+    await asyncio.gather(first, second)
+    assert len(looked) == 3
