@@ -37,7 +37,8 @@ StopText = Annotated[str, Field(min_length=1, max_length=200)]
 class SlideReference(BaseModel):
     """`{"id": "<slide id>"}`, or a region of the slide: `{"id": "<slide id>", "region": "<region id>"}`."""
 
-    model_config = ConfigDict(extra="forbid")  # a region by another name would be the whole slide without a word
+    # A region by another name would be the whole slide without a word: refused below, in words of its own.
+    model_config = ConfigDict(extra="allow", json_schema_extra=_NOTHING_ELSE)
 
     id: str = Field(description="The slide's id.", examples=["5e" * 32])
     region: RegionName | RegionShape | None = Field(
@@ -270,6 +271,8 @@ def _refuse_unknown_part(part: ChatContentPart) -> None:
         raise InvalidRequest(
             'A region stands beside the slide\'s id: {"type": "slide", "slide": {"id": "…", "region": "…"}}.'
         )
+    if part.slide is not None:
+        _refuse_meaningful("fields of a slide", part.slide.model_extra, {}, frozenset())
     needed = _PARTS_THAT_NEED.get(part.type)
     if needed is not None and getattr(part, needed) is None:
         raise InvalidRequest(f"A content part of the type {part.type!r} needs the field {needed!r}.")
