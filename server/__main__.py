@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from server.commands.level_commands import levels_app
 from server.commands.model_commands import models_app
 from server.commands.options import (
     AsJson,
@@ -43,8 +44,11 @@ feedback_app = typer.Typer(help="What people thought of answers.", no_args_is_he
 app.add_typer(keys_app, name="keys")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(models_app, name="models")
+app.add_typer(levels_app, name="levels")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# What the extra `worker` installs, by the names that are imported.
+_OF_WORKERS = frozenset({"torch", "torchvision", "timm", "scipy", "skimage", "huggingface_hub", "jinja2"})
 # Slides of seeds from 2**32 on are for training alone.
 Seed = Annotated[
     int | None,
@@ -414,6 +418,11 @@ def _run() -> int:
         return _fail(str(error), error.exit_code)
     except EyepieceError as error:  # a model that is not installed, a tenant's name that cannot be one
         return _fail(error.detail, ExitCode.USAGE)
+    except ModuleNotFoundError as error:  # the server's installation has no torch, and needs none to serve
+        if error.name not in _OF_WORKERS:
+            raise
+        sentence = f"This command needs {error.name}, which is not installed: pip install 'eyepiece[worker]'."
+        return _fail(sentence, ExitCode.USAGE)
     return ExitCode.OK
 
 

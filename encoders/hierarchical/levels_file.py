@@ -14,7 +14,8 @@
 
 Root attributes: format, format_version, slide_id, encoder_id, region_px, patch_px (level-0 pixels), and, where they
 are known, level0_width and level0_height. Without the group `cells/found` nobody knows which cells there were:
-features that were given to us come without. Coordinates are of pixels; the slide's first is (0, 0).
+features that were given to us come without. An id of zeros says that nobody knows which slide, or which encoder, it
+was. Coordinates are of pixels; the slide's first is (0, 0).
 
 Imports no torch: the API reads these files too.
 """
@@ -37,6 +38,8 @@ from encoders.precomputed.given_features import GivenLevels
 
 FORMAT: Final = "eyepiece-levels"
 FORMAT_VERSION: Final = 1
+UNKNOWN_SLIDE: Final = "0" * 64
+UNKNOWN_ENCODER: Final = "0" * 16
 
 # What a reader takes: a slide of 370,000 px a side that is tissue all over has so many regions.
 MAX_REGIONS: Final = 8_192

@@ -4,22 +4,17 @@ The slide is parsed in a reader process, as everywhere. The report is one docume
 """
 
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from encoders.errors import MissingMpp, ReaderDied, SlideError, UnsupportedFormat
-from encoders.precomputed.features_kind import features_kind
+from encoders.errors import MissingMpp, ReaderDied, SlideError
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.inspection import SlideLevel
-from encoders.tiling.repeated_levels import repeated_levels
 from encoders.tiling.resolution import require_possible
-from encoders.tiling.slide_kind import name_to_open
 from encoders.types import SlideFacts, SlideWarning, TilePlan
 from server.commands.inspected_levels import (
     InspectedLevels,
@@ -31,16 +26,13 @@ from server.commands.inspected_model import InspectedModel, inspected_model
 from server.commands.inspection_report import print_report
 from server.commands.measure_rates import EncodeRate, encode_rate, read_rate
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.read_here import read_here
 from server.commands.slide_files import require_file
 from server.commands.terminal import print_json
 from server.settings import Settings
-from server.uploads.slide_inspection import reader_limits
-from server.uploads.slide_source import INDEX_SUFFIXES, LocalSource, arranged, why_no_slide
+from server.uploads.slide_source import LocalSource
 
 OVERLAY_PX = 2_048
-# Formats of several files: the reader is shown what lies beside such a file. Any other slide is one file.
-_SUFFIXES_OF_SEVERAL = (*INDEX_SUFFIXES, ".dcm", ".dicom")
-_MOST_FILES_BESIDE = 5_000
 
 
 @dataclass(frozen=True)
@@ -81,11 +73,7 @@ def _examine(report: dict[str, Any], settings: Settings, options: InspectOptions
     """Fills the report in the order of what the steps cost; an error of the slide ends it and is part of it."""
     cut = model.manifest.cut
     try:
-        _require_slide(options.path)
-        with (
-            _with_its_files(options.path) as slide,
-            ReaderProcess(slide.path, reader_limits(settings), folder=slide.folder) as reader,
-        ):
+        with read_here(options.path, settings) as (slide, reader):
             report |= _facts(reader, options)
             report["levels"] = [_level(level, report["mpp"]) for level in reader.levels()]
             draws_plan = options.overlay is not None and options.levels is None
@@ -115,39 +103,6 @@ def _read_levels(report: dict[str, Any], options: InspectOptions, levels: Path, 
     size = report["width"], report["height"]
     inspected = InspectedSlide(options.path, slide.folder is None, *size, report["mpp"])
     return read_inspected_levels(levels, options.region, inspected)
-
-
-def _require_slide(path: Path) -> None:
-    """Raises UnsupportedFormat for what the server would not hand to a reader."""
-    if features_kind(path) is not None:
-        raise UnsupportedFormat("These are precomputed features, which have no pixels to look at. Upload them.")
-    name = path.name.lower()
-    lies_alone = not name.endswith(_SUFFIXES_OF_SEVERAL) or (
-        name.endswith(".mrxs") and not any(path.with_suffix("").glob("*"))
-    )
-    if lies_alone and (reason := why_no_slide(path, path.name)):
-        raise UnsupportedFormat(reason)
-
-
-@contextmanager
-def _with_its_files(path: Path) -> Iterator[LocalSource]:
-    """A slide as the server would get it if all of its files were uploaded."""
-    if not path.name.lower().endswith(_SUFFIXES_OF_SEVERAL):
-        yield LocalSource(path)
-        return
-    own = path.absolute()
-    beside = [*own.parent.iterdir(), *own.with_suffix("").glob("*")]
-    places = {str(file.relative_to(own.parent)): file for file in beside if file.is_file()}
-    if len(places) > _MOST_FILES_BESIDE:
-        raise CommandError(
-            f"{own.parent} holds more than {_MOST_FILES_BESIDE} files; move the slide's own files to a folder of "
-            "their own.",
-            ExitCode.USAGE,
-        )
-    left_out = repeated_levels(places)
-    read = {name: file for name, file in places.items() if name not in left_out}
-    with tempfile.TemporaryDirectory(prefix="eyepiece-inspect-") as folder, arranged(read, Path(folder)) as root:
-        yield LocalSource(root / name_to_open(left_out.get(own.name, own.name)), root)
 
 
 def _empty_report(options: InspectOptions, model: InspectedModel) -> dict[str, Any]:

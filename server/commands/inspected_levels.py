@@ -7,7 +7,7 @@ from typing import Any
 
 from encoders.errors import StoredFileDamaged
 from encoders.hierarchical.cell_kinds import CELL_KINDS
-from encoders.hierarchical.levels_file import LevelsReader
+from encoders.hierarchical.levels_file import UNKNOWN_SLIDE, LevelsReader
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.deep_zoom import TilePlace
 from encoders.tiling.pictures.draw_levels import LevelsPicture, draw_levels
@@ -29,8 +29,9 @@ class InspectedSlide:
 
 @dataclass(frozen=True)
 class InspectedLevels:
-    """What is shown of a file of levels: all regions, or one."""
+    """What is shown of a file of levels: all regions, or one. `slide_id` is None where the file does not know it."""
 
+    slide_id: str | None
     encoder_id: str
     region_count: int
     region: int | None
@@ -40,6 +41,7 @@ class InspectedLevels:
         """For the report."""
         drawn, counts = self.picture, self.picture.cell_counts
         return {
+            "slide_id": self.slide_id,
             "encoder_id": self.encoder_id,
             "region": self.region,
             "region_count": self.region_count,
@@ -84,7 +86,7 @@ def draw_inspected(reader: ReaderProcess, shown: InspectedLevels, max_px: int) -
 def _require_same_slide(levels: LevelsReader, slide: InspectedSlide) -> None:
     stated = (levels.level0_width, levels.level0_height)
     is_other = stated != (None, None) and stated != (slide.width, slide.height)
-    if not is_other and slide.is_one_file:
+    if not is_other and slide.is_one_file and levels.slide_id != UNKNOWN_SLIDE:
         with slide.path.open("rb") as file:
             is_other = hashlib.file_digest(file, "sha256").hexdigest() != levels.slide_id
     if is_other:
@@ -109,4 +111,5 @@ def _inspected(levels: LevelsReader, mpp: float | None, region: int | None) -> I
         cell_counts=counts,
         mpp=mpp,
     )
-    return InspectedLevels(levels.encoder_id, count, region, picture)
+    slide_id = None if levels.slide_id == UNKNOWN_SLIDE else levels.slide_id
+    return InspectedLevels(slide_id, levels.encoder_id, count, region, picture)

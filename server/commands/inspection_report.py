@@ -74,7 +74,7 @@ def _seen_by(model: dict[str, Any]) -> str:
     return f"tiles of {model['tile_px']} px at {model['target_mpp']:g} µm/px"
 
 
-def _given(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _given(given: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     """What a model was given, of one region or of all."""
     regions = f"{given['region_count']} regions" if given["region"] is None else f"region {given['region']}"
     chosen = f"{given['patches_per_region']} patches of {given['patch_px']} px chosen of each"
@@ -84,6 +84,9 @@ def _given(given: dict[str, Any]) -> Iterator[tuple[str, str]]:
     else:
         kinds = (f"{number:,} {kind}" for kind, number in given["cells"].items() if number)
         yield "cells", ", ".join(kinds) or "none"
+    if given["slide_id"] is None:
+        doubt = "The file does not say which slide its levels are of; no more than the size was compared."
+        yield "doubt", Text(doubt, style="yellow")
 
 
 def _size(report: dict[str, Any]) -> str:

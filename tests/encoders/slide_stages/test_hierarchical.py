@@ -35,15 +35,16 @@ from encoders.hierarchical import encode as encode_module
 from encoders.hierarchical import region_parts
 from encoders.hierarchical.cell_outlines import cell_polygons
 from encoders.hierarchical.encode import HierarchicalEncoder, StartedRegion
-from encoders.hierarchical.levels_file import Levels, read_levels
+from encoders.hierarchical.levels_file import Levels, read_levels, write_levels
 from encoders.hierarchical.networks import Networks, empty_networks
+from encoders.hierarchical.published_levels import PublishedSlide, read_published, write_published
 from encoders.load_weights import load_weights
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.precomputed.check_features import check_shape
 from encoders.precomputed.features_process import check_features_of_slide, read_given_features
 from encoders.regions.encode_region import DrawnRegion, encode_region
 from encoders.regions.outline import Outline
-from encoders.regions.stored_tiles import read_tile_places
+from encoders.regions.stored_tiles import KeptLevels, read_tile_places
 from encoders.regions.tile_places import region_id
 from encoders.slide_stages import hierarchical
 from encoders.slide_stages.hierarchical import HierarchicalStage, ReadRegions, halve_if_choices_agree
@@ -533,6 +534,26 @@ def test_its_file_of_levels_stands_in_for_the_slide(
     assert kept.cells is None
     assert np.array_equal(kept.patch_features, mine.patch_features)
     assert kept.level0_width == 2048
+
+
+def test_rows_survive_the_way_through_the_public_codes_files(small: HierarchicalStage, tmp_path: Path) -> None:
+    made = read_drawn(small, DrawnRegions(3, small.spec.regions))
+    made.write(tmp_path / "own.h5", SLIDE_ID, "0" * 16)
+    own = read_levels(tmp_path / "own.h5")
+    assert own.level0_width is not None
+    assert own.level0_height is not None
+
+    write_published(own, tmp_path / "published", "biopsy")
+    slide = PublishedSlide(own.level0_width, own.level0_height, SLIDE_ID, own.region_px)
+    write_levels(tmp_path / "given.h5", read_published(tmp_path / "published", "biopsy", slide))
+    levels = read_levels(tmp_path / "given.h5")
+
+    kept = KeptLevels(levels.region_features, levels.patch_index, levels.patch_features, levels.cell_features)
+    rows = small.encode_kept(kept, levels.region_coords)
+    expected = small.encode(made)
+    assert expected["slide_tokens"].std() > 0
+    assert rows.keys() == expected.keys()
+    assert all(np.array_equal(rows[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize(

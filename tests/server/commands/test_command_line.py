@@ -12,7 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from model_store.manifest import packaged_names
-from server.__main__ import app
+from server.__main__ import _run, app
 from server.commands.data_folder import locked_data_folder
 from server.commands.outcome import ExitCode
 from server.machine.redis_server import free_loopback_port
@@ -63,7 +63,7 @@ def test_the_commands_are_those_of_the_design() -> None:
     names = {path[0] for path in command_paths()}
 
     client = {"inspect", "upload", "ask", "chat", "slides", "feedback", "make-slide", "eval-demo", "eval-regions"}
-    assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models", "status"} | client
+    assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models", "levels", "status"} | client
 
 
 def test_help_is_shown_without_loading_anything_heavy() -> None:
@@ -75,6 +75,26 @@ def test_help_is_shown_without_loading_anything_heavy() -> None:
     )
 
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("command", "needing"),
+    [
+        ("levels export levels.h5 folder", "encoders.hierarchical.published_levels"),
+        ("models convert wsi-llava", "encoders.expected_shapes"),
+    ],
+)
+def test_without_torch_a_command_that_needs_it_says_what_to_install(
+    command: str, needing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, needing, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(sys, "argv", ["eyepiece", *command.split()])
+
+    code = _run()
+
+    assert code == ExitCode.USAGE
+    assert "needs torch, which is not installed: pip install 'eyepiece[worker]'" in capsys.readouterr().err
 
 
 def test_exit_codes_are_documented() -> None:

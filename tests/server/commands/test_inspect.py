@@ -18,7 +18,7 @@ from sparse_slides import SparseRecipe, write_tiff
 from tiled_jpeg import Recipe, write_slide
 
 from encoders.hierarchical.cell_kinds import CELL_KINDS
-from encoders.hierarchical.levels_file import read_levels, write_levels
+from encoders.hierarchical.levels_file import UNKNOWN_SLIDE, read_levels, write_levels
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.deep_zoom import TilePlace
 from encoders.tiling.pictures.draw_levels import REGION_RGB
@@ -379,7 +379,7 @@ def test_one_region_is_drawn_at_its_own_pixels(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"slide_id": "0" * 64}, "another slide's"),
+        ({"slide_id": "1" * 64}, "another slide's"),
         ({"level0_width": 4096}, "another slide's"),
         (None, "no file of levels"),
     ],
@@ -396,6 +396,19 @@ def test_levels_that_are_not_the_slides_are_refused(
     with pytest.raises(CommandError, match=said):
         inspect(settings, of_levels(slide, wrong, tmp_path / "lost.png"), as_json=True)
     assert not (tmp_path / "lost.png").exists()
+
+
+def test_levels_of_an_unknown_slide_are_shown_with_the_doubt(
+    slide: Path, levels: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = tmp_path / "unknown.h5"
+    write_levels(unknown, replace(read_levels(levels), slide_id=UNKNOWN_SLIDE))
+
+    report, error = report_of(settings, of_levels(slide, unknown), capsys)
+
+    assert error is None
+    assert report["given"]["slide_id"] is None
+    assert any(name == "doubt" and "which slide its levels are of" in str(said) for name, said in report_lines(report))
 
 
 def test_a_region_that_is_none_is_refused(slide: Path, levels: Path, settings: Settings, tmp_path: Path) -> None:
