@@ -13,6 +13,7 @@ patient's: errors name a file by its folder. Pickles are read by torch's `weight
 names.
 """
 
+import io
 import json
 import os
 import pickle
@@ -111,7 +112,7 @@ def read_published(folder: Path, stem: str, slide: PublishedSlide) -> Levels:
 
 
 def write_published(levels: Levels, folder: Path, stem: str) -> None:
-    """Writes all files of one slide beside others, or none, over what is there; OSError where that is not possible."""
+    """Writes all files of one slide, or none, and over what is there. Raises OSError where they cannot be written."""
     paths = published_paths(folder, stem)
     index, coords = _saved(levels.patch_index.astype(np.int64)), levels.region_coords.astype(np.int64)
     contents: dict[str, object] = {
@@ -135,8 +136,9 @@ def write_published(levels: Levels, folder: Path, stem: str) -> None:
                 with h5py.File(temporary, "w") as file:
                     file.create_dataset("coords", data=coords, compression="gzip")
             else:
-                with temporary.open("wb") as opened:  # given a path, torch writes its name into the file
-                    torch.save(contents[name], opened)
+                saved = io.BytesIO()  # given a path, torch writes its name into the file
+                torch.save(contents[name], saved)
+                temporary.write_bytes(saved.getbuffer())
         for name, temporary in written.items():
             temporary.replace(paths[name])
     finally:
