@@ -299,6 +299,6 @@ def _check_metadata(path: Path, slide: PublishedSlide) -> None:
     for name, value in wanted.items():
         if isinstance(said, dict) and said.get(name, value) != value:
             raise UnusableFeatures(
-                f"{_METADATA} has {name} {said[name]!r:.20}, and {value} is read here. Make the files again with "
+                f"{_METADATA} has {name} {said[name]!r:.20}, and {value} is read here. Extract the features again with "
                 f"{name} {value}."
             )
