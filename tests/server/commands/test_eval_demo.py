@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,16 @@ def quiet() -> Console:
     return Console(quiet=True)
 
 
+@pytest.fixture
+def nothing_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files with nothing in them: who answers here looks at none. The short examination draws and reads them all."""
+    monkeypatch.setattr(
+        "server.commands.eval_slides.ProcessPoolExecutor", lambda workers, _: ThreadPoolExecutor(workers)
+    )
+    monkeypatch.setattr("server.commands.eval_slides.draw", lambda path, _: path.write_bytes(b"nothing"))
+
+
+@pytest.mark.usefixtures("nothing_drawn")
 def test_every_question_reaches_the_slide_that_it_is_meant_for(quiet: Console) -> None:
     server = ExaminedServer(seeing)
 
@@ -133,6 +144,7 @@ def test_a_follow_up_goes_on_with_its_conversation_and_the_first_turn_is_not_sco
     assert {judgement.asked.turn for judgement in judgements} == {2, 3, 4}
 
 
+@pytest.mark.usefixtures("nothing_drawn")
 def test_a_refused_question_ends_the_examination(quiet: Console) -> None:
     class Refusing(ExaminedServer):
         def _answer(self, slide_id: str, options: dict[str, Any]) -> httpx.Response:
@@ -144,6 +156,7 @@ def test_a_refused_question_ends_the_examination(quiet: Console) -> None:
     assert caught.value.exit_code == ExitCode.REFUSED
 
 
+@pytest.mark.usefixtures("nothing_drawn")
 def test_a_language_model_that_is_away_for_a_moment_is_waited_for(quiet: Console) -> None:
     class AwayAtFirst(ExaminedServer):
         asked = 0
