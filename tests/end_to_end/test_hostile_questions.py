@@ -105,8 +105,14 @@ def test_a_client_that_hangs_up_before_the_answer_ends_the_generation(
 ) -> None:
     body = {"question": "Write a pathology report for this slide.", "max_tokens": 1800, "stream": False}
 
-    with pytest.raises(httpx.ReadTimeout):
-        client.post(f"/v1/slides/{slide['id']}/questions", json=body, timeout=httpx.Timeout(60, read=0.02))
+    def hung_up(_: int) -> bool:
+        try:
+            client.post(f"/v1/slides/{slide['id']}/questions", json=body, timeout=httpx.Timeout(60, read=0.02))
+        except httpx.ReadTimeout:
+            return True
+        return False
 
+    # On a busy machine this process may sleep until the whole answer is there: then nobody hung up.
+    assert any(map(hung_up, range(20)))
     wait_until_idle(server)
     assert ask(client, slide["id"], "What tissue is this?")["answer"]
