@@ -181,6 +181,8 @@ class LanguageModel:
             try:
                 return await self._client.send(request, stream=True)
             except _BROKE_OFF:
+                # A server that closed one connection that was kept may have closed them all.
+                request.extensions["new_connection"] = True
                 return await self._client.send(request, stream=True)
         except httpx.HTTPError as error:
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error

@@ -35,7 +35,8 @@ class VllmTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Returns once the head of the response has arrived. Closing the response returns its connection to the pool,
-        or closes the connection when the body was not read to its end.
+        or closes the connection when the body was not read to its end. With the extension `new_connection` none that
+        was used before is taken.
 
         Raises:
             httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.ReadTimeout, httpx.WriteTimeout,
@@ -44,7 +45,8 @@ class VllmTransport(httpx.AsyncBaseTransport):
         timeout = request.extensions["timeout"]
         head, body = _head(request), await request.aread()
         origin = (request.url.raw_scheme, request.url.raw_host, request.url.port or _port_of(request.url))
-        connection = self._take_idle(origin) or await self._connect(request.url, origin[2], timeout["connect"])
+        kept = None if request.extensions.get("new_connection") else self._take_idle(origin)
+        connection = kept or await self._connect(request.url, origin[2], timeout["connect"])
         connection.is_patient = bool(request.extensions.get("patient"))
         try:
             await connection.ask((head, body), timeout["write"], timeout["read"])
@@ -78,9 +80,9 @@ class VllmTransport(httpx.AsyncBaseTransport):
         connection.close_later(self._keepalive_s)
 
     def _take_idle(self, origin: tuple[bytes, bytes, int]) -> "_Connection | None":
-        """The most recently used one, so that the others may expire."""
+        """The most recently used one that is open, so that the others may expire."""
         for connection in reversed(self._idle):
-            if self._idle[connection] == origin:
+            if self._idle[connection] == origin and connection.can_be_reused:
                 del self._idle[connection]
                 return connection
         return None

@@ -418,3 +418,21 @@ async def test_a_question_without_slide_expects_no_slide_tokens() -> None:
     assert pieces[-1].usage.slide_tokens == 0
     assert slide_parts(vllm.bodies[0]) == []
     assert "X-Slide-Id" not in vllm.requests[0].headers
+
+
+async def test_what_broke_off_is_sent_again_on_a_new_connection() -> None:
+    """All that were kept may be closed: vLLM closes idle ones, and a busy machine's timers are late."""
+    asked: list[bool] = []
+
+    class KeptOnesAreClosed(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asked.append(bool(request.extensions.get("new_connection")))
+            if not asked[-1]:
+                raise httpx.ReadError("The connection was closed.")
+            return httpx.Response(503)
+
+    async with httpx.AsyncClient(base_url="http://vllm.test", transport=KeptOnesAreClosed()) as client:
+        model = LanguageModel(client, "demo", INPUTS, retry_waits_s=())
+        with pytest.raises(LanguageModelUnavailable, match="busy"):
+            await model.open("a", [Message("user", "Why?")], Sampling(1, 0.0))
+    assert asked == [False, True]

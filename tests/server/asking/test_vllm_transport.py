@@ -183,6 +183,28 @@ async def test_nobody_there_is_an_error() -> None:
             await client.get(f"http://127.0.0.1:{free_loopback_port()}/")
 
 
+async def test_what_a_server_closed_is_not_used_again_nor_anything_old_where_that_is_asked_for() -> None:
+    """A server that closes connections when they are used again, all of those that were kept: a busy one's clock."""
+    used: set[asyncio.StreamWriter] = set()
+
+    async def once(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if writer in used:
+            raise ConnectionError
+        used.add(writer)
+        await until(lambda: len(used) >= 3)
+        writer.write(_EMPTY)
+
+    async with asked(once) as (client, raw):
+        await asyncio.gather(*(client.get("/") for _ in range(3)))
+        request = client.build_request("GET", "/")
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            await client.send(request)
+
+        request.extensions["new_connection"] = True
+        assert (await client.send(request)).status_code == 200
+        assert raw.connections == 4
+
+
 async def test_a_connection_that_is_not_made_is_attempted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the packet that asks a name server was lost: nobody answers, and asking anew helps."""
     loop, attempts = asyncio.get_running_loop(), 0
