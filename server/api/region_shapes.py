@@ -4,14 +4,21 @@ import asyncio
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from encoders.regions.outline import MAX_CORNERS, Outline
 
 RegionName = Annotated[str, Field(max_length=64, description="A region's id, as drawing it answered.")]
-_ONE_OF: dict[str, Any] = {"oneOf": [{"required": ["rectangle"]}, {"required": ["polygon"]}]}
 Pixels = Annotated[float, Field(allow_inf_nan=False, ge=-1e7, le=1e7)]
 Corner = tuple[Pixels, Pixels]
 Side = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1e7)]
+
+
+def _one_of_both(schema: dict[str, Any]) -> None:
+    """One of the two is left out, which null is not."""
+    schema["oneOf"] = [{"required": [name]} for name in schema["properties"]]
+    for described in schema["properties"].values():
+        described.pop("default", None)
 
 
 class Rectangle(BaseModel):
@@ -29,10 +36,12 @@ class RegionShape(BaseModel):
     """A region as it is drawn: one rectangle or one polygon. Tiles belong to it whose centre lies inside; with fewer
     than 16 it is too small (`region_too_small`)."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=_ONE_OF)
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_one_of_both)
 
-    rectangle: Rectangle | None = None
-    polygon: Annotated[list[Corner], Field(fail_fast=True, min_length=3, max_length=MAX_CORNERS)] | None = Field(
+    rectangle: Rectangle | SkipJsonSchema[None] = None
+    polygon: (
+        Annotated[list[Corner], Field(fail_fast=True, min_length=3, max_length=MAX_CORNERS)] | SkipJsonSchema[None]
+    ) = Field(
         None,
         description="Corners (x, y) in level-0 pixels, in either direction; the first need not stand at the end again. "
         "The outline may not cross itself.",

@@ -78,15 +78,17 @@ def _digest(path: Path) -> str:
 
 
 def _refuse_other_file(said: str, slide: dict[str, Any]) -> None:
-    """A file here that has the name of a slide there, and not its size, is another one.
+    """A file here that has the name of a slide there, and other content, is another one: the id is the digest.
 
     Raises:
         CommandError: it is.
     """
     path = Path(said)
-    if path.is_file() and path.suffix != ".mrxs" and path.stat().st_size != slide["size_bytes"]:
+    if not path.is_file() or path.suffix == ".mrxs":
+        return
+    if path.stat().st_size != slide["size_bytes"] or _digest(path) != slide["id"]:
         raise CommandError(
-            f"The file {printable(said)} here is not the slide of that name on the server, which has another size: "
+            f"The file {printable(said)} here is not the slide of that name on the server, which has other content: "
             f"upload it, or name the slide by its id {slide['id'][:12]}.",
             ExitCode.USAGE,
         )

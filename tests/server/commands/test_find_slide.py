@@ -1,6 +1,7 @@
 """A slide named by its id, the beginning of it, or its file name, as a person would."""
 
 import hashlib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SLIDES = [
     slide("7777777", "biopsy 7.svs.bak"),
     slide("decade1", "another.svs"),
     slide("8888888", "decade.svs"),
+    slide(sha256(b"right").hexdigest(), "at hand.svs"),
 ]
 
 
@@ -109,13 +111,13 @@ def test_what_means_no_slide_says_how_to_find_one(client: ApiClient, said: str) 
 
 
 def test_a_file_here_that_is_another_one_than_the_slide_there_is_refused(client: ApiClient, tmp_path: Path) -> None:
-    path = tmp_path / "biopsy 7.svs"
-    path.write_bytes(b"longer")
-
-    with pytest.raises(CommandError, match="has another size"):
-        find_slide(client, str(path))
+    path = tmp_path / "at hand.svs"
+    for content in (b"longer", b"wrong"):  # as long as the right one, and it
+        path.write_bytes(content)
+        with pytest.raises(CommandError, match="has other content"):
+            find_slide(client, str(path))
     path.write_bytes(b"right")
-    assert find_slide(client, str(path)) == SLIDES[2]
+    assert find_slide(client, str(path)) == SLIDES[-1]
 
 
 def test_of_slides_of_one_name_the_file_here_is_meant(client: ApiClient, tmp_path: Path) -> None:
