@@ -80,6 +80,21 @@ class JobQueue(RedisQueue):
         found: Any = await self.redis.zrange(self.namespace("incomplete"), 0, -1)
         return [self.job_key_from_id(job_id.decode()) for job_id in found]
 
+    async def forget(self, job_key: str) -> None:
+        """Take a job out of the queue, or stop it within about a second; nothing of it is kept."""
+        job = await self.job(job_key)
+        if job is None:
+            await self.discard_unreadable(job_key)
+            return
+        runs, kept_s = job.status in (Status.ACTIVE, Status.ABORTING), job.ttl if job.ttl > 0 else _FINISHED_TTL_S
+        job.ttl = -1  # SAQ's word for: delete it when it ends
+        if job.status in UNFINISHED:
+            await job.abort("the slide was deleted")
+        if runs:
+            await self.redis.expire(job.id, kept_s)  # should its worker be dead
+        else:
+            await self.redis.delete(job.id, job.abort_id)
+
     async def discard_unreadable(self, job_key: str) -> bool:
         """Remove a job that cannot be read from all of the queue's lists; False when there is none."""
         job_id = self.job_id(job_key)
@@ -167,21 +182,7 @@ class EncodeJobs:
     async def cancel(self, record: SlideRecord) -> None:
         """Take the slide's job out of the queue, or stop it within about a second; nothing of it is kept."""
         for priority, queue in self.queues_of(record.model).items():
-            job = await queue.job(_job_key(record, priority))
-            if job is not None:
-                await self._forget(job)
-            else:
-                await queue.discard_unreadable(_job_key(record, priority))
-
-    async def _forget(self, job: Job) -> None:
-        runs = job.status in (Status.ACTIVE, Status.ABORTING)
-        job.ttl = -1  # SAQ's word for: delete it when it ends
-        if job.status in UNFINISHED:
-            await job.abort("the slide was deleted")
-        if runs:
-            await self._redis.expire(job.id, _FINISHED_TTL_S)  # should its worker be dead
-        else:
-            await self._redis.delete(job.id, job.abort_id)
+            await queue.forget(_job_key(record, priority))
 
     async def depth(self, priority: Priority, model: str = "") -> QueueDepth:
         """One queue's gauges."""

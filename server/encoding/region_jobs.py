@@ -25,7 +25,6 @@ class RegionJobs:
     """Enqueue, find and cancel."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis = redis
         self._settings = settings
         others = [served.name for served in settings.served_models[1:]]
         self._queues = {model: region_queue(redis, model) for model in ("", *others)}
@@ -59,7 +58,7 @@ class RegionJobs:
 
     async def forget(self, region: SlideRegion) -> None:
         """Nothing is kept of the region's last job."""
-        await self._forget(self.queue_of(region.slide.model), _job_key(region))
+        await self.queue_of(region.slide.model).forget(_job_key(region))
 
     async def is_running(self, region: SlideRegion) -> bool:
         """Whether a worker has it; False while Redis does not answer."""
@@ -74,21 +73,7 @@ class RegionJobs:
         for queue in self._queues.values():
             for key in await queue.unfinished_keys():
                 if key.split(":")[1:3] == [tenant, slide_id]:
-                    await self._forget(queue, key)
-
-    async def _forget(self, queue: JobQueue, key: str) -> None:
-        job = await queue.job(key)
-        if job is None:
-            await queue.discard_unreadable(key)
-            return
-        runs = job.status in (Status.ACTIVE, Status.ABORTING)
-        job.ttl = -1  # SAQ's word for: delete it when it ends
-        if job.status in UNFINISHED:
-            await job.abort("the slide was deleted")
-        if runs:
-            await self._redis.expire(job.id, _FINISHED_TTL_S)  # should its worker be dead
-        else:
-            await self._redis.delete(job.id, job.abort_id)
+                    await queue.forget(key)
 
     async def _require_room(self, queue: JobQueue, tenant: str) -> None:
         keys = await queue.unfinished_keys()
