@@ -15,10 +15,11 @@ Side = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1e7)]
 
 
 def _one_of_both(schema: dict[str, Any]) -> None:
-    """One of the two is left out, which null is not."""
-    schema["oneOf"] = [{"required": [name]} for name in schema["properties"]]
-    for described in schema["properties"].values():
-        described.pop("default", None)
+    """One of the two is left out, which null is not; a body that says more than the shape has more properties."""
+    shapes = ("rectangle", "polygon")
+    schema["oneOf"] = [{"required": [name]} for name in shapes]
+    for name in shapes:
+        schema["properties"][name].pop("default", None)
 
 
 class Rectangle(BaseModel):
