@@ -12,6 +12,7 @@ from server.api.parts import Parts
 from server.asking.conversations import Conversations
 from server.asking.served_models import ServedModels
 from server.embeddings.cache import EmbeddingCache
+from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.jobs import EncodeJobs
 from server.flow.admit_upload import AdmitUpload
 from server.flow.answer_question import AnswerQuestion
@@ -181,6 +182,7 @@ ModelsDep = Annotated[ServedModels, _made_of(lambda parts: parts.models)]
 StoreDep = Annotated[SlideStore, _made_of(lambda parts: parts.store)]
 CatalogueDep = Annotated[SlideCatalogue, _made_of(lambda parts: parts.slides)]
 EmbeddingsDep = Annotated[EmbeddingCache, _made_of(lambda parts: parts.embeddings)]
+TilePlacesDep = Annotated[TilePlacesCache, _made_of(lambda parts: parts.tile_places)]
 OpenSlidesDep = Annotated[OpenSlides, _made_of(lambda parts: parts.open_slides)]
 ThumbnailsDep = Annotated[Thumbnails, _made_of(lambda parts: parts.thumbnails)]
 ConversationsDep = Annotated[Conversations, _made_of(lambda parts: parts.conversations)]

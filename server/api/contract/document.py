@@ -44,6 +44,7 @@ from server.errors import InvalidRequest
 from server.flow.show_levels import LevelsFormat
 from server.slides.feedback import Verdict
 from server.slides.public_levels import CellKind, LevelsGeoJson, SlideLevels
+from server.slides.public_places import SlidePlaces
 from server.slides.public_slide import Status
 from server.slides.slide_record import Priority
 from server.upkeep.readiness import Capability
@@ -63,6 +64,7 @@ _MORE_SHAPES: tuple[type[BaseModel], ...] = (
     SlideReady,
     SlideLevels,
     LevelsGeoJson,
+    SlidePlaces,
     DamagedFeedback,
 )
 _CHOICES: dict[str, Any] = {
