@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from server.commands.key_commands import keys_app
 from server.commands.level_commands import levels_app
 from server.commands.model_commands import models_app
 from server.commands.options import (
@@ -37,7 +38,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(help="API keys of tenants.", no_args_is_help=True)
 slides_app = typer.Typer(help="The slides on the server.", no_args_is_help=True)
 app.add_typer(slides_app, name="slides")
 feedback_app = typer.Typer(help="What people thought of answers.", no_args_is_help=True)
@@ -362,37 +362,6 @@ def feedback_export(
 
     with ApiClient(url or default_url(), key) as client:
         export(client, since)
-
-
-@keys_app.command("create")
-def keys_create(
-    tenant: Annotated[str, typer.Option(help="Lower-case letters, digits, hyphens.")],
-    expires_days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until the key expires.")] = None,
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a key and print it, once."""
-    from server.commands import keys
-
-    keys.create(settings_from(data_dir=data_dir), tenant, expires_days, as_json)
-
-
-@keys_app.command("list")
-def keys_list(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """Show the keys' beginnings, tenants and dates."""
-    from server.commands import keys
-
-    keys.show(settings_from(data_dir=data_dir), as_json)
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    prefix: Annotated[str, typer.Argument(help="The beginning, as `keys list` shows it.")], data_dir: DataDir = None
-) -> None:
-    """Take a key back."""
-    from server.commands import keys
-
-    keys.revoke(settings_from(data_dir=data_dir), prefix)
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ from server.embeddings.slide_inputs import MEMORY_BYTES, SlideInputCache, SlideI
 from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.jobs import EncodeJobs
 from server.encoding.region_jobs import RegionJobs
-from server.identity.api_keys import KeyRing
+from server.identity.credentials import open_credentials
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
@@ -126,6 +126,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
         version=version("eyepiece"),
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         needs_key=settings.require_key or not settings.listens_on_loopback,
+        takes_tokens=bool(settings.oidc_providers),
         lifespan=_lifespan,
         telemetry=_NO_TELEMETRY,
         openapi_url=None,  # server.api.routes.document: behind the key, and nothing of it from elsewhere
@@ -171,7 +172,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         redis=redis,
         store=store,
         slides=SlideCatalogue(store, redis, ids.pop(models[0].manifest.name), ids),
-        keys=KeyRing(store),
+        credentials=open_credentials(store, settings.oidc_providers),
         jobs=EncodeJobs(redis, settings),
         region_jobs=RegionJobs(redis, settings),
         regions=Regions(store, settings.max_regions_per_slide),
@@ -263,6 +264,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
+    await parts.credentials.aclose()
     await parts.open_slides.aclose()
     for model in parts.models:
         await model.language_model.aclose()

@@ -5,7 +5,7 @@ EyepieceError                     model_store.errors
 └── ServerError
     ├── InternalError             a bug
     ├── RequestError              the caller's to mend
-    │   ├── InvalidRequest, Unauthorized, NotFound, NoPixels, MethodNotAllowed
+    │   ├── InvalidRequest, Unauthorized, InsufficientScope, NotFound, NoPixels, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
     │   ├── RegionNotReady, RegionFailed
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
@@ -15,6 +15,7 @@ EyepieceError                     model_store.errors
     └── DependencyError           ours to mend; the caller may try again
         ├── Draining              this process is leaving
         ├── TooManyConnections
+        ├── IdentityProviderUnavailable
         ├── SlideReaderLost      the process that reads a slide for viewers
         ├── StorageFull, StorageUnavailable, QueueUnavailable
         └── LanguageModelUnavailable, LanguageModelFailed, SlideLost
@@ -57,9 +58,15 @@ class InvalidRequest(RequestError):
 
 
 class Unauthorized(RequestError):
-    """No key, an unknown key, or an expired one."""
+    """No key and no token, or one that is unknown, expired, or meant for another service."""
 
     code = "unauthorized"
+
+
+class InsufficientScope(RequestError):
+    """The key or token is valid and lacks the scope that this route needs; the detail names it."""
+
+    code = "insufficient_scope"
 
 
 class NotFound(RequestError):
@@ -216,6 +223,12 @@ class TooManyConnections(DependencyError):
     code = "too_many_connections"
 
 
+class IdentityProviderUnavailable(DependencyError):
+    """The identity provider does not answer, and its keys are not known; API keys are taken meanwhile."""
+
+    code = "identity_provider_unavailable"
+
+
 class SlideReaderLost(DependencyError):
     """The process that reads the slide ended unexpectedly or gave no answer in time; the next request gets another."""
 
@@ -262,6 +275,7 @@ class SlideLost(DependencyError):
 HTTP_STATUS: dict[str, int] = {
     "invalid_request": 422,
     "unauthorized": 401,
+    "insufficient_scope": 403,
     "not_found": 404,
     "no_pixels": 404,
     "method_not_allowed": 405,
@@ -296,6 +310,7 @@ HTTP_STATUS: dict[str, int] = {
     "cancelled": 409,
     "draining": 503,
     "too_many_connections": 503,
+    "identity_provider_unavailable": 503,
     "slide_reader_lost": 503,
     "storage_full": 507,
     "storage_unavailable": 503,

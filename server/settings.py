@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from model_store.errors import ModelError
 from model_store.manifest import NAME_PATTERN
 from server.admission.quota import Quota
+from server.identity.oidc_provider import OidcProvider
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Settings(BaseSettings):
     require_key: bool = Field(False, description="Ask for an API key on a loopback address too.")
     keep_keyless: bool = Field(
         False, description="On loopback, take requests without a key even when a key exists or a proxy passed them on."
+    )
+    oidc_providers: tuple[OidcProvider, ...] = Field(
+        (),
+        description="Identity providers whose tokens are taken beside API keys, as a JSON list; docs/identity.md "
+        "describes the fields.",
     )
     data_dir: Path = Field(Path("data"), description="All local state: store, models, Redis, logs, staging.")
     store_url: str = Field(
@@ -212,6 +218,13 @@ class Settings(BaseSettings):
     def _without_brackets(cls, host: str) -> str:
         """`[::1]`, as in a URL, is `::1`."""
         return host.removeprefix("[").removesuffix("]")
+
+    @field_validator("oidc_providers")
+    @classmethod
+    def _each_issuer_once(cls, providers: tuple[OidcProvider, ...]) -> tuple[OidcProvider, ...]:
+        if len({it.issuer for it in providers}) < len(providers):
+            raise ValueError("it names an issuer twice")
+        return providers
 
     @field_validator("models")
     @classmethod

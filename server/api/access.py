@@ -1,40 +1,47 @@
-"""Finds the tenant of a request."""
+"""Finds the caller of a request, and whether it may do what it asks for."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from server.errors import Unauthorized
-from server.identity.api_keys import DEFAULT_TENANT, KEY_BEGIN, KeyRing
+from server.errors import InsufficientScope, Unauthorized
+from server.identity.access_scopes import AccessScope
+from server.identity.api_keys import KEY_BEGIN
+from server.identity.caller import KEYLESS, Caller
+from server.identity.credentials import Credentials
 from server.settings import LOOPBACK_HOSTS, Settings
 
 _PROXY_HEADERS = frozenset({b"forwarded", b"x-real-ip", b"via"})
 _PROXY_PREFIX = b"x-forwarded-"
 
 
-async def tenant_of(request: Request, keys: KeyRing, settings: Settings) -> str:
-    """The tenant of the request's key; on a loopback address without one, the tenant `default`.
+async def caller_of(request: Request, credentials: Credentials, settings: Settings) -> Caller:
+    """Whoever the request's key or token is for; on a loopback address without one, the tenant `default`.
 
     Raises:
-        Unauthorized: no key where one is needed, or one that is not valid.
+        Unauthorized: none where one is needed, or one that is not valid.
     """
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     secret = secret.strip() if scheme.lower() == "bearer" else ""
     if secret.startswith(KEY_BEGIN):
-        return await keys.tenant_of(secret)
+        return await credentials.keys.caller_of(secret)
+    if credentials.tokens is not None and secret.count(".") == 2:
+        return await credentials.tokens.caller_of(secret)
     # OpenAI clients insist on sending a key; where none is needed, any that is not one of ours is as good as none.
-    reason = await _why_a_key_is_needed(request, keys, settings)
+    reason = await _why_a_key_is_needed(request, credentials, settings)
     if reason is None:
-        return DEFAULT_TENANT
+        return KEYLESS
     if secret:
-        return await keys.tenant_of(secret)
+        return await credentials.keys.caller_of(secret)
+    token = " or a token of your identity provider" if credentials.tokens is not None else ""
     raise Unauthorized(
-        f"{reason}Send an API key as `Authorization: Bearer …`; the operator makes one with eyepiece keys create."
+        f"{reason}Send an API key{token} as `Authorization: Bearer …`; the operator makes a key with eyepiece keys "
+        "create."
     )
 
 
-async def _why_a_key_is_needed(request: Request, keys: KeyRing, settings: Settings) -> str | None:
+async def _why_a_key_is_needed(request: Request, credentials: Credentials, settings: Settings) -> str | None:
     """None when this request may come without one: from this machine itself, before there is any key.
 
     Not from a foreign web page, a name that was rebound or a form posted from elsewhere. A proxy on this machine makes
@@ -50,7 +57,9 @@ async def _why_a_key_is_needed(request: Request, keys: KeyRing, settings: Settin
         return None
     if any(name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIX) for name, _ in request.scope["headers"]):
         return "Requests through a proxy need a key. "
-    if await keys.any_exists():
+    if credentials.tokens is not None:
+        return "This server has an identity provider, so every request needs a token or a key. "
+    if await credentials.keys.any_exists():
         return "This server has API keys, so every request needs one. "
     return None
 
@@ -62,9 +71,20 @@ def _host(url: str) -> str:
         return ""
 
 
-async def note_tenant(request: Request, keys: KeyRing, settings: Settings) -> None:
-    """Find out who is asking, before anything else of the request is looked at; raises Unauthorized."""
-    request.state.tenant = await tenant_of(request, keys, settings)
+async def note_caller(
+    request: Request, credentials: Credentials, settings: Settings, scope: AccessScope | None
+) -> None:
+    """Find out who is asking and whether they may, before anything else of the request is looked at; a scope of None
+    is for whoever has any credential.
+
+    Raises:
+        Unauthorized, InsufficientScope: they may not.
+    """
+    caller = await caller_of(request, credentials, settings)
+    request.state.caller = caller
+    request.state.tenant = caller.tenant
+    if scope is not None and scope not in caller.scopes:
+        raise InsufficientScope(f"This needs the scope `{scope}`; ask the operator for a key or token that has it.")
 
 
 def _noted_tenant(request: Request) -> str:

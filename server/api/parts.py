@@ -14,7 +14,7 @@ from server.embeddings.cache import EmbeddingCache
 from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.jobs import EncodeJobs
 from server.encoding.region_jobs import RegionJobs
-from server.identity.api_keys import KeyRing
+from server.identity.credentials import Credentials
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackShelf
@@ -37,7 +37,7 @@ class Parts:
     redis: Redis
     store: SlideStore
     slides: SlideCatalogue
-    keys: KeyRing
+    credentials: Credentials
     jobs: EncodeJobs
     region_jobs: RegionJobs
     regions: Regions

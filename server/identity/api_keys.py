@@ -1,4 +1,4 @@
-"""API keys and tenants. A key is 256 random bits; only its SHA-256 is stored, in the slide store.
+"""API keys. A key is 256 random bits; only its SHA-256 is stored, in the slide store, with its tenant and scopes.
 
 (argon2 and its kind are for passwords: there is nothing to guess in 256 random bits.)
 
@@ -11,18 +11,20 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import structlog
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from server.errors import Unauthorized
+from server.errors import InvalidRequest, Unauthorized
+from server.identity.access_scopes import ALL_SCOPES, AccessScope
+from server.identity.caller import Caller
+from server.identity.key_uses import KeyUses, forget_use
 from server.slides.slide_record import now
 from server.storage.private_files import close_to_others
 from server.storage.slide_store import TENANT_PATTERN, SlideStore, require_tenant_name
 
-DEFAULT_TENANT = "default"
 KEY_BEGIN = "eyp_"
 _KEY_PATTERN = re.compile(r"eyp_[A-Za-z0-9_-]{43}")
 KEYS_FOLDER = "keys"
@@ -31,6 +33,7 @@ _REMEMBERED_S = 15.0
 _REMEMBERED_KEYS = 10_000
 # So much of a key's digest names it to its operator.
 DIGEST_SHOWN = 12
+_PREFIX_CHARS = 10
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +45,8 @@ def _as_tenant(name: str) -> str:
 
 
 class ApiKey(BaseModel):
-    """What is stored of a key, under its digest. `prefix` lets people tell their keys apart."""
+    """What is stored of a key, under its digest. `prefix` lets people tell their keys apart; `scopes` of None are all
+    scopes, also those of later releases: keys that were made before there were scopes have none written down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +54,12 @@ class ApiKey(BaseModel):
     prefix: str
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
+    scopes: tuple[AccessScope, ...] | None = None
+
+    @property
+    def allowed(self) -> frozenset[AccessScope]:
+        """Its scopes."""
+        return ALL_SCOPES if self.scopes is None else frozenset(self.scopes)
 
     @property
     def expired(self) -> bool:
@@ -65,15 +75,62 @@ class StoredKey:
     key: ApiKey
 
 
-async def create_key(store: SlideStore, tenant: str, expires_at: datetime | None = None) -> str:
-    """Make a key for a tenant; the returned text is shown once and stored nowhere."""
+@dataclass(frozen=True)
+class RotatedKey:
+    """A new key in place of an old one, which is valid until `old_until`."""
+
+    secret: str
+    key: ApiKey
+    old_until: datetime
+
+
+async def create_key(
+    store: SlideStore,
+    tenant: str,
+    expires_at: datetime | None = None,
+    scopes: tuple[AccessScope, ...] | None = None,
+) -> str:
+    """Make a key for a tenant, with all scopes or some; the returned text is shown once and stored nowhere."""
+    return (await _create(store, tenant, expires_at, scopes))[0]
+
+
+async def _create(
+    store: SlideStore, tenant: str, expires_at: datetime | None, scopes: tuple[AccessScope, ...] | None
+) -> tuple[str, ApiKey]:
     require_tenant_name(tenant)
     secret = f"eyp_{secrets.token_urlsafe(32)}"
-    key = ApiKey(tenant=tenant, prefix=secret[:10], created_at=now(), expires_at=expires_at)
-    await store.put(_path(_digest(secret)), key.model_dump_json().encode())
+    key = ApiKey(tenant=tenant, prefix=secret[:_PREFIX_CHARS], created_at=now(), expires_at=expires_at, scopes=scopes)
+    await _keep(store, _digest(secret), key)
+    return secret, key
+
+
+async def _keep(store: SlideStore, digest: str, key: ApiKey) -> None:
+    # Without fields that say nothing: a release that does not know scopes reads the key then, after a downgrade.
+    await store.put(_path(digest), key.model_dump_json(exclude_none=True).encode())
     if store.local_root is not None:
         close_to_others(store.local_root / KEYS_FOLDER)
-    return secret
+
+
+async def rotate_key(
+    store: SlideStore, prefix: str, overlap: timedelta, expires_at: datetime | None = None
+) -> RotatedKey:
+    """Make a key with the tenant, the scopes and (unless `expires_at` says otherwise) the lifetime of the key that
+    begins with `prefix`, which stays valid for `overlap`, or until it expires: clients change over without a gap.
+
+    Raises:
+        InvalidRequest: no valid key begins like that, or several do.
+    """
+    found = [stored for stored in await list_keys(store) if stored.key.prefix == prefix[:_PREFIX_CHARS]]
+    if len(found) != 1 or found[0].key.expired:
+        raise InvalidRequest("There must be one valid key that begins like that: `eyepiece keys list` shows them.")
+    old = found[0].key
+    if expires_at is None and old.expires_at is not None:
+        expires_at = now() + (old.expires_at - old.created_at)
+    secret, key = await _create(store, old.tenant, expires_at, old.scopes)
+    ends = now() + overlap
+    old_until = ends if old.expires_at is None else min(ends, old.expires_at)
+    await _keep(store, found[0].digest, old.model_copy(update={"expires_at": old_until}))
+    return RotatedKey(secret, key, old_until)
 
 
 async def any_key(store: SlideStore) -> bool:
@@ -95,11 +152,12 @@ async def revoke_key(store: SlideStore, prefix: str) -> int:
     """Delete the keys whose text starts with `prefix`, and those that cannot be read and whose digest starts with it;
     how many there were."""
     readable, damaged = await _stored(store)
-    digests = [stored.digest for stored in readable if stored.key.prefix == prefix[:10]]
+    digests = [stored.digest for stored in readable if stored.key.prefix == prefix[:_PREFIX_CHARS]]
     if len(prefix) >= DIGEST_SHOWN:
         digests += [digest for digest in damaged if digest.startswith(prefix)]
     for digest in digests:
         await store.delete(_path(digest))
+        await forget_use(store, digest)
     return len(digests)
 
 
@@ -131,14 +189,24 @@ def _read(digest: str, content: bytes) -> ApiKey | None:
         return None
 
 
+@dataclass(frozen=True)
+class _Remembered:
+    """A key that was looked up, and until when that holds."""
+
+    until_s: float
+    key: ApiKey
+    caller: Caller
+
+
 class KeyRing:
     """Looks keys up and remembers the answer for a few seconds."""
 
     def __init__(self, store: SlideStore) -> None:
         self._store = store
+        self.uses = KeyUses(store)
         self._any_exists = False
         self._any_known_until = 0.0
-        self._remembered: dict[str, tuple[float, ApiKey]] = {}
+        self._remembered: dict[str, _Remembered] = {}
 
     async def any_exists(self) -> bool:
         """Whether there is any key: the first ends keyless access with the next request, or, where asking the store
@@ -149,22 +217,22 @@ class KeyRing:
             self._any_known_until = time.monotonic() + _REMEMBERED_S
         return self._any_exists
 
-    async def tenant_of(self, secret: str) -> str:
-        """The tenant of a key.
+    async def caller_of(self, secret: str) -> Caller:
+        """Whoever holds this key.
 
         Raises:
             Unauthorized: no such key, or it has expired.
         """
-        key = await self._find(secret) if _KEY_PATTERN.fullmatch(secret) else None
-        if key is None or key.expired:
+        found = await self._find(secret) if _KEY_PATTERN.fullmatch(secret) else None
+        if found is None or found.key.expired:
             raise Unauthorized("The API key is not valid; ask the operator for one (eyepiece keys create).")
-        return key.tenant
+        return found.caller
 
-    async def _find(self, secret: str) -> ApiKey | None:
+    async def _find(self, secret: str) -> _Remembered | None:
         digest = _digest(secret)
         remembered = self._remembered.get(digest)
-        if remembered is not None and remembered[0] > time.monotonic():
-            return remembered[1]
+        if remembered is not None and remembered.until_s > time.monotonic():
+            return remembered
         content = await self._store.get(_path(digest))
         if content is None:
             self._remembered.pop(digest, None)
@@ -174,8 +242,11 @@ class KeyRing:
         key = _read(digest, content)
         if key is None:
             return None
-        self._remembered[digest] = (time.monotonic() + _REMEMBERED_S, key)
-        return key
+        found = _Remembered(time.monotonic() + _REMEMBERED_S, key, Caller(key.tenant, key.allowed, key.prefix))
+        self._remembered[digest] = found
+        if not key.expired:
+            self.uses.note(digest)
+        return found
 
 
 def _digest(secret: str) -> str:

@@ -5,6 +5,7 @@ document without these words (docs/decisions/0038).
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from fastapi import FastAPI
@@ -40,6 +41,7 @@ from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.routes.chat import speaks_openai
 from server.api.routes.feedback import DamagedFeedback
 from server.api.routes.health import ReadinessStatus
+from server.api.routes.keyed_route import SCOPE_OF_OPERATION
 from server.errors import InvalidRequest
 from server.flow.show_levels import LevelsFormat
 from server.slides.feedback import Verdict
@@ -80,14 +82,22 @@ _CHOICES: dict[str, Any] = {
 _NAMES = {get_args(choice): name for name, choice in _CHOICES.items()}
 # A floating-point number cannot tell it from the next.
 _LARGEST_INTEGER = 2**63 - 1
-_KEY = "apiKey"
+_KEY, _TOKEN = "apiKey", "token"
 _KEY_SCHEME = {
     "type": "http",
     "scheme": "bearer",
     "description": "An API key, made by the operator with `eyepiece keys create --tenant NAME` and sent as "
     "`Authorization: Bearer eyp_…`. Every slide and conversation belongs to the key's tenant and does not exist for "
     "others. A server that listens on a loopback address alone takes requests without a key until the first one is "
-    "made; everything belongs to the tenant `default` then.",
+    "made; everything belongs to the tenant `default` then. A key has all scopes or some; what a route needs stands "
+    "beside it. Without it the answer is 403 `insufficient_scope`.",
+}
+_TOKEN_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "A token of an identity provider that this server's operator has named. Its claims say which tenant "
+    "and which scopes it has.",
 }
 DESCRIPTION = """Ask questions about whole-slide images. **Research use only, not a medical device.**
 
@@ -116,13 +126,14 @@ def operation_id(route: APIRoute) -> str:
 
 
 class DocumentedAPI(FastAPI):
-    """FastAPI with the whole document; `needs_key` says whether some requests may come without a key."""
+    """FastAPI with the whole document; `needs_key` says whether no request may come without a key, `takes_tokens`
+    whether there are identity providers."""
 
-    def __init__(self, *, needs_key: bool, **options: Any) -> None:
+    def __init__(self, *, needs_key: bool, takes_tokens: bool, **options: Any) -> None:
         super().__init__(
             description=DESCRIPTION, openapi_tags=TAGS, generate_unique_id_function=operation_id, **options
         )
-        self._needs_key = needs_key
+        self._ways_in = [_KEY] + [_TOKEN] * takes_tokens + [""] * (not needs_key)
         self._documents: dict[Version, dict[str, Any]] = {}
 
     def openapi(self) -> dict[str, Any]:
@@ -132,12 +143,13 @@ class DocumentedAPI(FastAPI):
     def document(self, version: Version) -> dict[str, Any]:
         """The document in a version's words; made once."""
         if not self._documents:
-            whole = _completed(super().openapi(), needs_key=self._needs_key)
+            whole = _completed(super().openapi(), self._ways_in)
             self._documents = {"3.2": whole, "3.1": _without_item_schemas(whole)}
         return self._documents[version]
 
 
-def _completed(document: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:
+def _completed(document: dict[str, Any], ways_in: Sequence[str]) -> dict[str, Any]:
+    """Add all that FastAPI does not know; a way in is the name of a security scheme, empty for none."""
     document["openapi"] = _VERSIONS["3.2"]
     components = document["components"]
     schemas: dict[str, Any] = components["schemas"]
@@ -147,7 +159,7 @@ def _completed(document: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:
     meanings: dict[str, str] = {}
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            meanings |= _complete(operation, path, needs_key=needs_key)
+            meanings |= _complete(operation, path, ways_in)
     for schema in schemas.values():
         _tidy(schema)
     schemas |= {name: {"type": "string", "enum": list(get_args(choice))} for name, choice in _CHOICES.items()}
@@ -155,11 +167,12 @@ def _completed(document: dict[str, Any], *, needs_key: bool) -> dict[str, Any]:
     components["headers"] = ANSWER_HEADERS
     components["parameters"] = header_parameters()
     components["examples"] = error_examples(meanings)
-    components["securitySchemes"] = {_KEY: _KEY_SCHEME}
+    schemes = {_KEY: _KEY_SCHEME, _TOKEN: _TOKEN_SCHEME}
+    components["securitySchemes"] = {name: schemes[name] for name in ways_in if name}
     return document
 
 
-def _complete(operation: dict[str, Any], path: str, *, needs_key: bool) -> dict[str, str]:
+def _complete(operation: dict[str, Any], path: str, ways_in: Sequence[str]) -> dict[str, str]:
     """Add to an operation what no route says for itself; the codes of its errors, and what each means."""
     more: tuple[type[EyepieceError], ...] = OF_EVERY_ROUTE
     responses: dict[str, Any] = operation["responses"]
@@ -170,7 +183,8 @@ def _complete(operation: dict[str, Any], path: str, *, needs_key: bool) -> dict[
     operation["security"] = []
     if path.startswith("/v1/"):
         more += OF_EVERY_KEYED_ROUTE
-        operation["security"] = [{_KEY: []}] if needs_key else [{_KEY: []}, {}]
+        scope = operation.pop(SCOPE_OF_OPERATION)
+        operation["security"] = [{way: [scope] if scope else []} if way else {} for way in ways_in]
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
         more += OF_EVERY_JSON_BODY
     meanings = write_errors(responses, may_raise(*more), openai=speaks_openai(path))

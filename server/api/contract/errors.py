@@ -17,6 +17,8 @@ from server.errors import (
     Draining,
     HeadTooLarge,
     HeadTooSlow,
+    IdentityProviderUnavailable,
+    InsufficientScope,
     InternalError,
     InvalidRequest,
     LanguageModelFailed,
@@ -47,7 +49,15 @@ Responses = dict[int | str, dict[str, Any]]
 OF_EVERY_CONNECTION = (MalformedRequest, HeadTooSlow, HeadTooLarge, TooManyConnections)
 OF_EVERY_ROUTE = (InternalError,)
 # Keys are looked up in the store, counters and queues in Redis.
-OF_EVERY_KEYED_ROUTE = (Unauthorized, InvalidRequest, Draining, StorageUnavailable, QueueUnavailable)
+OF_EVERY_KEYED_ROUTE = (
+    Unauthorized,
+    InsufficientScope,
+    InvalidRequest,
+    IdentityProviderUnavailable,
+    Draining,
+    StorageUnavailable,
+    QueueUnavailable,
+)
 OF_EVERY_JSON_BODY = (BodyTooLarge, BodyTooSlow, Overloaded)
 OF_EVERY_RECORD = (RecordUnreadable, RecordNewer)
 OF_EVERY_DRAWING = (RegionsUnavailable, UnusableRegion, RegionTooSmall, StorageFull)

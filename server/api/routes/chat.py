@@ -25,7 +25,7 @@ from server.api.contract.parameters import ModelName
 from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, QuestionSlotsDep, ReadinessDep
 from server.api.region_shapes import asked_region
 from server.api.request_log import CLIENT_CLOSED
-from server.api.routes.keyed_route import KeyedRoute
+from server.api.routes.keyed_route import KeyedRoute, needs
 from server.api.stream import openai_response, unless_disconnected
 from server.asking.answer_warnings import conversation_warnings
 from server.asking.language_model import Message
@@ -47,13 +47,13 @@ def speaks_openai(path: str) -> bool:
     return path in (CHAT_PATH, _MODELS_PATH) or path.startswith(f"{_MODELS_PATH}/")
 
 
-@router.get("/models")
+@router.get("/models", dependencies=needs(None))
 async def list_models(_: Tenant, models: ModelsDep, readiness: ReadinessDep) -> ModelList:
     """The models that this server answers with, the default first, and whether each answers now."""
     return ModelList(object="list", data=[_model(model, readiness.models[model.name]) for model in models])
 
 
-@router.get("/models/{model:path}", responses=may_raise(NotFound))
+@router.get("/models/{model:path}", dependencies=needs(None), responses=may_raise(NotFound))
 async def get_model(model: ModelName, _: Tenant, models: ModelsDep, readiness: ReadinessDep) -> Model:
     """The model of this name, when this server answers with it."""
     found = models.find(model)
@@ -82,6 +82,7 @@ def _model(model: ServedModel, state: ModelState) -> Model:
 
 @router.post(
     "/chat/completions",
+    dependencies=needs("ask"),
     response_model=ChatCompletion,
     responses={
         200: {

@@ -9,7 +9,7 @@ from server.api.access import Tenant
 from server.api.contract.errors import may_raise
 from server.api.contract.parameters import ConversationId
 from server.api.dependencies import CatalogueDep, ConversationsDep, GiveFeedbackDep
-from server.api.routes.keyed_route import KeyedRoute
+from server.api.routes.keyed_route import KeyedRoute, needs
 from server.asking.conversations import CURSOR_PATTERN, Conversation, ConversationSummary
 from server.errors import ConversationDamaged, NotFound
 
@@ -29,7 +29,7 @@ class ConversationPage(BaseModel):
     )
 
 
-@router.get("", responses=may_raise(NotFound))
+@router.get("", dependencies=needs("ask"), responses=may_raise(NotFound))
 async def list_conversations(
     tenant: Tenant,
     catalogue: CatalogueDep,
@@ -62,7 +62,7 @@ async def list_conversations(
     return ConversationPage(data=page.conversations, next_cursor=page.next_cursor)
 
 
-@router.get("/{conversation_id}", responses=may_raise(NotFound, ConversationDamaged))
+@router.get("/{conversation_id}", dependencies=needs("ask"), responses=may_raise(NotFound, ConversationDamaged))
 async def get_conversation(
     conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep
 ) -> Conversation:
@@ -72,6 +72,7 @@ async def get_conversation(
 
 @router.delete(
     "/{conversation_id}",
+    dependencies=needs("ask"),
     status_code=204,
     response_description="Forgotten.",
     responses=may_raise(NotFound),

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from server.api.contract.document import DocumentedAPI, Version
-from server.api.routes.keyed_route import KeyedRoute
+from server.api.routes.keyed_route import KeyedRoute, needs
 
 router = APIRouter(include_in_schema=False, route_class=KeyedRoute)
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -20,14 +20,14 @@ _STYLE = (
 )
 
 
-@router.get("/openapi.json")
+@router.get("/openapi.json", dependencies=needs(None))
 async def openapi_document(request: Request, version: Version = "3.1") -> JSONResponse:
     """The OpenAPI document, by default in the version that most generators of clients read."""
     app: DocumentedAPI = request.app
     return JSONResponse(app.document(version))
 
 
-@router.get("/docs")
+@router.get("/docs", dependencies=needs(None))
 async def page(request: Request) -> HTMLResponse:
     """The same for people."""
     return HTMLResponse(_page(request.app.openapi()), headers={"Content-Security-Policy": _POLICY})
@@ -55,7 +55,7 @@ def _page(document: dict[str, Any]) -> str:
         f"<h1>{title}</h1><p>{_text(info['description'])}</p>"
         "<p>The same for programs: <a href=/openapi.json>/openapi.json</a>, and with the events of streams "
         "<a href=/openapi.json?version=3.2>/openapi.json?version=3.2</a>.</p>"
-        f"<p>{_text(components['securitySchemes']['apiKey']['description'])}</p>"
+        f"{''.join('<p>' + _text(it['description']) + '</p>' for it in components['securitySchemes'].values())}"
         f"<h2>Routes</h2>{''.join(operations)}<h2>Shapes</h2>{''.join(schemas)}"
         f"<h2>Headers of answers</h2><dl>{''.join(headers)}</dl></html>"
     )
@@ -63,6 +63,8 @@ def _page(document: dict[str, Any]) -> str:
 
 def _operation(method: str, path: str, operation: dict[str, Any], components: dict[str, Any]) -> str:
     told = [f"<p>{_text(operation['description'])}</p>"]
+    scopes = [scope for way_in in operation["security"][:1] for scope in next(iter(way_in.values()), [])]
+    told += [f"<p>Scope: <code>{escape(scope)}</code></p>" for scope in scopes]
     rows = [_parameter(it, components["parameters"]) for it in operation.get("parameters", ())]
     if rows:
         told.append(f"<table>{''.join(rows)}</table>")

@@ -16,7 +16,7 @@ from server.api.contract.events import JSON_LINES, lines_of
 from server.api.contract.parameters import ConversationId, TurnNumber
 from server.api.dependencies import DownloadSlotsDep, FeedbackDep, GiveFeedbackDep
 from server.api.downloads import Download, slot_of
-from server.api.routes.keyed_route import KeyedRoute
+from server.api.routes.keyed_route import KeyedRoute, needs
 from server.errors import ConversationDamaged, NotFound, Overloaded, StorageFull
 from server.slides.feedback import FeedbackRecord, FeedbackShelf, TurnName, Verdict
 
@@ -78,7 +78,7 @@ class DamagedFeedback(BaseModel):
     turn: int
 
 
-@router.put(_TURN, responses=may_raise(*_OF_A_TURN, StorageFull))
+@router.put(_TURN, dependencies=needs("ask"), responses=may_raise(*_OF_A_TURN, StorageFull))
 async def give_feedback(
     conversation_id: ConversationId, turn: TurnNumber, body: FeedbackRequest, tenant: Tenant, story: GiveFeedbackDep
 ) -> Feedback:
@@ -88,7 +88,7 @@ async def give_feedback(
     return _shown(await story.give(tenant, conversation_id, turn, body.verdict, (body.words or "").strip() or None))
 
 
-@router.get(_TURN, responses=may_raise(*_OF_A_TURN))
+@router.get(_TURN, dependencies=needs("ask"), responses=may_raise(*_OF_A_TURN))
 async def get_feedback(
     conversation_id: ConversationId, turn: TurnNumber, tenant: Tenant, story: GiveFeedbackDep
 ) -> Feedback:
@@ -96,7 +96,13 @@ async def get_feedback(
     return _shown(await story.look(tenant, conversation_id, turn))
 
 
-@router.delete(_TURN, status_code=204, response_description="Taken back.", responses=may_raise(*_OF_A_TURN))
+@router.delete(
+    _TURN,
+    dependencies=needs("ask"),
+    status_code=204,
+    response_description="Taken back.",
+    responses=may_raise(*_OF_A_TURN),
+)
 async def take_feedback_back(
     conversation_id: ConversationId, turn: TurnNumber, tenant: Tenant, story: GiveFeedbackDep
 ) -> None:
@@ -106,6 +112,7 @@ async def take_feedback_back(
 
 @router.get(
     "/feedback",
+    dependencies=needs("admin"),
     response_class=StreamingResponse,
     response_description="A JSON object a line; none when nothing was given.",
     responses={200: {"content": lines_of("FeedbackLine")}, **may_raise(Overloaded)},

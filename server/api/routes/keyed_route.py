@@ -1,32 +1,66 @@
-"""The class of all routes under /v1: the key, then the query, and only then the body."""
+"""The class of all routes under /v1: the key or token and its scope, then the query, and only then the body."""
 
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response, params
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from server.api.access import note_tenant
+from server.api.access import note_caller
 from server.api.dependencies import parts_of
 from server.errors import InvalidRequest, utf8_text
+from server.identity.access_scopes import AccessScope
+
+# In an operation of FastAPI's document, for server.api.contract.document to say it in OpenAPI's words.
+SCOPE_OF_OPERATION = "x-scope"
+
+
+@dataclass(frozen=True)
+class _Needed:
+    """Says which scope a route needs. FastAPI calls it with every request, and nothing is left to do then."""
+
+    scope: AccessScope | None
+
+    async def __call__(self) -> None:
+        """KeyedRoute has checked it."""
+
+
+def needs(scope: AccessScope | None) -> list[params.Depends]:
+    """For `dependencies=` of a route: the scope that it needs, None for any credential that is valid. A route that does
+    not say needs `slides:read` to look and `slides:write` to change something."""
+    return [Depends(_Needed(scope))]
 
 
 class KeyedRoute(APIRoute):
     """FastAPI reads and validates a body before it asks any dependency: whoever has no key would be served that far."""
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.openapi_extra = {**(self.openapi_extra or {}), SCOPE_OF_OPERATION: _scope_of(self) or ""}
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the checks."""
         handle = super().get_route_handler()
         known = frozenset(_query_parameters(self.dependant))
+        scope = _scope_of(self)
 
         async def handle_keyed(request: Request) -> Response:
             parts = parts_of(request)
-            await note_tenant(request, parts.keys, parts.settings)
+            await note_caller(request, parts.credentials, parts.settings, scope)
             _refuse_other_parameters(request, known)
             return await handle(request)
 
         return handle_keyed
+
+
+def _scope_of(route: APIRoute) -> AccessScope | None:
+    """The scope that a route needs."""
+    said = [it.dependency.scope for it in route.dependencies if isinstance(it.dependency, _Needed)]
+    if said:
+        return said[-1]
+    return "slides:read" if route.methods <= {"GET", "HEAD"} else "slides:write"
 
 
 def _query_parameters(dependant: Dependant) -> Iterator[str]:

@@ -16,7 +16,7 @@ from server.api.contract.parameters import SlideId
 from server.api.dependencies import AnswerQuestionDep, DrainDep, QuestionSlotsDep
 from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.api.request_log import CLIENT_CLOSED, request_id_of
-from server.api.routes.keyed_route import KeyedRoute
+from server.api.routes.keyed_route import KeyedRoute, needs
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
 from server.asking.questions import Question, SamplingOptions
 from server.asking.scope import WHOLE, Scope
@@ -124,6 +124,7 @@ class Answer(BaseModel):
 
 @router.post(
     "/slides/{slide_id}/questions",
+    dependencies=needs("ask"),
     response_model=Answer,
     responses={
         200: {

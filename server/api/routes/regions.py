@@ -10,7 +10,7 @@ from server.api.contract.headers import answer_headers
 from server.api.contract.parameters import RegionId, SlideId
 from server.api.dependencies import DrawRegionDep, ModelsDep
 from server.api.region_shapes import RegionShape, drawn_outline
-from server.api.routes.keyed_route import KeyedRoute
+from server.api.routes.keyed_route import KeyedRoute, needs
 from server.api.routes.slides import RecordOfModel
 from server.errors import NotFound, Overloaded, QuotaExceeded, SlideFailed, SlideNotReady
 from server.slides.public_region import Region
@@ -32,6 +32,7 @@ class RegionRequest(RegionShape):
 
 @router.post(
     "/{slide_id}/regions",
+    dependencies=needs("ask"),
     response_model=Region,
     response_description="The region can be asked about.",
     responses={
@@ -71,6 +72,7 @@ async def draw_region(slide_id: SlideId, body: RegionRequest, tenant: Tenant, st
 
 @router.get(
     "/{slide_id}/regions/{region_id}",
+    dependencies=needs("ask"),
     responses=may_raise(NotFound, *OF_EVERY_RECORD, Overloaded),
 )
 async def get_region(record: RecordOfModel, region_id: RegionId, story: DrawRegionDep, models: ModelsDep) -> Region:

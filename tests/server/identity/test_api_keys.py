@@ -24,7 +24,7 @@ def store(tmp_path: Path) -> SlideStore:
 async def test_a_key_leads_to_its_tenant(store: SlideStore) -> None:
     secret = await create_key(store, "hospital-a")
 
-    assert await KeyRing(store).tenant_of(secret) == "hospital-a"
+    assert (await KeyRing(store).caller_of(secret)).tenant == "hospital-a"
 
 
 async def test_the_secret_is_stored_nowhere(store: SlideStore, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ async def test_what_is_not_a_key_is_refused(store: SlideStore, secret: str) -> N
     await create_key(store, "a")
 
     with pytest.raises(Unauthorized):
-        await KeyRing(store).tenant_of(secret)
+        await KeyRing(store).caller_of(secret)
 
 
 async def test_an_expired_key_is_refused_even_while_it_is_remembered(store: SlideStore) -> None:
@@ -76,14 +76,14 @@ async def test_an_expired_key_is_refused_even_while_it_is_remembered(store: Slid
     soon = await create_key(store, "a", now() + timedelta(milliseconds=50))
     later = await create_key(store, "a", now() + timedelta(days=1))
 
-    assert await keys.tenant_of(later) == "a"
+    assert (await keys.caller_of(later)).tenant == "a"
     with pytest.raises(Unauthorized):
-        await keys.tenant_of(old)
+        await keys.caller_of(old)
     stored = {entry.key.prefix: entry.key for entry in await list_keys(store)}
     while not stored[soon[:10]].expired:
-        await keys.tenant_of(later)
+        await keys.caller_of(later)
     with pytest.raises(Unauthorized):
-        await keys.tenant_of(soon)
+        await keys.caller_of(soon)
 
 
 async def test_a_revoked_key_is_refused_by_who_has_not_seen_it(store: SlideStore) -> None:
@@ -92,8 +92,8 @@ async def test_a_revoked_key_is_refused_by_who_has_not_seen_it(store: SlideStore
     assert await revoke_key(store, gone) == 1
 
     with pytest.raises(Unauthorized):
-        await KeyRing(store).tenant_of(gone)
-    assert await KeyRing(store).tenant_of(kept) == "a"
+        await KeyRing(store).caller_of(gone)
+    assert (await KeyRing(store).caller_of(kept)).tenant == "a"
 
 
 @pytest.mark.parametrize("prefix", ["", "eyp_", "e"])
@@ -119,15 +119,15 @@ async def test_no_keys_are_an_empty_list(store: SlideStore) -> None:
 async def test_a_key_is_remembered_while_the_store_is_away(store: SlideStore) -> None:
     keys = KeyRing(store)
     secret = await create_key(store, "a")
-    await keys.tenant_of(secret)
+    await keys.caller_of(secret)
     folder = store.local_root / "keys" if store.local_root else Path()
 
     await store.delete_folder("keys")
     folder.write_text("a file where the folder was")
 
-    assert await keys.tenant_of(secret) == "a"
+    assert (await keys.caller_of(secret)).tenant == "a"
     with pytest.raises((Unauthorized, StorageUnavailable)):
-        await KeyRing(store).tenant_of(secret)
+        await KeyRing(store).caller_of(secret)
 
 
 DAMAGED_KEYS = {
@@ -149,8 +149,8 @@ async def test_a_damaged_key_opens_nothing_and_closes_nothing_else(store: SlideS
     keys = KeyRing(store)
 
     with pytest.raises(Unauthorized):
-        await keys.tenant_of(bad)
-    assert await keys.tenant_of(good) == "a"
+        await keys.caller_of(bad)
+    assert (await keys.caller_of(good)).tenant == "a"
     assert [stored.key.prefix for stored in await list_keys(store)] == [good[:10]]
     assert await damaged_keys(store) == [digest]
     assert await revoke_key(store, good) == 1
