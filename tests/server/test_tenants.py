@@ -51,6 +51,7 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/slides/{slide_id}/tiles/{level}/{column}_{row}.jpg"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/features"): lambda ids: None,
     ("HEAD", "/v1/slides/{slide_id}/features"): lambda ids: None,
+    ("GET", "/v1/slides/{slide_id}/places"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/levels"): lambda ids: None,
     ("HEAD", "/v1/slides/{slide_id}/levels"): lambda ids: None,
     ("PUT", "/v1/slides/{slide_id}/features"): lambda ids: {},  # no form: refused, but only when the slide is one's own

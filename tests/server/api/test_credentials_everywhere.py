@@ -33,6 +33,7 @@ EXPECTED = {
     f"HEAD {SLIDE}/features": READ,
     f"GET {SLIDE}/levels": READ,
     f"HEAD {SLIDE}/levels": READ,
+    f"GET {SLIDE}/places": READ,
     f"GET {SLIDE}/thumbnail": READ,
     f"HEAD {SLIDE}/thumbnail": READ,
     f"GET {SLIDE}/tiles.dzi": READ,
