@@ -105,7 +105,8 @@ def test_keys_are_asked_for_where_they_are_needed(make_app: Callable[..., FastAP
 
     security = {where: operation["security"] for where, operation in operations(document)}
     assert security["GET /livez"] == []
-    assert security["GET /v1/slides"] == [{"apiKey": []}] + ([] if require_key else [{}])
+    assert security["GET /v1/slides"] == [{"apiKey": ["slides:read"]}] + ([] if require_key else [{}])
+    assert security["GET /v1/models"] == [{"apiKey": []}] + ([] if require_key else [{}])
     assert document["components"]["securitySchemes"]["apiKey"]["scheme"] == "bearer"
 
 
