@@ -61,6 +61,7 @@ from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
 from server.uploads.slide_inspection import SlideInspector, log_sandbox, reader_limits
+from web.files import read_page
 
 # FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; ours
 # (`server.telemetry.tracing`) do not.
@@ -193,6 +194,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),
         download_slots=TenantSlots(settings.max_concurrent_downloads, "downloads"),
         levels_turns=asyncio.Semaphore(_LEVELS_AT_ONCE),
+        page=read_page(),
     )
 
 

@@ -24,7 +24,7 @@ SHARED_SLIDES = Path(__file__).resolve().parents[2] / "shared" / "slides"
 
 
 # What needs real servers: most share one that is started once, and no two of those that kill theirs run at once.
-_WITH_SERVERS = ("tests/end_to_end/", "tests/vllm_plugin/", "tests/chaos/")
+_WITH_SERVERS = ("tests/end_to_end/", "tests/page/", "tests/vllm_plugin/", "tests/chaos/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

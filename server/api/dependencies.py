@@ -1,6 +1,6 @@
 """Dependencies that routes name by type: single parts, and the stories of `server.flow` made of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -35,6 +35,7 @@ from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 from server.upkeep.readiness import Readiness
+from web.files import PageFile
 
 
 def parts_of(request: Request) -> Parts:
@@ -195,4 +196,5 @@ UploadSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.upload_slot
 QuestionSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.question_slots)]
 FollowerSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.follower_slots)]
 DownloadSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.download_slots)]
+PageDep = Annotated[Mapping[str, PageFile], _made_of(lambda parts: parts.page)]
 ReadinessDep = Annotated[Readiness, Depends(_readiness)]

@@ -1,6 +1,7 @@
 """The parts that `server.app.build_app` joins. Only `server.app` and `server.api.dependencies` take them as a whole."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -26,6 +27,7 @@ from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 from server.uploads.slide_inspection import SlideInspector
+from web.files import PageFile
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,4 @@ class Parts:
     follower_slots: TenantSlots
     download_slots: TenantSlots
     levels_turns: asyncio.Semaphore
+    page: Mapping[str, PageFile]

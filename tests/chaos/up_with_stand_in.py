@@ -13,16 +13,24 @@ from server.machine.supervise import Component
 class PlanWithStandIn(up.Plan):
     """The components of `eyepiece up`, but that one."""
 
+    # The module in vLLM's place; it is run with the port to listen on.
+    vllm = stand_in_vllm.__name__
+
     def llm(self) -> list[Component]:
         """Where vLLM's component would be, under its name."""
         port = free_loopback_port()
         self.environment["EYEPIECE_LLM_URL"] = f"http://127.0.0.1:{port}"
-        command = (sys.executable, "-m", stand_in_vllm.__name__, str(port))
+        command = (sys.executable, "-m", self.vllm, str(port))
         is_ready = up.http_probe("127.0.0.1", port, "/health")
         return [Component("vllm", command, dict(self.environment), self.logs / "vllm.log", is_ready)]
 
 
-if __name__ == "__main__":
-    up.Plan = PlanWithStandIn  # type: ignore[misc]
+def run_with(plan: type[up.Plan]) -> None:
+    """The command line, with another plan for `up`."""
+    up.Plan = plan  # type: ignore[misc]
     up.require_vllm_unless_elsewhere = lambda settings: None
     command_line.main()
+
+
+if __name__ == "__main__":
+    run_with(PlanWithStandIn)

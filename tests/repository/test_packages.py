@@ -17,7 +17,7 @@ from model_store.files.sha256sums import SUMS_FILE, read_sums
 from model_store.packaged_models import PACKAGED, packaged_models
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("server", "encoders", "model_store", "synthetic", "evaluation")  # in the wheel
+PACKAGES = ("server", "encoders", "model_store", "synthetic", "evaluation", "web")  # in the wheel
 OURS = {*PACKAGES, "training", "eyepiece_vllm", "tests", "deploy", "attacks", "benchmarks", "loadtests"}
 
 COMPILED = "encoders/tiling/slide_readers/compiled_mean.abi3.so"
@@ -75,7 +75,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 def test_the_wheel_holds_exactly_our_packages_and_what_they_read(wheel: zipfile.ZipFile) -> None:
     assert top_level_names(wheel) == set(PACKAGES)
-    assert {"model_store/manifests/wsi-llava.toml", "server/py.typed"} <= set(wheel.namelist())
+    assert {"model_store/manifests/wsi-llava.toml", "server/py.typed", "web/page/index.html"} <= set(wheel.namelist())
 
 
 @compiles

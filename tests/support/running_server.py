@@ -74,12 +74,15 @@ def metric(text: str, sample: str) -> float:
 
 
 @contextmanager
-def running_server(data_dir: Path, log: Path, *models: str, **variables: str) -> Iterator[RunningServer]:
+def running_server(
+    data_dir: Path, log: Path, *models: str, program: str = "server", **variables: str
+) -> Iterator[RunningServer]:
     """`eyepiece up` until the block ends; the block starts when it says that it is ready. `models` go to the command
-    line, the demo model where there are none and no EYEPIECE_MODELS among the environment's `variables`."""
+    line, the demo model where there are none and no EYEPIECE_MODELS among the environment's `variables`. `program` is
+    the module of the command line: another one may start something in vLLM's place."""
     port = free_loopback_port()
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "server", "up", "--port", str(port), "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", program, "up", "--port", str(port), "--data-dir", str(data_dir)]
     named = models or (() if "EYEPIECE_MODELS" in variables else ("demo",))
     command += [part for model in named for part in ("--model", model)]
     with log.open("wb") as output, open(reading, "rb") as notifications:

@@ -7,6 +7,7 @@ from server.api.routes import (
     feedback,
     health,
     levels,
+    page,
     pictures,
     places,
     questions,
@@ -30,5 +31,6 @@ ROUTERS = tuple(
         usage,
         health,
         document,
+        page,
     )
 )

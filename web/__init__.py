@@ -1,0 +1,1 @@
+"""The clinicians' page. `page/` holds what browsers get, byte for byte; nothing is built or bundled."""

@@ -1,0 +1,67 @@
+/** Joins the parts of the page. Each part listens to the store (store.js) and shows what it is about. */
+
+import { startAbilities } from "./abilities.js";
+import { api } from "./api.js";
+import { startAskBox } from "./ask_box.js";
+import { startConnection } from "./connection.js";
+import { loadModels, startModels } from "./models.js";
+import { startNotice } from "./notice.js";
+import { startSignIn } from "./sign_in.js";
+import { startSlideList } from "./slide_list.js";
+import { startSlideState } from "./slide_state.js";
+import { chooseSlide, loadSlides, startSlides } from "./slides.js";
+import { store } from "./store.js";
+import { startThreadView } from "./thread_view.js";
+import { startThreads } from "./threads.js";
+import { startUploads } from "./uploads.js";
+import { startViewer } from "./viewer.js";
+import { startViews } from "./views.js";
+
+const PARTS = [
+  startViews,
+  startSignIn,
+  startConnection,
+  startNotice,
+  startModels,
+  startAbilities,
+  startThreads,
+  startThreadView,
+  startSlides,
+  startSlideList,
+  startSlideState,
+  startUploads,
+  startViewer,
+  startAskBox,
+];
+
+for (const start of PARTS) start();
+
+/** The chosen slide stands behind # in the address, which browsers do not send: a reload comes back to it. */
+function rememberSlide() {
+  store.on("slideId", (id) => history.replaceState(null, "", id ? `#${id}` : "#"));
+}
+
+async function begin() {
+  await loadModels();
+  await loadSlides();
+  const named = window.location.hash.slice(1);
+  const [newest] = store.get("slides");
+  rememberSlide();
+  if (/^[0-9a-f]{64}$/.test(named)) await chooseSlide(named);
+  else if (newest) await chooseSlide(newest.id);
+}
+
+/** Until it succeeds: the server may still be starting. */
+async function beginWhenPossible() {
+  try {
+    await begin();
+  } catch {
+    store.on("reachable", (reachable) => reachable && !store.get("model") && begin().catch(() => {}));
+  }
+}
+
+api.addEventListener("signed-in", () => {
+  if (store.get("model")) loadSlides().catch(() => {});
+});
+
+beginWhenPossible();
