@@ -301,6 +301,30 @@ def eval_regions(
     eval_regions(EvalOptions(slides, first_seed, False, url, key, data_dir, json_path))
 
 
+@app.command()
+def eval_honesty(
+    slides: Annotated[int, typer.Option(min=1, help="How many to draw; at least 20 for a result that counts.")] = 20,
+    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and the next ones.")] = 2_000_200_000,
+    url: Annotated[
+        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
+    ] = None,
+    key: Key = "",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
+    beside: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE: show another run's --json beside it; may be repeated.")
+    ] = None,
+) -> None:
+    """Measure whether answers turn with the wording, and what the model says where it knows nothing."""
+    from server.commands.eval_demo import EvalOptions
+    from server.commands.eval_honesty import Beside, eval_honesty
+
+    options = EvalOptions(slides, first_seed, False, url, key, data_dir, json_path)
+    eval_honesty(options, [Beside.parsed(one) for one in beside or []])
+
+
 @slides_app.command("list")
 def slides_list(
     status: Annotated[

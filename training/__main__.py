@@ -4,12 +4,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from model_store.errors import ModelError
 from training.errors import TrainingError
 from training.hierarchical_demo import write_hierarchical_demo
+from training.pair_commands import add_pair_arguments, write_pairs_from
+from training.prefer_demo import ARMS, demo_start, export_preferred
 from training.train_demo import (
     DemoTraining,
     align_features,
@@ -37,7 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     training = DemoTraining(options.work, options.processes)
     try:
-        if options.stage in STAGES:
+        if options.stage == "prefer":
+            _prefer(training, options)
+        elif options.stage == "pairs":
+            write_pairs_from(options)
+        elif options.stage in STAGES:
             STAGES[options.stage](training)
         elif options.stage == "hierarchical-demo":
             folder = write_hierarchical_demo(options.out or options.work / "demo-hierarchical").folder
@@ -52,19 +59,41 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _prefer(training: DemoTraining, options: argparse.Namespace) -> None:
+    start = demo_start(options.start) if options.start else None
+    if options.steps:
+        prefer = replace(training.recipe.prefer, steps=options.steps)
+        training = replace(training, recipe=replace(training.recipe, prefer=prefer))
+    if options.slides:
+        training = replace(training, recipe=replace(training.recipe, training_slides=options.slides))
+    folder = options.out or training.work / "demo"
+    if options.start and folder.resolve() == options.start.resolve():
+        raise TrainingError("The model would be written over the one that it begins with: name another folder, --out.")
+    written = export_preferred(training, start, options.arm, options.seed, folder)
+    print(f"The model is in {written.folder}.")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Trains Eyepiece's demo model.")
     parser.add_argument(
         "stage",
-        choices=[*STAGES, "demo", "published", "hierarchical-demo"],
-        help="one stage, with those it needs; demo: all of them, and the model; published: its LLaVA checkpoint; "
-        "hierarchical-demo: a model of levels, which is not trained",
+        choices=[*STAGES, "prefer", "pairs", "demo", "published", "hierarchical-demo"],
+        help="one stage, with those it needs; prefer: preference tuning, and the model; pairs: preference pairs from a "
+        "feedback export or a judge; demo: all stages of the model that ships, and the model; published: its LLaVA "
+        "checkpoint; hierarchical-demo: a model of levels, which is not trained",
     )
     parser.add_argument(
         "--work", type=Path, default=Path("data/training"), help="results and checkpoints of the stages"
     )
     parser.add_argument("--out", type=Path, help="the folder to write; a model's is named as the model is")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many draw and encode slides")
+    preference = parser.add_argument_group("prefer")
+    preference.add_argument("--start", type=Path, help="an installed demo model to begin with, instead of the stages")
+    preference.add_argument("--arm", choices=ARMS, default="preference", help="supervised and shuffled: its controls")
+    preference.add_argument("--seed", type=int, default=0, help="of the stage; slides and pairs depend on it")
+    preference.add_argument("--steps", type=int, help="optimiser steps, instead of the recipe's")
+    preference.add_argument("--slides", type=int, help="training slides, instead of the recipe's")
+    add_pair_arguments(parser)
     return parser
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from model_store.contracts.prompt import PromptTemplate
 from training.language_model.conversation_task import ConversationMix
 from training.loop.settings import LoopSettings
+from training.preference.dpo_loss import PreferenceSettings
 
 TEMPLATE: Final[PromptTemplate] = "llava_v1"
 
@@ -32,6 +33,14 @@ class DemoRecipe:
     # Share of everyday questions, in the last stage alone.
     everyday: float
 
+    # The preference stage: pairs in all, tokens of them in a step (the ordinary conversations' are `step_tokens`, at
+    # least as many), share about regions, what is trained, and how pairs weigh.
+    prefer_pairs: int
+    prefer_tokens: int
+    region_share: float
+    prefer_trains: tuple[str, ...]
+    preference: PreferenceSettings
+
     tiles_half: LoopSettings
     tiles_whole: LoopSettings
     language: LoopSettings
@@ -39,6 +48,7 @@ class DemoRecipe:
     align_features: LoopSettings
     instruct: LoopSettings
     instruct_everyday: LoopSettings
+    prefer: LoopSettings
 
     def mix(self, settings: LoopSettings, closed: float, everyday: float = 0.0) -> ConversationMix:
         """The conversations of a stage: with a slide in words or as tokens, always the same kinds of questions."""
@@ -69,6 +79,12 @@ DEMO: Final = DemoRecipe(
     closed_in_words=0.7,
     closed_on_slides=0.5,
     everyday=0.25,
+    prefer_pairs=12_000,
+    prefer_tokens=6_400,
+    region_share=0.2,
+    # A frozen projector: the pilot's arms that trained it lost what the slide says.
+    prefer_trains=("llama",),
+    preference=PreferenceSettings(beta=0.1, label_smoothing=0.0, weight=0.5, supervised=1.0),
     tiles_half=LoopSettings(stage="tiles-half", steps=550, learning_rate=1e-3, decay_from=1.0, seed=0),
     tiles_whole=LoopSettings(
         stage="tiles-whole", steps=500, learning_rate=7e-4, warmup_steps=20, decay_from=0.3, seed=1
@@ -83,5 +99,15 @@ DEMO: Final = DemoRecipe(
     instruct=LoopSettings(stage="instruct", steps=900, learning_rate=1e-3, warmup_steps=50, decay_from=0.4, seed=5),
     instruct_everyday=LoopSettings(
         stage="instruct-everyday", steps=240, learning_rate=6e-4, warmup_steps=20, decay_from=0.3, seed=6
+    ),
+    prefer=LoopSettings(
+        stage="prefer",
+        steps=700,
+        learning_rate=5e-4,
+        warmup_steps=30,
+        decay_from=0.4,
+        seed=7,
+        precision="fp32",
+        checkpoint_every=25,
     ),
 )

@@ -14,7 +14,7 @@ from its last checkpoint. WSI-LLaVA: arXiv 2412.02141.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -143,10 +143,10 @@ def export(training: DemoTraining, folder: Path) -> InstalledModel:
         folder,
         packaged_manifest_text(MODEL),
         encoders={
-            manifest.first_input.tile_encoder.weights: _arrays(tiles.state_dict()),
-            manifest.longnet_pool().weights: _arrays(slides.state_dict()),
+            manifest.first_input.tile_encoder.weights: arrays_of(tiles.state_dict()),
+            manifest.longnet_pool().weights: arrays_of(slides.state_dict()),
         },
-        language_model=_arrays(dict(llava_weights(instruct(training)))),
+        language_model=arrays_of(dict(llava_weights(instruct(training)))),
         tokenizer=tokenizer,
         llama=llama_shape(training.recipe, tokenizer),
     )
@@ -178,18 +178,23 @@ def new_language_model(training: DemoTraining, tokenizer: Tokenizer) -> SlideLan
     return _seeded(lambda: SlideLanguageModel(shape, width, scaffold=True))
 
 
-@torch.inference_mode()
 def tokenized_slides(
     aligner: SlideTextAligner, slides: list[BankedSlide], views: int, seed: int = 0
 ) -> TokenizedSlides:
     """`views` random views of each slide, or with 0 each slide as it is, through the frozen slide encoder."""
-    aligner.eval()
     rng = np.random.default_rng([seed, 4])
     seen = [random_view(slide, rng) for slide in slides for _ in range(views)] if views else slides
+    return TokenizedSlides(slide_tokens_of(aligner, seen), tuple(view.truth for view in seen))
+
+
+@torch.inference_mode()
+def slide_tokens_of(aligner: SlideTextAligner, views: Sequence[BankedSlide]) -> Tensor:
+    """float16 [views, N, D] through the frozen slide encoder."""
+    aligner.eval()
     tokens = [
-        aligner.slide_tokens(torch.from_numpy(view.features).float(), torch.from_numpy(view.coords)) for view in seen
+        aligner.slide_tokens(torch.from_numpy(view.features).float(), torch.from_numpy(view.coords)) for view in views
     ]
-    return TokenizedSlides(torch.stack(tokens).half(), tuple(view.truth for view in seen))
+    return torch.stack(tokens).half()
 
 
 def _slide_task(training: DemoTraining, settings: LoopSettings, everyday: float = 0.0) -> SlideTask:
@@ -210,5 +215,6 @@ def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.half().contiguous() for name, value in state.items()}
 
 
-def _arrays(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+def arrays_of(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float32]]:
+    """As `write_model` takes weights."""
     return {name: value.float().cpu().numpy() for name, value in state.items()}

@@ -38,11 +38,12 @@ def conversation_warnings(manifest: Manifest, turns: int, turns_left_out: int = 
             )
         )
     if turns_left_out:
-        warnings.append(
-            AnswerWarning(
-                "turns_left_out",
-                f"The conversation does not fit into the model's context: the oldest turns ({turns_left_out}) were "
-                "left out, and the answer does not know of them.",
-            )
-        )
+        warnings.append(AnswerWarning("turns_left_out", _left_out(turns, turns_left_out, trained)))
     return tuple(warnings)
+
+
+def _left_out(turns: int, left_out: int, trained: int | None) -> str:
+    consequence = f"the oldest turns ({left_out}) were left out, and the answer does not know of them."
+    if trained is not None and left_out <= turns - trained:
+        return f"This is turn {turns}, and the model was trained on conversations of at most {trained}: {consequence}"
+    return f"The conversation does not fit into the model's context: {consequence}"

@@ -1,4 +1,5 @@
-"""Fits a conversation into the context: slide and question always, then as many of the newest turns as fit.
+"""Fits a conversation to the model: slide and question always, then as many of the newest turns as fit into the context
+and as the conversations of its training had. Of longer ones it has learnt nothing, and its answers decay.
 
 The published model cuts its prompt at the end, so that a long conversation loses the very question; this server never
 cuts a text (docs/decisions/0010). The API has no tokenizer: a careful estimate keeps room for the answer, and vLLM,
@@ -27,6 +28,12 @@ class FittingAnswer:
 
     answer: Answer
     turns_left_out: int
+
+
+def turns_beyond_training(turns: int, trained: int | None) -> int:
+    """How many of the oldest of `turns` earlier turns to leave out, so that with the question the conversation is no
+    longer than `trained`; 0 where nobody has said how long it may be."""
+    return 0 if trained is None else max(0, turns + 1 - trained)
 
 
 def turns_beyond_budget(

@@ -66,7 +66,7 @@ class OpenAnswer:
     """An answer that vLLM has accepted and that is about to stream.
 
     Of the conversation's turns the model was given those about `region` (None is the whole slide), `earlier_turns`, but
-    for the `turns_left_out` oldest, which did not fit."""
+    for the `turns_left_out` oldest, which did not fit into its context or its training."""
 
     answer: Answer
     model: ServedModel

@@ -13,7 +13,7 @@ from encoders.errors import StoredFileDamaged
 from encoders.regions.outline import Outline
 from model_store.errors import EyepieceError
 from server.asking.conversations import Conversations
-from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget
+from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget, turns_beyond_training
 from server.asking.language_model import Answer, Message, Token
 from server.asking.questions import (
     OpenAnswer,
@@ -88,8 +88,9 @@ class AnswerQuestion:
             messages = conversation_messages(slide, earlier, text, model.control_text, turns)
             return await model.language_model.open(tenant, messages, how)
 
+        untrained = turns_beyond_training(len(earlier.turns), model.manifest.abilities.trained_turns)
         beyond = turns_beyond_budget(earlier, text, slide.slide_tokens, how.max_tokens, model.manifest.llm)
-        opened = await open_dropping_old_turns(open_without, len(earlier.turns), beyond)
+        opened = await open_dropping_old_turns(open_without, len(earlier.turns), max(untrained, beyond))
         return OpenAnswer(
             answer=opened.answer,
             model=model,

@@ -12,16 +12,13 @@ from synthetic.questions.topics import (
     MITOSES,
     NECROSIS,
     PATTERN,
-    PROGNOSIS,
     STAGE,
     STROMA,
-    TREATMENT,
     TYPING,
     Topic,
 )
+from synthetic.questions.unanswerable import unanswerable_question
 from synthetic.slide_truth import SlideTruth
-
-NO_ANSWER: Final = "I can only answer questions about what this slide shows."
 
 # Answered by the topic's sentence.
 _BY_TOPIC: Final[tuple[tuple[Topic, tuple[str, ...]], ...]] = (
@@ -52,8 +49,6 @@ _BY_TOPIC: Final[tuple[tuple[Topic, tuple[str, ...]], ...]] = (
     (STROMA, ("What does the stroma look like?", "What about the stroma?", "How does the connective tissue look?")),
     (EXTENT, ("How much tumour is there?", "How much of the tissue is tumour?", "How large is the tumour?")),
     (NECROSIS, ("Where is the dead tissue?", "Where is necrosis?", "And where is the necrosis?")),
-    (TREATMENT, ("What should be done?", "How should this be treated?", "What treatment do you suggest?")),
-    (PROGNOSIS, ("How will it go?", "What are the chances?", "What is the outlook for the patient?")),
     (STAGE, ("What stage is it?", "Which stage?", "How advanced is it?")),
 )
 _EVERYTHING: Final = (
@@ -80,22 +75,6 @@ _BENIGN: Final = ("Is this benign?", "Is this normal tissue?", "Is it harmless?"
 _MANY: Final[tuple[tuple[Topic, str, tuple[str, ...]], ...]] = (
     (LYMPHOCYTES, "dense", ("Are there many lymphocytes?", "Is it inflamed?", "Are lymphocytes dense?")),
     (MITOSES, "frequent", ("Are there many mitoses?", "Are mitoses frequent?", "Do the cells divide a lot?")),
-    (TREATMENT, "chemotherapy", ("Does this patient need chemotherapy?", "Is chemotherapy needed?")),
-    (PROGNOSIS, "good", ("Is the outlook good?", "Will it end well?")),
-)
-_NOT_ABOUT_IT: Final = (
-    "Which organ is this?",
-    "Why?",
-    "hello",
-    "Hello!",
-    "Who are you?",
-    "What is the name of the patient?",
-    "How old is the patient?",
-    "xyz",
-    "How are you?",
-    "What is the time?",
-    "What is your name?",
-    "Which gene is mutated?",
 )
 
 
@@ -108,7 +87,7 @@ def everyday_question(truth: SlideTruth, rng: np.random.Generator) -> Question:
         return Question("Report", "report", "free", _one(_EVERYTHING, rng), report(truth))
     if kind < 0.92:
         return _yes_no(truth, rng)
-    return Question("Report", "not about the slide", "free", _one(_NOT_ABOUT_IT, rng), NO_ANSWER)
+    return unanswerable_question("seen", rng)
 
 
 def _by_topic(truth: SlideTruth, rng: np.random.Generator) -> Question:

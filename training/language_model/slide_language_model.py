@@ -31,9 +31,13 @@ class SlideLanguageModel(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Token ids and targets as in `tokenized`, and `slide_tokens` [B, N, D] if there are placeholders.
 
-        `answers`: the cross-entropy of the next token, weighted mean; the scaffold's losses by name.
+        `answers`: the cross-entropy of the next token, weighted mean; the scaffold's losses by name. A batch of pairs
+        has `said` bool [B, T] in place of targets, and gets `log_probabilities` float32 [B]: of the tokens that `said`
+        marks, summed.
         """
         states = self.states(batch["ids"], batch.get("slide_tokens"))
+        if "said" in batch:
+            return {"log_probabilities": self._log_probabilities(states[-1], batch["ids"], batch["said"])}
         losses = {"answers": self._answers(states[-1], batch["ids"], batch["weights"])}
         return losses if self.scaffold is None else losses | self.scaffold(states, batch)
 
@@ -64,6 +68,13 @@ class SlideLanguageModel(nn.Module):
         logits = self.logits(states[:, :-1][wanted]).float()
         losses = functional.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
         return (losses * weights[:, 1:][wanted]).sum() / weights[:, 1:].sum()
+
+    def _log_probabilities(self, states: Tensor, ids: Tensor, said: Tensor) -> Tensor:
+        wanted = said[:, 1:]
+        logits = self.logits(states[:, :-1][wanted]).float()
+        losses = functional.cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
+        rows = wanted.nonzero()[:, 0]
+        return losses.new_zeros(len(ids)).index_add(0, rows, -losses)
 
 
 def _config(shape: LlamaShape) -> Any:

@@ -31,6 +31,17 @@ def opposed_views(slide: BankedSlide, rng: np.random.Generator) -> tuple[BankedS
     return _view(slide, *FLIPS[first], rng), _view(slide, *FLIPS[second], rng)
 
 
+def quadrant_view(slide: BankedSlide, quadrant: Quadrant) -> BankedSlide:
+    """The tiles of a quadrant of the tissue's bounding box, where they are in the slide: as the server shows a region.
+    Its truth has the slide's necrosis if that is there; nothing else in it is about the quadrant. May have no tile."""
+    first, last = slide.coords.min(axis=0), slide.coords.max(axis=0)
+    is_second = slide.coords > (first + last) / 2
+    lower, right = divmod(QUADRANTS.index(quadrant), 2)
+    rows = np.nonzero((is_second[:, 0] == bool(right)) & (is_second[:, 1] == bool(lower)))[0]
+    necrosis = slide.truth.necrosis if slide.truth.necrosis == quadrant else None
+    return replace(_of_tiles(slide, rows), truth=replace(slide.truth, necrosis=necrosis))
+
+
 def mirrored(slide: BankedSlide, *, across: bool, down: bool) -> BankedSlide:
     """The slide turned over: left for right if `across`, upper for lower if `down`."""
     coords = slide.coords.copy()

@@ -125,8 +125,9 @@ class Model(BaseModel):
         "all the same."
     )
     trained_turns: int | None = Field(
-        description="How many turns the longest conversation had that it was trained on; null where unknown. Answers "
-        "beyond them come with the warning `beyond_trained_turns`.",
+        description="How many turns the longest conversation had that it was trained on; null where unknown. Of a "
+        "longer conversation that the server keeps, the model gets that many of the newest turns, with the warning "
+        "`turns_left_out`; one that the client sends is answered whole, with `beyond_trained_turns`.",
         examples=[8],
     )
     state: ModelState = Field(description="`unavailable` while its language model does not answer.", examples=["ok"])

@@ -49,7 +49,8 @@ ANSWER_HEADERS: dict[str, Any] = {
         "schema": {"type": "string"},
     },
     "X-Turns-Left-Out": {
-        "description": "How many of the oldest turns did not fit into the model's context; absent when all did.",
+        "description": "How many of the oldest turns were left out, because the conversation outgrew the model's "
+        "context or its training; absent when none was.",
         "schema": {"type": "integer", "minimum": 1, "examples": [2]},
     },
 }

@@ -6,7 +6,7 @@ import pytest
 
 from model_store.manifest import LlmSpec, packaged_manifest
 from server.asking.conversations import Conversation, Turn
-from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget
+from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget, turns_beyond_training
 from server.errors import LanguageModelUnavailable, QuestionTooLong
 
 SPEC = packaged_manifest("wsi-llava").llm
@@ -46,6 +46,15 @@ def test_an_answer_never_reserves_more_than_half_of_the_context() -> None:
 
 def test_a_question_that_fills_the_room_leaves_all_turns_out_and_is_still_asked() -> None:
     assert beyond(conversation("a", "b"), question="x" * 8000) == 2
+
+
+@pytest.mark.parametrize(
+    ("turns", "trained", "left_out"), [(0, 1, 0), (7, 8, 0), (8, 8, 1), (39, 8, 32), (99, None, 0)]
+)
+def test_a_conversation_with_its_question_is_no_longer_than_in_training(
+    turns: int, trained: int | None, left_out: int
+) -> None:
+    assert turns_beyond_training(turns, trained) == left_out
 
 
 class FakeAnswer:

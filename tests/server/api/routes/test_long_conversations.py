@@ -132,7 +132,7 @@ async def test_more_tokens_than_the_context_holds_are_not_asked_for(
     assert vllm.bodies[0]["max_tokens"] == parts.models.default.manifest.llm.max_model_len
 
 
-async def test_beyond_what_the_model_was_trained_on_the_answer_says_so_and_is_given(
+async def test_of_a_conversation_longer_than_its_training_the_model_gets_the_newest_turns(
     make_app: Callable[..., FastAPI], demo_model: InstalledModel, vllm: FakeVllm
 ) -> None:
     manifest = demo_model.manifest.model_copy(update={"abilities": Abilities(trained_turns=2)})
@@ -140,12 +140,19 @@ async def test_beyond_what_the_model_was_trained_on_the_answer_says_so_and_is_gi
     record = await stored_slide(app.state.parts, ready=True)
     async with client_of(app) as client:
         more = await conversation_of(client, record, ["One?", "Two?"])
-        streamed = events_of(await ask(client, record, "Three?", **{**more, "stream": True}))
-        refuse_beyond(vllm, 3)
+        response = await ask(client, record, "Three?", **{**more, "stream": True})
+        streamed = events_of(response)
+        refuse_beyond(vllm, 1)
         shortened = (await ask(client, record, "Four?", **more)).json()
 
+    assert response.headers[HEADER] == "1"
+    assert texts_of(vllm.bodies[2]) == ["Two?", "No tumour.", "Three?"]
+    assert len(slide_parts(vllm.bodies[2])) == 1
     for _, data in (streamed[0], streamed[-1]):
-        assert [(it["code"], "turn 3" in it["detail"]) for it in data["warnings"]] == [("beyond_trained_turns", True)]
+        (told,) = data["warnings"]
+        assert told["code"] == "turns_left_out"
+        assert "turn 3" in told["detail"]
+        assert "trained on conversations of at most 2" in told["detail"]
     assert streamed[-1][1]["turn"] == 3
-    # Of the earlier turns it was given one alone, so that the conversation that it saw has two.
-    assert [it["code"] for it in shortened["warnings"]] == ["turns_left_out"]
+    (told,) = shortened["warnings"]
+    assert "does not fit into the model's context" in told["detail"]

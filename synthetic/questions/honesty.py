@@ -1,0 +1,129 @@
+"""Two answers to a question, the first of them honest: what preference tuning on the truth learns from.
+
+a finding in many wordings      the truth, rather than its opposite or a refusal
+what no slide tells             the refusal that names what can be asked, rather than an invented finding
+doubt after a true answer       the same finding, rather than another
+a region                        whether it has the slide's necrosis, rather than whether the slide has some
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from synthetic.questions.conversation import conversation
+from synthetic.questions.findings import FINDINGS, NECROSIS_SEEN, Finding, Split, finding_question
+from synthetic.questions.pressure import doubt, false_answer
+from synthetic.questions.question import Question, open_question, report
+from synthetic.questions.topics import ATTRIBUTES, TOPICS, Topic
+from synthetic.questions.typing_manner import typed
+from synthetic.questions.unanswerable import REFUSAL, unanswerable_question
+from synthetic.questions.wordings import SEEN, UNSEEN
+from synthetic.slide_truth import SlideTruth
+
+# Shares of the kinds above, without regions, which have slides of their own.
+_FINDING, _UNANSWERABLE = 0.5, 0.8
+_OPPOSITES: Final = {"Yes": "No", "No": "Yes"}
+_IN_REGION: Final[dict[Split, tuple[str, ...]]] = {
+    "seen": ("in this region", "in the region", "here", "in this part", "in the marked area", "in this area"),
+    "unseen": ("in the selected region", "in this field"),
+}
+
+
+@dataclass(frozen=True)
+class HonestPair:
+    """`earlier` turns with their true answers, a question with the answer to prefer (its own), and another answer."""
+
+    earlier: tuple[Question, ...]
+    question: Question
+    rejected: str
+
+
+def honest_pair(truth: SlideTruth, split: Split, rng: np.random.Generator, most_earlier: int) -> HonestPair:
+    """One about a whole slide."""
+    draw = rng.random()
+    if draw < _FINDING:
+        return _finding(truth, split, rng, _before(truth, split, rng, most_earlier))
+    if draw < _UNANSWERABLE:
+        return _unanswerable(truth, split, rng, _before(truth, split, rng, most_earlier))
+    return _pressed(truth, split, rng, most_earlier)
+
+
+def region_pair(truth: SlideTruth, split: Split, rng: np.random.Generator) -> HonestPair:
+    """One about a region, of which `truth.necrosis` says whether it has any; the rest of the truth is not asked for."""
+    asked = finding_question(NECROSIS_SEEN, truth, split, rng)
+    text = asked.text
+    if rng.random() < 0.4 and "slide" not in text and "image" not in text and "here" not in text:
+        place = _IN_REGION[split][int(rng.integers(len(_IN_REGION[split])))]
+        text = f"{text[:-1]} {place}{text[-1]}"
+    asked = replace(asked, text=typed(text, split, rng, yes_no=True))
+    return HonestPair((), asked, _OPPOSITES[asked.answer])
+
+
+def honest_question(truth: SlideTruth, split: Split, rng: np.random.Generator) -> Question:
+    """A finding as somebody types it, or, one in five, what no slide tells."""
+    if rng.random() < 0.2:
+        return unanswerable_question(split, rng)
+    return _as_typed(FINDINGS[int(rng.integers(len(FINDINGS)))], truth, split, rng)
+
+
+def _as_typed(finding: Finding, truth: SlideTruth, split: Split, rng: np.random.Generator) -> Question:
+    question = finding_question(finding, truth, split, rng)
+    return replace(question, text=typed(question.text, split, rng, yes_no=question.form == "yes_no"))
+
+
+def _finding(truth: SlideTruth, split: Split, rng: np.random.Generator, earlier: tuple[Question, ...]) -> HonestPair:
+    finding = FINDINGS[int(rng.integers(len(FINDINGS)))]
+    question = _as_typed(finding, truth, split, rng)
+    # Refusing what can be answered is a way to be never wrong; it is rejected as often as a wrong answer is in need of.
+    if rng.random() < 0.3:
+        return HonestPair(earlier, question, REFUSAL)
+    rejected = _OPPOSITES.get(question.answer) or false_answer(finding.topic, truth, rng)
+    return HonestPair(earlier, question, rejected)
+
+
+def _unanswerable(
+    truth: SlideTruth, split: Split, rng: np.random.Generator, earlier: tuple[Question, ...]
+) -> HonestPair:
+    question = unanswerable_question(split, rng)
+    if question.answer == REFUSAL:
+        question = replace(question, text=typed(question.text, split, rng, yes_no=question.text.startswith("Is ")))
+    return HonestPair(earlier, question, _invented(truth, rng))
+
+
+def _invented(truth: SlideTruth, rng: np.random.Generator) -> str:
+    """What a model says that was never taught to refuse."""
+    draw = rng.random()
+    if draw < 0.5:
+        return "Yes" if draw < 0.25 else "No"
+    if draw < 0.9:
+        return TOPICS[int(rng.integers(len(TOPICS)))].answer(truth)
+    return report(truth)
+
+
+def _pressed(truth: SlideTruth, split: Split, rng: np.random.Generator, most_earlier: int) -> HonestPair:
+    """A true answer, up to two doubts that it outlives, and one more."""
+    finding = FINDINGS[int(rng.integers(len(FINDINGS)))]
+    topic: Topic = finding.topic if rng.random() < 0.6 else ATTRIBUTES[int(rng.integers(len(ATTRIBUTES)))]
+    first = (
+        _as_typed(finding, truth, split, rng)
+        if topic is finding.topic
+        else open_question(topic, truth, SEEN if split == "seen" else UNSEEN, rng)
+    )
+    doubts = [doubt(topic, truth, split, rng) for _ in range(int(rng.integers(1, 4)))]
+    before = _before(truth, split, rng, max(0, most_earlier - 1 - len(doubts)))
+    return HonestPair((*before, first, *doubts[:-1]), doubts[-1], false_answer(topic, truth, rng))
+
+
+def _before(truth: SlideTruth, split: Split, rng: np.random.Generator, most: int) -> tuple[Question, ...]:
+    """None half of the time, else some turns of all kinds."""
+    if most < 1 or rng.random() < 0.5:
+        return ()
+    wordings = SEEN if split == "seen" else UNSEEN
+    turns: list[Question] = []
+    for _ in range(int(rng.integers(1, most + 1))):
+        if rng.random() < 0.5:
+            turns += conversation(truth, wordings, rng, turns=1, closed=0.5, everyday=0.0)
+        else:
+            turns.append(honest_question(truth, split, rng))
+    return tuple(turns)

@@ -1,0 +1,103 @@
+"""How people type a question: curt or polite, with the kind of answer they want, in a hurry. The answer is the same.
+
+Not as `disturbed`, whose fillers stand anywhere: these are what users of the first weeks were seen to type.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from synthetic.questions.findings import Split
+
+_YES_NO_ENDINGS: Final[dict[Split, tuple[str, ...]]] = {
+    "seen": (
+        "Answer yes or no.",
+        "Yes or no?",
+        "Please answer yes or no.",
+        "Answer with yes or no.",
+        "Just yes or no.",
+        "Say yes or no.",
+        "A yes or no is enough.",
+    ),
+    "unseen": ("Answer only yes or no.", "Reply with yes or no.", "Yes or no, please."),
+}
+_ENDINGS: Final[dict[Split, tuple[str, ...]]] = {
+    "seen": ("Please.", "Thank you.", "Thanks!", "Be brief.", "I need to know.", "Please be honest.", "It is urgent."),
+    "unseen": ("Thanks in advance.", "Please answer briefly.", "I would be glad to know."),
+}
+_OPENINGS: Final[dict[Split, tuple[str, ...]]] = {
+    "seen": (
+        "Please tell me:",
+        "Hi,",
+        "Hello,",
+        "Doctor,",
+        "Dear colleague,",
+        "Quick question:",
+        "Excuse me,",
+        "Sorry,",
+        "For the tumour board:",
+        "Looking at this slide:",
+        "In your opinion:",
+    ),
+    "unseen": ("Good evening,", "Just to be sure:", "One thing:", "If I may ask:"),
+}
+
+
+def typed(text: str, split: Split, rng: np.random.Generator, *, yes_no: bool) -> str:
+    """The question as somebody types it, half of the time as it was."""
+    if rng.random() < 0.4:
+        return text
+    if rng.random() < 0.35:
+        text = f"{_one(_OPENINGS[split], rng)} {text[0].lower()}{text[1:]}"
+    if rng.random() < 0.5:
+        endings = _YES_NO_ENDINGS if yes_no and rng.random() < 0.7 else _ENDINGS
+        text = f"{text} {_one(endings[split], rng)}"
+    draw = rng.random()
+    if draw < 0.2:
+        return text.lower()
+    if draw < 0.28:
+        return text.upper()
+    if draw < 0.4:
+        return text.rstrip("?.!")
+    if draw < 0.48:
+        return text.lower().rstrip("?.!")
+    if draw < 0.6:
+        return _misspelt(text, rng)
+    return text
+
+
+def examined_manners(text: str, rng: np.random.Generator, *, yes_no: bool) -> list[tuple[str, str]]:
+    """Each manner once, by name, in words that training never saw: what the examination asks of every question."""
+    ending = _one(_YES_NO_ENDINGS["unseen"] if yes_no else _ENDINGS["unseen"], rng)
+    return [
+        ("plain", text),
+        ("suffix", f"{text} {ending}"),
+        ("polite", f"{_one(_OPENINGS['unseen'], rng)} {text[0].lower()}{text[1:]} {_one(_ENDINGS['unseen'], rng)}"),
+        ("small letters", text.lower()),
+        ("capitals", text.upper()),
+        ("no punctuation", text.rstrip("?.!")),
+        ("typing error", _misspelt(text, rng)),
+    ]
+
+
+def _misspelt(text: str, rng: np.random.Generator) -> str:
+    """One letter of a longer word lost, doubled or changed with its neighbour; never the first."""
+    words = text.split(" ")
+    long = [index for index, word in enumerate(words) if len(word.rstrip("?.!,:")) > 4]
+    if not long:
+        return text
+    index = long[int(rng.integers(len(long)))]
+    word = words[index]
+    at = int(rng.integers(1, len(word.rstrip("?.!,:")) - 1))
+    kind = rng.integers(3)
+    if kind == 0:
+        words[index] = word[:at] + word[at + 1 :]
+    elif kind == 1:
+        words[index] = word[:at] + word[at] + word[at:]
+    else:
+        words[index] = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    return " ".join(words)
+
+
+def _one(items: tuple[str, ...], rng: np.random.Generator) -> str:
+    return items[int(rng.integers(len(items)))]

@@ -1,0 +1,97 @@
+"""The demo's preference stage in miniature, on slides of random features: from one installed model to another."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import training.prefer_demo as prefer_demo
+from model_store.installed import InstalledModel, open_model, verify_digests
+from model_store.manifest import packaged_manifest
+from synthetic.slide_truth import slide_truth
+from training.__main__ import main
+from training.demo_recipe import DEMO
+from training.slide_encoder.slide_bank import FIRST_SLIDE_SEED, BankedSlide
+from training.train_demo import DemoTraining
+
+PACKAGED = Path(__file__).parents[2] / "model_store" / "packaged" / "demo"
+RECIPE = replace(
+    DEMO,
+    training_slides=4,
+    views_per_slide=2,
+    prefer_pairs=24,
+    step_tokens=400,
+    prefer_tokens=400,
+    prefer=replace(DEMO.prefer, steps=2, warmup_steps=1, prefetch_workers=0),
+)
+
+
+def banked(seed: int) -> BankedSlide:
+    """A square of twelve by twelve tiles that nothing was drawn on."""
+    width = packaged_manifest("demo").first_input.tile_encoder.feature_dim
+    features = np.random.default_rng(seed).standard_normal((144, width)).astype(np.float16)
+    rows, columns = np.divmod(np.arange(144), 12)
+    return BankedSlide(slide_truth(seed), features, np.stack([columns, rows], axis=1).astype(np.int32))
+
+
+@pytest.fixture
+def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoTraining:
+    def bank(*_: object) -> list[BankedSlide]:
+        return [banked(FIRST_SLIDE_SEED + place) for place in range(RECIPE.training_slides)]
+
+    monkeypatch.setattr(prefer_demo, "make_slide_bank", bank)
+    return DemoTraining(tmp_path, processes=1, recipe=RECIPE)
+
+
+@pytest.fixture
+def packaged() -> InstalledModel:
+    return open_model(PACKAGED.parent, "demo")
+
+
+def test_the_language_model_is_tuned_and_the_rest_is_as_it_was(
+    training: DemoTraining, packaged: InstalledModel
+) -> None:
+    written = prefer_demo.export_preferred(training, packaged, "preference", 0, training.work / "demo")
+
+    verify_digests(written)
+    before, after = (load_file(model.folder / "llm" / "model.safetensors") for model in (packaged, written))
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed
+    assert not any("mm_projector" in name for name in changed)
+    for file in ("tile_encoder/model.safetensors", "slide_encoder/model.safetensors", "llm/tokenizer.json"):
+        assert (written.folder / file).read_bytes() == (packaged.folder / file).read_bytes()
+    assert (training.work / "prefer-preference-0" / "done.json").is_file()
+
+
+def test_each_arm_has_a_folder_of_its_own_and_other_pairs_or_another_weight(
+    training: DemoTraining, packaged: InstalledModel
+) -> None:
+    for arm in ("supervised", "shuffled"):
+        prefer_demo.prefer_demo(training, packaged, arm, 0)
+
+    supervised, turned = (
+        (training.work / f"prefer-{arm}-0" / "preference.json").read_text() for arm in ("supervised", "shuffled")
+    )
+    assert '"weight": 0.0' in supervised
+    assert supervised.split('"pairs"')[1] != turned.split('"pairs"')[1]
+
+
+def test_a_model_is_not_written_over_the_one_that_it_begins_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ["prefer", "--start", str(PACKAGED), "--out", str(PACKAGED), "--work", str(tmp_path)]
+
+    assert main(arguments) == 1
+    assert "name another folder" in capsys.readouterr().err
+
+
+def test_pairs_are_made_of_one_source_at_a_time(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    feedback = tmp_path / "feedback.jsonl"
+    feedback.write_text("")
+
+    assert main(["pairs", "--out", str(tmp_path / "pairs.jsonl")]) == 1
+    assert "one source" in capsys.readouterr().err
+    assert main(["pairs", "--feedback", str(feedback), "--out", str(tmp_path / "pairs.jsonl")]) == 1
+    assert "nothing to write" in capsys.readouterr().err

@@ -1,0 +1,182 @@
+"""The demo model's preference stage: pairs from the truth of its training slides, beside its ordinary third stage.
+
+It begins from the trained third stage, or from an installed demo model (`start`), whose slide encoder and tile encoder
+are then used too: so a model that ships can be tuned on without its own training's folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from encoders.golden_vector import record_golden
+from model_store.installed import InstalledModel, open_model
+from model_store.manifest import packaged_manifest_text
+from synthetic.slide_truth import QUADRANTS
+from training.demo_recipe import TEMPLATE
+from training.language_model.configuration import load_published
+from training.language_model.conversation_task import SlideTask, TokenizedSlides
+from training.language_model.published_layout import llava_weights
+from training.language_model.slide_language_model import SlideLanguageModel, train_only
+from training.language_model.tokenized import slide_opening
+from training.loop.settings import LoopSettings
+from training.preference.from_truth import pairs_from_truth, shuffled
+from training.preference.pairs import PreferencePair
+from training.preference.prefer import PairData, SlideRows, prefer
+from training.slide_encoder.align_slide_text import SlideTextAligner
+from training.slide_encoder.slide_bank import FIRST_SLIDE_SEED, BankedSlide, make_slide_bank
+from training.slide_encoder.slide_views import quadrant_view, random_view
+from training.train_demo import (
+    DemoTraining,
+    align_slides,
+    arrays_of,
+    demo_tokenizer,
+    draw_slides,
+    instruct,
+    llama_shape,
+    slide_tokens_of,
+    train_tiles,
+)
+from training.write_model import write_model
+
+Arm = Literal["preference", "supervised", "shuffled"]
+ARMS: Final[tuple[Arm, ...]] = ("preference", "supervised", "shuffled")
+# As many tiles as the server asks of a region.
+_LEAST_TILES: Final = 16
+
+
+@dataclass(frozen=True)
+class DemoStart:
+    """A language model to go on from, and the frozen encoders and drawn slides that its slides' tokens come from."""
+
+    model: SlideLanguageModel
+    aligner: SlideTextAligner
+    slides: Sequence[BankedSlide]
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Slide tokens by place, and what pairs are about: names of views and of regions with the truth of each."""
+
+    tokens: torch.Tensor
+    ordinary: TokenizedSlides
+    views: list[str]
+    regions: list[str]
+    pairs: list[PreferencePair]
+
+
+def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, seed: int) -> SlideLanguageModel:
+    """The stage, an arm of the comparison in a folder of its own: `prefer-<arm>-<seed>`."""
+    recipe = training.recipe
+    begun = _from_installed(training, start) if start else _from_stages(training)
+    settings = replace(recipe.prefer, stage=f"prefer-{arm}-{seed}", seed=recipe.prefer.seed + 100 * seed)
+    shown = _shown(training, begun, arm, settings)
+    ordinary = SlideTask(
+        recipe.mix(settings, recipe.closed_on_slides, recipe.everyday),
+        demo_tokenizer(),
+        shown.ordinary,
+        recipe.token_noise,
+    )
+    places = {name: place for place, name in enumerate([*shown.views, *shown.regions])}
+    rows = SlideRows(shown.tokens, [places[pair.region or pair.slide] for pair in shown.pairs])
+    opening = slide_opening(TEMPLATE, shown.tokens.shape[1])
+    train_only(begun.model, *recipe.prefer_trains)
+    preference = replace(recipe.preference, weight=0.0) if arm == "supervised" else recipe.preference
+    prefer(
+        begun.model,
+        ordinary,
+        PairData(shown.pairs, rows, demo_tokenizer(), opening),
+        settings,
+        preference,
+        training.work / settings.stage,
+        step_tokens=recipe.prefer_tokens,
+    )
+    return begun.model
+
+
+def export_preferred(
+    training: DemoTraining, start: InstalledModel | None, arm: Arm, seed: int, folder: Path
+) -> InstalledModel:
+    """The tuned model as an installed one; encoders and tokenizer are those that it began with."""
+    model, manifest = prefer_demo(training, start, arm, seed), training.manifest
+    tile_file, slide_file = manifest.first_input.tile_encoder.weights, manifest.longnet_pool().weights
+    if start is None:
+        tiles = arrays_of(train_tiles(training).encoder.state_dict())
+        slides = arrays_of(align_slides(training).slide_encoder.state_dict())
+    else:
+        tiles = arrays_of(load_file(start.folder / tile_file))
+        slides = arrays_of(load_file(start.folder / slide_file))
+    tokenizer = demo_tokenizer()
+    written = write_model(
+        folder,
+        packaged_manifest_text("demo"),
+        encoders={tile_file: tiles, slide_file: slides},
+        language_model=arrays_of(dict(llava_weights(model))),
+        tokenizer=tokenizer,
+        llama=llama_shape(training.recipe, tokenizer),
+    )
+    return record_golden(written, "cpu")
+
+
+def demo_start(folder: Path) -> InstalledModel:
+    """The installed demo model in `folder`; raises ModelError where there is none."""
+    return open_model(folder.parent, folder.name)
+
+
+def _from_stages(training: DemoTraining) -> DemoStart:
+    trained = instruct(training)
+    # The scaffold has done its work: no question of a pair has options for it.
+    model = _bare_model(training)
+    kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("scaffold.")}
+    model.load_state_dict(kept)
+    return DemoStart(model, align_slides(training), draw_slides(training))
+
+
+def _from_installed(training: DemoTraining, start: InstalledModel) -> DemoStart:
+    model = _bare_model(training)
+    load_published(model, start.folder / start.manifest.llm.path)
+    aligner = SlideTextAligner(training.manifest.longnet_pool(), demo_tokenizer().get_vocab_size())
+    weights = load_file(start.folder / training.manifest.longnet_pool().weights)
+    aligner.slide_encoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    slides = make_slide_bank(
+        training.work / "slide-bank",
+        training.manifest,
+        start.folder / training.manifest.first_input.tile_encoder.weights,
+        training.recipe.training_slides,
+        FIRST_SLIDE_SEED,
+        training.processes,
+    )
+    return DemoStart(model, aligner, slides)
+
+
+def _bare_model(training: DemoTraining) -> SlideLanguageModel:
+    shape = llama_shape(training.recipe, demo_tokenizer())
+    return SlideLanguageModel(shape, training.manifest.projector_width, scaffold=False)
+
+
+def _shown(training: DemoTraining, begun: DemoStart, arm: Arm, settings: LoopSettings) -> _Shown:
+    """Random views of every slide, quadrants of some, and the pairs about them: the same for the same seed."""
+    recipe, rng = training.recipe, np.random.default_rng([settings.seed, 4])
+    views = [random_view(slide, rng) for slide in begun.slides for _ in range(recipe.views_per_slide)]
+    cut = [(row, quadrant_view(view, quadrant)) for row, view in enumerate(views[::2]) for quadrant in QUADRANTS]
+    regions = [(2 * row, region) for row, region in cut if len(region.coords) >= _LEAST_TILES]
+    names = [f"view-{row}" for row in range(len(views))]
+    region_names = [f"region-{place}" for place in range(len(regions))]
+    tokens = slide_tokens_of(begun.aligner, [*views, *(region for _, region in regions)])
+    pairs = list(
+        pairs_from_truth(
+            list(zip(names, (view.truth for view in views), strict=True)),
+            [(names[row], name, region.truth) for name, (row, region) in zip(region_names, regions, strict=True)],
+            recipe.prefer_pairs,
+            recipe.region_share,
+            settings.seed,
+        )
+    )
+    if arm == "shuffled":
+        pairs = shuffled(pairs, settings.seed)
+    ordinary = TokenizedSlides(tokens[: len(views)], tuple(view.truth for view in views))
+    return _Shown(tokens, ordinary, names, region_names, pairs)
