@@ -19,9 +19,11 @@ from evaluation.honesty_score import (
 )
 from synthetic.questions.findings import FINDINGS
 from synthetic.questions.question import Question
+from synthetic.questions.topics import GRADE
 from synthetic.questions.unanswerable import ENGLISH_ONLY, GREETING, REFUSAL
+from synthetic.slide_truth import slide_truth
 
-SLIDES = 12
+SLIDES = 8
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,8 @@ def test_a_refusal_names_what_can_be_asked(text: str) -> None:
         "I cannot tell that from this slide.",
         "I can only answer questions about what this slide shows.",
         f"Yes. {REFUSAL}",
-        f"The grade is 2. {REFUSAL}",
+        f"{GRADE.answer(slide_truth(0))} {REFUSAL}",
+        f"The lymphocytes are dense. {REFUSAL}",
         GREETING,
         "what this slide shows what this what this",
     ],
