@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 
-from synthetic.slide_truth import SlideTruth
+from synthetic.slide_truth import QUADRANTS, SlideTruth
 from training.slide_encoder.slide_bank import BankedSlide
-from training.slide_encoder.slide_views import MOST_MOVED, MOST_STRETCHED, mirrored, opposed_views, random_view
+from training.slide_encoder.slide_views import (
+    MOST_MOVED,
+    MOST_STRETCHED,
+    mirrored,
+    opposed_views,
+    quadrant_view,
+    random_view,
+)
 
 TRUTH = SlideTruth(1, "solid", 2, "rare", "sparse", "loose", "low", 0.2, "upper left")
 
@@ -59,3 +66,19 @@ def test_opposed_views_differ_in_where_things_are(slide: BankedSlide) -> None:
     for _ in range(10):
         first, second = opposed_views(slide, rng)
         assert first.truth.necrosis != second.truth.necrosis
+
+
+def test_the_quadrants_share_the_slides_tiles_and_one_has_its_necrosis() -> None:
+    rows, columns = np.divmod(np.arange(9 * 8), 9)
+    coords = np.stack([columns + 3, rows + 5], axis=1).astype(np.int32)
+    slide = BankedSlide(TRUTH, np.arange(72, dtype=np.float16)[:, None], coords)
+
+    views = {quadrant: quadrant_view(slide, quadrant) for quadrant in QUADRANTS}
+
+    assert sorted(np.concatenate([view.features[:, 0] for view in views.values()]).tolist()) == list(range(72))
+    assert {quadrant: view.truth.necrosis for quadrant, view in views.items()} == {
+        quadrant: "upper left" if quadrant == "upper left" else None for quadrant in QUADRANTS
+    }
+    # Where they are in the slide, as the server shows a region.
+    assert views["lower right"].coords.min(axis=0).tolist() == [8, 9]
+    assert views["upper left"].coords.max(axis=0).tolist() == [7, 8]
