@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 from toy_language_model import PROJECTOR_WIDTH, VOCABULARY, OneBatch, toy_batch
 
@@ -14,6 +15,12 @@ from training.preference.task import PreferenceTask, ShownPairs
 from training.preference.tokenized_pairs import TokenizedPair
 
 SLIDES, PAIRS = 4, 12
+PACKAGED_MODELS = Path(__file__).parents[2] / "model_store" / "packaged"
+
+
+def packaged_tokenizer() -> Tokenizer:
+    """The demo model's, which takes seconds to train anew."""
+    return Tokenizer.from_file(str(PACKAGED_MODELS / "demo" / "llm" / "tokenizer.json"))
 
 
 def toy_pairs() -> list[TokenizedPair]:

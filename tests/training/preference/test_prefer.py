@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from toy_language_model import TOY_LOW_RANK, toy_language_model
-from toy_preference import PAIRS, toy_pairs, toy_slides, toy_task
+from toy_preference import PAIRS, packaged_tokenizer, toy_pairs, toy_slides, toy_task
 from training_tasks import Interrupted, settings
 
 from training.errors import SettingsChanged, TrainingError
@@ -23,7 +23,6 @@ from training.preference.prefer import PairData, SlideRows, prefer, slide_rows
 from training.preference.reference import reference_log_probabilities
 from training.preference.task import PreferenceTask
 from training.preference.tokenized_pairs import stacked_pairs
-from training.train_demo import demo_tokenizer
 
 
 def plain_log_probabilities(model: nn.Module, row: int, *, chosen: bool) -> float:
@@ -165,7 +164,7 @@ def test_vicunas_configuration_takes_steps_at_toy_depth(tmp_path: Path) -> None:
 
 def of_pairs(*pairs: PreferencePair) -> PairData:
     rows = SlideRows(torch.zeros(1, 3, 24).half(), [0] * len(pairs))
-    return PairData(pairs, rows, demo_tokenizer(), "<s>")
+    return PairData(pairs, rows, packaged_tokenizer(), "<s>")
 
 
 def test_a_folder_of_other_pairs_is_refused(tmp_path: Path) -> None:

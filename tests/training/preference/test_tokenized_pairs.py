@@ -1,14 +1,15 @@
 """A pair's text is the chat template's, so that what is preferred is what will be served."""
 
+from toy_preference import packaged_tokenizer
+
 from model_store.chat_template import SYSTEM_SENTENCES
 from training.language_model.tokenized import slide_opening
 from training.preference.pairs import PreferencePair, assistant, user
 from training.preference.tokenized_pairs import tokenize_pair
-from training.train_demo import demo_tokenizer
 
 
 def test_both_conversations_differ_in_the_last_answer_alone() -> None:
-    tokenizer = demo_tokenizer()
+    tokenizer = packaged_tokenizer()
     pair = PreferencePair(
         messages=(user("Is there necrosis?"), assistant("No"), user("Are you sure?")),
         slide="s",
