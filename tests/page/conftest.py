@@ -4,6 +4,7 @@ written down (tests/support/scripted_vllm.py).
 The tests share an event loop (`loop_scope="session"`), because the browser lives in it.
 """
 
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import pytest
 import pytest_asyncio
 from browsed_page import Browsed, browsed
 from running_server import RunningServer, running_server, upload
+from written_evidence import evidence_events
 
 from synthetic.write_slide import write_sample_slide
 
@@ -86,3 +88,23 @@ async def page(browser: Any, server: RunningServer) -> AsyncIterator[Browsed]:
     fails the test."""
     async with browsed(browser, server.url) as page:
         yield page
+
+
+@pytest.fixture
+def evidence_of(slide: dict[str, Any]) -> Any:
+    """Puts evidence that is written down, or a refusal, in place of the server's: how the numbers are come by is tested
+    where they are computed."""
+
+    async def answer_with(page: Browsed, *, stands_out: bool = True, refusal: str | None = None) -> None:
+        async def answer(route: Any) -> None:
+            if refusal is not None:
+                problem = {"code": "evidence_unavailable", "detail": refusal, "status": 409, "title": "", "type": ""}
+                await route.fulfill(status=409, content_type="application/problem+json", body=json.dumps(problem))
+                return
+            body = evidence_events(slide, json.loads(route.request.post_data), stands_out)
+            await route.fulfill(content_type="text/event-stream", body=body)
+
+        await page.window.unroute("**/evidence")
+        await page.window.route("**/evidence", answer)
+
+    return answer_with

@@ -1,6 +1,7 @@
 """The page in a browser, with what tests need of it: a window of its own, its complaints, a slide chosen."""
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,73 @@ class Browsed:
         card = await self.ask(question)
         await card.and_(self.window.locator('[data-state="done"]')).wait_for()
         return card
+
+    async def sees_the_slide(self) -> None:
+        """Wait until the slide is open in the viewer, at rest."""
+        await self.window.locator("#magnification:not(:empty)").wait_for()
+        await self.view_at_rest()
+
+    async def canvas(self) -> tuple[float, float, float, float]:
+        """Where the slide's canvas is in the window: x, y, width, height."""
+        box = await self.window.locator("#canvas").bounding_box()
+        return box["x"], box["y"], box["width"], box["height"]
+
+    async def drag(self, x1: float, y1: float, x2: float, y2: float) -> None:
+        """Drag over the canvas, from and to shares of its size."""
+        await self.drag_along([(x1, y1), (x2, y2)])
+
+    async def tab_to(self, selector: str) -> None:
+        """Press Tab until the first element of this kind has the focus."""
+        for _ in range(80):
+            await self.window.keyboard.press("Tab")
+            if await self.window.evaluate("s => document.activeElement.matches(s)", selector):
+                return
+        raise AssertionError(f"Tab does not come to {selector}")
+
+    async def view(self) -> dict[str, float]:
+        """What of the slide is in view, in pixels of level 0, as the layers over it are placed; `scale` is pixels of
+        the screen for one of these."""
+        transform = await self.window.locator("svg.layers > g").get_attribute("transform")
+        x, y, scale = map(float, re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", transform))
+        _, _, width, height = await self.canvas()
+        return {"x": -x / scale, "y": -y / scale, "width": width / scale, "height": height / scale, "scale": scale}
+
+    async def view_at_rest(self) -> dict[str, float]:
+        """The same, once it does not move any more."""
+        before, same = None, 0
+        while same < 3:
+            await self.window.wait_for_timeout(60)
+            now = await self.view()
+            before, same = now, same + 1 if now == before else 0
+        return now
+
+    async def um_per_px(self, mpp: float) -> float:
+        """µm on the slide under a pixel of the screen."""
+        return mpp / (await self.view())["scale"]
+
+    async def drawn_box(self) -> dict[str, float]:
+        """The box that is being placed by keys, in pixels of level 0."""
+        points = await self.window.locator('[data-layer="drawing"] polygon.line').get_attribute("points")
+        corners = [tuple(map(float, point.split(","))) for point in points.split()]
+        left, top = (min(corner[axis] for corner in corners) for axis in (0, 1))
+        right, bottom = (max(corner[axis] for corner in corners) for axis in (0, 1))
+        return {"x": left, "y": top, "width": right - left, "height": bottom - top}
+
+    async def drag_along(self, shares: Sequence[tuple[float, float]]) -> None:
+        """Drag over the canvas through places in shares of its size."""
+        x, y, width, height = await self.canvas()
+        places = [(x + across * width, y + down * height) for across, down in shares]
+        await self.window.mouse.move(*places[0])
+        await self.window.mouse.down()
+        for place in places[1:]:
+            await self.window.mouse.move(*place, steps=6)
+        await self.window.mouse.up()
+
+    async def chosen_region(self) -> str:
+        """Wait until a region is what the next question is about; its label."""
+        await self.window.locator('#scope input[value^="reg_"]:checked').wait_for()
+        words: str = await self.window.locator("#scope .chosen").inner_text()
+        return words.split(" ")[0]
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 import { ask, stop } from "./asking.js";
 import { beyondAbilities } from "./abilities.js";
 import { Answer } from "./answer.js";
-import { scopeWords } from "./cards.js";
 import { byId, button, element } from "./elements.js";
 import { store } from "./store.js";
 import { answersUnderWay } from "./threads.js";
@@ -64,11 +63,6 @@ function show() {
   byId("send").disabled = !canAsk;
   byId("question").disabled = !canAsk;
   byId("question").placeholder = canAsk ? "Ask about this slide" : whyNot(slide);
-  byId("scope").replaceChildren(
-    element("span", { class: "small", text: "About" }),
-    " ",
-    element("span", { id: "scope-words", text: slide ? `${scopeWords(store.get("scope"))} of ${slide.filename}` : "no slide" }),
-  );
   if (!left) byId("ask-says").replaceChildren();
 }
 

@@ -4,8 +4,23 @@ import { startAbilities } from "./abilities.js";
 import { api } from "./api.js";
 import { startAskBox } from "./ask_box.js";
 import { startConnection } from "./connection.js";
+import { startCrosshair } from "./crosshair.js";
+import { startEvidenceLayer } from "./evidence_layer.js";
+import { startEvidencePanel } from "./evidence_panel.js";
+import { startInstruments } from "./instruments.js";
+import { startKeys } from "./keys.js";
+import { startLevelsPanel } from "./levels_panel.js";
+import { startMeasureTool } from "./measure_tool.js";
 import { loadModels, startModels } from "./models.js";
+import { startNavigation } from "./navigation.js";
 import { startNotice } from "./notice.js";
+import { startPlaceLinks } from "./place_links.js";
+import { startPlaces } from "./places.js";
+import { startRegionTool } from "./region_tool.js";
+import { startRegions } from "./regions.js";
+import { startRegionsLayer } from "./regions_layer.js";
+import { startReport } from "./report.js";
+import { startScopeSwitch } from "./scope_switch.js";
 import { startSignIn } from "./sign_in.js";
 import { startSlideList } from "./slide_list.js";
 import { startSlideState } from "./slide_state.js";
@@ -13,6 +28,9 @@ import { chooseSlide, loadSlides, startSlides } from "./slides.js";
 import { store } from "./store.js";
 import { startThreadView } from "./thread_view.js";
 import { startThreads } from "./threads.js";
+import { startTilesLayer } from "./tiles_layer.js";
+import { startToolbar } from "./toolbar.js";
+import { startToolSays } from "./tool_says.js";
 import { startUploads } from "./uploads.js";
 import { startViewer } from "./viewer.js";
 import { startViews } from "./views.js";
@@ -31,6 +49,24 @@ const PARTS = [
   startSlideState,
   startUploads,
   startViewer,
+  startToolSays,
+  startToolbar,
+  startNavigation,
+  startRegions,
+  startPlaces,
+  startScopeSwitch,
+  startRegionTool,
+  startMeasureTool,
+  startTilesLayer,
+  startLevelsPanel,
+  startPlaceLinks,
+  startRegionsLayer,
+  startEvidenceLayer,
+  startEvidencePanel,
+  startKeys,
+  startCrosshair,
+  startInstruments,
+  startReport,
   startAskBox,
 ];
 

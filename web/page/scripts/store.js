@@ -55,6 +55,10 @@ export const store = new Store({
   slideGone: null,
   /** What the next question is about: WHOLE_SLIDE, or `{kind: "region", region_id, tiles, area_mm2, label}`. */
   scope: WHOLE_SLIDE,
+  /** Where the tiles of the chosen slide lie that the model was given (places.js); null while nobody knows. */
+  places: null,
+  /** The regions of the chosen slide that this page knows (regions.js). */
+  regions: [],
   /** The thread of the chosen slide (threads.js); null without one. */
   thread: null,
   /** Whether the server answers. */

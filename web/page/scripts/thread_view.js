@@ -5,6 +5,7 @@ import { byId, button, element } from "./elements.js";
 import { chooseSlide } from "./slides.js";
 import { store } from "./store.js";
 import { answersUnderWay } from "./threads.js";
+import { showView } from "./views.js";
 
 const cards = new WeakMap();
 const NEAR_END_PX = 80;
@@ -19,6 +20,15 @@ export function startThreadView() {
     show();
   });
   show();
+}
+
+/** Bring an answer of the chosen slide into view, and the focus to it. */
+export function showCard(answer) {
+  showView("answers");
+  const card = cards.get(answer);
+  card.tabIndex = -1;
+  card.scrollIntoView({ block: "nearest" });
+  card.focus();
 }
 
 function show() {

@@ -30,7 +30,7 @@ class Viewer extends EventTarget {
       animationTime: REDUCED_MOTION.matches ? 0 : 0.35,
       blendTime: 0,
       maxZoomPixelRatio: 4,
-      minZoomImageRatio: 0.5,
+      minZoomImageRatio: 0.1,
       visibilityRatio: 0.2,
       zoomPerClick: 1,
       gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true, scrollToZoom: true },
@@ -55,6 +55,11 @@ class Viewer extends EventTarget {
   /** `{width, height}` of level 0, null while no slide is shown. */
   get size() {
     return this.#size;
+  }
+
+  /** Whether a slide is shown, so that there is a view. */
+  get isOpen() {
+    return Boolean(this.#image());
   }
 
   get slideId() {
@@ -89,6 +94,11 @@ class Viewer extends EventTarget {
     return 1 / this.#image().viewportToImageZoom(this.#osd.viewport.getZoom(true));
   }
 
+  /** The same, once the view has come to rest. */
+  get targetSlidePxPerScreenPx() {
+    return 1 / this.#image().viewportToImageZoom(this.#osd.viewport.getZoom());
+  }
+
   /** Move so that this rectangle fills the view, with a margin around it. */
   show({ x, y, width, height }, margin = 0.1) {
     const wide = new window.OpenSeadragon.Rect(
@@ -98,6 +108,14 @@ class Viewer extends EventTarget {
       height * (1 + 2 * margin),
     );
     this.#osd.viewport.fitBounds(this.#image().imageToViewportRectangle(wide), REDUCED_MOTION.matches);
+  }
+
+  /** Move so that nothing but this rectangle is in view. */
+  showWithin({ x, y, width, height }) {
+    const { x: across, y: down } = this.#osd.viewport.getContainerSize();
+    const share = Math.min(width / across, height / down);
+    const inner = { width: across * share, height: down * share };
+    this.show({ x: x + (width - inner.width) / 2, y: y + (height - inner.height) / 2, ...inner }, 0);
   }
 
   /** Magnify so that one CSS pixel shows so many pixels of level 0, around the middle of the view. */
@@ -148,7 +166,7 @@ class Viewer extends EventTarget {
   }
 
   #image() {
-    return this.#osd.world.getItemAt(0);
+    return this.#osd?.world.getItemAt(0);
   }
 
   #addLayers() {
@@ -162,6 +180,7 @@ class Viewer extends EventTarget {
     if (!image) return;
     const origin = image.imageToViewerElementCoordinates(new window.OpenSeadragon.Point(0, 0));
     const scale = 1 / this.slidePxPerScreenPx;
+    this.#svg.style.setProperty("--px", 1 / scale);
     this.#ground.setAttribute("transform", `translate(${origin.x} ${origin.y}) scale(${scale})`);
     this.dispatchEvent(new Event("moved"));
   }
