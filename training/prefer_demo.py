@@ -12,6 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from encoders.golden_vector import record_golden
 from model_store.installed import InstalledModel, open_model
@@ -51,9 +52,10 @@ _LEAST_TILES: Final = 16
 
 @dataclass(frozen=True)
 class DemoStart:
-    """A language model to go on from, and the frozen encoders and drawn slides that its slides' tokens come from."""
+    """A language model to go on from, its tokenizer, and what slide tokens come from: encoder and drawn slides."""
 
     model: SlideLanguageModel
+    tokenizer: Tokenizer
     aligner: SlideTextAligner
     slides: Sequence[BankedSlide]
 
@@ -77,7 +79,7 @@ def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, 
     shown = _shown(training, begun, arm, settings)
     ordinary = SlideTask(
         recipe.mix(settings, recipe.closed_on_slides, recipe.everyday),
-        demo_tokenizer(),
+        begun.tokenizer,
         shown.ordinary,
         recipe.token_noise,
     )
@@ -89,7 +91,7 @@ def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, 
     prefer(
         begun.model,
         ordinary,
-        PairData(shown.pairs, rows, demo_tokenizer(), opening),
+        PairData(shown.pairs, rows, begun.tokenizer, opening),
         settings,
         preference,
         training.work / settings.stage,
@@ -130,16 +132,18 @@ def demo_start(folder: Path) -> InstalledModel:
 def _from_stages(training: DemoTraining) -> DemoStart:
     trained = instruct(training)
     # The scaffold has done its work: no question of a pair has options for it.
-    model = _bare_model(training)
+    tokenizer = demo_tokenizer()
+    model = _bare_model(training, tokenizer)
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("scaffold.")}
     model.load_state_dict(kept)
-    return DemoStart(model, align_slides(training), draw_slides(training))
+    return DemoStart(model, tokenizer, align_slides(training), draw_slides(training))
 
 
 def _from_installed(training: DemoTraining, start: InstalledModel) -> DemoStart:
-    model = _bare_model(training)
+    tokenizer = demo_tokenizer()
+    model = _bare_model(training, tokenizer)
     load_published(model, start.folder / start.manifest.llm.path)
-    aligner = SlideTextAligner(training.manifest.longnet_pool(), demo_tokenizer().get_vocab_size())
+    aligner = SlideTextAligner(training.manifest.longnet_pool(), tokenizer.get_vocab_size())
     weights = load_file(start.folder / training.manifest.longnet_pool().weights)
     aligner.slide_encoder.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     slides = make_slide_bank(
@@ -150,11 +154,11 @@ def _from_installed(training: DemoTraining, start: InstalledModel) -> DemoStart:
         FIRST_SLIDE_SEED,
         training.processes,
     )
-    return DemoStart(model, aligner, slides)
+    return DemoStart(model, tokenizer, aligner, slides)
 
 
-def _bare_model(training: DemoTraining) -> SlideLanguageModel:
-    shape = llama_shape(training.recipe, demo_tokenizer())
+def _bare_model(training: DemoTraining, tokenizer: Tokenizer) -> SlideLanguageModel:
+    shape = llama_shape(training.recipe, tokenizer)
     return SlideLanguageModel(shape, training.manifest.projector_width, scaffold=False)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from toy_preference import PACKAGED_MODELS, packaged_tokenizer
 
 import training.prefer_demo as prefer_demo
 from model_store.installed import InstalledModel, open_model, verify_digests
@@ -16,7 +17,7 @@ from training.demo_recipe import DEMO
 from training.slide_encoder.slide_bank import FIRST_SLIDE_SEED, BankedSlide
 from training.train_demo import DemoTraining
 
-PACKAGED = Path(__file__).parents[2] / "model_store" / "packaged" / "demo"
+PACKAGED = PACKAGED_MODELS / "demo"
 RECIPE = replace(
     DEMO,
     training_slides=4,
@@ -42,6 +43,7 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoTraining:
         return [banked(FIRST_SLIDE_SEED + place) for place in range(RECIPE.training_slides)]
 
     monkeypatch.setattr(prefer_demo, "make_slide_bank", bank)
+    monkeypatch.setattr(prefer_demo, "demo_tokenizer", packaged_tokenizer)
     return DemoTraining(tmp_path, processes=1, recipe=RECIPE)
 
 
