@@ -16,6 +16,7 @@ from loadtests.answer_streams import Request
 from loadtests.load_model import TILE_FEATURE_DIM
 from loadtests.own_server import TENANT, OwnServer
 from server.asking.language_model import LanguageModel, Message, Sampling
+from server.asking.vllm_client import VllmClient
 from server.embeddings.cache import CachedEmbedding
 from server.embeddings.slide_inputs import SlideInputs
 from server.errors import LanguageModelFailed
@@ -88,13 +89,10 @@ async def bare_request(server: OwnServer, slide: LoadSlide, question: str, turns
         Message("assistant" if number % 2 else "user", text, None if number else first)
         for number, text in enumerate((*turns, question))
     ]
-    headers = {"Authorization": f"Bearer {server.llm_key}"}
-    async with httpx.AsyncClient(
-        base_url=server.llm_url, headers=headers, transport=httpx.MockTransport(keep)
-    ) as client:
-        with suppress(LanguageModelFailed):  # so the 400 is understood
-            how = Sampling(max_tokens=spec.generation.max_tokens, temperature=0.0)
-            await LanguageModel(client, spec.served_name, inputs).open(BARE_TENANT, messages, how)
+    client = VllmClient(server.llm_url, server.llm_key, httpx.MockTransport(keep))
+    with suppress(LanguageModelFailed):  # so the 400 is understood
+        how = Sampling(max_tokens=spec.generation.max_tokens, temperature=0.0)
+        await LanguageModel(client, spec.served_name, inputs).open(BARE_TENANT, messages, how)
     wanted = ("authorization", "x-slide-id")
     return Request(str(sent[0].url), sent[0].content, {name: sent[0].headers[name] for name in wanted})
 

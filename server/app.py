@@ -34,8 +34,9 @@ from server.api.routes import chat, slides
 from server.api.routes.all_routers import ROUTERS
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversations
-from server.asking.language_model import LanguageModel, language_model_client, language_model_transport
+from server.asking.language_model import LanguageModel
 from server.asking.served_models import ServedModel, ServedModels
+from server.asking.vllm_client import VllmClient
 from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import MEMORY_BYTES, SlideInputCache, SlideInputs
 from server.embeddings.tile_places import TilePlacesCache
@@ -209,10 +210,8 @@ def _served_models(settings: Settings, models: Sequence[InstalledModel], embeddi
     for address, model in zip(settings.served_models, models, strict=True):
         if not address.url:
             raise ModelError(f"EYEPIECE_MODELS names no vLLM for {address.name}; write {address.name}=URL.")
-        transport = language_model_transport()
-        client = language_model_client(address.url, key, transport)
         inputs = SlideInputs(model.llm_digest, key)
-        spoken_to = LanguageModel(client, model.manifest.llm.served_name, inputs, transport=transport)
+        spoken_to = LanguageModel(VllmClient(address.url, key), model.manifest.llm.served_name, inputs)
         kept = SlideInputCache(embeddings, inputs, MEMORY_BYTES // len(models))
         control = ControlText(control_tokens(model.llm_folder))
         served.append(ServedModel(model.manifest, spoken_to, inputs, kept, control))

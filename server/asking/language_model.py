@@ -15,7 +15,7 @@ import httpx
 import orjson
 
 from server.asking.answer_chunks import Chunk, ChunkReader
-from server.asking.vllm_transport import VllmTransport
+from server.asking.vllm_client import VllmClient
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import (
     LanguageModelFailed,
@@ -25,12 +25,6 @@ from server.errors import (
 )
 from server.telemetry.tracing import trace_headers
 
-# Between two tokens, or before the first behind a full queue. A vLLM that is stopped in mid-stream may fall silent
-# without closing the connection, so silence has to end an answer too.
-_TIMEOUT = httpx.Timeout(connect=3.0, read=120.0, write=60.0, pool=60.0)
-# Below the five seconds after which vLLM's server closes a connection that nothing comes through.
-_KEEPALIVE_S = 3.0
-_IDLE_CONNECTIONS = 64
 # How long the end of the stream may take behind its last event, before the connection is given up.
 _END_S = 1.0
 # While questions are refused, one that was sent before is waited for no longer than this without a sign of it.
@@ -43,6 +37,7 @@ _BROKE_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 # three seconds to notice. Nothing was answered yet, so another replica may be asked.
 _ANOTHER_MAY_ANSWER = frozenset({500, 502, 503})
 _RETRY_WAITS_S = (0.5, 1.0, 2.0)
+_ANSWERS = "/v1/chat/completions"
 Health = Literal["well", "silent", "away"]
 
 
@@ -99,15 +94,12 @@ class LanguageModel:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: VllmClient,
         model: str,
         inputs: SlideInputs,
         retry_waits_s: Sequence[float] = _RETRY_WAITS_S,
-        transport: VllmTransport | None = None,
     ) -> None:
-        """`transport` is the client's, by which waiting questions can be given up."""
         self._client = client
-        self._transport = transport
         self._model = model
         self._inputs = inputs
         self._retry_waits_s = retry_waits_s
@@ -124,14 +116,17 @@ class LanguageModel:
 
     def give_up_silent(self) -> None:
         """While questions are refused, tell also those who asked before and have heard nothing for a while."""
-        if self.refusal is not None and self._transport is not None:
-            self._transport.give_up_silent(_SILENT_S)
+        if self.refusal is not None:
+            self._client.give_up_silent(_SILENT_S)
 
     async def health(self) -> Health:
         """What the server says to its health check: `silent` is one that is there and takes its time, as a busy
         machine's does."""
         try:
-            return "well" if (await self._client.get("/health", timeout=2.0)).status_code == 200 else "away"
+            response = await self._client.get("/health", timeout_s=2.0)
+            await response.aread()
+            await response.aclose()
+            return "well" if response.status_code == 200 else "away"
         except httpx.TimeoutException:
             return "silent"
         except httpx.HTTPError:
@@ -173,17 +168,13 @@ class LanguageModel:
 
     async def _send(self, body: bytes, headers: dict[str, str], is_probe: bool) -> httpx.Response:
         """The response's head; closing the response ends the request."""
-        extensions = {"patient": is_probe}  # the watch itself decides how long a probe may take
-        request = self._client.build_request(
-            "POST", "/v1/chat/completions", content=body, headers=headers, extensions=extensions
-        )
+        patient = {"patient": is_probe}  # the watch itself decides how long a probe may take
         try:
             try:
-                return await self._client.send(request, stream=True)
+                return await self._client.post(_ANSWERS, body, headers, patient)
             except _BROKE_OFF:
                 # A server that closed one connection that was kept may have closed them all.
-                request.extensions["new_connection"] = True
-                return await self._client.send(request, stream=True)
+                return await self._client.post(_ANSWERS, body, headers, {**patient, "new_connection": True})
         except httpx.HTTPError as error:
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
 
@@ -280,20 +271,6 @@ class Answer:
             cached_tokens=details.cached_tokens or 0,
             completion_tokens=reported.completion_tokens or 0,
         )
-
-
-def language_model_transport() -> VllmTransport:
-    """Connections to vLLM, for `language_model_client`."""
-    return VllmTransport(_IDLE_CONNECTIONS, _KEEPALIVE_S)
-
-
-def language_model_client(url: str, api_key: str, transport: VllmTransport | None = None) -> httpx.AsyncClient:
-    """The connection pool to vLLM; proxies of the environment are not for it."""
-    # A vLLM without key wants no header: "Bearer " with nothing behind it is not one that HTTP allows.
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    headers["Accept-Encoding"] = "identity"  # a balancer that compresses would hold tokens back
-    transport = transport or language_model_transport()
-    return httpx.AsyncClient(base_url=url, timeout=_TIMEOUT, trust_env=False, headers=headers, transport=transport)
 
 
 def _message(message: Message) -> dict[str, Any]:

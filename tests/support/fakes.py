@@ -15,6 +15,7 @@ import orjson
 
 from encoders.caller import Caller
 from encoders.types import SlideEmbedding, SlideFile, SlideWarning
+from server.asking.vllm_client import VllmClient
 
 SLIDE_ROWS, SLIDE_WIDTH = 32, 96
 
@@ -88,9 +89,9 @@ class FakeVllm:
         """The JSON bodies of the requests so far."""
         return [orjson.loads(request.content) for request in self.requests]
 
-    def client(self) -> httpx.AsyncClient:
+    def client(self) -> VllmClient:
         """A client that reaches this server only."""
-        return httpx.AsyncClient(transport=httpx.MockTransport(self.handle), base_url="http://vllm.test")
+        return VllmClient("http://vllm.test", transport=httpx.MockTransport(self.handle))
 
     def answer_with(self, *pieces: bytes | Exception, status: int = 200) -> None:
         """Answer every following question with these pieces."""

@@ -8,8 +8,9 @@ from model_store.installed import InstalledModel
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
 from server.asking.fit_conversation import open_dropping_old_turns
-from server.asking.language_model import Answer, Finished, LanguageModel, Sampling, language_model_client
+from server.asking.language_model import Answer, Finished, LanguageModel, Sampling
 from server.asking.questions import conversation_messages
+from server.asking.vllm_client import VllmClient
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import QuestionTooLong
 from server.slides.slide_record import now
@@ -28,7 +29,7 @@ async def test_slide_and_newest_question_stay_whole_and_the_oldest_turns_go(
     slide = SlideInput(npy(slide_tokens(spec.slide_tokens, spec.embed_dim)), "b" * 64, spec.slide_tokens, "route")
     turns = tuple(Turn(question=f"{n}?", answer=LONG_ANSWER, created_at=now()) for n in range(TURNS))
     conversation = Conversation(id="c", slide_id="s", created_at=now(), turns=turns)
-    model = LanguageModel(language_model_client(vllm.url, vllm.key), vllm.model, SlideInputs("digest", "secret"))
+    model = LanguageModel(VllmClient(vllm.url, vllm.key), vllm.model, SlideInputs("digest", "secret"))
 
     async def open_without(left_out: int, question: str = "Which grade?") -> Answer:
         messages = conversation_messages(slide, conversation, question, ControlText(), left_out)

@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 from served_app import request_of, served
 
 from server.api.parts import Parts
-from server.asking.language_model import LanguageModel, language_model_client
+from server.asking.language_model import LanguageModel
 from server.asking.served_models import ServedModels
+from server.asking.vllm_client import VllmClient
 
 _CLIENTS = 24
 
@@ -28,7 +29,7 @@ async def asking(make_app: Callable[..., FastAPI], stage: Stage) -> AsyncIterato
     app = make_app()
     async with held_vllm(stage) as vllm:
         built: Parts = app.state.parts
-        client = language_model_client(f"http://127.0.0.1:{vllm.port}", "")
+        client = VllmClient(f"http://127.0.0.1:{vllm.port}", "")
         default = built.models.default
         spoken_to = LanguageModel(client, "demo", default.slide_inputs)
         models = ServedModels([dataclasses.replace(default, language_model=spoken_to)])

@@ -7,7 +7,8 @@ import pytest
 from fakes import sse, token_chunk
 
 import server.asking.language_model
-from server.asking.language_model import LanguageModel, Message, Sampling, Token, language_model_client
+from server.asking.language_model import LanguageModel, Message, Sampling, Token
+from server.asking.vllm_client import VllmClient
 from server.embeddings.slide_inputs import SlideInputs
 
 INPUTS = SlideInputs("digest", "secret")
@@ -49,7 +50,7 @@ class RawVllm:
 async def ask_twice(vllm: RawVllm) -> None:
     async with await asyncio.start_server(vllm.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        model = LanguageModel(language_model_client(f"http://127.0.0.1:{port}", ""), "demo", INPUTS)
+        model = LanguageModel(VllmClient(f"http://127.0.0.1:{port}", ""), "demo", INPUTS)
         for _ in range(2):
             answer = await model.open("a", [Message("user", "Why?")], SAMPLING)
             pieces = [piece async for piece in answer.pieces()]

@@ -17,8 +17,8 @@ from server.asking.language_model import (
     Message,
     Sampling,
     Token,
-    language_model_client,
 )
+from server.asking.vllm_client import VllmClient
 from server.embeddings.cache import CachedEmbedding
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import (
@@ -367,7 +367,7 @@ async def test_a_refusal_that_stays_or_is_the_requests_own_is_told(status: int, 
 
 
 async def test_nobody_there_is_told_in_our_words() -> None:
-    client = language_model_client(f"http://127.0.0.1:{free_loopback_port()}", "key")
+    client = VllmClient(f"http://127.0.0.1:{free_loopback_port()}", "key")
     model = LanguageModel(client, "demo", INPUTS)
 
     assert await model.health() == "away"
@@ -388,7 +388,7 @@ async def test_the_key_goes_over_a_real_connection_when_there_is_one(key: str, s
 
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
-        model = LanguageModel(language_model_client(f"http://127.0.0.1:{port}", key), "demo", INPUTS)
+        model = LanguageModel(VllmClient(f"http://127.0.0.1:{port}", key), "demo", INPUTS)
         with pytest.raises(LanguageModelFailed):
             await model.open("a", [Message("user", "Why?")], SAMPLING)
         await model.aclose()
@@ -431,8 +431,8 @@ async def test_what_broke_off_is_sent_again_on_a_new_connection() -> None:
                 raise httpx.ReadError("The connection was closed.")
             return httpx.Response(503)
 
-    async with httpx.AsyncClient(base_url="http://vllm.test", transport=KeptOnesAreClosed()) as client:
-        model = LanguageModel(client, "demo", INPUTS, retry_waits_s=())
-        with pytest.raises(LanguageModelUnavailable, match="busy"):
-            await model.open("a", [Message("user", "Why?")], Sampling(1, 0.0))
+    client = VllmClient("http://vllm.test", transport=KeptOnesAreClosed())
+    model = LanguageModel(client, "demo", INPUTS, retry_waits_s=())
+    with pytest.raises(LanguageModelUnavailable, match="busy"):
+        await model.open("a", [Message("user", "Why?")], Sampling(1, 0.0))
     assert asked == [False, True]

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from server.api.parts import Parts
 from server.encoding.jobs import TRACE
-from server.telemetry.tracing import configure_tracing, span, trace_headers
+from server.telemetry.tracing import configure_tracing, span, trace_headers, use_provider
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
@@ -24,7 +24,7 @@ def exporter() -> InMemorySpanExporter:
     """The provider of a process is set once, for good."""
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+    use_provider(provider)
     return exporter
 
 
