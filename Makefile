@@ -1,4 +1,4 @@
-# make demo | eval-demo | eval-regions | eval-honesty | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | eval-regions | eval-honesty | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty evaluate-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -22,6 +22,8 @@ help:
 	@echo '              whether it tells which quadrant of an unseen slide has necrosis'
 	@echo 'make eval-honesty [SLIDES=20] [JSON=out.json] [BESIDE="control=a.json before=b.json"]'
 	@echo '              whether answers turn with the wording, and what it says where it knows nothing'
+	@echo 'make evaluate-demo [SLIDES=12] [RUN=data/evaluate-demo]'
+	@echo '              the demo model beside a text-only rival and one of thumbnails, with all conditions; a report'
 	@echo 'make train-demo [WORK=data/training] [OUT=folder/demo]'
 	@echo '              train the demo model anew, or go on where it was interrupted'
 	@echo 'make test     install, lint, types, all tests'
@@ -88,6 +90,9 @@ eval-regions: environments
 
 eval-honesty: environments
 	@$(BIN)/eyepiece eval-honesty $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON)) $(foreach run,$(BESIDE),--beside $(run))
+
+evaluate-demo: environments language-data
+	@$(BIN)/eyepiece evaluate demo --out $(or $(RUN),data/evaluate-demo) $(if $(SLIDES),--slides $(SLIDES))
 
 eval-demo: environments
 	@$(BIN)/eyepiece eval-demo $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON))

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from server.commands.evaluate_commands import evaluate_app
 from server.commands.key_commands import keys_app
 from server.commands.level_commands import levels_app
 from server.commands.model_commands import models_app
@@ -45,6 +46,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(models_app, name="models")
 app.add_typer(levels_app, name="levels")
+app.add_typer(evaluate_app, name="evaluate")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # What the extra `worker` installs, by the names that are imported.

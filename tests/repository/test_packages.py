@@ -75,7 +75,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 
 def test_the_wheel_holds_exactly_our_packages_and_what_they_read(wheel: zipfile.ZipFile) -> None:
     assert top_level_names(wheel) == set(PACKAGES)
-    assert {"model_store/manifests/wsi-llava.toml", "server/py.typed", "web/page/index.html"} <= set(wheel.namelist())
+    assert {
+        "model_store/manifests/wsi-llava.toml",
+        "server/py.typed",
+        "web/page/index.html",
+        "evaluation/report/report.html.jinja",
+    } <= set(wheel.namelist())
 
 
 @compiles

@@ -1,0 +1,1 @@
+"""What a person sees of a run: a table for the terminal, CSV, and one self-contained page."""
