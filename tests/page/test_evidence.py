@@ -18,7 +18,7 @@ async def test_cells_that_stand_out_are_shown_strongest_first_and_not_by_colour_
     rows = card.locator(".cells li")
     await rows.first.wait_for()
     assert [await row.get_attribute("data-cell") for row in await rows.all()] == ["r1c1", "r0c1"]
-    assert "support falls by 5.20 nats (very strong)" in await rows.first.inner_text()
+    assert "less supported by 5.20 nats (very strong)" in await rows.first.inner_text()
     assert "Not a segmentation." in await card.locator(".caption").inner_text()
     drawn = window.locator('[data-layer="evidence"] g.cell.strong')
     assert await drawn.count() == 2
@@ -58,6 +58,6 @@ async def test_where_nothing_stands_out_nothing_is_coloured_and_a_refusal_can_be
     await card.locator(".evidence button").click()
     await card.locator(".finding.none").wait_for()
     assert await card.locator(".finding").inner_text() == "No part stands out"
-    assert "shuffled" in await card.locator(".control").inner_text()
+    assert "from anywhere" in await card.locator(".control").inner_text()
     assert await window.locator('[data-layer="evidence"] g.cell.strong').count() == 0
     assert await window.locator('[data-layer="evidence"] rect.cell').count() == 4

@@ -36,7 +36,7 @@ def evidence_events(slide: dict[str, Any], asked: dict[str, Any], stands_out: bo
         "finding": f"{len(strongest)} of 4 cells stand out." if strongest else "No part stands out.",
         "log_likelihood": -0.13,
         "choices": [],
-        "costs": {"requests": 9, "prefill_tokens": 900, "embeddings_ms": 90, "scores_ms": 210, "total_ms": 305},
+        "costs": {"requests": 9, "prefill_tokens": 900, "rows_ms": 90, "total_ms": 305},
     }
     events = [("evidence", known | {"cells": cells}), ("progress", {"stage": "scores", "done": 4, "total": 9})]
     events += [("cell", {"cell": it["cell"], "drop": it["drop"], "choices": []}) for it in scored]

@@ -27,9 +27,9 @@ test("stepping goes round, and nowhere when there is nothing", () => {
 });
 
 test("drops are worded by their direction", () => {
-  assert.equal(dropWords(3.214), "support falls by 3.21 nats");
-  assert.equal(dropWords(-0.5), "support rises by 0.50 nats");
-  assert.equal(dropWords(0.001), "no change");
+  assert.equal(dropWords(3.214), "Left out, the answer is less supported by 3.21 nats");
+  assert.equal(dropWords(-0.5), "Left out, the answer is more supported by 0.50 nats");
+  assert.equal(dropWords(0.001), "Left out, nothing changes");
   assert.equal(choiceWords([{ choice: "Yes", probability: 0.98, without: 0.41 }]), "Yes 0.98 → 0.41");
 });
 

@@ -1,7 +1,7 @@
 /**
  * What leaving a cell out says, as it may be shown: on one scale for all answers, and nothing where nothing stands out.
  *
- * A drop is how many nats the log-likelihood of this very answer falls without the cell. The scale is fixed, so that a
+ * A drop is how many nats the log-likelihood of this very answer falls when tissue is left out around the cell. The scale is fixed, so that a
  * weak finding looks weak: it is never stretched to the largest drop.
  */
 
@@ -34,8 +34,8 @@ export function stepped(index, by, count) {
 /** A cell's drop in words. */
 export function dropWords(drop) {
   const size = Math.abs(drop) < 0.005 ? "0.00" : Math.abs(drop).toFixed(2);
-  if (size === "0.00") return "no change";
-  return drop > 0 ? `support falls by ${size} nats` : `support rises by ${size} nats`;
+  if (size === "0.00") return "Left out, nothing changes";
+  return `Left out, the answer is ${drop > 0 ? "less" : "more"} supported by ${size} nats`;
 }
 
 /** What leaving the cell out does to the support of each choice of a closed answer: "Yes 0.98 → 0.41". */

@@ -11,7 +11,7 @@ import { say } from "./tool_says.js";
 import { setOn, setUsable, tool, toolGroup } from "./toolbar.js";
 import { viewer } from "./viewer.js";
 
-const STAGES = { embeddings: "Encoding the slide without each cell", scores: "Asking how likely the answer is without it" };
+const STAGES = { embeddings: "Encoding the slide without its parts", scores: "Asking how likely the answer is without them" };
 /** Shows and hides the evidence of an answer, by the answer. */
 const toggles = new WeakMap();
 
@@ -112,7 +112,7 @@ function choose(evidence, index) {
   evidence.note({ chosen: index });
   const cell = evidence.strongest[index];
   if (viewer.slideId === evidence.answer.slide.id && viewer.isOpen) viewer.show(cell, 0.6);
-  say(`Cell ${index + 1} of ${evidence.strongest.length}: without it the ${dropWords(cell.drop)}.`);
+  say(`Cell ${index + 1} of ${evidence.strongest.length}: ${dropWords(cell.drop)}.`);
 }
 
 function show(evidence, panel) {
@@ -130,7 +130,7 @@ function content(evidence) {
 function running({ progress, found }) {
   const words = progress ? `${STAGES[progress.stage] ?? progress.stage}: ${progress.done} of ${progress.total}` : "Beginning …";
   return [
-    element("p", { class: "small", text: found ? `${found.cells.length} cells of tissue are left out, one after the other.` : "" }),
+    element("p", { class: "small", text: found ? `${found.cells.length} cells of tissue; parts are left out one after the other.` : "" }),
     element("progress", { "aria-label": "Progress of the evidence", ...(progress ? { max: progress.total, value: progress.done } : {}) }),
     element("p", { class: "small", text: words }),
   ];
@@ -172,7 +172,7 @@ function cellItem(evidence, cell, index) {
   });
   fly.append(
     element("b", { class: "cell-rank", text: String(index + 1) }),
-    element("span", { text: `Without it ${dropWords(cell.drop)} (${STRENGTHS[strengthOf(cell.drop)].name})` }),
+    element("span", { text: `${dropWords(cell.drop)} (${STRENGTHS[strengthOf(cell.drop)].name})` }),
     element("span", { class: "small", text: `control ${cell.control.toFixed(2)}, ${cell.tiles} tiles` }),
     cell.choices.length ? element("span", { class: "small", text: choiceWords(cell.choices) }) : "",
   );
@@ -202,8 +202,8 @@ function controlWords({ cells, threshold }) {
   return element("p", {
     class: "small control",
     text:
-      `The largest change by leaving a cell out is ${largest.toFixed(2)} nats. With the tissue shuffled, where no place can ` +
-      `mean anything, changes reach ${threshold.toFixed(2)}. So nothing here says that the answer rests on one part more than on another.`,
+      `The largest change is ${largest.toFixed(2)} nats. To stand out it would have to be beyond ${threshold.toFixed(2)}, ` +
+      `which is set by leaving out as many tiles from anywhere. So nothing here says that the answer rests on one part more than on another.`,
   });
 }
 
@@ -214,7 +214,7 @@ function legend({ threshold }) {
     STRENGTHS.map(({ name, words }, index) =>
       element("li", {}, element("span", { class: `swatch strength-${index}`, "aria-hidden": "true" }), `${name}: ${words}`),
     ),
-    element("li", { text: `Control: ${threshold.toFixed(2)} nats` }),
+    element("li", { text: `stands out beyond ${threshold.toFixed(2)} nats` }),
   );
 }
 
