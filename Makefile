@@ -9,9 +9,9 @@ WORK := data/training
 BIN := .venv/bin
 LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds $(BUILDS))
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
-	deploy/container_engine.py deploy/build_images.py deploy/list_components.py
+	deploy/container_engine.py deploy/build_images.py deploy/list_components.py deploy/vendor_page.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty evaluate-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty evaluate-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -55,6 +55,10 @@ help:
 	@echo 'make audit    look up every locked package in the OSV database'
 	@echo 'make cuda-environment [ONLY=worker|vllm]'
 	@echo '              install the CUDA environments and import them, without a GPU, then remove them: 14 GB of disk'
+	@echo 'make pictures'
+	@echo '              draw the pictures of the page in docs/pictures; needs Chromium'
+	@echo 'make vendor-page'
+	@echo '              fetch the code of others that the page holds, and hold it against its recorded hashes; needs npm'
 	@echo 'make pin-images'
 	@echo '              write the digests of other people'"'"'s images behind their tags; needs docker'
 	@echo 'LOCKED=1      beside demo, test, environments …: install exactly what deploy/locks names'
@@ -188,6 +192,13 @@ audit: server-environment
 
 cuda-environment: server-environment
 	$(BIN)/python deploy/cuda_environment.py $(if $(ONLY),--only $(ONLY))
+
+# The code of others that the page holds; needs npm.
+vendor-page:
+	$(PYTHON) deploy/vendor_page.py
+
+pictures: environments
+	PYTHONPATH=tests/support $(BIN)/python docs/pictures/draw_page.py
 
 pin-images:
 	$(PYTHON) deploy/pin_images.py

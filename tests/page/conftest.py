@@ -4,6 +4,7 @@ written down (tests/support/scripted_vllm.py).
 The tests share an event loop (`loop_scope="session"`), because the browser lives in it.
 """
 
+import inspect
 import json
 import os
 import shutil
@@ -13,27 +14,26 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from browsed_page import Browsed, browsed
+from browsed_page import PROGRAMS, Browsed, browsed
 from running_server import RunningServer, running_server, upload
 from written_evidence import evidence_events
 
 from synthetic.write_slide import write_sample_slide
 
-# Debian's, Ubuntu's and Google's names. Playwright's own browsers are not used: they come from a server of their own.
-_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _TESTS = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All in the loop of the browser."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
+        is_async = inspect.iscoroutinefunction(getattr(item, "function", None))
+        if is_async and item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(scope="session")
 def browser_program() -> str:
-    program = os.environ.get("EYEPIECE_BROWSER") or next(filter(None, map(shutil.which, _PROGRAMS)), None)
+    program = os.environ.get("EYEPIECE_BROWSER") or next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         pytest.skip("there is no Chromium on this machine (Debian: apt-get install chromium)")
     return program

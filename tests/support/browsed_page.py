@@ -1,14 +1,17 @@
 """The page in a browser, with what tests need of it: a window of its own, its complaints, a slide chosen."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 WIDTH_PX, HEIGHT_PX = 1366, 768
-# On two busy cores the first tile of a slide takes seconds.
-PATIENCE_MS = 30_000
+# Debian's, Ubuntu's and Google's names. Playwright's own browsers are not used: they come from a server of their own.
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# On two busy cores a slide is encoded in a minute.
+PATIENCE_MS = 90_000
 
 
 @dataclass
@@ -25,7 +28,38 @@ class Browsed:
         await self.window.goto(f"{self.url}/{f'#{slide_id}' if slide_id else ''}")
         await self.window.locator("#notice-model:not(:empty)").wait_for()
         if slide_id:
-            await self.window.locator(f'#slide-list [data-slide="{slide_id}"] [aria-current]').wait_for()
+            await self.window.locator(f'#slide-list [data-slide="{slide_id}"] [aria-current]').wait_for(
+                state="attached"
+            )
+
+    async def choose(self, slide_id: str) -> None:
+        """Choose another slide from the list."""
+        await self.window.locator(f'#slide-list [data-slide="{slide_id}"] .slide-row').click()
+
+    async def show(self, view: str) -> None:
+        """On a narrow screen, show that part of the page; on a wide one all are there."""
+        tab = self.window.locator(f"#view-{view}")
+        if await tab.is_visible():
+            await tab.click()
+
+    async def new_conversation(self) -> None:
+        """Begin one, when the earlier ones have been found."""
+        await self.window.locator("#question:enabled").wait_for()
+        await self.window.wait_for_load_state("networkidle")
+        if await self.window.locator("#new-conversation").is_enabled():
+            await self.window.locator("#new-conversation").click()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what the browser does not see."""
+        async with asyncio.timeout(PATIENCE_MS / 1000):
+            while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.05)
+
+    async def until_true(self, script: str) -> None:
+        """Wait for a script to be true. Playwright's own way evaluates text in the page, which the policy forbids."""
+        async with asyncio.timeout(PATIENCE_MS / 1000):
+            while not await self.window.evaluate(script):  # noqa: ASYNC110 - it happens in another process
+                await asyncio.sleep(0.05)
 
     async def ask(self, question: str) -> Any:
         """Type a question and send it; the card that it gets."""
@@ -130,7 +164,7 @@ async def browsed(browser: Any, url: str, **options: Any) -> AsyncIterator[Brows
     await context.route("**/*", keep_inside)
     try:
         yield page
-        assert page.complaints == []
+        assert page.complaints == [], page.complaints
     finally:
         await context.close()
 

@@ -1,6 +1,6 @@
 """A process in place of vLLM whose answers are written down here, by words of the question, for tests of the page.
 
-    slowly        forty words, one every tenth of a second
+    slowly        six hundred words, one every tenth of a second: until somebody stops it
     breaks        the connection breaks in the middle, the first time that this question comes
     markup        markup that would run a script, were it read as such
     yes or no     No.
@@ -22,7 +22,7 @@ from fakes import sse, token_chunk, usage
 _SLIDE_TOKENS = 32
 _PAUSE_S = 0.1
 _ANSWERS = {
-    "slowly": " ".join(f"word{number}" for number in range(1, 41)),
+    "slowly": " ".join(f"word{number}" for number in range(1, 601)),
     "breaks": "This answer is whole now.",
     "markup": "<img src=x onerror=\"document.title='broken into'\"> is text.",
     "yes or no": "No.",

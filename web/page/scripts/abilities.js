@@ -7,7 +7,7 @@ import { propose } from "./ask_box.js";
 /** Words that say what kind of sentence it is, not what it is about. */
 const EMPTY_WORDS = new Set(
   ("a about also an and any are as at be been can case could do does for from give has have how i if in is it its kind " +
-    "like me of on or out please say see seen should show slide so some specimen such tell than that the there these " +
+    "describe description find findings like many me much of on or out please say see seen should show slide so some specimen such tell than that the there these " +
     "they this tissue to very was we what when where which who why will with would you your image picture present " +
     "answer yes no only one word sentence high low really sure").split(" "),
 );

@@ -27,6 +27,7 @@ export class Answer extends EventTarget {
       turn: null, // null when it is not kept
       at: new Date().toISOString(),
       problem: null,
+      isRestored: false, // a turn of an earlier visit
       ...fields,
     });
   }
@@ -56,6 +57,7 @@ export class Answer extends EventTarget {
       conversationId,
       turn: turn.number,
       at: turn.created_at,
+      isRestored: true,
     });
   }
 }

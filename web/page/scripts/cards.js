@@ -8,6 +8,7 @@
 
 import { askAgain } from "./asking.js";
 import { copy } from "./copy.js";
+import { doubtElements } from "./doubts.js";
 import { button, element, momentElement } from "./elements.js";
 import { thumbnail } from "./thumbnails.js";
 
@@ -55,7 +56,7 @@ export function cardOf(answer) {
 
 function show(answer, parts) {
   parts.element.dataset.state = answer.state;
-  showDoubts(answer, parts.doubts);
+  parts.doubts.replaceChildren(...doubtElements(answer.warnings));
   if (parts.text.textContent !== answer.text && !parts.decorated) parts.text.textContent = answer.text;
   parts.says.replaceChildren(...says(answer));
   parts.facts.replaceChildren(...factElements(answer));
@@ -64,11 +65,6 @@ function show(answer, parts) {
     parts.actions.append(button("Copy", (event) => copy(asText(answer), event.target)));
     for (const add of decorations) add(answer, parts);
   }
-}
-
-function showDoubts(answer, place) {
-  const shown = answer.warnings.map(({ code, detail }) => element("p", { class: "doubt", dataset: { code }, text: detail }));
-  place.replaceChildren(...shown);
 }
 
 function says(answer) {

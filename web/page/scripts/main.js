@@ -4,12 +4,15 @@ import { startAbilities } from "./abilities.js";
 import { api } from "./api.js";
 import { startAskBox } from "./ask_box.js";
 import { startConnection } from "./connection.js";
+import { startConversations } from "./conversations.js";
 import { startCrosshair } from "./crosshair.js";
 import { startEvidenceLayer } from "./evidence_layer.js";
 import { startEvidencePanel } from "./evidence_panel.js";
+import { startFeedback } from "./feedback.js";
 import { startInstruments } from "./instruments.js";
 import { startKeys } from "./keys.js";
 import { startLevelsPanel } from "./levels_panel.js";
+import { startLongConversations } from "./long_conversations.js";
 import { startMeasureTool } from "./measure_tool.js";
 import { loadModels, startModels } from "./models.js";
 import { startNavigation } from "./navigation.js";
@@ -25,7 +28,9 @@ import { startSignIn } from "./sign_in.js";
 import { startSlideList } from "./slide_list.js";
 import { startSlideState } from "./slide_state.js";
 import { chooseSlide, loadSlides, startSlides } from "./slides.js";
+import { startSpoken } from "./spoken.js";
 import { store } from "./store.js";
+import { startSureness } from "./sureness.js";
 import { startThreadView } from "./thread_view.js";
 import { startThreads } from "./threads.js";
 import { startTilesLayer } from "./tiles_layer.js";
@@ -44,6 +49,11 @@ const PARTS = [
   startAbilities,
   startThreads,
   startThreadView,
+  startConversations,
+  startLongConversations,
+  startSpoken,
+  startSureness,
+  startFeedback,
   startSlides,
   startSlideList,
   startSlideState,

@@ -1,5 +1,6 @@
 /** What is to be known of the chosen slide: how far it is, why it failed and what helps, what is doubtful about it. */
 
+import { doubtElements } from "./doubts.js";
 import { byId, button, element } from "./elements.js";
 import { encodeSlide } from "./slides.js";
 import { STATUS_WORDS, progressWords } from "./slide_list.js";
@@ -135,16 +136,6 @@ function againButton(slide) {
 
 function showDoubts() {
   const slide = store.get("slide");
-  const doubts = slide && !store.get("slideGone") ? doubtsOf(slide) : [];
-  byId("slide-doubts").replaceChildren(
-    ...doubts.map(({ code, detail, isGrave }) =>
-      element("p", { class: isGrave ? "doubt grave" : "doubt", dataset: { code }, text: detail }),
-    ),
-  );
-}
-
-/** Doubts about a slide, those first that make every answer about it doubtful. */
-export function doubtsOf(slide) {
-  const warnings = (slide.warnings ?? []).map((warning) => ({ ...warning, isGrave: warning.code === "unlike_training" }));
-  return warnings.sort((one, other) => Number(other.isGrave) - Number(one.isGrave));
+  const isThere = slide && !store.get("slideGone");
+  byId("slide-doubts").replaceChildren(...doubtElements(isThere ? (slide.warnings ?? []) : []));
 }

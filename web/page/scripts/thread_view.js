@@ -40,10 +40,11 @@ function show() {
     if (!cards.has(answer)) cards.set(answer, cardOf(answer));
     return cards.get(answer);
   });
+  const isNew = shown.length > 0 && !place.contains(shown.at(-1));
   if (shown.length !== place.children.length || shown.some((card, index) => place.children[index] !== card)) {
     place.replaceChildren(...(shown.length ? shown : [element("p", { class: "empty-words", text: "No questions yet." })]));
   }
-  if (wasAtEnd) place.scrollTop = place.scrollHeight;
+  if (wasAtEnd || isNew) place.scrollTop = place.scrollHeight;
 }
 
 function showElsewhere() {

@@ -29,10 +29,12 @@ function acceptDrops(veil) {
     if (!holdsFiles(event)) return;
     event.preventDefault();
     veil.hidden = true;
-    // The entries must be taken before the first wait: a drop's data is gone after its event.
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
-    for (const entry of entries.filter((it) => it.isDirectory)) uploadAll([await filesBelow(entry)]);
-    uploadAll(slidesIn(await Promise.all(entries.filter((it) => it.isFile).map(fileOf))));
+    // What was dropped must be taken before the first wait: it is gone after the event.
+    const folders = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter((it) => it?.isDirectory);
+    const names = new Set(folders.map((folder) => folder.name));
+    const files = [...event.dataTransfer.files].filter((file) => !names.has(file.name));
+    for (const folder of folders) uploadAll([await filesBelow(folder)]);
+    uploadAll(slidesIn(files.map((file) => ({ file, name: file.name }))));
   });
 }
 

@@ -27,6 +27,7 @@ class Viewer extends EventTarget {
       navigatorPosition: "TOP_RIGHT",
       navigatorSizeRatio: 0.16,
       navigatorAutoFade: false,
+      navigatorDisplayRegionColor: "#0b4f6c",
       animationTime: REDUCED_MOTION.matches ? 0 : 0.35,
       blendTime: 0,
       maxZoomPixelRatio: 4,
