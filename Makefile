@@ -160,7 +160,7 @@ vllm-kinds: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/vllm_plugin/test_kinds.py tests/vllm_plugin/test_hwsi_answers.py tests/end_to_end/test_hwsi_from_published_files.py tests/vllm_plugin/test_slidechat.py tests/end_to_end/test_slidechat.py
 
 hierarchy: server-environment
-	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical tests/encoders/slide_stages/test_hierarchical.py
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical tests/encoders/slide_stages tests/server/test_levels_of_odd_slides.py
 
 two-models: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_two_models.py tests/end_to_end/test_two_vllms.py

@@ -37,7 +37,7 @@ from encoders.slide_stages.tile_stage import thinning
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import MppSource, SlideEmbedding, SlideFile
-from model_store.contracts.slide_stage import ROWS
+from model_store.contracts.slide_rows import ROWS
 from model_store.installed import InstalledModel
 
 log = logging.getLogger(__name__)

@@ -97,7 +97,7 @@ async def _bytes_in_redis(server: OwnServer, slide: LoadSlide) -> dict[str, int]
     await client.close()
     redis = Redis.from_url(server.redis_url)
     kept = {
-        "embedding": await _bytes_of(redis, f"eyepiece:{{{TENANT}}}:embedding:{slide.id}:*"),
+        "embedding": await _bytes_of(redis, f"eyepiece:{{{TENANT}}}:embeddings:{slide.id}"),
         "conversation": await _bytes_of(redis, f"eyepiece:{{{TENANT}}}:conversation:{conversation}"),
     }
     await redis.aclose()

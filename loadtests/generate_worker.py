@@ -29,7 +29,7 @@ from loadtests.load_model import SIZES, load_model
 from loadtests.load_slides import LoadSlide, Turns, api_request, upload_slides
 from loadtests.own_server import OwnServer, own_server
 from loadtests.results_file import verdict, write_result
-from model_store.contracts.slide_stage import ROWS
+from model_store.contracts.slide_rows import ROWS
 from server.commands.environments import vllm_python
 from server.commands.up import http_probe
 from server.machine.redis_server import free_loopback_port

@@ -7,6 +7,7 @@ are filled from all the slides that it has in hand. Slides are parsed in a reade
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import secrets
 import signal
@@ -74,12 +75,9 @@ def run(settings: Settings) -> None:
     health.start()
     keep_compiled_code_in(settings.data_dir / "compiled")
     with contextlib.ExitStack() as loaded:
-        encoders = {
-            model.manifest.name: loaded.enter_context(load_encoders(model, device, settings.slide_attention))
-            for model in models
-            if model.manifest.name in wanted
-        }
+        encoders = load_served([model for model in models if model.manifest.name in wanted], settings, device, loaded)
         batchers = [given.batcher for one in encoders.values() for given in one.inputs.values()]
+        batchers = list(dict.fromkeys(batchers))
         metrics.registry.register(TileEncoderMetrics(batchers))
         log.info("worker_warm", model=",".join(encoders), device=device, port=health.port)
         served = _Served(models, encoders)
@@ -102,6 +100,21 @@ class _Served:
         default, *others = self.models
         ids = {model.manifest.name: partial(encoder_id, model) for model in others}
         return SlideCatalogue(store, redis, partial(encoder_id, default), ids)
+
+
+def load_served(
+    models: Sequence[InstalledModel], settings: Settings, device: str, loaded: contextlib.ExitStack
+) -> dict[str, Encoders]:
+    """The encoders by model, until the stack is closed. Models that differ behind their embeddings alone, in the
+    language model, share one: its weights are on the device once, and tiles of their slides in one batch."""
+    by_identity: dict[str, Encoders] = {}
+    encoders = {}
+    for model in models:
+        identity = encoder_id(model)
+        if identity not in by_identity:
+            by_identity[identity] = loaded.enter_context(load_encoders(model, device, settings.slide_attention))
+        encoders[model.manifest.name] = dataclasses.replace(by_identity[identity], model=model)
+    return encoders
 
 
 def slides_at_once(settings: Settings, device: str) -> int:

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from encoders.expected_shapes import expected_shapes
 from encoders.golden_vector import record_golden
 from model_store.compose import compose_model
-from model_store.contracts.slide_stage import Hierarchical
+from model_store.contracts.hierarchical import Hierarchical
 from model_store.convert.llava_config import ServedConfig, served_shapes
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel

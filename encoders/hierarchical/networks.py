@@ -11,7 +11,7 @@ from encoders.hierarchical.conch import ConchImage
 from encoders.hierarchical.projector import HierarchicalProjector
 from encoders.hierarchical.vit4k import Vit4k
 from encoders.hierarchical.vit256 import Vit256
-from model_store.contracts.slide_stage import HIERARCHICAL_NETWORKS, Hierarchical
+from model_store.contracts.hierarchical import HIERARCHICAL_NETWORKS, Hierarchical
 
 
 @dataclass(frozen=True)

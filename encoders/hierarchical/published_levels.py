@@ -30,7 +30,8 @@ from torch import Tensor
 
 from encoders.errors import UnusableFeatures
 from encoders.hierarchical.encode import PICTURE_PX
-from encoders.hierarchical.levels_file import MAX_BYTES, MAX_REGIONS, UNKNOWN_ENCODER, UNKNOWN_SLIDE, Levels
+from encoders.hierarchical.levels import Levels
+from encoders.hierarchical.levels_checks import MAX_BYTES, MAX_REGIONS, UNKNOWN_ENCODER, UNKNOWN_SLIDE
 
 PUBLISHED_REGION_PX: Final = 4096
 

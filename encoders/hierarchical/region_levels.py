@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from encoders.hierarchical.encode import PICTURE_PX, RegionFeatures
 from encoders.hierarchical.find_cells import Cells
-from encoders.hierarchical.levels_file import FoundCells, Levels
+from encoders.hierarchical.levels import FoundCells, Levels
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors_numpy
 
 from encoders.feature_parts import FeatureParts, part_name, plan_digest, spans
-from encoders.hierarchical.levels_file import FoundCells
+from encoders.hierarchical.levels import FoundCells
 from encoders.hierarchical.region_levels import RegionLevels, join_regions
 from encoders.types import TilePlan
-from model_store.contracts.slide_stage import Hierarchical
+from model_store.contracts.hierarchical import Hierarchical
 
 FORMAT_VERSION: Final = "regions-1"
 # With the published widths a region is 58 kB and its cells as much again.

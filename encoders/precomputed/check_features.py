@@ -9,7 +9,7 @@ from encoders.errors import UnusableFeatures
 from encoders.precomputed.check_geometry import MAGNIFICATION_MPP, check_geometry
 from encoders.precomputed.given_features import LevelsShape, TileStatements
 from encoders.tiling.plan_tiles import stride_px_level0
-from model_store.contracts.slide_stage import Hierarchical
+from model_store.contracts.hierarchical import Hierarchical
 from model_store.manifest import Manifest
 
 # As much as a slide may be coarser than the target.

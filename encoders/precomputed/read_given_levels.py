@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import StoredFileDamaged, UnusableFeatures
-from encoders.hierarchical.levels_file import FORMAT, Levels, read_levels
+from encoders.hierarchical.levels import Levels
+from encoders.hierarchical.levels_checks import FORMAT
+from encoders.hierarchical.levels_file import read_levels
 from encoders.precomputed.given_features import LevelsShape
 
 

@@ -5,7 +5,6 @@ No pixel is read. Imports no torch: the API reads places too.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,23 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.errors import RegionsUnavailable, StoredFileDamaged
-from encoders.hierarchical.levels_file import FORMAT
+from encoders.hierarchical.levels import KeptLevels
+from encoders.hierarchical.levels_checks import FORMAT
+from encoders.hierarchical.levels_reader import LevelsPlaces, rows_of
 from encoders.regions.tile_places import LEAST_TILES, TilePlaces
 
 StoredFile = Path | BinaryIO
 # One region of levels, a square millimetre at 0.25 µm/px, has many pictures in it.
 _LEAST_REGIONS = 1
-
-
-@dataclass(frozen=True)
-class KeptLevels:
-    """What a hierarchical stage makes rows of, of n of a slide's regions: features float32 [n, Dr], of their k chosen
-    patches [n, k, Dp] and of the cells in these [n, k, Dc]; `patch_index` uint8 [n, k]."""
-
-    region: NDArray[np.float32]
-    patch_index: NDArray[np.uint8]
-    patch: NDArray[np.float32]
-    cell: NDArray[np.float32]
 
 
 def read_tile_places(stored: StoredFile) -> TilePlaces:
@@ -40,16 +30,17 @@ def read_tile_places(stored: StoredFile) -> TilePlaces:
         RegionsUnavailable: whoever made the features did not say how large a tile is.
         StoredFileDamaged: it cannot be read.
     """
-    with _translated(), h5py.File(stored, "r") as file:
-        has_levels = file.attrs.get("format") == FORMAT
-        dataset = file["regions/coords" if has_levels else "coords"]
-        coords = np.asarray(dataset[()], dtype=np.int64)
-        said = {name: _plain(value) for name, value in [*dataset.attrs.items(), *file.attrs.items()]}
-        if coords.ndim != 2 or coords.shape[1] != 2:
-            raise ValueError("no places")
-    if has_levels:
-        size = said.get("level0_width"), said.get("level0_height")
-        return TilePlaces(coords, float(said["region_px"]), None, *size, "property", _LEAST_REGIONS)
+    with _translated():
+        with h5py.File(stored, "r") as file:
+            has_levels = file.attrs.get("format") == FORMAT
+            if not has_levels:
+                dataset = file["coords"]
+                coords = np.asarray(dataset[()], dtype=np.int64)
+                said = {name: _plain(value) for name, value in [*dataset.attrs.items(), *file.attrs.items()]}
+                if coords.ndim != 2 or coords.shape[1] != 2:
+                    raise ValueError("no places")
+        if has_levels:
+            return _regions_of(stored)
     side_px = said.get("tile_px_level0") or said.get("patch_size_level0")
     if side_px is None:
         raise RegionsUnavailable(
@@ -68,35 +59,24 @@ def read_tile_features(stored: StoredFile, chosen: NDArray[np.int64]) -> NDArray
         StoredFileDamaged: they cannot be read, or are not finite.
     """
     with _translated(), h5py.File(stored, "r") as file:
-        return _finite(_rows(file["features"], chosen))
+        features = rows_of(file["features"], chosen)
+        if not np.isfinite(features).all():
+            raise ValueError("not finite")
+        return features.astype(np.float32, copy=False)
 
 
 def read_kept_levels(stored: StoredFile, chosen: NDArray[np.int64]) -> KeptLevels:
     """The same of a file of levels."""
-    with _translated(), h5py.File(stored, "r") as file:
-        return KeptLevels(
-            region=_finite(_rows(file["regions/features"], chosen)),
-            patch_index=_rows(file["patches/index"], chosen),
-            patch=_finite(_rows(file["patches/features"], chosen)),
-            cell=_finite(_rows(file["cells/features"], chosen)),
-        )
+    with _translated(), LevelsPlaces(stored) as file:
+        return file.kept_of(chosen)
 
 
-def _rows(dataset: h5py.Dataset, chosen: NDArray[np.int64]) -> NDArray[Any]:
-    rows = np.empty((len(chosen), *dataset.shape[1:]), dtype=dataset.dtype)
-    step = dataset.chunks[0] if dataset.chunks else max(1, len(dataset))
-    blocks, starts = np.unique(chosen // step, return_index=True)
-    ends = np.append(starts[1:], len(chosen))
-    for block, start, end in zip(blocks.tolist(), starts.tolist(), ends.tolist(), strict=True):
-        read = dataset[block * step : (block + 1) * step]
-        rows[start:end] = read[chosen[start:end] - block * step]
-    return rows
-
-
-def _finite(features: NDArray[Any]) -> NDArray[np.float32]:
-    if not np.isfinite(features).all():
-        raise ValueError("not finite")
-    return features.astype(np.float32, copy=False)
+def _regions_of(stored: StoredFile) -> TilePlaces:
+    """Of a file of levels, which says no µm/px: who knows more of the slide says it."""
+    with LevelsPlaces(stored) as file:
+        size = file.level0_width, file.level0_height
+        coords = file.region_coords.astype(np.int64)
+        return TilePlaces(coords, float(file.region_px), None, *size, "features", _LEAST_REGIONS)
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,8 @@ from encoders.types import MppSource
 LEAST_TILES = 16
 _ID_CHARS = 32
 _UM2_PER_MM2 = 1e6
+# 370,000 px a side in tiles of 64 px have 12,000 edges.
+_MOST_STRIPS = 16_384
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,12 @@ class TilePlaces:
     mpp_source: MppSource = "features"
     least: int = LEAST_TILES
 
-    def area_mm2(self, tiles: int) -> float | None:
-        """What so many tiles cover."""
-        return None if self.mpp is None else tiles * (self.side_px * self.mpp) ** 2 / _UM2_PER_MM2
+    def area_mm2(self, chosen: NDArray[np.int64], mpp: float | None = None) -> float | None:
+        """What the tiles of these indices cover, each place once however many lie on it; `mpp` where the file says
+        none."""
+        mpp = mpp if self.mpp is None else self.mpp
+        area = None if mpp is None else covered_px2(self.coords[chosen], self.side_px)
+        return None if mpp is None or area is None else area * mpp**2 / _UM2_PER_MM2
 
     def inside(self, outline: Outline) -> NDArray[np.int64]:
         """Indices of the tiles whose centre lies inside, ascending; a centre on the outline belongs to one side."""
@@ -69,13 +74,35 @@ class TilePlaces:
             )
         missing = self.least - len(chosen)
         if missing > 0:
-            area = self.area_mm2(missing)
-            size = "" if area is None else f" ({area:.2f} mm²)"
+            size = "" if self.mpp is None else f" ({missing * (self.side_px * self.mpp) ** 2 / _UM2_PER_MM2:.2f} mm²)"
             raise RegionTooSmall(
                 f"The region holds {len(chosen)} of the {self.least} tiles of tissue that an answer needs; enlarge it "
                 f"by {missing} more{size}."
             )
         return chosen
+
+
+def covered_px2(corners: NDArray[np.int64], side_px: float) -> float | None:
+    """The area in pixels of the union of squares of one side at corners [n, 2], each place once.
+
+    Strip by strip between the squares' edges. Regions of several outlines overlap, and tiles may where others cut the
+    slide. None of more strips than the largest slide's tiles have: of places without any order.
+    """
+    axis = int(np.argmin([len(np.unique(values)) for values in corners.T]))
+    ordered = corners[np.argsort(corners[:, axis], kind="stable")]
+    along, across = ordered[:, axis], ordered[:, 1 - axis]
+    edges = np.unique(np.concatenate([along, along + side_px]))
+    if len(edges) > _MOST_STRIPS:
+        return None
+    # Sides may be fractions of a pixel, and what was added is not quite what is taken away.
+    first = np.searchsorted(along, edges[:-1] - side_px + 1e-6, side="right")
+    last = np.searchsorted(along, edges[:-1], side="right")
+    area = 0.0
+    for width, start, end in zip(np.diff(edges).tolist(), first.tolist(), last.tolist(), strict=True):
+        if start < end:
+            gaps = np.diff(np.sort(across[start:end]))
+            area += width * (float(np.minimum(gaps, side_px).sum()) + side_px)
+    return area
 
 
 def region_id(slide_id: str, encoder_id: str, coords: NDArray[np.int64]) -> str:

@@ -10,14 +10,8 @@ from torch import nn
 from encoders.hierarchical.networks import empty_networks
 from encoders.slide_encoder.encode import empty_slide_encoder
 from encoders.slide_stages.longnet_all import empty_longnet
-from model_store.contracts.slide_stage import (
-    Hierarchical,
-    LongnetAll,
-    LongnetPool,
-    Mean,
-    SlideStageSpec,
-    Untouched,
-)
+from model_store.contracts.hierarchical import Hierarchical
+from model_store.contracts.slide_stage import LongnetAll, LongnetPool, Mean, SlideStageSpec, Untouched
 
 
 def empty_parts(spec: SlideStageSpec) -> dict[str, nn.Module]:

@@ -23,20 +23,21 @@ from encoders.errors import EncoderOverflowed
 from encoders.hierarchical.choose_patches import choose_patches
 from encoders.hierarchical.conch import ConchImage
 from encoders.hierarchical.encode import PICTURE_PX, HierarchicalEncoder, StartedRegion
+from encoders.hierarchical.levels import KeptLevels
 from encoders.hierarchical.levels_file import write_levels
 from encoders.hierarchical.networks import Networks, empty_networks
 from encoders.hierarchical.region_levels import RegionLevels, join_regions, levels_of_region, levels_of_slide
 from encoders.hierarchical.region_parts import RegionWriter, load_regions
 from encoders.load_weights import TORCH_DTYPES, load_weights
 from encoders.precomputed.given_features import GivenLevels, GivenTiles
-from encoders.regions.stored_tiles import KeptLevels
 from encoders.slide_encoder.encode import trying_twice
 from encoders.slide_stages.slide_stage import Ask, SlideInHand, SlideStage, Tensors, go_on
 from encoders.tile_encoder.cpu_features import fit_threads_to_quota
 from encoders.tile_encoder.tissue_like_tiles import tissue_like_tiles
 from encoders.tiling.isolation.decode_threads import decode_threads_here
 from encoders.types import MppSource, TilePlan
-from model_store.contracts.slide_stage import ROWS, Hierarchical
+from model_store.contracts.hierarchical import Hierarchical
+from model_store.contracts.slide_rows import ROWS
 
 log = logging.getLogger(__name__)
 

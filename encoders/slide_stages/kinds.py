@@ -13,13 +13,8 @@ from encoders.slide_stages.longnet_all import LongnetAllStage
 from encoders.slide_stages.longnet_pool import LongnetPoolStage
 from encoders.slide_stages.slide_stage import SlideStage
 from encoders.slide_stages.without_weights import MeanStage, UntouchedStage
-from model_store.contracts.slide_stage import (
-    Hierarchical,
-    LongnetAll,
-    LongnetPool,
-    Mean,
-    Untouched,
-)
+from model_store.contracts.hierarchical import Hierarchical
+from model_store.contracts.slide_stage import LongnetAll, LongnetPool, Mean, Untouched
 from model_store.installed import InstalledModel
 
 

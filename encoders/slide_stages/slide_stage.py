@@ -20,7 +20,7 @@ from encoders.slide_stages.tile_input import TileInput
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.types import MppSource
 
-# By name, as they are stored; model_store.contracts.slide_stage.ROWS is among them.
+# By name, as they are stored; model_store.contracts.slide_rows.ROWS is among them.
 Tensors = Mapping[str, NDArray[np.generic]]
 Ask = Callable[[], None]
 

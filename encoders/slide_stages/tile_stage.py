@@ -14,8 +14,8 @@ from encoders.precomputed.given_features import GivenLevels, GivenTiles
 from encoders.slide_stages.read_tiles import encode_inputs, plan_inputs, warnings_of
 from encoders.slide_stages.slide_stage import Ask, SlideInHand, SlideStage, Tensors, go_on
 from encoders.types import MppSource, SlideWarning, TileFeatures
-from model_store.contracts.slide_stage import ROWS
-from model_store.contracts.slide_stage import SlideStage as SlideStageSpec
+from model_store.contracts.slide_rows import ROWS
+from model_store.contracts.slide_rows import SlideStage as SlideStageSpec
 from model_store.contracts.tile_encoder import InputSpec
 
 _GRID_SIDE = 6  # tiles of a golden vector; more than one per row, so that swapped axes show

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from model_store.contracts.hierarchical import HIERARCHICAL_NETWORKS, Hierarchical
 from model_store.contracts.prompt import ChatmlPrompt
-from model_store.contracts.slide_stage import HIERARCHICAL_NETWORKS, Hierarchical
 from model_store.convert.convert_cellvit import convert_cellvit, read_cellvit_settings
 from model_store.convert.convert_hierarchy import (
     convert_conch,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model_store.contracts.slide_stage import Hierarchical, LongnetAll, LongnetPool
+from model_store.contracts.hierarchical import Hierarchical
+from model_store.contracts.slide_stage import LongnetAll, LongnetPool
 from model_store.contracts.tile_encoder import ConchTileEncoder, TileEncoderSpec
 from model_store.convert.convert_encoder import SLIDE_ENCODER_FILE, convert_slide_encoder, convert_tile_encoder
 from model_store.convert.convert_hierarchy import convert_conch

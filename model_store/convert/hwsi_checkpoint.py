@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from model_store.chat_template import qwen_slide_template
 from model_store.contracts.fields import Positive
-from model_store.contracts.slide_stage import LevelsProjectorSpec
+from model_store.contracts.hierarchical import LevelsProjectorSpec
 from model_store.convert.llava_checkpoint import TOKENIZER_FILES
 from model_store.convert.merge_lora import CONFIG_FILE as ADAPTER_CONFIG
 from model_store.convert.merge_lora import adapter_weights

@@ -54,7 +54,7 @@ def demo(options: DemoOptions) -> None:
         path, truth = sample_slide(options.data_dir, options.seed)
         print(f"\nA synthetic slide, seed {truth.seed}: {path}", flush=True)
         slide = upload_and_wait(client, UploadOptions(path), Console(stderr=True))
-        print(describe_slide(slide))
+        print(describe_slide(slide, client.models()))
         done = examine(client, slide["id"], truth)
         ask_other_models(client, slide["id"], truth)
         print(f"\nThe truth: {path.with_suffix('.json')}")

@@ -7,7 +7,8 @@ from typing import Any
 
 from encoders.errors import StoredFileDamaged
 from encoders.hierarchical.cell_kinds import CELL_KINDS
-from encoders.hierarchical.levels_file import UNKNOWN_SLIDE, LevelsReader
+from encoders.hierarchical.levels_checks import UNKNOWN_SLIDE
+from encoders.hierarchical.levels_reader import LevelsReader
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.deep_zoom import TilePlace
 from encoders.tiling.pictures.draw_levels import LevelsPicture, draw_levels

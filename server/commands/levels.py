@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from encoders.errors import StoredFileDamaged
-from encoders.hierarchical.levels_file import UNKNOWN_SLIDE, read_levels, write_levels
+from encoders.hierarchical.levels_checks import UNKNOWN_SLIDE
+from encoders.hierarchical.levels_file import read_levels, write_levels
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.read_here import read_here
 from server.commands.slide_files import require_file

@@ -3,7 +3,7 @@
 bytes sent → (a resolution or urgency asked for) → events until `ready` or `failed`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def upload(client: ApiClient, options: UploadOptions, as_json: bool) -> None:
     if as_json:
         print_json(slide)
     else:
-        print(describe_slide(slide))
+        print(describe_slide(slide, client.models()))
 
 
 def upload_and_wait(client: ApiClient, options: UploadOptions, console: Console) -> dict[str, Any]:
@@ -69,11 +69,13 @@ def upload_and_wait(client: ApiClient, options: UploadOptions, console: Console)
     return slide
 
 
-def describe_slide(slide: dict[str, Any]) -> str:
-    """For a person: what it is, what is doubtful about it, and its id, which every other command takes."""
-    facts = f"{slide['width']} × {slide['height']} px at {slide['mpp']} µm/px, {slide['tile_count']} tiles"
+def describe_slide(slide: dict[str, Any], models: Sequence[dict[str, Any]]) -> str:
+    """For a person: what it is, what is doubtful about it, and its id, which every other command takes. `models` are
+    the server's, whose first one sees the slide as tiles or as regions."""
+    pieces = "regions" if models[0].get("kind") == "levels" else "tiles"
+    facts = f"{slide['width']} × {slide['height']} px at {slide['mpp']} µm/px, {slide['tile_count']} {pieces}"
     if slide["width"] is None or slide["mpp"] is None:  # precomputed features that do not say
-        facts = f"{slide['vendor']}, {slide['tile_count'] or 'no'} tiles"
+        facts = f"{slide['vendor']}, {slide['tile_count'] or 'no'} {pieces}"
     doubts = "".join(f"\ndoubt: {warning['detail']}" for warning in slide.get("warnings", []))
     return printable(f"{slide['status']}: {slide['filename']}, {facts}{doubts}\nslide {slide['id']}")
 

@@ -34,8 +34,9 @@ class CachedEmbedding:
 
 
 class EmbeddingCache:
-    """Reads and publishes embedding files; the key is `eyepiece:{<tenant>}:embedding:<slide>:<encoder>`, of
-    a region with `:<region>` behind it."""
+    """Reads and publishes embedding files. A slide's hot copies are the fields of one hash,
+    `eyepiece:{<tenant>}:embeddings:<slide>`: `<encoder>`, of a region with `:<region>` behind it. They live as long as
+    one of them is used, and are forgotten together however many keys Redis holds."""
 
     def __init__(self, redis: Redis, store: SlideStore, ttl_s: int, metrics: Metrics) -> None:
         self._redis = redis
@@ -81,7 +82,10 @@ class EmbeddingCache:
     async def renew(self, record: Embedded) -> bool:
         """Whether the embedding is hot, for another while then; True as well while Redis cannot be asked."""
         try:
-            is_hot = bool(await self._redis.expire(_key(record), self._ttl_s))
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hexists(_key(record), _field(record))
+            pipe.expire(_key(record), self._ttl_s)
+            is_hot = bool((await pipe.execute())[0])
         except RedisError:  # a slide's embedding never changes: who holds it may use it
             is_hot = True
         if is_hot:
@@ -98,17 +102,18 @@ class EmbeddingCache:
         """A region that was dropped: nothing is left of its embedding."""
         await self._store.delete(_path(region))
         with suppress(RedisError):  # it expires
-            await self._redis.delete(_key(region))
+            await self._redis.hdel(_key(region), _field(region))
 
     async def forget(self, tenant: str, slide_id: str) -> None:
         """Drop the hot copies of every encoder of this slide, and of its regions."""
-        pattern = f"eyepiece:{{{tenant}}}:embedding:{slide_id}:*"
-        async for key in self._redis.scan_iter(match=pattern, count=500):
-            await self._redis.delete(key)
+        await self._redis.delete(_slide_key(tenant, slide_id))
 
     async def _from_redis(self, record: Embedded) -> bytes | None:
         try:
-            content: bytes | None = await self._redis.getex(_key(record), ex=self._ttl_s)  # type: ignore[assignment]
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hget(_key(record), _field(record))
+            pipe.expire(_key(record), self._ttl_s)
+            content: bytes | None = (await pipe.execute())[0]
         except RedisError:  # the cache may be away: the store has the truth
             return None
         if content is not None:
@@ -116,7 +121,7 @@ class EmbeddingCache:
         return content
 
     async def _from_store_once(self, record: Embedded) -> bytes | None:
-        key = _key(record)
+        key = _path(record)
         task = self._reading.get(key)
         if task is None:
             task = asyncio.create_task(self._from_store(record))
@@ -134,7 +139,10 @@ class EmbeddingCache:
 
     async def _to_redis(self, record: Embedded, content: bytes) -> None:
         try:
-            await self._redis.set(_key(record), content, ex=self._ttl_s)
+            pipe = self._redis.pipeline(transaction=True)  # no copy without an end
+            pipe.hset(_key(record), _field(record), content)
+            pipe.expire(_key(record), self._ttl_s)
+            await pipe.execute()
         except RedisError:  # full or away: the next read goes to the store again
             self._metrics.embedding_cache_write_errors.inc()
 
@@ -168,6 +176,14 @@ def _path(record: Embedded) -> str:
 
 
 def _key(record: Embedded) -> str:
-    slide, region_id = slide_of(record), region_of(record)
-    key = f"eyepiece:{{{slide.tenant}}}:embedding:{slide.id}:{slide.encoder_id}"
-    return key if region_id is None else f"{key}:{region_id}"
+    slide = slide_of(record)
+    return _slide_key(slide.tenant, slide.id)
+
+
+def _slide_key(tenant: str, slide_id: str) -> str:
+    return f"eyepiece:{{{tenant}}}:embeddings:{slide_id}"
+
+
+def _field(record: Embedded) -> str:
+    encoder_id, region_id = slide_of(record).encoder_id, region_of(record)
+    return encoder_id if region_id is None else f"{encoder_id}:{region_id}"

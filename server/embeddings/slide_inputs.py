@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from model_store.contracts.slide_stage import ROWS
+from model_store.contracts.slide_rows import ROWS
 from server.embeddings.cache import CachedEmbedding, Embedded, EmbeddingCache, region_of, slide_of
 
 # Some hundred slides of 576 tokens × 768 numbers: more than clinicians of one replica look at in an hour.

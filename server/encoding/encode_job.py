@@ -52,6 +52,8 @@ _TOO_LITTLE_MEMORY = (
 )
 # `encoders.tiling.slide_readers.choose_reader` says why a slide has another one.
 _FAST_READER = "fast_tiff"
+# Stages that go through a slide's tiles, or through the regions of a model of levels.
+_COUNTED = ("encode_tiles", "encode_regions")
 
 
 class EncodeInterrupted(EyepieceError):
@@ -341,7 +343,7 @@ class _Reporter:
             self._begin_stage(stage, done, now)
         elif done < total and now - self._last_sent < _PROGRESS_EVERY_S:
             return
-        if stage == "encode_tiles":
+        if stage in _COUNTED:
             self._metrics.tiles.inc(done - self._tiles_done)
             self._tiles_done = done
         self._last_sent = now
@@ -368,7 +370,7 @@ class _Reporter:
     def _begin_stage(self, stage: Stage, done: int, now: float) -> None:
         self._end_stage(now)
         self._stage, self._stage_began = stage, now
-        if stage == "encode_tiles" and done:  # an earlier attempt's
+        if stage in _COUNTED and done:  # an earlier attempt's
             self._tiles_done = done
             self._metrics.tiles_resumed.inc(done)
             log.info("encode_resumed", slide=self._record.id[:12], tiles=done)

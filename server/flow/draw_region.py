@@ -5,6 +5,8 @@ import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
+from numpy.typing import NDArray
 from redis.exceptions import RedisError
 from saq import Status as JobStatus
 
@@ -121,7 +123,7 @@ class DrawRegion:
             encoder_id=slide.encoder_id,
             outline=tuple((x, y) for x, y in outline.corners.tolist()),
             tiles=len(chosen),
-            area_mm2=_area_mm2(places, slide, len(chosen)),
+            area_mm2=await asyncio.to_thread(_area_mm2, places, slide, chosen),
             warnings=_thinning(model, len(chosen)),
             created_at=now(),
             used_at=now(),
@@ -206,11 +208,9 @@ def _require_makable(record: RegionRecord) -> None:
         raise RegionFailed(f"The region could not be made ({record.error.code}): {record.error.detail}")
 
 
-def _area_mm2(places: TilePlaces, slide: SlideRecord, tiles: int) -> float | None:
-    """Attached features may not say the µm/px that the slide does."""
-    area = places.area_mm2(tiles)
-    if area is None and slide.mpp is not None:
-        area = tiles * (places.side_px * slide.mpp) ** 2 / 1e6
+def _area_mm2(places: TilePlaces, slide: SlideRecord, chosen: NDArray[np.int64]) -> float | None:
+    """Attached features and levels may not say the µm/px that the slide does."""
+    area = places.area_mm2(chosen, slide.mpp)
     return None if area is None else round(area, 4)
 
 

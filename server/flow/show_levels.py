@@ -14,7 +14,7 @@ import orjson
 
 from encoders.errors import StoredFileDamaged
 from encoders.hierarchical.cell_outlines import cell_polygons
-from encoders.hierarchical.levels_file import LevelsReader
+from encoders.hierarchical.levels_reader import LevelsReader
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.cache import EmbeddingCache
 from server.errors import NoLevels, NotFound, SlideFailed, SlideNotReady

@@ -103,10 +103,12 @@ class WorkerMetrics:
             ["model", "outcome"],
             registry=registry,
         )
-        self.tiles = Counter("eyepiece_tiles_encoded_total", "Tiles encoded.", registry=registry)
+        self.tiles = Counter(
+            "eyepiece_tiles_encoded_total", "Tiles encoded, or regions of a model of levels.", registry=registry
+        )
         self.tiles_resumed = Counter(
             "eyepiece_tiles_resumed_total",
-            "Tiles whose features an earlier attempt had kept.",
+            "Tiles whose features an earlier attempt had kept, or regions.",
             registry=registry,
         )
         self.slides_opened = Counter(

@@ -16,7 +16,7 @@ import structlog
 
 from encoders.embedding_file import to_bytes
 from encoders.types import SlideEmbedding
-from model_store.contracts.slide_stage import ROWS
+from model_store.contracts.slide_rows import ROWS
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
 from server.asking.language_model import LanguageModel, Message, Sampling

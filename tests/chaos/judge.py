@@ -25,7 +25,7 @@ from chaos.stand_in_vllm import right_answer
 from redis import Redis
 
 from encoders.types import SlideEmbedding
-from model_store.contracts.slide_stage import ROWS
+from model_store.contracts.slide_rows import ROWS
 
 # What a slide that nobody can encode is said to be, and how often it is started (server.settings). Errors alone end it
 # earlier, at the third; but a poisoned slide is also hit by the kills that are meant for others.

@@ -128,14 +128,14 @@ JOB = "saq:job:eyepiece-routine:a"
 @pytest.mark.parametrize(
     ("key", "value", "lasts", "kind"),
     [
-        (f"eyepiece:{{default}}:embedding:{READY}:{ENCODER}", b"", False, None),
+        (f"eyepiece:{{default}}:embeddings:{READY}", b"", False, None),
         ("eyepiece:{default}:conversation:conv_1", b"", False, None),
         ("eyepiece:workers", b"", True, None),
         ("eyepiece:{default}:slide-names", {f"8204123456789-{READY}": ""}, False, None),
         ("eyepiece:{default}:slide-names", {f"8204123456789-{'0' * 64}": ""}, False, "which is no slide"),
         ("eyepiece:{default}:slide-names", {f"8204123456789-{READY}": ""}, True, "stays for ever"),
         (JOB, {"status": "complete"}, False, None),
-        (f"eyepiece:{{default}}:embedding:{READY}:{ENCODER}", b"", True, "stays for ever"),
+        (f"eyepiece:{{default}}:embeddings:{READY}", b"", True, "stays for ever"),
         (f"eyepiece:{{default}}:events:{'0' * 64}", b"", False, "is of no slide"),
         ("saq:eyepiece-routine:incomplete", b"", True, "stays for ever"),
         (JOB, {"status": "complete"}, True, "stays for ever"),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.hierarchical.cell_kinds import CELL_KINDS
-from encoders.hierarchical.levels_file import FoundCells, Levels
+from encoders.hierarchical.levels import FoundCells, Levels
 
 SLIDE_ID = "ab" * 32
 ENCODER_ID = "cd" * 8

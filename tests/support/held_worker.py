@@ -38,6 +38,7 @@ def run_worker(settings: Settings, models_dir: Path, holds: Mapping[str, Hold]) 
     import torch
 
     from encoders import feature_parts
+    from encoders.hierarchical import region_parts
     from model_store.installed import InstalledModel, open_model
     from server import worker
 
@@ -53,10 +54,11 @@ def run_worker(settings: Settings, models_dir: Path, holds: Mapping[str, Hold]) 
 
     def small_batches(_: Settings) -> tuple[InstalledModel, ...]:
         model = open_model(models_dir, settings.model)
-        manifest = model.manifest.with_inputs(tile_encoder={"batch_tiles": BATCH_TILES})
+        manifest = model.manifest.with_inputs(tile_encoder={"batch_tiles": BATCH_TILES})  # none of a model of regions
         return (dataclasses.replace(model, manifest=manifest),)
 
     feature_parts.PART_TILES = BATCH_TILES  # type: ignore[misc]
+    region_parts._EVERY_S = 0.0  # type: ignore[misc]
     worker.open_served_models = small_batches  # type: ignore[attr-defined]
     worker.encode_slide = held_encode  # type: ignore[assignment]
     worker.run(settings)

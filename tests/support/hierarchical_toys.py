@@ -13,15 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from toy_kinds import documented, documented_manifest, toy_of
 
+from encoders.caller import Caller
 from encoders.hierarchical.cellvit import CellMaps
-from encoders.slide_stages.hierarchical import HierarchicalStage
+from encoders.hierarchical.networks import Networks, empty_networks
+from encoders.load_weights import load_weights
+from encoders.pipeline import Encoders, encode_slide
+from encoders.slide_stages.hierarchical import HierarchicalStage, ReadRegions
+from encoders.slide_stages.slide_stage import SlideInHand
+from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.region_plan import region_plan
-from encoders.types import SlideFacts, TileBatch, TilePlan
+from encoders.types import SlideEmbedding, SlideFacts, SlideFile, TileBatch, TilePlan
+from model_store.contracts.hierarchical import Hierarchical
 from model_store.contracts.region_grid import RegionGrid
-from model_store.contracts.slide_stage import Hierarchical
 from model_store.installed import InstalledModel
 from model_store.manifest import Manifest
 
+SLIDE_ID = "ab" * 32
 CPU = torch.device("cpu")
 
 
@@ -131,3 +138,44 @@ def _noise(side: int) -> NDArray[np.uint8]:
 def _disc() -> NDArray[np.bool_]:
     y, x = np.mgrid[-20:21, -20:21]
     return np.asarray(x**2 + y**2 < 400)
+
+
+def encoded(encoders: Encoders, slide: Path, folder: Path, caller: Caller | None = None) -> SlideEmbedding:
+    """Through the pipeline, features in `folder`."""
+    return encode_slide(
+        SlideFile(SLIDE_ID, slide),
+        encoders,
+        mpp_override=None,
+        limits=ReaderLimits(),
+        features_path=folder / "features.h5",
+        caller=caller or Caller(),
+    )
+
+
+def read_drawn(stage: HierarchicalStage, reader: DrawnRegions, caller: Caller | None = None) -> ReadRegions:
+    """The stage's first half alone, of a drawn reader."""
+    hand: Any = SlideInHand(reader, {}, None, caller or Caller())  # type: ignore[arg-type]
+    return stage.read(hand)
+
+
+def pixels_of(slide: Path, spec: Hierarchical) -> tuple[list[NDArray[np.uint8]], NDArray[np.int64]]:
+    """A slide's regions and their corners."""
+    with ReaderProcess(slide, ReaderLimits()) as reader:
+        coords = reader.plan(spec.regions, None).coords
+        return [batch.pixels[0].copy() for batch in reader.tiles(1)], coords
+
+
+def same(one: ReadRegions, other: ReadRegions) -> bool:
+    """Equal to the last bit."""
+    mine, theirs = ({**vars(it.levels), **vars(it.levels.cells)} for it in (one, other))
+    return all(np.array_equal(mine[name], theirs[name]) for name in mine if name != "cells")
+
+
+def loaded_networks(model: InstalledModel) -> Networks:
+    """The networks by themselves."""
+    spec = spec_of(model)
+    networks = empty_networks(spec)
+    for name, network in networks.by_name().items():
+        load_weights(network, model.file(spec.weights_files()[name]), name)
+        network.eval().requires_grad_(False)
+    return networks

@@ -13,7 +13,7 @@ from torch import Tensor
 from toy_kinds import documented_manifest, write_toy_llm
 
 from encoders.expected_shapes import expected_shapes
-from model_store.contracts.slide_stage import Hierarchical
+from model_store.contracts.hierarchical import Hierarchical
 from model_store.manifest import Manifest, packaged_manifest
 from training.seeded_weights import seeded_weights
 

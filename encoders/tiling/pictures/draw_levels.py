@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.hierarchical.cell_kinds import CELL_KINDS, CELL_RGB
-from encoders.hierarchical.levels_file import FoundCells
+from encoders.hierarchical.levels import FoundCells
 from encoders.tiling.pictures.draw_legend import LEGEND_PX, NARROWEST_PX, draw_entry, draw_scale_bar, write_text
 from encoders.tiling.pictures.overlay_style import TILE_RGB
 

@@ -10,8 +10,10 @@ import pytest
 from drawn_levels import drawn_levels
 
 from encoders.errors import StoredFileDamaged
-from encoders.hierarchical import levels_file
-from encoders.hierarchical.levels_file import FoundCells, Levels, LevelsReader, read_levels, write_levels
+from encoders.hierarchical import levels_checks, levels_reader
+from encoders.hierarchical.levels import FoundCells, Levels
+from encoders.hierarchical.levels_file import read_levels, write_levels
+from encoders.hierarchical.levels_reader import LevelsReader
 
 
 def _assert_equal(one: Levels | FoundCells, other: Levels | FoundCells) -> None:
@@ -219,7 +221,7 @@ def test_features_that_are_not_finite_are_damaged(tmp_path: Path, name: str) -> 
 def test_there_are_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     levels = drawn_levels()
     write_levels(tmp_path / "l.h5", levels)
-    monkeypatch.setattr(levels_file, limit, 3)
+    monkeypatch.setattr(levels_checks, limit, 3)
 
     with pytest.raises(StoredFileDamaged):
         read_levels(tmp_path / "l.h5")
@@ -253,13 +255,13 @@ def test_the_largest_published_slide_fits() -> None:
         "cells/found/outline_start": (300_001,),
         "cells/found/outline": (12_000_000, 2),
     }
-    levels_file._check_shapes(shapes)
+    levels_checks.check_shapes(shapes)
 
 
 def test_parts_of_a_file_are_what_the_whole_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     levels = drawn_levels()
     write_levels(tmp_path / "l.h5", levels)
-    monkeypatch.setattr(levels_file, "_COUNTED_AT_ONCE", 7)
+    monkeypatch.setattr(levels_reader, "_COUNTED_AT_ONCE", 7)
     assert levels.cells is not None
     whole = levels.cells
 

@@ -14,7 +14,8 @@ import torch
 from drawn_levels import drawn_levels
 
 from encoders.errors import UnusableFeatures
-from encoders.hierarchical.levels_file import Levels, read_levels, write_levels
+from encoders.hierarchical.levels import Levels
+from encoders.hierarchical.levels_file import read_levels, write_levels
 from encoders.hierarchical.published_levels import PublishedSlide, read_published, write_published
 
 STEM = "TCGA-00-0000"

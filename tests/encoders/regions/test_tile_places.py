@@ -14,7 +14,7 @@ from encoders.errors import RegionsUnavailable, RegionTooSmall, StoredFileDamage
 from encoders.hierarchical.levels_file import write_levels
 from encoders.regions.outline import Outline
 from encoders.regions.stored_tiles import read_kept_levels, read_tile_features, read_tile_places
-from encoders.regions.tile_places import LEAST_TILES, TilePlaces, region_id
+from encoders.regions.tile_places import LEAST_TILES, TilePlaces, covered_px2, region_id
 
 SIDE = 100
 
@@ -148,6 +148,49 @@ def test_damaged_features_are_told_from_good_ones(tmp_path: Path) -> None:
         read_tile_places(path)
 
 
+def test_what_tiles_cover_is_counted_once_where_they_overlap() -> None:
+    corners = np.array([[0, 0], [50, 0], [0, 0], [300, 40], [300, 90], [1000, 1000]], np.int64)
+
+    assert covered_px2(corners, 100) == 150 * 100 + 100 * 150 + 100 * 100
+    assert covered_px2(corners[:0], 100) == 0
+    assert TilePlaces(corners, 100, None, None, None).area_mm2(np.arange(3), 0.5) == 150 * 100 * 0.25 / 1e6
+    assert TilePlaces(corners, 100, None, None, None).area_mm2(np.arange(3)) is None
+    whole = grid(30, 20)
+    assert whole.area_mm2(np.arange(600)) == pytest.approx(600 * 2500 / 1e6)
+
+
+@given(st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), max_size=12), st.sampled_from([4, 5.5, 7.25]))
+def test_the_area_is_that_of_a_painted_picture(corners: list[tuple[int, int]], side: float) -> None:
+    painted = np.zeros((140, 140), bool)
+    for x, y in corners:
+        painted[y * 4 : y * 4 + int(side * 4), x * 4 : x * 4 + int(side * 4)] = True
+
+    area = covered_px2(np.array(corners, np.int64).reshape(-1, 2), side)
+
+    assert area == pytest.approx(painted.sum() / 16)
+
+
+def test_places_without_any_order_have_no_area() -> None:
+    scattered = np.random.default_rng(1).permutation(40_000).reshape(-1, 2).astype(np.int64)
+
+    assert covered_px2(scattered, 3.0) is None
+
+
+def test_a_file_of_levels_that_is_too_large_or_contradicts_itself_is_not_read(tmp_path: Path) -> None:
+    write_levels(tmp_path / "a.h5", drawn_levels(region_grid=(3, 2)))
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        del file["regions/coords"]
+        file["regions/coords"] = h5py.ExternalLink("/etc/passwd", "/coords")
+    with pytest.raises(StoredFileDamaged):
+        read_tile_places(tmp_path / "a.h5")
+    write_levels(tmp_path / "b.h5", drawn_levels(region_grid=(3, 2)))
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        del file["patches/features"]
+        file.create_dataset("patches/features", (6, 5, 2**29), np.float32, chunks=(1, 1, 1024))
+    with pytest.raises(StoredFileDamaged):
+        read_kept_levels(tmp_path / "b.h5", np.array([0]))
+
+
 def test_of_a_model_of_levels_its_own_regions_are_chosen_in_its_order(tmp_path: Path) -> None:
     levels = drawn_levels(region_grid=(3, 2))
     write_levels(tmp_path / "a.h5", levels)
@@ -163,6 +206,7 @@ def test_of_a_model_of_levels_its_own_regions_are_chosen_in_its_order(tmp_path: 
     )
     np.testing.assert_array_equal(places.coords, levels.region_coords)
     assert chosen.tolist() == [0]  # one is enough
+    assert (places.mpp, places.mpp_source) == (None, "features"), "the file says no µm/px"
     np.testing.assert_array_equal(kept.region, levels.region_features[[0, 4]])
     np.testing.assert_array_equal(kept.patch_index, levels.patch_index[[0, 4]])
     np.testing.assert_array_equal(kept.patch, levels.patch_features[[0, 4]])

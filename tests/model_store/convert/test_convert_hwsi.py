@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from encoders.expected_shapes import expected_shapes
 from model_store.chat_template import qwen_slide_template
-from model_store.contracts.slide_stage import Hierarchical
+from model_store.contracts.hierarchical import Hierarchical
 from model_store.convert.convert_model import convert_model
 from model_store.errors import ModelError
 from model_store.installed import InstalledModel, verify_digests

@@ -18,7 +18,8 @@ from sparse_slides import SparseRecipe, write_tiff
 from tiled_jpeg import Recipe, write_slide
 
 from encoders.hierarchical.cell_kinds import CELL_KINDS
-from encoders.hierarchical.levels_file import UNKNOWN_SLIDE, read_levels, write_levels
+from encoders.hierarchical.levels_checks import UNKNOWN_SLIDE
+from encoders.hierarchical.levels_file import read_levels, write_levels
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.pictures.deep_zoom import TilePlace
 from encoders.tiling.pictures.draw_levels import REGION_RGB

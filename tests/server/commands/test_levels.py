@@ -10,7 +10,8 @@ from hierarchical_toys import write_flat_slide
 from typer.testing import CliRunner, Result
 
 from encoders.errors import UnusableFeatures
-from encoders.hierarchical.levels_file import Levels, read_levels, write_levels
+from encoders.hierarchical.levels import Levels
+from encoders.hierarchical.levels_file import read_levels, write_levels
 from server.__main__ import app
 from server.commands.outcome import CommandError
 

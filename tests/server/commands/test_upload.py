@@ -23,6 +23,7 @@ SLIDE: dict[str, Any] = {
     "tile_count": None,
     "error": None,
 }
+TILES: list[dict[str, Any]] = [{"id": "demo", "kind": "tiles"}]
 PROGRESS = (
     'event: progress\ndata: {"stage":"tile","done":1,"total":1}\n\n'
     'event: progress\ndata: {"stage":"encode_tiles","done":7,"total":7}\n\n'
@@ -73,7 +74,8 @@ def test_a_slide_is_sent_followed_and_shown_ready(path: Path) -> None:
 
     slide = upload_and_wait(client_of(server), UploadOptions(path), quiet())
 
-    assert describe_slide(slide).startswith("ready: slide.tiff, 4096 × 3072 px at 0.5 µm/px, 7 tiles")
+    assert describe_slide(slide, TILES).startswith("ready: slide.tiff, 4096 × 3072 px at 0.5 µm/px, 7 tiles")
+    assert ", 7 regions\n" in describe_slide(slide, [{"kind": "levels"}, *TILES])
     assert server.asked == ["POST ", "GET /ID/events", "GET /ID"]
 
 
@@ -82,7 +84,7 @@ def test_what_is_doubtful_about_a_slide_is_shown(path: Path) -> None:
     server = SlideServer({}, {"status": "ready", "warnings": [doubt]})
 
     assert "\ndoubt: The file names two resolutions.\n" in describe_slide(
-        upload_and_wait(client_of(server), UploadOptions(path), quiet())
+        upload_and_wait(client_of(server), UploadOptions(path), quiet()), TILES
     )
 
 
@@ -136,4 +138,4 @@ def test_features_that_say_nothing_of_the_slide_are_described_without_it(path: P
     unknown = {"status": "ready", "vendor": "features", "width": None, "height": None, "mpp": None}
     slide = upload_and_wait(client_of(SlideServer({}, {**unknown, "tile_count": None})), UploadOptions(path), quiet())
 
-    assert describe_slide(slide).startswith("ready: slide.tiff, features, no tiles\n")
+    assert describe_slide(slide, TILES).startswith("ready: slide.tiff, features, no tiles\n")

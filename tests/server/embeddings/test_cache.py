@@ -157,7 +157,8 @@ async def test_every_use_lengthens_the_life_of_the_hot_copy(
     await cache.find(record)
 
     assert await redis.ttl(key) > 50
-    assert key.decode() == f"eyepiece:{{a}}:embedding:{record.id}:{ENCODER}"
+    assert key.decode() == f"eyepiece:{{a}}:embeddings:{record.id}"
+    assert await redis.hkeys(key) == [ENCODER.encode()]
 
 
 async def test_a_second_publisher_changes_nothing(
@@ -179,6 +180,7 @@ async def test_forgetting_leaves_other_slides_and_tenants(
     await cache.forget("a", record.id)
 
     assert len(await redis.keys("*")) == len(others)
+    assert [await cache.renew(each) for each in (record, *others)] == [False, True, True, True]
 
 
 def with_a_flipped_bit(content: bytes) -> bytes:
@@ -194,13 +196,13 @@ async def test_a_damaged_hot_copy_is_replaced_by_the_stored_one(
 ) -> None:
     await cache.publish(record, content)
     key = (await redis.keys("*"))[0]
-    await redis.set(key, damage(content))
+    await redis.hset(key, ENCODER, damage(content))
 
     found = await cache.find(record)
 
     assert found is not None
     assert found.content == content
-    assert await redis.get(key) == content
+    assert await redis.hget(key, ENCODER) == content
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A worker is killed with three slides in hand; another one goes on with each of them where it stopped.
 
-Real processes, a real Redis, SIGKILL. A worker that encodes the same slide undisturbed is the measure.
+Real processes, a real Redis, SIGKILL, a model of tiles and one of regions. A worker that encodes the same slide
+undisturbed is the measure.
 """
 
 import asyncio
@@ -23,7 +24,9 @@ from running_server import metric
 
 from encoders.embedding_file import from_bytes
 from encoders.encoder_id import encoder_id
-from model_store.installed import InstalledModel
+from encoders.types import Stage
+from model_store.installed import InstalledModel, open_model
+from model_store.packaged_models import PACKAGED
 from server.encoding.encode_worker import WorkerQueue
 from server.encoding.jobs import EncodeJobs
 from server.settings import Settings
@@ -38,9 +41,50 @@ HALF, NINE_TENTHS, IN_SLIDE_ENCODER, UNDISTURBED = "abcd"
 
 
 @dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of model: its stages that plan and that count tiles or regions, and what its features file holds."""
+
+    planned: Stage
+    counted: Stage
+    arrays: tuple[str, ...]
+
+
+KINDS = {
+    "tiles": Kind("tile", "encode_tiles", ("coords", "features")),
+    "regions": Kind(
+        "find_regions",
+        "encode_regions",
+        (
+            "regions/coords",
+            "regions/features",
+            "slide/features",
+            "patches/index",
+            "patches/features",
+            "cells/features",
+            *(f"cells/found/{name}" for name in ("patch", "centroid", "kind", "outline_start", "outline")),
+        ),
+    ),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return KINDS[request.param]
+
+
+@pytest.fixture
+def model(kind: Kind, request: pytest.FixtureRequest) -> InstalledModel:
+    if kind is KINDS["regions"]:
+        return open_model(PACKAGED, "demo-hierarchical")
+    demo: InstalledModel = request.getfixturevalue("demo_model")
+    return demo
+
+
+@dataclasses.dataclass(frozen=True)
 class Cluster:
     """What workers share, and the records of the slides that they are given."""
 
+    kind: Kind
     settings: Settings
     store: SlideStore
     jobs: EncodeJobs
@@ -63,7 +107,7 @@ class Cluster:
         await self.jobs.enqueue(record)
         return record
 
-    async def kept_tiles(self, record: SlideRecord) -> int:
+    async def kept(self, record: SlideRecord) -> int:
         names = await self.store.objects(record.paths.parts(record.encoder_id))
         return sum(int(name.partition("-")[2].removesuffix(".safetensors")) for name in names)
 
@@ -72,40 +116,47 @@ class Cluster:
         embedding = from_bytes(await self.store.get(record.paths.embedding(record.encoder_id)) or b"")
         async with self.store.local_file(record.paths.features(record.encoder_id)) as path:
             with h5py.File(path) as file:
-                arrays = [file[name][()] for name in ("features", "coords")]
-        return (embedding.tensors["slide_tokens"].tobytes(), *(array.tobytes() for array in arrays))
+                arrays = [file[name][()] for name in self.kind.arrays]
+        tensors = [embedding.tensors[name] for name in sorted(embedding.tensors)]
+        return tuple(array.tobytes() for array in [*arrays, *tensors])
 
     async def started_at(self, record: SlideRecord) -> int:
-        """The tile at which the last attempt started, as its progress says."""
+        """The tile or region at which the last attempt started, as its progress says."""
         events: list[dict[str, Any]] = []
         async for event in self.progress.follow(record.tenant, record.id, "0-0"):
             if event is None or event.is_last:
                 break
             events.append(event.data)
-        last_attempt = max(index for index, data in enumerate(events) if data.get("stage") == "tile")
-        return int(events[last_attempt + 1]["done"])
+        last_attempt = max(index for index, data in enumerate(events) if data.get("stage") == self.kind.planned)
+        return next(int(data["done"]) for data in events[last_attempt:] if data.get("stage") == self.kind.counted)
 
 
 @pytest.fixture
-async def cluster(settings: Settings, redis: Redis, demo_model: InstalledModel, tmp_path: Path) -> Cluster:
+async def cluster(kind: Kind, settings: Settings, redis: Redis, model: InstalledModel, tmp_path: Path) -> Cluster:
     # Leases end when the test says so, however slow the machine is.
     patient = settings.model_copy(
-        update={"job_heartbeat_s": 600, "job_sweep_s": 600, "slides_at_once": 3, "worker_port": 0}
+        update={
+            "model": model.manifest.name,
+            "job_heartbeat_s": 600,
+            "job_sweep_s": 600,
+            "slides_at_once": 3,
+            "worker_port": 0,
+        }
     )
     write_sample_slide(tmp_path / "slide.svs", seed=7, width_px=2048, height_px=1536)
     store = open_store(patient)
-    slides = SlideCatalogue(store, redis, partial(encoder_id, demo_model))
+    slides = SlideCatalogue(store, redis, partial(encoder_id, model))
     jobs, progress = EncodeJobs(redis, patient), ProgressLog(redis, 600)
-    return Cluster(patient, store, jobs, slides, progress, (tmp_path / "slide.svs").read_bytes())
+    return Cluster(kind, patient, store, jobs, slides, progress, (tmp_path / "slide.svs").read_bytes())
 
 
 @pytest.fixture
-def start(cluster: Cluster, demo_model: InstalledModel) -> Iterator[Callable[..., ForkServerProcess]]:
+def start(cluster: Cluster, model: InstalledModel) -> Iterator[Callable[..., ForkServerProcess]]:
     """Starts a worker; none outlives the test."""
     started: list[ForkServerProcess] = []
 
     def start_one(holds: Mapping[str, Hold]) -> ForkServerProcess:
-        started.append(start_worker(cluster.settings, demo_model.folder.parent, holds))
+        started.append(start_worker(cluster.settings, model.folder.parent, holds))
         return started[-1]
 
     yield start_one
@@ -136,8 +187,8 @@ async def test_a_killed_workers_slides_go_on_where_they_stopped(
     cluster: Cluster, start: Callable[..., ForkServerProcess], redis: Redis, tmp_path: Path
 ) -> None:
     holds = {
-        HALF: Hold("encode_tiles", 0.5, tmp_path / "half"),
-        NINE_TENTHS: Hold("encode_tiles", 0.9, tmp_path / "nine-tenths"),
+        HALF: Hold(cluster.kind.counted, 0.5, tmp_path / "half"),
+        NINE_TENTHS: Hold(cluster.kind.counted, 0.9, tmp_path / "nine-tenths"),
         IN_SLIDE_ENCODER: Hold("encode_slide", 0.0, tmp_path / "in-slide-encoder"),
     }
     records = [await cluster.queue_slide(name) for name in holds]
@@ -147,7 +198,7 @@ async def test_a_killed_workers_slides_go_on_where_they_stopped(
 
     victim.kill()
     await asyncio.to_thread(victim.join)
-    kept = [await cluster.kept_tiles(record) for record in records]
+    kept = [await cluster.kept(record) for record in records]
     await end_leases(cluster, redis, records)
     undisturbed = await cluster.queue_slide(UNDISTURBED)
     survivor = start({})
@@ -155,16 +206,17 @@ async def test_a_killed_workers_slides_go_on_where_they_stopped(
     await until(all_ready(cluster, everything))
 
     expected = await cluster.result(undisturbed)
-    tiles = len(expected[2]) // 16
+    places = from_bytes(await cluster.store.get(undisturbed.paths.embedding(undisturbed.encoder_id)) or b"").tile_count
     assert [await cluster.result(record) for record in records] == [expected] * 3
     assert all(count > 0 for count in kept)
-    assert kept[2] == tiles
+    assert kept[0] <= kept[1] < kept[2] == places
     assert [await cluster.started_at(record) for record in everything] == [*kept, 0]
     page = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{health_port(survivor)}/metrics")).text
     assert metric(page, "eyepiece_tiles_resumed_total") == sum(kept)
-    assert metric(page, "eyepiece_tiles_encoded_total") == 4 * tiles - sum(kept)
+    assert metric(page, "eyepiece_tiles_encoded_total") == 4 * places - sum(kept)
     assert metric(page, 'eyepiece_slides_opened_total{reader="fast_tiff",reason="eligible"}') == 4
-    assert metric(page, "eyepiece_tile_encoder_busy_seconds_total") > 0
+    if cluster.kind is KINDS["tiles"]:
+        assert metric(page, "eyepiece_tile_encoder_busy_seconds_total") > 0
     assert [await cluster.store.folders(record.paths.all_parts) for record in everything] == [[]] * 4
     survivor.terminate()
     await asyncio.to_thread(survivor.join)

@@ -6,7 +6,7 @@ from drawn_levels import drawn_levels
 from numpy.typing import NDArray
 
 from encoders.hierarchical.cell_kinds import CELL_KINDS, CELL_RGB
-from encoders.hierarchical.levels_file import FoundCells
+from encoders.hierarchical.levels import FoundCells
 from encoders.tiling.pictures.draw_legend import LEGEND_PX, NARROWEST_PX
 from encoders.tiling.pictures.draw_levels import (
     FIRST_RANK_RGB,

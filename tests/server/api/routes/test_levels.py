@@ -15,7 +15,9 @@ from fastapi import FastAPI
 from shapely.geometry import Polygon, shape
 
 from encoders.hierarchical.cell_kinds import CELL_KINDS
-from encoders.hierarchical.levels_file import Levels, LevelsReader, write_levels
+from encoders.hierarchical.levels import Levels
+from encoders.hierarchical.levels_file import write_levels
+from encoders.hierarchical.levels_reader import LevelsReader
 from model_store.manifest import Manifest
 from server.api.dependencies import show_levels
 from server.api.downloads import in_small_pieces
