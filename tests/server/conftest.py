@@ -125,7 +125,9 @@ async def make_app(
         app = build_app(base.model_copy(update=changes), models)
         built: Parts = app.state.parts
         app.state.unused = built.models
-        app.state.parts = dataclasses.replace(built, models=with_vllms(built.models, vllms or {"demo": vllm}))
+        app.state.parts = dataclasses.replace(
+            built, models=with_vllms(built.models, vllms or {models[0].manifest.name: vllm})
+        )
         app.state.readiness = build_readiness(app.state.parts)
         apps.append(app)
         return app

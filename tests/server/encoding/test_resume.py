@@ -203,7 +203,7 @@ async def test_a_killed_workers_slides_go_on_where_they_stopped(
     undisturbed = await cluster.queue_slide(UNDISTURBED)
     survivor = start({})
     everything = [*records, undisturbed]
-    await until(all_ready(cluster, everything))
+    await until(all_ready(cluster, everything), within_s=300.0)
 
     expected = await cluster.result(undisturbed)
     places = from_bytes(await cluster.store.get(undisturbed.paths.embedding(undisturbed.encoder_id)) or b"").tile_count
