@@ -42,16 +42,19 @@ HALF, NINE_TENTHS, IN_SLIDE_ENCODER, UNDISTURBED = "abcd"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of model: its stages that plan and that count tiles or regions, and what its features file holds."""
+    """A kind of model: the size of a slide with ten tiles or regions at least, its stages that plan and that count
+    them, and what its features file holds."""
 
+    size_px: tuple[int, int]
     planned: Stage
     counted: Stage
     arrays: tuple[str, ...]
 
 
 KINDS = {
-    "tiles": Kind("tile", "encode_tiles", ("coords", "features")),
+    "tiles": Kind((2048, 1536), "tile", "encode_tiles", ("coords", "features")),
     "regions": Kind(
+        (3584, 3072),
         "find_regions",
         "encode_regions",
         (
@@ -143,7 +146,7 @@ async def cluster(kind: Kind, settings: Settings, redis: Redis, model: Installed
             "worker_port": 0,
         }
     )
-    write_sample_slide(tmp_path / "slide.svs", seed=7, width_px=2048, height_px=1536)
+    write_sample_slide(tmp_path / "slide.svs", seed=7, width_px=kind.size_px[0], height_px=kind.size_px[1])
     store = open_store(patient)
     slides = SlideCatalogue(store, redis, partial(encoder_id, model))
     jobs, progress = EncodeJobs(redis, patient), ProgressLog(redis, 600)
@@ -209,6 +212,7 @@ async def test_a_killed_workers_slides_go_on_where_they_stopped(
     places = from_bytes(await cluster.store.get(undisturbed.paths.embedding(undisturbed.encoder_id)) or b"").tile_count
     assert [await cluster.result(record) for record in records] == [expected] * 3
     assert all(count > 0 for count in kept)
+    assert places >= 10
     assert kept[0] <= kept[1] < kept[2] == places
     assert [await cluster.started_at(record) for record in everything] == [*kept, 0]
     page = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{health_port(survivor)}/metrics")).text
