@@ -18,6 +18,7 @@ from encoders.regions.outline import MAX_CORNERS
 from model_store.errors import ModelError
 from model_store.files.control_tokens import control_tokens
 from model_store.installed import InstalledModel
+from server.admission.rate_limits import RatePace
 from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
@@ -50,6 +51,7 @@ from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
+from server.slides.remembered_replies import RememberedReplies
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.redis_client import connect_redis
@@ -189,7 +191,9 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         metrics=metrics,
         drain=Drain(),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
+        replies=RememberedReplies(redis),
         refusals=RefusalPace(),
+        rates=RatePace(redis, settings.rate_limits, settings.tenant_rate_limits, settings.caller_rate_limits),
         question_slots=TenantSlots(settings.max_concurrent_questions, "questions"),
         upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),

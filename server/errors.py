@@ -8,9 +8,11 @@ EyepieceError                     model_store.errors
     │   ├── InvalidRequest, Unauthorized, InsufficientScope, NotFound, NoPixels, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
     │   ├── RegionNotReady, RegionFailed
+    │   ├── RequestInFlight, IdempotencyKeyReused
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
     │   ├── RangeNotSatisfiable, NoLevels
     │   ├── QuotaExceeded         what the operator grants the tenant is used up
+    │   ├── RateLimited           the operator's rate for the tenant or its key is used up for now
     │   └── Overloaded            come back after `retry_after_s`
     └── DependencyError           ours to mend; the caller may try again
         ├── Draining              this process is leaving
@@ -135,6 +137,18 @@ class RecordNewer(RecordUnreadable):
     code = "newer_record"
 
 
+class RequestInFlight(RequestError):
+    """A request with the same `Idempotency-Key` is being answered."""
+
+    code = "request_in_flight"
+
+
+class IdempotencyKeyReused(RequestError):
+    """The `Idempotency-Key` came with another request within the last 24 hours."""
+
+    code = "idempotency_key_reused"
+
+
 class ConversationDamaged(RequestError):
     """What is stored of the conversation cannot be read; delete it and start a new one."""
 
@@ -197,6 +211,16 @@ class QuotaExceeded(RequestError):
     """The tenant's quota is used up: bytes stored, or encodings a day."""
 
     code = "quota_exceeded"
+
+
+class RateLimited(RequestError):
+    """The tenant, or its key, has sent as much as it may in a minute; `Retry-After` says when there is room again."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after_s: int | None = None, limit: dict[str, str] | None = None) -> None:
+        super().__init__(detail, retry_after_s=retry_after_s)
+        self.limit = limit or {}
 
 
 class Overloaded(RequestError):
@@ -285,6 +309,8 @@ HTTP_STATUS: dict[str, int] = {
     "region_failed": 409,
     "wrong_conversation": 409,
     "damaged_conversation": 409,
+    "request_in_flight": 409,
+    "idempotency_key_reused": 422,
     "damaged_record": 409,
     "newer_record": 409,
     "question_too_long": 413,
@@ -297,6 +323,7 @@ HTTP_STATUS: dict[str, int] = {
     "head_too_large": 431,
     "head_too_slow": 408,
     "overloaded": 429,
+    "rate_limited": 429,
     "unsupported_format": 415,
     "unreadable_slide": 422,
     "missing_mpp": 422,
@@ -357,8 +384,8 @@ def openai_error_body(code: str, detail: str) -> dict[str, Any]:
 
 
 def response_headers(error: EyepieceError) -> dict[str, str]:
-    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing."""
-    headers: dict[str, str] = {}
+    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing, `RateLimit-…` of a limit."""
+    headers: dict[str, str] = dict(error.limit) if isinstance(error, RateLimited) else {}
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size_bytes}"
     if isinstance(error, Unauthorized):

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from model_store.errors import ModelError
 from model_store.manifest import NAME_PATTERN
 from server.admission.quota import Quota
+from server.admission.rate_limits import RateLimits
 from server.identity.oidc_provider import OidcProvider
 
 
@@ -180,6 +181,19 @@ class Settings(BaseSettings):
         {},
         description="Tenants with quotas of their own, as JSON: "
         '{"lab-a": {"stored_bytes": 2000000000000, "encodings_per_day": 0}}.',
+    )
+
+    rate_limits: RateLimits = Field(
+        RateLimits(),
+        description="What a tenant may send in a minute, as JSON: "
+        '{"requests": 6000, "questions": 600, "upload_bytes": 20000000000}; 0 or left out = no limit.',
+    )
+    tenant_rate_limits: dict[str, RateLimits] = Field(
+        {}, description='Tenants with rate limits of their own, as JSON: {"lab-a": {"questions": 60}}.'
+    )
+    caller_rate_limits: RateLimits = Field(
+        RateLimits(),
+        description="The same for each API key, and for each subject of a token, within its tenant's.",
     )
 
     embedding_ttl_s: int = Field(7 * 86_400, description="Lifetime of a cached embedding after its last use.")

@@ -65,7 +65,13 @@ def forget_slide(parts: Parts) -> ForgetSlide:
     """What drops a slide from memory and Redis."""
     others = parts.slides.other_models
     return ForgetSlide(
-        parts.open_slides, parts.thumbnails, parts.embeddings, parts.conversations, parts.progress, others
+        parts.open_slides,
+        parts.thumbnails,
+        parts.embeddings,
+        parts.conversations,
+        parts.replies,
+        parts.progress,
+        others,
     )
 
 

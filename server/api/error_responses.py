@@ -50,7 +50,8 @@ def error_response(request: Request, error: EyepieceError) -> JSONResponse:
     status, headers = http_status(error), response_headers(error)
     if speaks_openai(request.scope["path"]):  # request.url would parse the Host header, which may be anything
         return JSONResponse(openai_error(error), status, headers)
-    return JSONResponse(problem(error), status, headers, media_type=PROBLEM_JSON)
+    named = {"request_id": request_id_of(request.scope)}
+    return JSONResponse(problem(error) | named, status, headers, media_type=PROBLEM_JSON)
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:

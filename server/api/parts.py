@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from server.admission.rate_limits import RatePace
 from server.admission.refusals import RefusalPace
 from server.admission.slots import TenantSlots
 from server.api.drain import Drain
@@ -22,6 +23,7 @@ from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
+from server.slides.remembered_replies import RememberedReplies
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
@@ -54,7 +56,9 @@ class Parts:
     metrics: Metrics
     drain: Drain
     usage: Usage
+    replies: RememberedReplies
     refusals: RefusalPace
+    rates: RatePace
     question_slots: TenantSlots
     upload_slots: TenantSlots
     follower_slots: TenantSlots

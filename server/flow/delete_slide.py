@@ -11,6 +11,7 @@ from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
+from server.slides.remembered_replies import RememberedReplies
 from server.slides.slide_index import entry_of
 from server.slides.slide_record import SlideRecord, UnreadableRecord
 from server.slides.thumbnails import Thumbnails
@@ -26,6 +27,7 @@ class ForgetSlide:
     thumbnails: Thumbnails
     embeddings: EmbeddingCache
     conversations: Conversations
+    replies: RememberedReplies
     progress: ProgressLog
     other_models: Sequence[str] = ()
 
@@ -35,6 +37,7 @@ class ForgetSlide:
         self.thumbnails.forget(tenant, slide_id)
         await self.embeddings.forget(tenant, slide_id)
         await self.conversations.forget_slide(tenant, slide_id)
+        await self.replies.forget_slide(tenant, slide_id)
         for model in ("", *self.other_models):
             await self.progress.forget(tenant, slide_id, model)
 

@@ -82,6 +82,7 @@ def library_message_without_values(_: WrappedLogger, __: str, event: EventDict) 
 def configure_logs(level: str) -> None:
     """Send our events and those of the libraries to standard error, all through the same filter."""
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,  # the request's id
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

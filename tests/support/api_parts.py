@@ -135,6 +135,7 @@ def problem_of(response: httpx.Response, status: int) -> str:
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     body = response.json()
-    assert set(body) == {"type", "title", "status", "code", "detail"}
+    assert set(body) == {"type", "title", "status", "code", "detail", "request_id"}
+    assert body["request_id"] == response.headers["X-Request-Id"]
     assert body["status"] == status
     return str(body["code"])

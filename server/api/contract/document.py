@@ -36,7 +36,7 @@ from server.api.contract.events import (
     SlideReady,
     StreamError,
 )
-from server.api.contract.headers import ANSWER_HEADERS, header_parameters, header_references
+from server.api.contract.headers import ANSWER_HEADERS, RATE_LIMIT, header_parameters, header_references
 from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.routes.chat import speaks_openai
 from server.api.routes.feedback import DamagedFeedback
@@ -191,7 +191,8 @@ def _complete(operation: dict[str, Any], path: str, ways_in: Sequence[str]) -> d
     meanings |= write_errors(responses, may_raise(*OF_EVERY_CONNECTION), openai=False)
     operation["responses"] = dict(sorted(responses.items()))
     for response in responses.values():
-        response.setdefault("headers", {}).update(header_references("X-Request-Id"))
+        limits = RATE_LIMIT if path.startswith("/v1/") else ()
+        response.setdefault("headers", {}).update(header_references("X-Request-Id", *limits))
         if response["description"] == "Successful Response":  # FastAPI's
             (content,) = response["content"].values()
             response["description"] = f"`{content['schema']['$ref'].split('/')[-1]}`."

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from encoders.errors import RegionsUnavailable, RegionTooSmall, UnusableRegion
 from model_store.errors import EyepieceError
-from server.api.contract.headers import header_references
+from server.api.contract.headers import RATE_LIMIT, header_references
 from server.errors import (
     HTTP_STATUS,
     PROBLEM_JSON,
@@ -17,6 +17,7 @@ from server.errors import (
     Draining,
     HeadTooLarge,
     HeadTooSlow,
+    IdempotencyKeyReused,
     IdentityProviderUnavailable,
     InsufficientScope,
     InternalError,
@@ -29,10 +30,12 @@ from server.errors import (
     QuestionTooLong,
     QueueUnavailable,
     QuotaExceeded,
+    RateLimited,
     RecordNewer,
     RecordUnreadable,
     RegionFailed,
     RegionNotReady,
+    RequestInFlight,
     SlideFailed,
     SlideLost,
     SlideNotReady,
@@ -52,6 +55,7 @@ OF_EVERY_ROUTE = (InternalError,)
 OF_EVERY_KEYED_ROUTE = (
     Unauthorized,
     InsufficientScope,
+    RateLimited,
     InvalidRequest,
     IdentityProviderUnavailable,
     Draining,
@@ -59,6 +63,7 @@ OF_EVERY_KEYED_ROUTE = (
     QueueUnavailable,
 )
 OF_EVERY_JSON_BODY = (BodyTooLarge, BodyTooSlow, Overloaded)
+OF_EVERY_KEY = (RequestInFlight, IdempotencyKeyReused)
 OF_EVERY_RECORD = (RecordUnreadable, RecordNewer)
 OF_EVERY_DRAWING = (RegionsUnavailable, UnusableRegion, RegionTooSmall, StorageFull)
 # In both dialects.
@@ -76,6 +81,8 @@ OF_EVERY_QUESTION = (
     LanguageModelFailed,
     SlideLost,
 )
+# Not sent at all then, never sent as null.
+_OFTEN_ABSENT: Any = None
 # Between FastAPI, which merges dictionaries, and `write_errors`, which makes responses of them.
 _DECLARED = "x-codes"
 _HEADERS_OF = {
@@ -83,7 +90,7 @@ _HEADERS_OF = {
     403: ("Retry-After",),
     409: ("Retry-After",),
     416: ("Content-Range",),
-    429: ("Retry-After",),
+    429: ("Retry-After", *RATE_LIMIT),
     503: ("Retry-After",),
 }
 
@@ -105,6 +112,11 @@ class Problem(BaseModel):
     detail: str = Field(
         description="What happened and what to do. It never holds a path, a file name or anything about a patient.",
         examples=["There is no slide with this id; upload it to POST /v1/slides first."],
+    )
+    request_id: str = Field(
+        _OFTEN_ABSENT,
+        description="`X-Request-Id` again, to find the request in the log; absent where the request could not be read.",
+        examples=["6f1c2f9d8b7a4e10"],
     )
 
 

@@ -6,7 +6,8 @@ _ETAG = '"3b1f0c6c"'
 
 ANSWER_HEADERS: dict[str, Any] = {
     "X-Request-Id": {
-        "description": "Names this request in the server's log.",
+        "description": "Names this request in the server's log. A client may choose it with the same header: a UUID, "
+        "or 16 to 64 lower-case hex digits. It must identify no patient.",
         "schema": {"type": "string", "examples": ["6f1c2f9d8b7a4e10"]},
     },
     "Location": {
@@ -48,6 +49,23 @@ ANSWER_HEADERS: dict[str, Any] = {
         "required": True,
         "schema": {"type": "string"},
     },
+    "Idempotent-Replayed": {
+        "description": "The request was not done again: this is its first answer. Absent otherwise.",
+        "schema": {"type": "string", "const": "true"},
+    },
+    "RateLimit-Limit": {
+        "description": "Of the tenant's and the key's rate limits the one that is nearest: how much a minute. Absent "
+        "where the operator has set none.",
+        "schema": {"type": "integer", "minimum": 1, "examples": [600]},
+    },
+    "RateLimit-Remaining": {
+        "description": "How much of it may come now.",
+        "schema": {"type": "integer", "minimum": 0, "examples": [593]},
+    },
+    "RateLimit-Reset": {
+        "description": "Seconds until all of it may come again.",
+        "schema": {"type": "integer", "minimum": 0, "examples": [1]},
+    },
     "X-Turns-Left-Out": {
         "description": "How many of the oldest turns were left out, because the conversation outgrew the model's "
         "context or its training; absent when none was.",
@@ -55,7 +73,19 @@ ANSWER_HEADERS: dict[str, Any] = {
     },
 }
 
+RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+
 REQUEST_HEADERS: dict[str, Any] = {
+    "Idempotency-Key": {
+        "description": "Any text of your own for this request, a UUID for instance. The same request sent again with "
+        "it within 24 hours is not done again and gets the first answer.",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 255,
+            "examples": ["0198c2b4-7d3e-7a51-9c1f-2f6d8e4b1a90"],
+        },
+    },
     "If-None-Match": {
         "description": "An `ETag` that the client has: the answer is 304 when it is still the version.",
         "schema": {"type": "string", "examples": [_ETAG]},

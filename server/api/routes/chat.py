@@ -82,7 +82,7 @@ def _model(model: ServedModel, state: ModelState) -> Model:
 
 @router.post(
     "/chat/completions",
-    dependencies=needs("ask"),
+    dependencies=needs("ask", "questions"),
     response_model=ChatCompletion,
     responses={
         200: {

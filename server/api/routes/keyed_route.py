@@ -7,11 +7,15 @@ from typing import Any
 from fastapi import Depends, Request, Response, params
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from starlette.types import Message
 
+from server.admission.rate_limits import Counted, RatePace
 from server.api.access import note_caller
 from server.api.dependencies import parts_of
+from server.api.idempotency import answer_once
 from server.errors import InvalidRequest, utf8_text
 from server.identity.access_scopes import AccessScope
+from server.to_the_end import to_the_end
 
 # In an operation of FastAPI's document, for server.api.contract.document to say it in OpenAPI's words.
 SCOPE_OF_OPERATION = "x-scope"
@@ -22,15 +26,31 @@ class _Needed:
     """Says which scope a route needs. FastAPI calls it with every request, and nothing is left to do then."""
 
     scope: AccessScope | None
+    counted: Counted | None
 
     async def __call__(self) -> None:
         """KeyedRoute has checked it."""
 
 
-def needs(scope: AccessScope | None) -> list[params.Depends]:
-    """For `dependencies=` of a route: the scope that it needs, None for any credential that is valid. A route that does
-    not say needs `slides:read` to look and `slides:write` to change something."""
-    return [Depends(_Needed(scope))]
+def needs(scope: AccessScope | None, counted: Counted | None = None) -> list[params.Depends]:
+    """For `dependencies=` of a route: the scope that it needs, None for any credential that is valid; and what it
+    counts as beside a request. A route that does not say needs `slides:read` to look and `slides:write` to change
+    something."""
+    return [Depends(_Needed(scope, counted))]
+
+
+@dataclass(frozen=True)
+class _DoneOnce:
+    """Says that a route takes an `Idempotency-Key`; nothing is left to do when FastAPI calls it."""
+
+    async def __call__(self) -> None:
+        """KeyedRoute has seen to it."""
+
+
+def done_once() -> list[params.Depends]:
+    """For `dependencies=` of a route about a slide that takes an `Idempotency-Key` (server.api.idempotency); its
+    answer, unless it streams, is remembered."""
+    return [Depends(_DoneOnce())]
 
 
 class KeyedRoute(APIRoute):
@@ -43,14 +63,23 @@ class KeyedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the checks."""
         handle = super().get_route_handler()
+        is_done_once = any(isinstance(it.dependency, _DoneOnce) for it in self.dependencies)
         known = frozenset(_query_parameters(self.dependant))
-        scope = _scope_of(self)
+        scope, counted = _scope_of(self), _counted_as(self)
 
         async def handle_keyed(request: Request) -> Response:
             parts = parts_of(request)
             await note_caller(request, parts.credentials, parts.settings, scope)
+            limit = await parts.rates.admit(request.state.tenant, request.state.caller.digest, counted)
             _refuse_other_parameters(request, known)
-            return await handle(request)
+            if is_done_once:
+                response = await answer_once(request, parts.replies, handle)
+            elif counted == "upload_bytes":
+                response = await _count_upload(request, parts.rates, handle)
+            else:
+                response = await handle(request)
+            response.headers.update(limit)
+            return response
 
         return handle_keyed
 
@@ -61,6 +90,30 @@ def _scope_of(route: APIRoute) -> AccessScope | None:
     if said:
         return said[-1]
     return "slides:read" if route.methods <= {"GET", "HEAD"} else "slides:write"
+
+
+def _counted_as(route: APIRoute) -> Counted | None:
+    """What a request to a route counts as, beside a request."""
+    said = [it.dependency.counted for it in route.dependencies if isinstance(it.dependency, _Needed)]
+    return said[-1] if said else None
+
+
+async def _count_upload(
+    request: Request, rates: RatePace, handle: Callable[[Request], Coroutine[Any, Any, Response]]
+) -> Response:
+    """The answer of `handle`; however that goes, the bytes that have come are counted."""
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        return message
+
+    try:
+        return await handle(Request(request.scope, receive))
+    finally:
+        await to_the_end(rates.count_uploaded(request.state.tenant, request.state.caller.digest, received))
 
 
 def _query_parameters(dependant: Dependant) -> Iterator[str]:

@@ -9,18 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.regions.outline import Outline
 from server.api.access import Tenant
-from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
+from server.api.contract.errors import OF_EVERY_KEY, OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import AnswerDoubt, stream_of
-from server.api.contract.headers import answer_headers
+from server.api.contract.headers import answer_headers, request_headers
 from server.api.contract.parameters import SlideId
 from server.api.dependencies import AnswerQuestionDep, DrainDep, QuestionSlotsDep
+from server.api.idempotency import IDEMPOTENCY_KEY, REPLAYED
 from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.api.request_log import CLIENT_CLOSED, request_id_of
-from server.api.routes.keyed_route import KeyedRoute, needs
+from server.api.routes.keyed_route import KeyedRoute, done_once, needs
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
 from server.asking.questions import Question, SamplingOptions
 from server.asking.scope import WHOLE, Scope
-from server.errors import ConversationDamaged, WrongConversation
+from server.errors import ConversationDamaged, InvalidRequest, WrongConversation
 from server.slides.progress import Event
 
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
@@ -124,15 +125,16 @@ class Answer(BaseModel):
 
 @router.post(
     "/slides/{slide_id}/questions",
-    dependencies=needs("ask"),
+    dependencies=[*needs("ask", "questions"), *done_once()],
+    openapi_extra=request_headers("Idempotency-Key"),
     response_model=Answer,
     responses={
         200: {
             "description": "Events, or one object with `stream: false`.",
             "content": stream_of("QuestionEvent"),
-            **answer_headers(TURNS_LEFT_OUT),
+            **answer_headers(TURNS_LEFT_OUT, REPLAYED),
         },
-        **may_raise(*OF_EVERY_QUESTION, WrongConversation, ConversationDamaged),
+        **may_raise(*OF_EVERY_QUESTION, WrongConversation, ConversationDamaged, *OF_EVERY_KEY),
     },
 )
 async def ask_question(
@@ -149,6 +151,8 @@ async def ask_question(
     The event `notice` comes first: whose answer it will be, and what must be known to read it. `token` events hold the
     answer as it is written; then comes `done` with the whole of it, or `error`. A `token` event holds the text that
     arrived together, which is mostly one token."""
+    if body.stream and IDEMPOTENCY_KEY in request.headers:
+        raise InvalidRequest("Idempotency-Key goes with `stream: false`; events that were streamed are not kept.")
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
         question = body.as_question(request_id_of(request.scope), await asked_region(body.region))

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat, UnusableFeatures
 from server.api.access import Tenant
-from server.api.contract.errors import OF_EVERY_RECORD, may_raise
+from server.api.contract.errors import OF_EVERY_KEY, OF_EVERY_RECORD, may_raise
 from server.api.contract.events import stream_of
 from server.api.contract.headers import answer_headers, request_headers, unchanged
 from server.api.contract.parameters import SlideId
@@ -34,7 +34,8 @@ from server.api.dependencies import (
     UploadSlotsDep,
 )
 from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, slot_of
-from server.api.routes.keyed_route import KeyedRoute
+from server.api.idempotency import REPLAYED
+from server.api.routes.keyed_route import KeyedRoute, done_once, needs
 from server.api.stream import errors_as_events, sse_response
 from server.errors import (
     BodyTooSlow,
@@ -62,6 +63,7 @@ _ACCEPTED_SLIDE = {
     "description": "Queued for encoding; follow its events.",
     **answer_headers("Location", "Retry-After"),
 }
+_ENCODING_SLIDE = _ACCEPTED_SLIDE | answer_headers("Location", "Retry-After", REPLAYED)
 _KNOWN_SLIDE = {"model": Slide, **answer_headers("Location")}
 # What a parser says of a slide while it is looked at.
 _UNREADABLE = (UnsupportedFormat, UnreadableSlide, SlideTooLarge)
@@ -139,6 +141,7 @@ RecordOfModel = Annotated[SlideRecord, Depends(_record_of_model)]
 
 @router.post(
     "",
+    dependencies=needs("slides:write", "upload_bytes"),
     status_code=202,
     response_model=Slide,
     openapi_extra=takes_form("SlideUpload"),
@@ -227,9 +230,11 @@ async def delete_slide(slide_id: SlideId, tenant: Tenant, catalogue: CatalogueDe
 
 @router.post(
     "/{slide_id}/encode",
+    dependencies=[*needs("slides:write"), *done_once()],
     status_code=202,
     response_model=Slide,
-    responses={202: _ACCEPTED_SLIDE, **may_raise(NotFound, *OF_EVERY_RECORD, QuotaExceeded)},
+    openapi_extra=request_headers("Idempotency-Key"),
+    responses={202: _ENCODING_SLIDE, **may_raise(NotFound, *OF_EVERY_RECORD, QuotaExceeded, *OF_EVERY_KEY)},
 )
 async def encode_slide(
     slide_id: SlideId,
@@ -334,6 +339,7 @@ async def get_features(
 
 @router.put(
     "/{slide_id}/features",
+    dependencies=needs("slides:write", "upload_bytes"),
     response_model=Slide,
     response_description="The slide is ready with these features.",
     openapi_extra=takes_form("FeaturesUpload"),
