@@ -1,9 +1,9 @@
 """Rate limits: what a tenant, and each of its callers, may ask for in a minute, counted in Redis for all replicas.
 
 A limit is a bucket that fills evenly (the generic cell rate algorithm of ATM, ITU-T I.371): after a minute's rest a
-whole minute's worth may come at once, and nobody has to wait for a window to end. Requests and questions are counted before
-they are answered. Uploaded bytes are counted when they have come, since nobody knows them before: an upload is let in
-while no more than a minute's worth is owed, and a large one makes the next wait.
+whole minute's worth may come at once, and nobody has to wait for a window to end. Requests and questions are counted
+before they are answered. Uploaded bytes are counted when they have come, since nobody knows them before: an upload is
+let in while no more than a minute's worth is owed, and a large one makes the next wait.
 """
 
 from collections.abc import Mapping
