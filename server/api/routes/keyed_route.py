@@ -89,7 +89,7 @@ def _scope_of(route: APIRoute) -> AccessScope | None:
     said = [it.dependency.scope for it in route.dependencies if isinstance(it.dependency, _Needed)]
     if said:
         return said[-1]
-    return "slides:read" if route.methods <= {"GET", "HEAD"} else "slides:write"
+    return "slides:read" if set(route.methods or ()) <= {"GET", "HEAD"} else "slides:write"
 
 
 def _counted_as(route: APIRoute) -> Counted | None:
