@@ -6,6 +6,7 @@ before they are answered. Uploaded bytes are counted when they have come, since 
 let in while no more than a minute's worth is owed, and a large one makes the next wait.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -107,7 +108,7 @@ class RatePace:
                 raise RateLimited(
                     f"{bucket.whose} may send {bucket.amount} {_WORDS[bucket.counted]} a minute; wait, or ask the "
                     "operator for more.",
-                    retry_after_s=int(too_much_s) + 1,
+                    retry_after_s=math.ceil(too_much_s - 1e-6),
                     limit=_headers(bucket.amount, _WINDOW_S),
                 )
         shown = [(bucket, after) for bucket, (_, after) in zip(buckets, found, strict=True)]
@@ -151,4 +152,8 @@ class RatePace:
 def _headers(amount: int, owed_s: float) -> dict[str, str]:
     """As draft-ietf-httpapi-ratelimit-headers-06 has them: whole seconds until all of the limit is there again."""
     left = max(0, int(amount * (1 - owed_s / _WINDOW_S) + 1e-6))
-    return {"RateLimit-Limit": str(amount), "RateLimit-Remaining": str(left), "RateLimit-Reset": str(int(owed_s) + 1)}
+    return {
+        "RateLimit-Limit": str(amount),
+        "RateLimit-Remaining": str(left),
+        "RateLimit-Reset": str(math.ceil(owed_s - 1e-6)),
+    }
