@@ -38,8 +38,8 @@ class _Metadata(BaseModel):
     tile_count: Annotated[int, Field(ge=0)]
     mpp_source: MppSource
     created_at: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$")]
-    # Of a region's embedding alone.
-    region_id: Annotated[str, StringConstraints(pattern=r"^reg_[0-9a-f]{32}$")] | None = None
+    # Of a region's embedding; what lies beside a slide as evidence has a name of its own kind.
+    region_id: Annotated[str, StringConstraints(pattern=r"^(reg|evi)_[0-9a-f]{32}$")] | None = None
 
     @model_validator(mode="after")
     def _only_given_slide_tokens_have_no_tile_count(self) -> Self:

@@ -18,7 +18,9 @@ StoredFileDamaged          an embedding or features file is not what its format 
 RegionError                what was drawn on a slide cannot be asked about
 ├── UnusableRegion         no outline on the slide
 ├── RegionTooSmall         too few tiles of tissue in it
-└── RegionsUnavailable     of this slide, or by this model, nobody knows what lies in a region
+├── RegionsUnavailable     of this slide, or by this model, nobody knows what lies in a region
+├── EvidenceUnavailable    nothing can be left out of this slide for this model
+└── UnknownCell            the evidence has no such cell
 """
 
 from typing import ClassVar
@@ -130,3 +132,15 @@ class RegionsUnavailable(RegionError):
     """There are no regions of this slide for this model: it keeps no tiles whose places are known."""
 
     code = "regions_unavailable"
+
+
+class EvidenceUnavailable(RegionError):
+    """There is no evidence for this answer; the detail says what can be looked at instead."""
+
+    code = "evidence_unavailable"
+
+
+class UnknownCell(RegionError):
+    """There is no tissue in the cell, or no such cell."""
+
+    code = "unknown_cell"

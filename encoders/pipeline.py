@@ -17,12 +17,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoders.caller import Caller
 from encoders.device import choose_device
 from encoders.device_errors import translated_device_errors
 from encoders.encoder_id import encoder_id
 from encoders.errors import EncoderOverflowed, UnusableFeatures
+from encoders.familiarity import FamiliarityStatistics, read_statistics
 from encoders.features_file import write_given_features
 from encoders.golden_vector import read_golden
 from encoders.hierarchical.levels_file import write_given_levels
@@ -33,7 +35,7 @@ from encoders.slide_encoder.encode import SlideAttention
 from encoders.slide_stages.kinds import load_slide_stage
 from encoders.slide_stages.slide_stage import SlideInHand, SlideStage, Tensors
 from encoders.slide_stages.tile_input import TileInput, load_tile_encoders
-from encoders.slide_stages.tile_stage import thinning
+from encoders.slide_stages.tile_stage import ReadTiles, thinning
 from encoders.tile_encoder.batcher import TileBatcher
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.types import MppSource, SlideEmbedding, SlideFile
@@ -58,6 +60,7 @@ class Encoders:
     model: InstalledModel
     inputs: Mapping[str, TileInput]
     stage: SlideStage[Any]
+    familiarity: FamiliarityStatistics | None = None
     slide_turn: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
@@ -90,7 +93,7 @@ def load_encoders(model: InstalledModel, device: str, slide_attention: SlideAtte
         else:
             golden.compare(features, golden.output_of(stage))
         inputs = {name: TileInput(specs[name], encoder, TileBatcher(encoder)) for name, encoder in tiles.items()}
-        return Encoders(model, inputs, stage)
+        return Encoders(model, inputs, stage, read_statistics(model))
 
 
 def encode_slide(
@@ -118,6 +121,8 @@ def encode_slide(
         read = encoders.stage.read(SlideInHand(reader, encoders.inputs, mpp_override, caller))
     identity = encoder_id(encoders.model, mpp_override)
     read.write(features_path, slide.slide_id, identity)
+    if isinstance(read, ReadTiles):
+        _tell_familiarity(encoders, read.first_features, caller)
     with slide_turn(encoders.slide_turn, caller):
         caller.on_progress("encode_slide", 0, 1)
         tensors = encoders.stage.encode(read, caller.ask)
@@ -137,6 +142,7 @@ def _encode_given(
     if not isinstance(given, GivenSlideTokens):
         if isinstance(given, GivenTiles):
             write_given_features(features_path, given)
+            _tell_familiarity(encoders, given.features, caller)
         else:
             write_given_levels(features_path, given, slide.slide_id, identity)
         # Also when it is nothing: what an earlier encode said of other features does not hold of these.
@@ -155,6 +161,11 @@ def _encode_given(
         tensors, tile_count = {ROWS: given.tokens.astype(np.float16)}, 0
     caller.on_progress("encode_slide", 1, 1)
     return _embedding(slide, identity, tensors, tile_count, "features")
+
+
+def _tell_familiarity(encoders: Encoders, features: NDArray[np.float32], caller: Caller) -> None:
+    if encoders.familiarity is not None:
+        caller.on_familiarity(encoders.familiarity.measure(features))
 
 
 def _embedding(

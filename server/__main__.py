@@ -327,6 +327,26 @@ def eval_honesty(
     eval_honesty(options, [Beside.parsed(one) for one in beside or []])
 
 
+@app.command()
+def eval_evidence(
+    slides: Annotated[int, typer.Option(min=1, help="How many to draw of each kind.")] = 40,
+    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and later ones.")] = 2_000_600_000,
+    url: Annotated[
+        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
+    ] = None,
+    key: Key = "",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
+    ] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
+) -> None:
+    """Measure whether evidence lies where the truth does, and whether the model knows its own tissue."""
+    from server.commands.eval_demo import EvalOptions
+    from server.commands.eval_evidence import eval_evidence
+
+    eval_evidence(EvalOptions(slides, first_seed, False, url, key, data_dir, json_path))
+
+
 @slides_app.command("list")
 def slides_list(
     status: Annotated[

@@ -41,12 +41,13 @@ from server.asking.vllm_client import VllmClient
 from server.embeddings.cache import EmbeddingCache
 from server.embeddings.slide_inputs import MEMORY_BYTES, SlideInputCache, SlideInputs
 from server.embeddings.tile_places import TilePlacesCache
+from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
-from server.encoding.region_jobs import RegionJobs
 from server.identity.credentials import open_credentials
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
+from server.slides.evidence_record import EvidenceShelf
 from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
@@ -178,8 +179,10 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         slides=SlideCatalogue(store, redis, ids.pop(models[0].manifest.name), ids),
         credentials=open_credentials(store, settings.oidc_providers),
         jobs=EncodeJobs(redis, settings),
-        region_jobs=RegionJobs(redis, settings),
+        region_jobs=DerivedJobs(redis, settings, "region"),
         regions=Regions(store, settings.max_regions_per_slide),
+        evidence_jobs=DerivedJobs(redis, settings, "evidence"),
+        evidence=EvidenceShelf(store, settings.max_evidence_per_slide),
         tile_places=TilePlacesCache(store),
         progress=ProgressLog(redis, settings.event_ttl_s),
         embeddings=embeddings,
@@ -198,6 +201,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),
         download_slots=TenantSlots(settings.max_concurrent_downloads, "downloads"),
+        evidence_slots=TenantSlots(settings.max_concurrent_evidence, "evidence"),
         levels_turns=asyncio.Semaphore(_LEVELS_AT_ONCE),
         page=read_page(),
     )

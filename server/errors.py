@@ -334,6 +334,8 @@ HTTP_STATUS: dict[str, int] = {
     "unusable_region": 422,
     "region_too_small": 422,
     "regions_unavailable": 409,
+    "evidence_unavailable": 409,
+    "unknown_cell": 422,
     "cancelled": 409,
     "draining": 503,
     "too_many_connections": 503,

@@ -171,6 +171,19 @@ class Settings(BaseSettings):
         15.0, description="How long a question waits for its region to be made; then it gets `region_not_ready`."
     )
 
+    max_evidence_per_slide: Annotated[int, Field(ge=1)] = Field(
+        4, description="Sets of rows for evidence kept of a slide, up to `EYEPIECE_MAX_EVIDENCE_BYTES` each."
+    )
+    max_evidence_bytes: Annotated[int, Field(ge=1)] = Field(
+        256 * 2**20, description="Largest set of rows that is made for evidence; a model of more rows has none."
+    )
+    evidence_requests_at_once: Annotated[int, Field(ge=1)] = Field(
+        4, description="Requests to vLLM at once for one evidence; questions of others are answered beside them."
+    )
+    max_concurrent_evidence: Annotated[int, Field(ge=1)] = Field(
+        4, description="Evidence in the making at once, all tenants together."
+    )
+
     quota_stored_bytes: Annotated[int, Field(ge=0)] = Field(
         0, description="What a tenant may store, features and embeddings included; 0 = no limit."
     )

@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from encoders.caller import Caller
 from encoders.device import choose_device, limit_memory
 from encoders.encoder_id import encoder_id
 from encoders.errors import DeviceLost
+from encoders.evidence.leave_out import WantedEvidence, leave_out
 from encoders.one_gpu import see_one_gpu
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.regions.encode_region import DrawnRegion, encode_region
@@ -35,16 +36,18 @@ from encoders.tiling.isolation.lower_priority import lower_priority
 from encoders.types import SlideEmbedding, SlideFile
 from model_store.installed import InstalledModel
 from server.embeddings.cache import EmbeddingCache
+from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.encode_job import EncodeJob
-from server.encoding.encode_worker import RegionWork, encode_worker
+from server.encoding.encode_worker import DerivedWork, encode_worker
+from server.encoding.evidence_job import EvidenceJob
 from server.encoding.jobs import EncodeJobs
 from server.encoding.region_job import RegionJob
-from server.encoding.region_jobs import RegionJobs
 from server.encoding.worker_health import WorkerHealth
 from server.encoding.worker_presence import ANNOUNCE_EVERY_S, announce_worker, withdraw_worker
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
+from server.slides.evidence_record import EvidenceRecord, EvidenceShelf
 from server.slides.progress import ProgressLog
 from server.slides.region_record import RegionRecord, Regions
 from server.slides.usage import Usage
@@ -142,7 +145,10 @@ async def _work(settings: Settings, served: _Served, metrics: WorkerMetrics, hea
             settings.job_sweep_s,
             slides_at_once=slides,
             models=tuple(encode_job.encodes),
-            regions=RegionWork(RegionJobs(redis, settings), _region_job(encode_job, served).run),
+            derived=[
+                DerivedWork(DerivedJobs(redis, settings, "region"), _region_job(encode_job, served).run),
+                DerivedWork(DerivedJobs(redis, settings, "evidence"), _evidence_job(encode_job, served).run),
+            ],
         ).start()
     await redis.aclose()
     if lost:
@@ -195,7 +201,29 @@ def _region_job(slides: EncodeJob, served: _Served) -> RegionJob:
         settings=slides.settings,
         store=slides.store,
         slides=slides.slides,
-        regions=Regions(slides.store, slides.settings.max_regions_per_slide),
+        records=Regions(slides.store, slides.settings.max_regions_per_slide),
+        embeddings=slides.embeddings,
+        usage=slides.usage,
+        metrics=slides.metrics,
+        makes={served.key(name): partial(make, encoders) for name, encoders in served.encoders.items()},
+        on_device_lost=slides.on_device_lost,
+    )
+
+
+def _evidence_job(slides: EncodeJob, served: _Served) -> EvidenceJob:
+    """Likewise."""
+
+    def make(
+        encoders: Encoders, record: EvidenceRecord, features: Path | BinaryIO, caller: Caller, first_part: int
+    ) -> Iterator[SlideEmbedding]:
+        wanted = WantedEvidence(record.id, record.slide_id, record.encoder_id, record.drawn, record.parent)
+        return leave_out(wanted, encoders, features, caller, first_part)
+
+    return EvidenceJob(
+        settings=slides.settings,
+        store=slides.store,
+        slides=slides.slides,
+        records=EvidenceShelf(slides.store, slides.settings.max_evidence_per_slide),
         embeddings=slides.embeddings,
         usage=slides.usage,
         metrics=slides.metrics,

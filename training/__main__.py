@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from model_store.errors import ModelError
+from model_store.installed import open_model
 from training.errors import TrainingError
+from training.familiar_slides import record_familiarity
 from training.hierarchical_demo import write_hierarchical_demo
 from training.pair_commands import add_pair_arguments, write_pairs_from
 from training.prefer_demo import ARMS, demo_start, export_preferred
@@ -46,6 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
             write_pairs_from(options)
         elif options.stage in STAGES:
             STAGES[options.stage](training)
+        elif options.stage == "familiarity":
+            folder = options.out or options.work / "demo"
+            record_familiarity(open_model(folder.parent, folder.name), training.recipe.familiar_slides)
+            print(f"The statistics are in {folder}.")
         elif options.stage == "hierarchical-demo":
             folder = write_hierarchical_demo(options.out or options.work / "demo-hierarchical").folder
             print(f"The model is in {folder}.")
@@ -77,9 +83,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Trains Eyepiece's demo model.")
     parser.add_argument(
         "stage",
-        choices=[*STAGES, "prefer", "pairs", "demo", "published", "hierarchical-demo"],
+        choices=[*STAGES, "prefer", "pairs", "demo", "familiarity", "published", "hierarchical-demo"],
         help="one stage, with those it needs; prefer: preference tuning, and the model; pairs: preference pairs from a "
-        "feedback export or a judge; demo: all stages of the model that ships, and the model; published: its LLaVA "
+        "feedback export or a judge; demo: all stages of the model that ships, and the model; "
+        "familiarity: its statistics of familiar tissue anew, in its folder; published: its LLaVA "
         "checkpoint; hierarchical-demo: a model of levels, which is not trained",
     )
     parser.add_argument(

@@ -23,6 +23,8 @@ class DemoRecipe:
     tile_slides: int
     tile_batch: int
     training_slides: int
+    # 0: the model says nothing of what it was made for.
+    familiar_slides: int
     align_batch: int
     views_per_slide: int
     token_noise: float
@@ -72,6 +74,7 @@ DEMO: Final = DemoRecipe(
     tile_slides=1_300,
     tile_batch=64,
     training_slides=1_200,
+    familiar_slides=24,
     align_batch=32,
     views_per_slide=8,
     token_noise=0.05,

@@ -6,6 +6,7 @@
     align-slides     stage 1: slide encoder, contrastive, on slide-report pairs
     align-features   stage 2: the projector alone
     instruct         stage 3: projector and language model, slide encoder frozen
+    familiarity      statistics of the tissue that the model knows, of slides that it was not trained on
     demo             all of these, and the model as it is installed and served
     published        its language model in LLaVA's own layout
 
@@ -30,6 +31,7 @@ from encoders.golden_vector import record_golden
 from model_store.installed import InstalledModel
 from model_store.manifest import Manifest, packaged_manifest_text, parse_manifest
 from training.demo_recipe import DEMO, DemoRecipe
+from training.familiar_slides import record_familiarity
 from training.language_model.conversation_task import SlideTask, TokenizedSlides, WrittenSlideTask
 from training.language_model.demo_corpus import demo_corpus
 from training.language_model.demo_tokenizer import train_tokenizer, write_tokenizer
@@ -150,7 +152,7 @@ def export(training: DemoTraining, folder: Path) -> InstalledModel:
         tokenizer=tokenizer,
         llama=llama_shape(training.recipe, tokenizer),
     )
-    return record_golden(model, "cpu")
+    return record_familiarity(record_golden(model, "cpu"), training.recipe.familiar_slides)
 
 
 def export_published(training: DemoTraining, folder: Path) -> Path:

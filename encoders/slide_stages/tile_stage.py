@@ -57,6 +57,11 @@ class ReadTiles:
         return next(iter(self.by_input.values()))
 
     @property
+    def first_features(self) -> NDArray[np.float32]:
+        """Of the first input's tiles [N, D]."""
+        return self._first.features
+
+    @property
     def tile_count(self) -> int:
         """Tiles of the first input."""
         return len(self._first.plan.coords)

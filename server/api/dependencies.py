@@ -25,6 +25,7 @@ from server.flow.give_feedback import GiveFeedback
 from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
 from server.flow.queue_encode import QueueEncode
+from server.flow.show_evidence import EvidenceLimits, ShowEvidence
 from server.flow.show_levels import ShowLevels
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
@@ -107,7 +108,13 @@ def _attach_features(parts: Parts) -> AttachFeatures:
 
 def _delete_slide(parts: Parts) -> DeleteSlide:
     return DeleteSlide(
-        parts.store, parts.slides, parts.jobs, parts.region_jobs, parts.usage, parts.feedback, forget_slide(parts)
+        parts.store,
+        parts.slides,
+        parts.jobs,
+        (parts.region_jobs, parts.evidence_jobs),
+        parts.usage,
+        parts.feedback,
+        forget_slide(parts),
     )
 
 
@@ -134,6 +141,23 @@ def _draw_region(parts: Parts) -> DrawRegion:
         usage=parts.usage,
         models=parts.models,
         wait_s=parts.settings.region_wait_s,
+    )
+
+
+def _show_evidence(parts: Parts) -> ShowEvidence:
+    settings = parts.settings
+    return ShowEvidence(
+        slides=parts.slides,
+        conversations=parts.conversations,
+        models=parts.models,
+        encodes=queue_encode(parts),
+        regions=parts.regions,
+        places=parts.tile_places,
+        store=parts.store,
+        evidence=parts.evidence,
+        jobs=parts.evidence_jobs,
+        usage=parts.usage,
+        limits=EvidenceLimits(settings.max_evidence_bytes, settings.evidence_requests_at_once, settings.region_wait_s),
     )
 
 
@@ -178,6 +202,7 @@ ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
 DrawRegionDep = Annotated[DrawRegion, _made_of(_draw_region)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
+ShowEvidenceDep = Annotated[ShowEvidence, _made_of(_show_evidence)]
 GiveFeedbackDep = Annotated[GiveFeedback, _made_of(_give_feedback)]
 EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]
 ShowLevelsDep = Annotated[ShowLevels, _made_of(show_levels)]
@@ -201,6 +226,7 @@ DrainDep = Annotated[Drain, _made_of(lambda parts: parts.drain)]
 UploadSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.upload_slots)]
 QuestionSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.question_slots)]
 FollowerSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.follower_slots)]
+EvidenceSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.evidence_slots)]
 DownloadSlotsDep = Annotated[TenantSlots, _made_of(lambda parts: parts.download_slots)]
 PageDep = Annotated[Mapping[str, PageFile], _made_of(lambda parts: parts.page)]
 ReadinessDep = Annotated[Readiness, Depends(_readiness)]

@@ -14,11 +14,12 @@ from server.asking.conversations import Conversations
 from server.asking.served_models import ServedModels
 from server.embeddings.cache import EmbeddingCache
 from server.embeddings.tile_places import TilePlacesCache
+from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
-from server.encoding.region_jobs import RegionJobs
 from server.identity.credentials import Credentials
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
+from server.slides.evidence_record import EvidenceShelf
 from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
@@ -43,8 +44,10 @@ class Parts:
     slides: SlideCatalogue
     credentials: Credentials
     jobs: EncodeJobs
-    region_jobs: RegionJobs
+    region_jobs: DerivedJobs
     regions: Regions
+    evidence_jobs: DerivedJobs
+    evidence: EvidenceShelf
     tile_places: TilePlacesCache
     progress: ProgressLog
     embeddings: EmbeddingCache
@@ -63,5 +66,6 @@ class Parts:
     upload_slots: TenantSlots
     follower_slots: TenantSlots
     download_slots: TenantSlots
+    evidence_slots: TenantSlots
     levels_turns: asyncio.Semaphore
     page: Mapping[str, PageFile]

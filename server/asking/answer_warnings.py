@@ -20,8 +20,9 @@ class AnswerWarning:
 
 
 def slide_warnings(record: SlideRecord) -> tuple[AnswerWarning, ...]:
-    """What was doubted about the slide, or done about it, when it was encoded for the model that answers."""
-    return tuple(AnswerWarning(it.code, it.detail) for it in record.warnings)
+    """What was doubted about the slide, or done about it, when it was encoded for the model that answers; first, that
+    this model was made for other tissue."""
+    return tuple(AnswerWarning(it.code, it.detail) for it in record.doubts)
 
 
 def conversation_warnings(manifest: Manifest, turns: int, turns_left_out: int = 0) -> tuple[AnswerWarning, ...]:

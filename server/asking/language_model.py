@@ -6,7 +6,7 @@ many slide tokens as it was sent. It knows HTTP and vLLM's wire format, not conv
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +15,14 @@ import httpx
 import orjson
 
 from server.asking.answer_chunks import Chunk, ChunkReader
+from server.asking.answer_scores import (
+    FIRST_TOKEN,
+    SCORE_ANSWER,
+    AnswerScores,
+    FirstToken,
+    read_first_token,
+    read_scores,
+)
 from server.asking.vllm_client import VllmClient
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import (
@@ -148,11 +156,48 @@ class LanguageModel:
             QuestionTooLong: it does not fit the model's context.
             LanguageModelUnavailable, LanguageModelFailed: vLLM is away, or refuses.
         """
+        fields = {"stream": True, "stream_options": {"include_usage": True}, **_choice_of_tokens(sampling)}
+        response = await self._accepted(tenant, messages, fields, is_probe=is_probe)
+        return Answer(response, _slide_tokens(messages), self._note_token)
+
+    async def score(self, tenant: str, messages: list[Message]) -> AnswerScores:
+        """How likely the last message is, an answer, token by token; the tokens before it are among them.
+
+        Raises:
+            SlideLost: vLLM used another number of slide tokens than it was sent.
+            QuestionTooLong, LanguageModelUnavailable, LanguageModelFailed: as `open`.
+        """
+        return read_scores(await self._reply(tenant, messages, SCORE_ANSWER), _slide_tokens(messages))
+
+    async def first_token(self, tenant: str, messages: list[Message]) -> FirstToken:
+        """How likely each of the likeliest first tokens is of an answer to these messages.
+
+        Raises:
+            SlideLost, QuestionTooLong, LanguageModelUnavailable, LanguageModelFailed: as `score`.
+        """
+        return read_first_token(await self._reply(tenant, messages, FIRST_TOKEN), _slide_tokens(messages))
+
+    async def _reply(self, tenant: str, messages: list[Message], fields: Mapping[str, Any]) -> bytes:
+        """The whole reply to a request that does not stream."""
+        response = await self._accepted(tenant, messages, fields)
+        try:
+            content = await response.aread()
+        except httpx.HTTPError as error:
+            raise LanguageModelUnavailable("The language model went away; ask again.") from error
+        finally:
+            await response.aclose()
+        self._note_token()
+        return content
+
+    async def _accepted(
+        self, tenant: str, messages: list[Message], fields: Mapping[str, Any], *, is_probe: bool = False
+    ) -> httpx.Response:
+        """The response to a chat once vLLM has accepted it; raises as `open`."""
         if self.refusal is not None and not is_probe:
             raise LanguageModelUnavailable(self.refusal)
-        slide = next((message.slide for message in messages if message.slide is not None), None)
-        body = self._body(tenant, messages, sampling)
+        body = self._body(tenant, messages, fields)
         headers = {"Content-Type": "application/json", **trace_headers()}
+        slide = _slide_of(messages)
         if slide is not None:
             headers["X-Slide-Id"] = slide.route_key
         for wait_s in self._retry_waits_s:
@@ -163,8 +208,7 @@ class LanguageModel:
             await asyncio.sleep(wait_s)
         else:
             response = await self._send(body, headers, is_probe)
-        slide_tokens = slide.slide_tokens if slide else 0
-        return Answer(await _accepted(response), slide_tokens, self._note_token)
+        return await _accepted(response)
 
     async def _send(self, body: bytes, headers: dict[str, str], is_probe: bool) -> httpx.Response:
         """The response's head; closing the response ends the request."""
@@ -178,14 +222,12 @@ class LanguageModel:
         except httpx.HTTPError as error:
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
 
-    def _body(self, tenant: str, messages: list[Message], sampling: Sampling) -> bytes:
+    def _body(self, tenant: str, messages: list[Message], fields: Mapping[str, Any]) -> bytes:
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [_message(message) for message in messages],
-            "stream": True,
-            "stream_options": {"include_usage": True},
             "cache_salt": self._inputs.keyed_hash("salt", tenant),
-            **_choice_of_tokens(sampling),
+            **fields,
         }
         return orjson.dumps(body)
 
@@ -271,6 +313,15 @@ class Answer:
             cached_tokens=details.cached_tokens or 0,
             completion_tokens=reported.completion_tokens or 0,
         )
+
+
+def _slide_of(messages: Sequence[Message]) -> SlideInput | None:
+    return next((message.slide for message in messages if message.slide is not None), None)
+
+
+def _slide_tokens(messages: Sequence[Message]) -> int:
+    slide = _slide_of(messages)
+    return slide.slide_tokens if slide else 0
 
 
 def _message(message: Message) -> dict[str, Any]:

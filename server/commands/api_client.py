@@ -161,6 +161,12 @@ class ApiClient:
             response = self._http.post(f"/v1/slides/{slide_id}/questions", json={**body, "stream": False})
         return _json_or_raise(response)
 
+    def evidence(self, slide_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Where an answer has its support, all at once: the shape of that route's `done`."""
+        with _translated_errors(self.base_url):
+            response = self._http.post(f"/v1/slides/{slide_id}/evidence", json={**body, "stream": False})
+        return _json_or_raise(response)
+
     def feedback(self, since: str | None) -> Iterator[dict[str, Any]]:
         """Every line of the export of feedback, from that moment on."""
         query = {"since": since} if since else {}

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from server.commands.api_client import ApiClient
 from server.commands.ask import Question, print_doubts, scope_line, stream_answer
+from server.commands.evidence import evidence_text
 from server.commands.find_slide import find_slide
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.slides import slide_text
@@ -23,6 +24,7 @@ _HELP: Final = """\
 /model [NAME]            ask another model; without a name, which there are
 /slide [SLIDE]           go on with another slide; without one, what this is
 /region [REGION]         ask about a region: its id, x,y,width,height in level-0 pixels, or slide
+/evidence [CELL]         on which tissue the last answer rests; of a cell, which part of it
 /feedback VERDICT [WHY]  agree, disagree or unsure with the last answer
 /quit                    end (or Ctrl-D); Ctrl-C stops an answer"""
 
@@ -106,6 +108,7 @@ class _Talk:
             "/model": self._change_model,
             "/slide": self._change_slide,
             "/region": self._change_region,
+            "/evidence": self._look_for_evidence,
             "/feedback": self._judge,
             "/help": lambda _: print(_HELP),
         }
@@ -216,6 +219,16 @@ class _Talk:
             print_json_line(given)
         else:
             print(f"Noted: {verdict}, on turn {self._turn}. It is kept with question and answer.")
+
+    def _look_for_evidence(self, cell: str) -> None:
+        if self._turn is None or self._conversation_id is None:
+            raise CommandError("There is no answer to look for evidence of: ask first.", ExitCode.USAGE)
+        body = {"conversation_id": self._conversation_id, "turn": self._turn, **({"cell": cell} if cell else {})}
+        found = self._client.evidence(str(self._slide["id"]), body)
+        if self._as_json:
+            print_json_line(found)
+        else:
+            print(printable(evidence_text(found)))
 
     def _introduce(self) -> None:
         """Whose answers they will be."""

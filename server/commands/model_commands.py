@@ -86,6 +86,23 @@ def models_verify(
     models.verify(open_model(settings.installed_models_dir, name), settings.device, record_golden)
 
 
+@models_app.command("familiarity")
+def models_familiarity(
+    name: ModelName,
+    folder: Annotated[Path, typer.Argument(help="A folder with slides of the kind that the model was made for.")],
+    device: EncoderDevice = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Keep what such slides are like with the model, so that others are warned of."""
+    from model_store.installed import open_model
+    from server.commands.model_familiarity import record_statistics
+    from server.uploads.slide_inspection import reader_limits
+
+    settings = settings_from(data_dir=data_dir, device=device)
+    model = open_model(settings.installed_models_dir, name)
+    record_statistics(model, folder, settings.device, reader_limits(settings))
+
+
 @models_app.command("add")
 def models_add(
     folder: Annotated[Path, typer.Argument(help="An installed model's folder, e.g. from another machine.")],

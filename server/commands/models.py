@@ -58,8 +58,10 @@ def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
     """Digests, then shapes, then the golden vector where there is one."""
     from encoders import golden_vector
     from encoders.expected_shapes import expected_shapes
+    from encoders.familiarity import read_statistics
     from encoders.one_gpu import see_one_gpu
     from model_store.verify import verify_shapes
+    from server.commands.model_familiarity import statistics_line
 
     verify_digests(model)
     print(f"digests        {len(model.digests)} files are what was installed")
@@ -73,6 +75,7 @@ def verify(model: InstalledModel, device: str, record_golden: bool) -> None:
         model = golden_vector.record_golden(model, device)
     found = golden_vector.check_golden(model, device)
     print(f"golden vector  {_golden_line(found, record_golden)}")
+    print(f"familiarity    {statistics_line(read_statistics(model))}")
 
 
 def compare_outputs(model: InstalledModel, features: Path, published: Path, device: str) -> None:

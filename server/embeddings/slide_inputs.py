@@ -12,6 +12,7 @@ import numpy as np
 
 from model_store.contracts.slide_rows import ROWS
 from server.embeddings.cache import CachedEmbedding, Embedded, EmbeddingCache, region_of, slide_of
+from server.slides.slide_record import SlideRecord
 
 # Some hundred slides of 576 tokens × 768 numbers: more than clinicians of one replica look at in an hour.
 MEMORY_BYTES = 256 * 2**20
@@ -49,6 +50,19 @@ class SlideInputs:
             uuid=key.hexdigest(),
             slide_tokens=len(rows),
             route_key=self.keyed_hash("route", tenant, embedding.slide_id),
+        )
+
+    def make_rows(self, slide: SlideRecord, rows: np.ndarray[Any, Any]) -> SlideInput:
+        """The slide part for rows of a slide that lie in no file of their own: their key is of themselves."""
+        rows = np.ascontiguousarray(rows)
+        key = hashlib.sha256(rows.tobytes())
+        said = ("rows", str(rows.shape), str(rows.dtype), slide.encoder_id, self._llm_digest, slide.tenant)
+        key.update("\x00".join(said).encode())
+        return SlideInput(
+            npy_base64=npy_base64(rows),
+            uuid=key.hexdigest(),
+            slide_tokens=len(rows),
+            route_key=self.keyed_hash("route", slide.tenant, slide.id),
         )
 
     def keyed_hash(self, *parts: str) -> str:

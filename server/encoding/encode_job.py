@@ -21,6 +21,7 @@ from saq import Job, Status
 from encoders.caller import Caller
 from encoders.embedding_file import to_bytes
 from encoders.errors import DeviceFull, DeviceLost, DeviceOutOfMemory, ReaderDied, SlideError, UnreadableSlide
+from encoders.familiarity import Familiarity
 from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, SlideWarning, Stage
 from model_store.errors import EyepieceError
@@ -29,7 +30,7 @@ from server.encoding.jobs import TRACE, JobQueue
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event, ProgressLog
-from server.slides.slide_record import TILES_THINNED, SlideRecord, UnreadableRecord, recorded
+from server.slides.slide_record import TILES_THINNED, FamiliarityRecord, SlideRecord, UnreadableRecord, recorded
 from server.slides.slide_record import SlideError as Failure
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
@@ -194,7 +195,11 @@ class EncodeJob:
             noted = self._note(record, {"warnings": found})
             asyncio.run_coroutine_threadsafe(noted, loop).result()
 
-        caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings)
+        def note_familiarity(found: Familiarity) -> None:
+            measured = FamiliarityRecord(encoder_id=record.encoder_id, distance=found.distance)
+            asyncio.run_coroutine_threadsafe(self._note(record, {"familiarity": measured}), loop).result()
+
+        caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings, note_familiarity)
         slide = SlideFile(record.id, source.path, record.features_sha256, source.folder)
         encode = self.encodes[record.model]
         work = asyncio.create_task(asyncio.to_thread(encode, slide, record.mpp_override, features_path, caller))

@@ -2,10 +2,12 @@
 have a fake."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,14 +17,15 @@ from saq import Job, Status, Worker
 from saq.queue.redis import RedisQueue
 from saq.types import Context
 
+from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import ENCODE, EncodeJobs, JobQueue
 from server.encoding.queue_order import TAKE_NEXT_JOB, TURNS_TTL_S, URGENT_IN_A_ROW
-from server.encoding.region_jobs import MAKE_REGION, RegionJobs
 
 log = structlog.get_logger(__name__)
 _IDLE_WAIT_S = 0.5
-# A place of its own beside the slides: a region is made in a moment, and waits for no slide.
-_REGIONS_AT_ONCE = 1
+# Each kind has a place of its own beside the slides: a region is made in a moment, and waits for no slide and no
+# evidence. They take turns with the device, for as long as one embedding takes.
+_OF_A_KIND_AT_ONCE = 1
 _REDIS_AWAY_WAIT_S = 1.0
 # A cancelled encode ends at its next batch of tiles.
 _CANCEL_WITHIN_S = 20.0
@@ -31,10 +34,10 @@ _LOST = "its worker stopped reporting"
 
 
 @dataclass(frozen=True)
-class RegionWork:
-    """Where regions wait, and what makes one."""
+class DerivedWork:
+    """Where things of one kind wait, and what makes one."""
 
-    jobs: RegionJobs
+    jobs: DerivedJobs
     run: Callable[..., Awaitable[str]]
 
 
@@ -45,18 +48,15 @@ def encode_worker(
     *,
     slides_at_once: int = 1,
     models: Sequence[str] = ("",),
-    regions: RegionWork | None = None,
+    derived: Sequence[DerivedWork] = (),
     abort_every_s: float = 1.0,
 ) -> Worker[Context]:
-    """A worker for `slides_at_once` slides of these models, "" is the default, and beside them for a region; `start()`
-    it. Stopping it hands all of them back to the queue."""
-    work: list[tuple[str, Callable[..., Awaitable[str]]]] = [(ENCODE, run)]
-    if regions is not None:
-        work.append((MAKE_REGION, regions.run))
+    """A worker for `slides_at_once` slides of these models, "" is the default, and beside them for what is made of
+    stored features; `start()` it. Stopping it hands all of them back to the queue."""
     return Worker(
-        WorkerQueue(jobs, models, regions=None if regions is None else regions.jobs, slides_at_once=slides_at_once),
-        work,
-        concurrency=slides_at_once + (0 if regions is None else _REGIONS_AT_ONCE),
+        WorkerQueue(jobs, models, derived=[work.jobs for work in derived], slides_at_once=slides_at_once),
+        [(ENCODE, run), *((work.jobs.function, work.run) for work in derived)],
+        concurrency=slides_at_once + _OF_A_KIND_AT_ONCE * len(derived),
         timers={"schedule": 1, "worker_info": 3600, "sweep": sweep_every_s, "abort": abort_every_s},  # type: ignore[arg-type]  # SAQ takes fractions too
         cancellation_hard_deadline_s=_CANCEL_WITHIN_S,
     )
@@ -66,8 +66,8 @@ class WorkerQueue(JobQueue):
     """The routine queue with the urgent one before it, as the one queue that a SAQ worker reads; in both, tenants take
     turns. A worker of several models takes from their queues in turn.
 
-    Regions have a queue before both and a place of their own: slides take `slides_at_once` of the worker's places and
-    regions the other, so that neither waits for the other.
+    What is made of stored features has queues before both and a place of its own for each kind: slides take
+    `slides_at_once` of the worker's places, so that none waits for another kind.
 
     A job keeps belonging to the queue it was put into: only what the worker asks of *its* queue is widened.
 
@@ -82,18 +82,17 @@ class WorkerQueue(JobQueue):
         jobs: EncodeJobs,
         models: Sequence[str] = ("",),
         *,
-        regions: RegionJobs | None = None,
+        derived: Sequence[DerivedJobs] = (),
         slides_at_once: int | None = None,
     ) -> None:
         pairs = [jobs.queues_of(model) for model in models]
         own = pairs[0]["routine"]
         super().__init__(own.redis, name=own.name)
         self.turns_key = own.turns_key
-        self._regions = deque([] if regions is None else [regions.queue_of(model) for model in models])
-        self._queues: tuple[JobQueue, ...] = (*(queue for pair in pairs for queue in pair.values()), *self._regions)
+        self._derived = [_Lane([jobs.queue_of(model) for model in models]) for jobs in derived]
+        of_slides = (queue for pair in pairs for queue in pair.values())
+        self._queues: tuple[JobQueue, ...] = (*of_slides, *(queue for lane in self._derived for queue in lane.queues))
         self._for_slides = _Places(slides_at_once)
-        self._for_regions = _Places(_REGIONS_AT_ONCE if self._regions else 0)
-        self._waiting_for_region = False
         self._others = tuple(queue for queue in self._queues if queue is not own)
         self._take_next_job = own.redis.register_script(TAKE_NEXT_JOB)
         self._pairs = deque((pair["urgent"], self if pair["routine"] is own else pair["routine"]) for pair in pairs)
@@ -116,26 +115,28 @@ class WorkerQueue(JobQueue):
             return None
 
     async def _wait_for_one(self) -> None:
-        """Until there may be a job, or for a moment. One of those that wait looks at regions, the others at slides."""
-        looks_at_regions = self._for_regions.are_free and not (self._waiting_for_region and self._for_slides.are_free)
-        queued = (self._regions[0] if looks_at_regions else self).namespace("queued")
-        self._waiting_for_region |= looks_at_regions
-        try:
-            # A move of the first job to where it is: it waits for one, and leaves the choice to the script.
+        """Until there may be a job, or for a moment. One of those that wait looks at each kind, others at slides."""
+        free = [lane for lane in self._derived if lane.places.are_free]
+        lane = next((lane for lane in free if not lane.is_watched), None)
+        if lane is None and free and not self._for_slides.are_free:
+            lane = free[0]
+        queued = (self if lane is None else lane.queues[0]).namespace("queued")
+        # A move of the first job to where it is: it waits for one, and leaves the choice to the script.
+        with contextlib.nullcontext() if lane is None else lane.watched():
             await self.redis.blmove(queued, queued, _IDLE_WAIT_S, "LEFT", "LEFT")  # type: ignore[arg-type]
-        finally:
-            if looks_at_regions:
-                self._waiting_for_region = False
 
     async def _take(self) -> Job | None:
-        """The next region, or else the next slide, where there is a place for it."""
-        region = await self._for_regions.fill(self._next_region)
-        return region or await self._for_slides.fill(self._next_slide)
+        """What is made of stored features, or else the next slide, where there is a place for it."""
+        for lane in self._derived:
+            job = await lane.places.fill(partial(self._next_derived, lane))
+            if job is not None:
+                return job
+        return await self._for_slides.fill(self._next_slide)
 
-    async def _next_region(self) -> Job | None:
-        for _ in range(len(self._regions)):
-            queue = self._regions[0]
-            self._regions.rotate(-1)
+    async def _next_derived(self, lane: "_Lane") -> Job | None:
+        for _ in range(len(lane.queues)):
+            queue = lane.queues[0]
+            lane.queues.rotate(-1)
             job = await self._next_of(queue, None)
             if job is not None:
                 return job
@@ -233,6 +234,24 @@ class _Places:
             else:
                 task.add_done_callback(self._taken.discard)
         return job
+
+
+class _Lane:
+    """The queues of one kind, by model, and the worker's place for it."""
+
+    def __init__(self, queues: Sequence[JobQueue]) -> None:
+        self.queues = deque(queues)
+        self.places = _Places(_OF_A_KIND_AT_ONCE)
+        self.is_watched = False
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Somebody waits for a job of this kind."""
+        was, self.is_watched = self.is_watched, True
+        try:
+            yield
+        finally:
+            self.is_watched = was
 
 
 async def _active(queue: RedisQueue) -> list[bytes]:

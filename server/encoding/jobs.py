@@ -6,8 +6,9 @@ content-derived names.
 """
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import structlog
 from redis.asyncio import Redis
@@ -32,6 +33,7 @@ TILES_OF_A_TURN = 20_000
 _FINISHED_TTL_S = 86_400
 
 log = structlog.get_logger(__name__)
+Wanted = TypeVar("Wanted")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,12 @@ class JobQueue(RedisQueue):
         if extra := tiles // TILES_OF_A_TURN:
             await self.redis.hincrby(self.turns_key, tenant, extra)
 
+    async def put(self, job: Job) -> bool:
+        """Queue a job, in the place of one under its key that cannot be read; False when there is one that can."""
+        if await self.enqueue(job) is not None:
+            return True
+        return await self.discard_unreadable(job.key) and await self.enqueue(job) is not None
+
     async def unfinished_keys(self) -> list[str]:
         """The keys of its jobs that are not over."""
         found: Any = await self.redis.zrange(self.namespace("incomplete"), 0, -1)
@@ -110,8 +118,59 @@ class JobQueue(RedisQueue):
         return True
 
 
-class EncodeJobs:
-    """Enqueue, find and cancel."""
+class Jobs(ABC, Generic[Wanted]):
+    """Jobs of one kind: each makes something that is wanted, and none is queued twice."""
+
+    # What is said while Redis does not answer.
+    unavailable: ClassVar[str]
+
+    async def enqueue(self, wanted: Wanted) -> bool:
+        """Queue it; False when it is queued or running already.
+
+        Raises:
+            Overloaded: too many jobs wait.
+            QueueUnavailable: Redis does not answer.
+        """
+        try:
+            live = await self.find(wanted)
+            if live is not None and not await self._moves(wanted, live):
+                return False
+            await self._require_room_for(wanted)
+            queue, job = self._message(wanted)
+            return await queue.put(job)
+        except RedisError as error:
+            raise QueueUnavailable(self.unavailable) from error
+
+    @abstractmethod
+    async def find(self, wanted: Wanted, *, finished: bool = False) -> Job | None:
+        """Its unfinished job, or with `finished` also one that ended lately."""
+
+    async def is_running(self, wanted: Wanted) -> bool:
+        """Whether a worker has it; False while Redis does not answer."""
+        try:
+            job = await self.find(wanted)
+        except RedisError:
+            return False
+        return job is not None and job.status == Status.ACTIVE
+
+    async def _moves(self, wanted: Wanted, live: Job) -> bool:
+        """Whether its unfinished job gives way to another one; then it is taken out here."""
+        return False
+
+    @abstractmethod
+    async def _require_room_for(self, wanted: Wanted) -> None:
+        """Raises Overloaded."""
+
+    @abstractmethod
+    def _message(self, wanted: Wanted) -> tuple[JobQueue, Job]:
+        """The job, and the queue that it belongs into."""
+
+
+class EncodeJobs(Jobs[SlideRecord]):
+    """Enqueue, find and cancel. A routine job that still waits is promoted when its record became urgent; what cannot
+    be queued is found by the reconciler."""
+
+    unavailable = "The job queue does not answer; the slide is kept, try again."
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
@@ -132,46 +191,13 @@ class EncodeJobs:
     def _all(self) -> list[JobQueue]:
         return [queue for queues in self._queues.values() for queue in queues.values()]
 
-    async def enqueue(self, record: SlideRecord) -> bool:
-        """Queue the encode of a slide as its record says; False when it is queued or running already.
-
-        A routine job that still waits is promoted when the record became urgent.
-
-        Raises:
-            Overloaded: too many jobs wait.
-            QueueUnavailable: Redis does not answer; the reconciler will find the slide.
-        """
-        try:
-            queues = self.queues_of(record.model)
-            live = await self.find(record)
-            if live is not None:
-                promoted = record.priority == "urgent" and live.status == Status.QUEUED
-                if not promoted or live.queue is queues["urgent"]:
-                    return False
-                await live.abort("promoted")
-            await self._require_room(record.tenant)
-            queue, job = queues[record.priority], self._job(record)
-            if await queue.enqueue(job) is not None:
-                return True
-            return await queue.discard_unreadable(job.key) and await queue.enqueue(job) is not None
-        except RedisError as error:
-            raise QueueUnavailable("The job queue does not answer; the slide is kept, try again.") from error
-
-    async def find(self, record: SlideRecord, *, finished: bool = False) -> Job | None:
+    async def find(self, wanted: SlideRecord, *, finished: bool = False) -> Job | None:
         """The slide's unfinished job, or with `finished` also one that ended lately."""
-        for priority, queue in self.queues_of(record.model).items():
-            job = await queue.job(_job_key(record, priority))
+        for priority, queue in self.queues_of(wanted.model).items():
+            job = await queue.job(_job_key(wanted, priority))
             if job is not None and (finished or job.status in UNFINISHED):
                 return job
         return None
-
-    async def is_running(self, record: SlideRecord) -> bool:
-        """Whether a worker has the slide; False while Redis does not answer."""
-        try:
-            job = await self.find(record)
-        except RedisError:
-            return False
-        return job is not None and job.status == Status.ACTIVE
 
     async def slides_with_job(self) -> set[tuple[str, str]]:
         """Tenant and id of every slide that waits or is encoded, for any model, in two questions to Redis for each
@@ -221,6 +247,16 @@ class EncodeJobs:
         except RedisError as error:
             raise QueueUnavailable("The job queue does not answer; try again shortly.") from error
 
+    async def _moves(self, wanted: SlideRecord, live: Job) -> bool:
+        promoted = wanted.priority == "urgent" and live.status == Status.QUEUED
+        if not promoted or live.queue is self.queues_of(wanted.model)["urgent"]:
+            return False
+        await live.abort("promoted")
+        return True
+
+    async def _require_room_for(self, wanted: SlideRecord) -> None:
+        await self._require_room(wanted.tenant)
+
     async def _require_room(self, tenant: str) -> None:
         waiting = sum([await queue.count("incomplete") for queue in self._all()])
         if waiting >= self._settings.max_queued_jobs:
@@ -229,6 +265,9 @@ class EncodeJobs:
             own = sum([await _count_of(queue, tenant) for queue in self._all()])
             if own >= self._settings.max_queued_jobs_per_tenant:
                 raise Overloaded("Too many of your slides are waiting to be encoded.", retry_after_s=60)
+
+    def _message(self, wanted: SlideRecord) -> tuple[JobQueue, Job]:
+        return self.queues_of(wanted.model)[wanted.priority], self._job(wanted)
 
     def _job(self, record: SlideRecord) -> Job:
         settings = self._settings

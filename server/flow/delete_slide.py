@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from server.asking.conversations import Conversations
 from server.embeddings.cache import EmbeddingCache
+from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
-from server.encoding.region_jobs import RegionJobs
 from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
@@ -49,7 +49,7 @@ class DeleteSlide:
     store: SlideStore
     slides: SlideCatalogue
     jobs: EncodeJobs
-    region_jobs: RegionJobs
+    derived_jobs: Sequence[DerivedJobs]
     usage: Usage
     feedback: FeedbackShelf
     forgetting: ForgetSlide
@@ -64,7 +64,8 @@ class DeleteSlide:
             if isinstance(record, SlideRecord):  # else nobody knows its job's name; it ends when it finds no record
                 for seen in self.slides.wanted_by(record):
                     await self.jobs.cancel(seen)
-            await self.region_jobs.cancel(record.tenant, record.id)
+            for jobs in self.derived_jobs:
+                await jobs.cancel(record.tenant, record.id)
             size_bytes = await self.store.stored_bytes(record.paths.folder)
             await self.feedback.remove_slide(record.tenant, record.id)
             await self.store.delete_folder(record.paths.folder)

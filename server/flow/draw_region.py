@@ -16,7 +16,7 @@ from encoders.regions.tile_places import TilePlaces, region_id
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.cache import EmbeddingCache
 from server.embeddings.tile_places import TilePlacesCache
-from server.encoding.region_jobs import RegionJobs
+from server.encoding.derived_jobs import DerivedJobs
 from server.errors import NotFound, RegionFailed, RegionNotReady
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue
@@ -43,7 +43,7 @@ class DrawRegion:
 
     slides: SlideCatalogue
     regions: Regions
-    jobs: RegionJobs
+    jobs: DerivedJobs
     embeddings: EmbeddingCache
     places: TilePlacesCache
     encodes: QueueEncode

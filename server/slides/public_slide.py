@@ -5,10 +5,27 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from encoders.familiarity import Familiarity, FamiliarityVerdict
 from encoders.types import MppSource
 from server.slides.slide_record import SlideError, SlideRecord, SlideWarning, UnreadableRecord
 
 Status = Literal["queued", "encoding", "ready", "failed"]
+
+
+class SlideFamiliarity(BaseModel):
+    """How far a slide lies from the tissue that a model was made for."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+    verdict: FamiliarityVerdict = Field(
+        description="`familiar`; `unfamiliar`: answers may mean nothing, and `unlike_training` is among the warnings; "
+        "`unknown`: nobody has measured it, see `reason`."
+    )
+    distance: float | None = Field(
+        description="The median distance of its tiles, where 1 is the largest of familiar slides; null when unknown.",
+        examples=[0.42],
+    )
+    reason: str | None = Field(description="Why it is unknown; else null.")
 
 
 class SlideEncoding(BaseModel):
@@ -22,6 +39,9 @@ class SlideEncoding(BaseModel):
     tile_count: int | None = Field(description="Number of encoded tiles.")
     error: SlideError | None = Field(description="Why it failed; null unless it did.")
     warnings: list[SlideWarning] = Field(description="Doubts of this encoding and what was done about them.")
+    familiarity: SlideFamiliarity | None = Field(
+        description="Whether the model was made for such tissue; null until it is encoded."
+    )
 
 
 class Slide(BaseModel):
@@ -55,6 +75,9 @@ class Slide(BaseModel):
     warnings: list[SlideWarning] = Field(
         description="Doubts about the slide and what was done about them; empty when there are none."
     )
+    familiarity: SlideFamiliarity | None = Field(
+        description="Whether the default model was made for such tissue; null until it is encoded."
+    )
     created_at: datetime = Field(description="When it was uploaded (RFC 3339).")
     encodings: list[SlideEncoding] = Field(
         description="By model: the default first, then those that somebody asked for."
@@ -63,14 +86,23 @@ class Slide(BaseModel):
 
 def describe(record: SlideRecord, encodings: list[SlideEncoding]) -> Slide:
     """The public view of a record; the default model's encoding is the first."""
-    shown = record.model_dump(include=set(Slide.model_fields) - {"encodings"})
-    return Slide(**shown, status=encodings[0].status, mpp_source=_mpp_source(record), encodings=encodings)
+    shown = record.model_dump(include=set(Slide.model_fields) - {"encodings", "familiarity", "warnings"})
+    first = encodings[0]
+    return Slide(
+        **shown,
+        status=first.status,
+        mpp_source=_mpp_source(record),
+        warnings=list(record.doubts),
+        familiarity=first.familiarity,
+        encodings=encodings,
+    )
 
 
 def describe_encoding(record: SlideRecord, model: str, status: Status) -> SlideEncoding:
     """The public view of what `model` sees of a record."""
-    shown = record.model_dump(include=set(SlideEncoding.model_fields) - {"model"})
-    return SlideEncoding(**shown, model=model, status=status)
+    shown = record.model_dump(include=set(SlideEncoding.model_fields) - {"model", "familiarity", "warnings"})
+    familiarity = _familiarity(record) if status == "ready" else None
+    return SlideEncoding(**shown, model=model, status=status, warnings=list(record.doubts), familiarity=familiarity)
 
 
 def describe_unreadable(record: UnreadableRecord) -> Slide:
@@ -91,8 +123,20 @@ def describe_unreadable(record: UnreadableRecord) -> Slide:
         tile_count=None,
         encoder_id=None,
         warnings=[],
+        familiarity=None,
         encodings=[],
     )
+
+
+def _familiarity(record: SlideRecord) -> SlideFamiliarity:
+    distance = record.distance
+    if distance is None:
+        return SlideFamiliarity(
+            verdict="unknown",
+            distance=None,
+            reason="The model has no statistics of the tissue that it was made for, or had none when it encoded this.",
+        )
+    return SlideFamiliarity(verdict=Familiarity(distance).verdict, distance=distance, reason=None)
 
 
 def _mpp_source(record: SlideRecord) -> MppSource | None:

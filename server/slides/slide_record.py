@@ -30,7 +30,7 @@ FEATURES_VENDOR = "features"
 _FORMAT_VERSION = 1
 
 
-_OF_A_MODEL = ("encoder_id", "tile_count", "error", "warnings")
+_OF_A_MODEL = ("encoder_id", "tile_count", "error", "warnings", "familiarity")
 # The code of warnings that go when the features do.
 FEATURES_DOUBTED: WarningCode = "features_doubted"
 # The code of the one that is the slide stage's own: it goes when that says otherwise.
@@ -55,6 +55,22 @@ class SlideWarning(BaseModel):
     detail: str
 
 
+UNLIKE_TRAINING = SlideWarning(
+    code="unlike_training",
+    detail="The slide's tissue lies far from what the model was made for; its answers about it may mean nothing.",
+)
+
+
+class FamiliarityRecord(BaseModel):
+    """How far the slide's tiles lie from the tissue that a model was made for, as they were under `encoder_id`; 1 is
+    the largest distance of familiar ones."""
+
+    model_config = ConfigDict(frozen=True)
+
+    encoder_id: str
+    distance: float
+
+
 class EncodingRecord(BaseModel):
     """How the encode for one model went."""
 
@@ -64,11 +80,13 @@ class EncodingRecord(BaseModel):
     tile_count: int | None = None
     error: SlideError | None = None
     warnings: tuple[SlideWarning, ...] = ()
+    familiarity: FamiliarityRecord | None = None
 
 
 class SlideRecord(BaseModel):
-    """`slide.json`, as one model sees it: `encoder_id`, `tile_count`, `error` and `warnings` are that model's, and
-    `encodings` has those of the others by name, the default's under "". Stored is what the default model sees.
+    """`slide.json`, as one model sees it: `encoder_id`, `tile_count`, `error`, `warnings` and `familiarity` are
+    that model's, and `encodings` has those of the others by name, the default's under "". Stored is what the default
+    model sees.
 
     `model` is the model's name, "" for the default; `wanted` is False when nobody has asked for its encode yet. Neither
     is stored. `generation` tells two uploads of the same content apart, with a delete in between;
@@ -97,6 +115,7 @@ class SlideRecord(BaseModel):
     tile_count: int | None = None
     error: SlideError | None = None
     warnings: tuple[SlideWarning, ...] = ()
+    familiarity: FamiliarityRecord | None = None
     encodings: dict[str, EncodingRecord] = {}
     model: str = Field(default="", exclude=True)
     wanted: bool = Field(default=True, exclude=True)
@@ -109,9 +128,19 @@ class SlideRecord(BaseModel):
     @property
     def encoding(self) -> EncodingRecord:
         """What is this model's of it."""
-        return EncodingRecord(
-            encoder_id=self.encoder_id, tile_count=self.tile_count, error=self.error, warnings=self.warnings
-        )
+        return EncodingRecord(**{name: getattr(self, name) for name in _OF_A_MODEL})
+
+    @property
+    def distance(self) -> float | None:
+        """How far it lies from what its model was made for, where that was measured of this encoding."""
+        measured = self.familiarity
+        return measured.distance if measured is not None and measured.encoder_id == self.encoder_id else None
+
+    @property
+    def doubts(self) -> tuple[SlideWarning, ...]:
+        """Its warnings, and first of all that the model was made for other tissue."""
+        far = self.distance is not None and self.distance > 1
+        return (UNLIKE_TRAINING, *self.warnings) if far else self.warnings
 
     def seen_by(self, model: str, encoder_id: str) -> "SlideRecord":
         """The record as another model sees it, whose encoder id for the slide is this. What was found out under

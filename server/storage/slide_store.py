@@ -3,6 +3,7 @@
     tenants/<tenant>/slides/<slide id>/{source/…, slide.json, given_features/<sha256>, features/<encoder id>.h5,
                                         embeddings/<encoder id>.safetensors,
                                         regions/<region id>.{json,safetensors},
+                                        evidence/<evidence id>.{json,<n>.safetensors},
                                         feedback/<conversation id>/<turn>.json,
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
     index/{all,pending,failed}/<tenant>/<time and slide id> and index/state/<tenant>.json (`server.slides.slide_index`)
@@ -122,6 +123,15 @@ class SlidePaths:
     def region_embedding(self, region_id: str) -> str:
         """The safetensors file that answers about the region are made from."""
         return f"{self.regions}/{region_id}.safetensors"
+
+    @property
+    def evidence(self) -> str:
+        """The prefix of the rows that the slide has without some of its tiles."""
+        return f"{self.folder}/evidence"
+
+    def evidence_part(self, evidence_id: str, number: int) -> str:
+        """Some of them, in a safetensors file."""
+        return f"{self.evidence}/{evidence_id}.{number}.safetensors"
 
     @property
     def feedback(self) -> str:

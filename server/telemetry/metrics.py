@@ -66,7 +66,9 @@ class Metrics:
             "eyepiece_workers_ready", "Warm encoder workers that encode for the model.", ["model"]
         )
         self.jobs_queued = gauge(
-            "eyepiece_jobs_queued", "Jobs waiting; the priority of regions is `region`.", ["model", "priority"]
+            "eyepiece_jobs_queued",
+            "Jobs waiting; the priority of regions is `region`, of evidence `evidence`.",
+            ["model", "priority"],
         )
         self.jobs_active = gauge("eyepiece_jobs_active", "Jobs running.", ["model", "priority"])
         self.oldest_queued_s = gauge(
@@ -100,6 +102,12 @@ class WorkerMetrics:
         self.regions = Counter(
             "eyepiece_region_jobs_total",
             "Attempts to make a region's embedding that ended.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self.evidence = Counter(
+            "eyepiece_evidence_jobs_total",
+            "Attempts to make the rows for evidence that ended.",
             ["model", "outcome"],
             registry=registry,
         )

@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from model_store.errors import EyepieceError
+from server.encoding.derived_jobs import DerivedKind, derived_queue
 from server.encoding.jobs import EncodeJobs, depth_of
-from server.encoding.region_jobs import region_queue
 from server.encoding.worker_presence import count_workers
 from server.machine.component_states import crash_loops
 from server.slides.slide_record import Priority
@@ -31,7 +31,7 @@ from server.upkeep.engine_watch import EngineWatch
 log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 2.0
 # Beside the priorities of slides: regions, which have a queue of their own.
-_REGION = "region"
+_DERIVED: tuple[DerivedKind, ...] = ("region", "evidence")
 # A server that is stopped is silent for longer than anyone may be left believing in it.
 _REDIS_WITHIN_S = 5.0
 Capability = Literal["slides", "uploads", "questions"]
@@ -131,8 +131,10 @@ class Readiness:
         priorities: tuple[Priority, ...] = ("urgent", "routine")
         for number, name in enumerate(self.models):
             depths = {priority: await self._jobs.depth(priority, name) for priority in priorities}
-            of_regions = await depth_of(region_queue(self._redis, name if number else ""))
-            for priority, depth in [*depths.items(), (_REGION, of_regions)]:
+            derived = {
+                kind: await depth_of(derived_queue(self._redis, kind, name if number else "")) for kind in _DERIVED
+            }
+            for priority, depth in [*depths.items(), *derived.items()]:
                 self._metrics.jobs_queued.labels(name, priority).set(depth.queued)
                 self._metrics.jobs_active.labels(name, priority).set(depth.active)
                 self._metrics.oldest_queued_s.labels(name, priority).set(depth.oldest_queued_s)

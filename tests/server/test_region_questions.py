@@ -22,7 +22,7 @@ from encoders.errors import EncoderOverflowed, UnusableRegion
 from encoders.regions.outline import Outline
 from model_store.installed import InstalledModel
 from server.api.parts import Parts
-from server.encoding.encode_worker import RegionWork
+from server.encoding.encode_worker import DerivedWork
 from server.settings import Settings
 from server.slides.slide_record import SlideRecord
 
@@ -37,7 +37,7 @@ async def worker(parts: Parts, make: FakeMake | None = None) -> AsyncIterator[No
     job = region_job(parts, make or FakeMake())
     makes = {model: job.makes[""] for model in ("", *parts.slides.other_models)}
     job = dataclasses.replace(job, makes=makes)
-    work = RegionWork(parts.region_jobs, job.run)
+    work = DerivedWork(parts.region_jobs, job.run)
     async with running_worker(parts.jobs, encode_job(parts, FakeEncode("unused")).run, tuple(makes), work):
         yield
 

@@ -18,7 +18,7 @@ from saq import Status
 from encoders.errors import EncoderOverflowed
 from server.api.parts import Parts
 from server.encoding.encode_job import EncodeInterrupted
-from server.encoding.encode_worker import RegionWork, WorkerQueue
+from server.encoding.encode_worker import DerivedWork, WorkerQueue
 from server.encoding.region_job import RegionJob
 from server.identity.api_keys import create_key
 from server.slides.region_record import SlideRegion
@@ -45,7 +45,7 @@ async def worker(parts: Parts, make: FakeMake, encode: FakeEncode | None = None)
     """A worker for one slide at once, and beside it for a region."""
     job = region_job(parts, make)
     encodes = encode_job(parts, encode or FakeEncode("unused"))
-    async with running_worker(parts.jobs, encodes.run, regions=RegionWork(parts.region_jobs, job.run)):
+    async with running_worker(parts.jobs, encodes.run, ("",), DerivedWork(parts.region_jobs, job.run)):
         yield job
 
 
@@ -180,7 +180,7 @@ async def test_a_killed_worker_loses_nothing(
     client: httpx.AsyncClient, parts: Parts, slide: SlideRecord, redis: Redis
 ) -> None:
     region_id = (await draw(client, slide, QUADRANTS[0])).json()["region_id"]
-    queue = WorkerQueue(parts.jobs, regions=parts.region_jobs)
+    queue = WorkerQueue(parts.jobs, derived=[parts.region_jobs])
     job = await queue.dequeue()
     assert job is not None
     job.started, job.attempts = 1, 1
@@ -211,7 +211,7 @@ async def test_a_region_that_kills_its_workers_is_given_up(
 ) -> None:
     region_id = (await draw(client, slide, QUADRANTS[0])).json()["region_id"]
     for attempt in range(1, parts.settings.job_attempts + 1):
-        queue = WorkerQueue(parts.jobs, regions=parts.region_jobs)
+        queue = WorkerQueue(parts.jobs, derived=[parts.region_jobs])
         job = await queue.dequeue()
         assert job is not None
         job.started, job.attempts = 1, attempt
@@ -306,7 +306,7 @@ async def test_what_is_known_of_a_region_is_written_under_its_slides_lock_and_on
 
 async def test_what_may_pass_is_tried_again(client: httpx.AsyncClient, parts: Parts, slide: SlideRecord) -> None:
     region_id = (await draw(client, slide, QUADRANTS[0])).json()["region_id"]
-    message = await WorkerQueue(parts.jobs, regions=parts.region_jobs).dequeue()
+    message = await WorkerQueue(parts.jobs, derived=[parts.region_jobs]).dequeue()
     assert message is not None
     make = FakeMake(error=RuntimeError("/a/path"))
     job = region_job(parts, make)
@@ -351,7 +351,7 @@ async def test_what_was_published_after_the_slide_was_deleted_is_removed(
     client: httpx.AsyncClient, parts: Parts, slide: SlideRecord
 ) -> None:
     region_id = (await draw(client, slide, QUADRANTS[0])).json()["region_id"]
-    queue = WorkerQueue(parts.jobs, regions=parts.region_jobs)
+    queue = WorkerQueue(parts.jobs, derived=[parts.region_jobs])
     message = await queue.dequeue()
     assert message is not None
     make = FakeMake(hold=True)

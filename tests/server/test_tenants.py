@@ -61,6 +61,7 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
         "question": "Why?",
         "conversation_id": ids.conversation,
     },
+    ("POST", "/v1/slides/{slide_id}/evidence"): lambda ids: {"conversation_id": ids.conversation, "turn": 1},
     ("GET", "/v1/conversations"): lambda ids: None,
     ("GET", "/v1/conversations/{conversation_id}"): lambda ids: None,
     ("DELETE", "/v1/conversations/{conversation_id}"): lambda ids: None,

@@ -18,12 +18,14 @@ from saq import Job
 from encoders.embedding_file import to_bytes
 from server.api.parts import Parts
 from server.encoding.encode_job import EncodeJob
-from server.encoding.encode_worker import RegionWork, WorkerQueue, encode_worker
+from server.encoding.encode_worker import DerivedWork, WorkerQueue, encode_worker
 from server.encoding.jobs import EncodeJobs
 from server.slides.slide_record import SlideRecord
 from server.telemetry.metrics import WorkerMetrics
 
 _LONG_AGO_MS = 10**7
+
+_QUEUES = ("routine", "urgent", "regions", "evidence")
 
 
 def client_of(app: FastAPI, key: str | None = None, **headers: str) -> httpx.AsyncClient:
@@ -63,10 +65,10 @@ async def running_worker(
     jobs: EncodeJobs,
     run: Callable[..., Awaitable[str]],
     models: Sequence[str] = ("",),
-    regions: RegionWork | None = None,
+    *derived: DerivedWork,
 ) -> AsyncIterator[None]:
     """A real worker as server.worker starts it, with `run` for an encode, that looks for cancelled jobs more often."""
-    worker = encode_worker(jobs, run, sweep_every_s=1, models=models, regions=regions, abort_every_s=0.05)
+    worker = encode_worker(jobs, run, sweep_every_s=1, models=models, derived=derived, abort_every_s=0.05)
     working = asyncio.create_task(worker.start())
     try:
         yield
@@ -89,17 +91,16 @@ async def lose_lease(queue: WorkerQueue, job: Job) -> None:
     """The worker of a running job dies, and time passes until another one looks."""
     job.touched -= _LONG_AGO_MS
     await queue.redis.set(job.id, job.get_queue().serialize(job))
-    await queue.redis.delete("saq:eyepiece-routine:sweep", "saq:eyepiece-urgent:sweep", "saq:eyepiece-regions:sweep")
+    await queue.redis.delete(*(f"saq:eyepiece-{name}:sweep" for name in _QUEUES))
     await queue.sweep()
 
 
 async def make_due(queue: WorkerQueue, redis: Redis) -> None:
     """Time passes until delayed retries are due."""
-    for name in ("eyepiece-urgent", "eyepiece-routine", "eyepiece-regions"):
-        for job_id in await redis.zrangebyscore(f"saq:{name}:incomplete", 1, "+inf"):
-            await redis.zadd(f"saq:{name}:incomplete", {job_id: 1})
-    names = ("routine", "urgent", "regions")
-    await redis.delete(*(f"saq:eyepiece-{name}:schedule" for name in names))
+    for name in _QUEUES:
+        for job_id in await redis.zrangebyscore(f"saq:eyepiece-{name}:incomplete", 1, "+inf"):
+            await redis.zadd(f"saq:eyepiece-{name}:incomplete", {job_id: 1})
+    await redis.delete(*(f"saq:eyepiece-{name}:schedule" for name in _QUEUES))
     await queue.schedule()
 
 

@@ -1,6 +1,7 @@
 """Slides with stored tile features to draw regions on, and a worker's job that makes their embeddings."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,9 +13,13 @@ from fakes import sample_embedding
 from prometheus_client import CollectorRegistry
 
 from encoders.caller import Caller
+from encoders.evidence.cells import divide, left_out, parts_of
+from encoders.regions.stored_tiles import read_tile_places
 from encoders.types import SlideEmbedding
 from server.api.parts import Parts
+from server.encoding.evidence_job import EvidenceJob
 from server.encoding.region_job import RegionJob
+from server.slides.evidence_record import EvidenceRecord
 from server.slides.region_record import RegionRecord
 from server.slides.slide_record import SlideRecord
 from server.telemetry.metrics import WorkerMetrics
@@ -70,13 +75,56 @@ class FakeMake:
         return replace(embedding, tile_count=record.tiles, region_id=record.id)
 
 
+@dataclass
+class FakeLeaveOut:
+    """What a worker calls for evidence: rows that say which of the slide's tiles are left; the first number of a row is
+    the share of `important` ones among them."""
+
+    important: frozenset[int] = frozenset()
+    error: Exception | None = None
+    parts: int = 0
+
+    def __call__(
+        self, record: EvidenceRecord, features: Path | BinaryIO, caller: Caller, first_part: int
+    ) -> Iterator[SlideEmbedding]:
+        if self.error is not None:
+            raise self.error
+        places = read_tile_places(features)
+        chosen = np.arange(len(places.coords)) if record.drawn is None else places.inside(record.drawn)
+        cells = divide(places.coords[chosen], places.side_px, record.parent)
+        for part in parts_of(left_out(cells, len(chosen), record.id))[first_part:]:
+            self.parts += 1
+            made = {}
+            for missing in part:
+                kept = set(chosen.tolist()) - set(chosen[missing.tiles].tolist())
+                share = len(kept & self.important) / max(1, len(self.important))
+                made[missing.name] = np.full((32, 96), share, np.float16)
+            sample = sample_embedding(record.slide_id, record.encoder_id)
+            yield replace(sample, tensors=made, tile_count=len(chosen), region_id=record.id)
+
+
+def evidence_job(parts: Parts, make: FakeLeaveOut) -> EvidenceJob:
+    """The evidence job of a worker over the same parts as the API."""
+    return EvidenceJob(
+        settings=parts.settings,
+        store=parts.store,
+        slides=parts.slides,
+        records=parts.evidence,
+        embeddings=parts.embeddings,
+        usage=parts.usage,
+        metrics=WorkerMetrics(CollectorRegistry()),
+        makes={"": make},
+        on_device_lost=lambda: None,
+    )
+
+
 def region_job(parts: Parts, make: FakeMake) -> RegionJob:
     """The region job of a worker over the same parts as the API."""
     return RegionJob(
         settings=parts.settings,
         store=parts.store,
         slides=parts.slides,
-        regions=parts.regions,
+        records=parts.regions,
         embeddings=parts.embeddings,
         usage=parts.usage,
         metrics=WorkerMetrics(CollectorRegistry()),

@@ -29,6 +29,7 @@ RECIPE = replace(
     tile_slides=2,
     tile_batch=8,
     training_slides=4,
+    familiar_slides=0,
     align_batch=4,
     views_per_slide=2,
     step_tokens=600,

@@ -14,12 +14,18 @@ the kernel run by Triton's interpreter:
 Inside the vocabulary nothing breaks, but nothing is meant by it either: the repetition penalty would count question and
 system sentence, which the published evaluations do not, and a placeholder's probability says nothing of a slide. So all
 are refused, whatever the model: who asks our API for them is refused there, and nobody else should ask.
+
+One use is meant: how likely an answer is that stands at the prompt's end, behind a slide. Rows of a slide have an id of
+the vocabulary (`slide_input`), and a chat template refuses a placeholder without a slide, so a chat holds no other. Our
+API asks for that, and says so with `"vllm_xargs": {"score_answer": 1}` beside `"prompt_logprobs": 0`, which gives each
+token's own log-probability and no other token's.
 """
 
 from eyepiece_vllm.vllm_internals import SamplingParams, VLLMValidationError
 
 _NEUTRAL_PENALTIES = {"repetition_penalty": 1.0, "frequency_penalty": 0.0, "presence_penalty": 0.0}
 _PROMPT_SCORES = ("prompt_logprobs", "prompt_logprob_token_ids")
+_SCORE_ANSWER = "score_answer"
 
 
 def refuse_unsafe_parameters(params: SamplingParams) -> None:
@@ -32,8 +38,12 @@ def refuse_unsafe_parameters(params: SamplingParams) -> None:
                 parameter=name,
             )
     for name in _PROMPT_SCORES:
-        if getattr(params, name) is not None:
+        if getattr(params, name) is not None and not (name == "prompt_logprobs" and _scores_an_answer(params)):
             raise VLLMValidationError(
                 f"{name} is not possible here: a slide's placeholders have no probability. Leave it out.",
                 parameter=name,
             )
+
+
+def _scores_an_answer(params: SamplingParams) -> bool:
+    return params.prompt_logprobs == 0 and (params.extra_args or {}).get(_SCORE_ANSWER) == 1

@@ -150,6 +150,13 @@ class SlideProcessor(BaseMultiModalProcessor[SlideProcessingInfo]):
     def _placeholder_id(self) -> int:
         return self.info.get_hf_config().image_token_index
 
+    @property
+    def _row_id(self) -> int:
+        """Stands for each row of a slide in the prompt. Rows are put in by their places, so any id will do, but one
+        beyond the vocabulary has no log-probability: vLLM would reach past its tables (sampling_limits)."""
+        is_known = self._placeholder_id < self.info.get_hf_config().text_config.vocab_size
+        return self._placeholder_id if is_known else 0
+
     def _call_hf_processor(self, hf_data: Mapping[str, Any], hf_kwargs: Mapping[str, object]) -> BatchFeature:
         slides = hf_data[f"{MODALITY}s"]
         if any(slide is None for slide in slides):  # only where vLLM's multimodal cache is switched off
@@ -169,6 +176,6 @@ class SlideProcessor(BaseMultiModalProcessor[SlideProcessingInfo]):
     ) -> Sequence[PromptReplacement]:
         def slide_tokens(index: int) -> list[int]:
             slide = mm_items.get_items(MODALITY, SlideItems).get(index)
-            return [self._placeholder_id] * len(slide)
+            return [self._row_id] * len(slide)
 
         return [PromptReplacement(modality=MODALITY, target=[self._placeholder_id], replacement=slide_tokens)]

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from encoders.familiarity import FamiliarityVerdict
 from encoders.types import MppSource
 from model_store.errors import EyepieceError
 from server.api.contract.chat_answers import ChatCompletion, ChatCompletionChunk
@@ -32,7 +33,10 @@ from server.api.contract.events import (
     ITEM_SCHEMA,
     AnswerNotice,
     AnswerToken,
+    AreaDrop,
     EncodeProgress,
+    EvidenceBegun,
+    EvidenceProgress,
     SlideReady,
     StreamError,
 )
@@ -62,6 +66,9 @@ _MORE_SHAPES: tuple[type[BaseModel], ...] = (
     AnswerNotice,
     AnswerToken,
     StreamError,
+    EvidenceBegun,
+    EvidenceProgress,
+    AreaDrop,
     EncodeProgress,
     SlideReady,
     SlideLevels,
@@ -74,6 +81,7 @@ _CHOICES: dict[str, Any] = {
     "MppSource": MppSource,
     "Priority": Priority,
     "Verdict": Verdict,
+    "FamiliarityVerdict": FamiliarityVerdict,
     "Capability": Capability,
     "CellKind": CellKind,
     "LevelsFormat": LevelsFormat,
@@ -112,6 +120,7 @@ TAGS = [
     {"name": "slides", "description": "Upload slides, follow their encoding, look at and delete them."},
     {"name": "regions", "description": "Draw regions on a slide, to ask about them."},
     {"name": "questions", "description": "Ask about a slide, follow up, forget."},
+    {"name": "evidence", "description": "On which tissue an answer rests."},
     {"name": "feedback", "description": "Judge an answer; export what was judged."},
     {"name": "openai", "description": "The same questions for clients that speak OpenAI's API."},
     {"name": "usage", "description": "What the tenant has used of its quotas."},

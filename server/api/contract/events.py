@@ -46,6 +46,116 @@ class AnswerNotice(BaseModel):
     warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
 
 
+class EvidencePlace(BaseModel):
+    """A cell of the tissue: its rectangle in level-0 pixels."""
+
+    cell: str = Field(
+        description="Its name, by row and column of the grid; of a cell of a cell both names, with `_` between.",
+        examples=["r6c5"],
+    )
+    x: float = Field(examples=[3125.0])
+    y: float = Field(examples=[2870.5])
+    width: float = Field(examples=[504.0])
+    height: float = Field(examples=[448.0])
+    tiles: int = Field(description="Tiles whose centre lies in it.", examples=[7])
+
+
+class EvidenceChoice(BaseModel):
+    """An answer that a closed question has."""
+
+    choice: str = Field(examples=["Yes"])
+    probability: float = Field(
+        ge=0, le=1, description="Its share of the probability of all choices. It is not calibrated: show no per cent."
+    )
+
+
+class ChangedChoice(EvidenceChoice):
+    """The same, and its share where an area is left out."""
+
+    without: float = Field(ge=0, le=1, description="Its share without the area.")
+
+
+class EvidenceCell(EvidencePlace):
+    """A cell, and what it means to the answer."""
+
+    drop: float = Field(
+        description="By how many nats the answer's log-likelihood falls: the mean over the areas that hold the cell.",
+        examples=[3.21],
+    )
+    control: float = Field(description="The same where as many tiles from anywhere are left out.", examples=[0.02])
+    stands_out: bool = Field(description="Whether `drop` is beyond `threshold`.")
+    choices: list[ChangedChoice] = Field(
+        description="Of a closed answer, the choices without the cell and those around it; else empty."
+    )
+
+
+class EvidenceOf(BaseModel):
+    """Whose evidence it is."""
+
+    conversation_id: str = Field(description="The conversation of the answer.")
+    turn: int = Field(description="Number of the answer's turn.", examples=[1])
+    question: str
+    answer: str
+    model: str = Field(description="The model that answered.", examples=["demo"])
+    encoder_id: str = Field(description="Identifies everything that the slide's embedding depends on.")
+    scope: Scope = Field(description="What of the slide the answer is about.")
+    notice: str = Field(description="Research-use notice and the model's limits; show it to users.")
+    warnings: list[AnswerDoubt] = Field(description="What is doubtful about the slide or region.")
+    caption: str = Field(description="How to read the numbers; show it beside them.")
+    parent: str | None = Field(description="The cell that was looked at again; null for all of the tissue.")
+    rows: int = Field(description="Rows of the grid.", examples=[8])
+    columns: int = Field(description="Columns of the grid.", examples=[8])
+
+
+class EvidenceBegun(EvidenceOf):
+    """Data of the event `evidence`, the first."""
+
+    cells: list[EvidencePlace] = Field(description="Cells with tissue, row by row.")
+
+
+class AreaDrop(BaseModel):
+    """Data of the event `cell`: the area around a cell was left out."""
+
+    cell: str = Field(description="The cell in the middle of the area.", examples=["r6c5"])
+    drop: float = Field(description="By how many nats the answer's log-likelihood falls without the area.")
+    choices: list[ChangedChoice]
+
+
+class EvidenceCosts(BaseModel):
+    """What it cost."""
+
+    requests: int = Field(description="Requests to the language model.", examples=[108])
+    prefill_tokens: int = Field(description="Tokens of their prompts.", examples=[12960])
+    rows_ms: float = Field(description="Milliseconds until a worker had made all rows.")
+    total_ms: float = Field(description="Milliseconds until the end.")
+
+
+class Evidence(EvidenceOf):
+    """Data of the event `done`, and the body with `stream: false`: where an answer has its support.
+
+    Colour nothing unless `stands_out`, and scale no drop to the largest one: small ones are noise."""
+
+    cells: list[EvidenceCell] = Field(description="Cells with tissue, row by row.")
+    stands_out: bool = Field(description="Whether any cell does.")
+    strongest: list[str] = Field(description="Cells that stand out, the strongest first.", examples=[["r6c5"]])
+    threshold: float = Field(description="What a drop has to be beyond; it is made of all controls.", examples=[0.5])
+    finding: str = Field(description="In words.", examples=["No part stands out."])
+    log_likelihood: float = Field(description="Of the answer as it was given, in nats.", examples=[-0.13])
+    choices: list[EvidenceChoice] = Field(description="Of a closed answer; else empty.")
+    costs: EvidenceCosts
+
+
+class EvidenceProgress(BaseModel):
+    """Data of the event `progress` of evidence."""
+
+    stage: str = Field(
+        description="`embeddings`: files of rows that a worker made; `scores`: cells that the model was asked about.",
+        examples=["scores"],
+    )
+    done: int = Field(ge=0, examples=[12])
+    total: int = Field(ge=0, examples=[51])
+
+
 class StreamError(BaseModel):
     """Data of the event `error`, which ends a stream that began well."""
 
@@ -109,6 +219,20 @@ EVENT_SCHEMAS: dict[str, Any] = {
         "NoticeEvent",
         "TokenEvent",
         "DoneEvent",
+        "ErrorEvent",
+    ),
+    "EvidenceBegunEvent": event(
+        "evidence", "EvidenceBegun", "Whose evidence it will be, and its cells; the first event."
+    ),
+    "EvidenceProgressEvent": event("progress", "EvidenceProgress", "How far it is."),
+    "AreaDropEvent": event("cell", "AreaDrop", "What leaving an area out takes from the answer; in no order."),
+    "EvidenceDoneEvent": event("done", "Evidence", "All of it; the last event."),
+    "EvidenceEvent": one_of(
+        "An event of evidence: `evidence`, `progress` and `cell` …, then `done` or `error`.",
+        "EvidenceBegunEvent",
+        "EvidenceProgressEvent",
+        "AreaDropEvent",
+        "EvidenceDoneEvent",
         "ErrorEvent",
     ),
     "ProgressEvent": event("progress", "EncodeProgress", "How far the encoding is.", resumable=True),
