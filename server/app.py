@@ -201,7 +201,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         upload_slots=TenantSlots(settings.max_concurrent_uploads, "uploads"),
         follower_slots=TenantSlots(settings.max_concurrent_followers, "event streams"),
         download_slots=TenantSlots(settings.max_concurrent_downloads, "downloads"),
-        evidence_slots=TenantSlots(settings.max_concurrent_evidence, "evidence"),
+        evidence_slots=TenantSlots(settings.max_concurrent_evidence, "searches for evidence"),
         levels_turns=asyncio.Semaphore(_LEVELS_AT_ONCE),
         page=read_page(),
     )

@@ -29,7 +29,7 @@ from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.slide_inputs import SlideInput
 from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.derived_jobs import DerivedJobs
-from server.errors import NotFound, RegionFailed, RegionNotReady
+from server.errors import NotFound, RegionNotReady
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue
 from server.slides.evidence_record import EvidenceRecord, EvidenceShelf
@@ -238,29 +238,33 @@ class ShowEvidence:
         """The rows in one file, once a worker has made it.
 
         Raises:
-            RegionFailed, RegionNotReady: it cannot be made, or is not in time.
+            EvidenceUnavailable, RegionNotReady: it cannot be made, or is not in time.
         """
         paths, pause_s = opened.wanted.slide.paths, _FIRST_LOOK_S
         try:
             async with asyncio.timeout(self.limits.part_wait_s):
                 while (content := await self.store.get(paths.evidence_part(opened.wanted.name, number))) is None:
-                    record = await self.evidence.find(paths, opened.wanted.name)
-                    if record is None:
-                        raise NotFound("The slide, or what was made for this evidence, is gone; look for it again.")
-                    if record.error is not None:
-                        raise RegionFailed(
-                            f"The evidence could not be made ({record.error.code}): {record.error.detail}"
-                        )
+                    await self._require_makable(opened.wanted)
                     await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, _LAST_LOOK_S)
         except TimeoutError:
-            raise RegionNotReady(
-                "No worker is free to make this evidence; try again shortly.", retry_after_s=10
-            ) from None
-        part = await asyncio.to_thread(from_bytes, content)
-        if (part.slide_id, part.region_id) != (opened.wanted.slide.id, opened.wanted.name):
-            raise StoredFileDamaged("What is stored for this evidence is another slide's; delete the slide.")
+            raise RegionNotReady("No worker is free to make this evidence; try again.", retry_after_s=10) from None
+        try:
+            part = await asyncio.to_thread(from_bytes, content)
+            if (part.slide_id, part.region_id) != (opened.wanted.slide.id, opened.wanted.name):
+                raise StoredFileDamaged("These rows are another slide's.")
+        except StoredFileDamaged:  # made again, and all behind it: a worker goes on where files end
+            for damaged in range(number, opened.record.parts):
+                await self.store.delete(paths.evidence_part(opened.wanted.name, damaged))
+            raise RegionNotReady("Stored rows were damaged and are made anew; try again.", retry_after_s=1) from None
         return part.tensors
+
+    async def _require_makable(self, wanted: SlideEvidence) -> None:
+        record = await self.evidence.find(wanted.slide.paths, wanted.name)
+        if record is None:
+            raise NotFound("The slide, or what was made for this evidence, is gone; look for it again.")
+        if record.error is not None:
+            raise EvidenceUnavailable(f"The evidence could not be made ({record.error.code}): {record.error.detail}")
 
 
 def _require_tiles(model: ServedModel) -> None:

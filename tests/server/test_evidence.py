@@ -190,7 +190,23 @@ async def test_what_cannot_be_made_says_so_and_is_tried_again_when_asked_for_aga
         make.error = None
         assert (await evidence(client, slide, of)).is_success
 
-    assert problem_of(failed, 409) == "region_failed"
+    assert problem_of(failed, 409) == "evidence_unavailable"
+
+
+async def test_damaged_rows_are_made_again(
+    client: httpx.AsyncClient, parts: Parts, slide: SlideRecord, vllm: FakeVllm
+) -> None:
+    ScoringVllm(vllm)
+    async with worker(parts, FakeLeaveOut(IMPORTANT)):
+        of = await asked(client, slide)
+        first = (await evidence(client, slide, of)).json()
+        [name] = {name.partition(".")[0] for name in await parts.store.objects(slide.paths.evidence)}
+        await parts.store.put(slide.paths.evidence_part(name, 1), b"damaged")
+        refused = await evidence(client, slide, of)
+        again = (await evidence(client, slide, of)).json()
+
+    assert problem_of(refused, 409) == "region_not_ready"
+    assert again["cells"] == first["cells"]
 
 
 async def test_an_answer_that_is_not_there_has_no_evidence(

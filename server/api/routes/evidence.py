@@ -24,7 +24,6 @@ from server.errors import (
     Overloaded,
     QuestionTooLong,
     QuotaExceeded,
-    RegionFailed,
     RegionNotReady,
     SlideFailed,
     SlideLost,
@@ -35,7 +34,7 @@ from server.errors import (
 from server.slides.feedback import MOST_TURNS
 from server.slides.progress import Event
 
-router = APIRouter(prefix="/v1/slides", tags=["evidence"], route_class=KeyedRoute, dependencies=needs("ask"))
+router = APIRouter(prefix="/v1/slides", tags=["evidence"], route_class=KeyedRoute)
 
 
 class EvidenceRequest(BaseModel):
@@ -58,6 +57,7 @@ class EvidenceRequest(BaseModel):
 @router.post(
     "/{slide_id}/evidence",
     response_model=Evidence,
+    dependencies=needs("ask"),
     responses={
         200: {"description": "Events, or one object with `stream: false`.", "content": stream_of("EvidenceEvent")},
         **may_raise(
@@ -70,7 +70,6 @@ class EvidenceRequest(BaseModel):
             EvidenceUnavailable,
             UnknownCell,
             RegionNotReady,
-            RegionFailed,
             QuotaExceeded,
             StorageFull,
             Overloaded,

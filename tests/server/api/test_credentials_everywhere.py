@@ -44,6 +44,7 @@ EXPECTED = {
     f"POST {SLIDE}/encode": WRITE,
     f"PUT {SLIDE}/features": WRITE,
     f"POST {SLIDE}/questions": ASK,
+    f"POST {SLIDE}/evidence": ASK,
     f"POST {SLIDE}/regions": ASK,
     f"GET {SLIDE}/regions/{{region_id}}": ASK,
     "GET /v1/conversations": ASK,

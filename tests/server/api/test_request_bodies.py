@@ -154,6 +154,7 @@ KEYED_BODIES: list[tuple[str, str, str]] = [
     ("POST", f"/v1/slides/{SLIDE}/questions", "application/json"),
     ("POST", f"/v1/slides/{SLIDE}/encode", "text/plain"),
     ("POST", f"/v1/slides/{SLIDE}/regions", "application/json"),
+    ("POST", f"/v1/slides/{SLIDE}/evidence", "application/json"),
     ("POST", "/v1/slides", "multipart/form-data; boundary=x"),
     ("POST", "/v1/slides", "text/plain"),
     ("PUT", f"/v1/slides/{SLIDE}/features", "multipart/form-data; boundary=x"),
