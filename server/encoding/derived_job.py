@@ -40,6 +40,7 @@ StoredFile = Path | BinaryIO
 Record = TypeVar("Record", bound=DerivedRecord)
 Make = TypeVar("Make", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
+_IN_WORDS: dict[DerivedKind, str] = {"region": "a region", "evidence": "evidence"}
 # The same features give the same again.
 _FINAL = (RegionError, StoredFileDamaged, EncoderOverflowed)
 
@@ -164,8 +165,10 @@ class DerivedJob(ABC, Generic[Record, Make]):
         log.warning(f"{self.kind}_error", slide=slide.id[:12], attempt=errors, exc_info=error)
         if errors < self.settings.job_error_attempts:
             self._ended(None, slide.model, "retried")
-            raise EncodeInterrupted(f"Making the {self.kind} was interrupted by {type(error).__name__}.") from None
-        gave_up = EyepieceError(f"Making the {self.kind} failed repeatedly; the operator's log says why.")
+            raise EncodeInterrupted(
+                f"Making {_IN_WORDS[self.kind]} was interrupted by {type(error).__name__}."
+            ) from None
+        gave_up = EyepieceError(f"Making {_IN_WORDS[self.kind]} failed repeatedly; the operator's log says why.")
         await self._fail(slide, record, error if isinstance(error, EyepieceError) else gave_up)
         return self._ended(None, slide.model, "gave_up")
 

@@ -107,17 +107,22 @@ class DerivedShelf(Generic[Record]):
         used_at = {record.id: record.used_at.timestamp() for record in found if record is not None}
         # What was made is of no use to anyone without a record.
         oldest = sorted(kept, key=lambda name: used_at.get(name, 0.0))[: len(kept) - self.most + 1]
-        return sum([await self._remove(paths, name, names) for name in oldest])
+        return sum([await self._remove(paths, name) for name in oldest])
 
-    async def _remove(self, paths: SlidePaths, name: str, names: list[str]) -> int:
-        """The record first: a worker that has it in hand publishes nothing then."""
-        freed = 0
-        for file in sorted((it for it in names if it.partition(".")[0] == name), key=lambda it: it != f"{name}.json"):
-            key = f"{self._folder(paths)}/{file}"
-            freed += await self._store.size_bytes(key) or 0
-            with contextlib.suppress(FileNotFoundError):
-                await self._store.delete(key)
+    async def _remove(self, paths: SlidePaths, name: str) -> int:
+        """The record first: a worker that has it in hand publishes nothing then. What it published before is found
+        behind that."""
+        freed = await self._deleted(self._key(paths, name))
+        for file in await self._store.objects(self._folder(paths)):
+            if file.partition(".")[0] == name:
+                freed += await self._deleted(f"{self._folder(paths)}/{file}")
         return freed
+
+    async def _deleted(self, key: str) -> int:
+        size_bytes = await self._store.size_bytes(key) or 0
+        with contextlib.suppress(FileNotFoundError):
+            await self._store.delete(key)
+        return size_bytes
 
     def _folder(self, paths: SlidePaths) -> str:
         return f"{paths.folder}/{self._place.folder}"
