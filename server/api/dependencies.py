@@ -157,7 +157,7 @@ def _show_evidence(parts: Parts) -> ShowEvidence:
         evidence=parts.evidence,
         jobs=parts.evidence_jobs,
         usage=parts.usage,
-        limits=EvidenceLimits(settings.max_evidence_bytes, settings.evidence_requests_at_once, settings.region_wait_s),
+        limits=EvidenceLimits(settings.max_evidence_bytes, settings.evidence_requests_at_once),
     )
 
 

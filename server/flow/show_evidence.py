@@ -41,17 +41,18 @@ from server.storage.slide_store import SlideStore
 
 _LEAST_TILES = 16
 _HALF_BYTES = 2
+# A file of rows is a matter of seconds, behind other evidence of half a minute; then there is no worker.
+_PART_WAIT_S = 90.0
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.05, 0.5
 EMBEDDINGS, SCORES = "embeddings", "scores"
 
 
 @dataclass(frozen=True)
 class EvidenceLimits:
-    """Bytes of rows, requests to vLLM at once, and how long one file of rows may take to be made."""
+    """Bytes of rows, and requests to vLLM at once."""
 
     most_bytes: int
     at_once: int
-    part_wait_s: float
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class ShowEvidence:
         """
         paths, pause_s = opened.wanted.slide.paths, _FIRST_LOOK_S
         try:
-            async with asyncio.timeout(self.limits.part_wait_s):
+            async with asyncio.timeout(_PART_WAIT_S):
                 while (content := await self.store.get(paths.evidence_part(opened.wanted.name, number))) is None:
                     await self._require_makable(opened.wanted)
                     await asyncio.sleep(pause_s)
