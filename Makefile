@@ -1,4 +1,4 @@
-# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | resumable | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py deploy/vendor_page.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence evaluate-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence evaluate-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -38,6 +38,8 @@ help:
 	@echo '              attack a server started for it, on loopback only; half an hour'
 	@echo 'make check-api [MINUTES=5] [SEED=1]'
 	@echo '              requests made from the OpenAPI document, right and wrong ones, on a server started for it'
+	@echo 'make resumable [MB=2000]'
+	@echo '              upload a large slide through twenty cuts, a kill and a change of replica; installs tus-js-client (npm)'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
 	@echo 'make two-models two models behind a real vLLM each, one killed; five minutes'
 	@echo 'make images [BUILDS=cpu] [TAG=local] [ENGINE=docker|podman] [BASES=debian]'
@@ -169,6 +171,12 @@ hierarchy: server-environment
 
 two-models: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_two_models.py tests/end_to_end/test_two_vllms.py
+
+# Without npm its clients are left out, and the tests say so.
+resumable: environments
+	@mkdir -p build/tus-js && cp tests/support/tus_js_package.json build/tus-js/package.json
+	@command -v npm > /dev/null && (cd build/tus-js && npm install --no-audit --no-fund --ignore-scripts --silent) || rm -rf build/tus-js
+	EYEPIECE_LONG_TESTS=1 $(if $(MB),EYEPIECE_CUT_UPLOAD_MB=$(MB)) $(BIN)/pytest -s tests/end_to_end/test_cut_uploads.py tests/server/api/test_upload_clients.py
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py

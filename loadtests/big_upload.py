@@ -1,7 +1,8 @@
-"""A slide of many gigabytes through POST /v1/slides: how fast, and how much memory the API takes.
+"""A slide of many gigabytes through POST /v1/slides, or /v1/uploads: how fast, and how much memory the API takes.
 
     python -m loadtests.big_upload
     python -m loadtests.big_upload --long
+    python -m loadtests.big_upload --resumable
 
 A server without models is started here. The slide is a small synthetic one with a tail of zeros, which the client has
 in no file; it is received, hashed and stored like any other. In each round the same number of bytes is also written to
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         os.environ.setdefault("EYEPIECE_MAX_UPLOAD_BYTES", str(max(64 * 2**30, 2 * size_mb * _MB)))
         with own_server(Path(folder), "demo", only_api=True) as server:
-            rounds = [_round(server, size_mb * _MB, number) for number in range(options.rounds)]
+            rounds = [
+                _round(server, size_mb * _MB, number, resumable=options.resumable) for number in range(options.rounds)
+            ]
     print(report(size_mb, rounds))
     content = {
         "size_mb": size_mb,
@@ -78,19 +81,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "spin_share": round(spin_share(), 3),
         "rounds": [asdict(it) for it in rounds],
     }
-    print(f"\n{write_result('big_upload', content)}")
+    print(f"\n{write_result('resumable_upload' if options.resumable else 'big_upload', content)}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help=f"{LONG_MB} MB in place of {SHORT_MB}")
     parser.add_argument("--mb", type=int, help="10^6 bytes")
+    parser.add_argument("--resumable", action="store_true", help="by tus, in one PATCH without a cut")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; twice the size is needed there")
     return parser
 
 
-def _round(server: OwnServer, size_bytes: int, number: int) -> Round:
+def _round(server: OwnServer, size_bytes: int, number: int, *, resumable: bool) -> Round:
     slide = server.data_dir / "big.svs"
     write_synthetic_slide(slide, seed=number, width_px=1024, height_px=768)
     time.sleep(_REST_S)
@@ -99,7 +103,7 @@ def _round(server: OwnServer, size_bytes: int, number: int) -> Round:
     cpu_s = server.cpu_s("api")
     time.sleep(_REST_S)
     with _watched(server.process("api")) as memory:
-        upload_s = _upload_s(server, slide, size_bytes)
+        upload_s = _upload_s(server, slide, size_bytes, resumable=resumable)
     cpu_s, size_mb = server.cpu_s("api") - cpu_s, size_bytes / _MB
     return Round(
         disk_mb_per_s=size_mb / disk_s,
@@ -153,12 +157,13 @@ def _watched(process: psutil.Process) -> Iterator[list[int]]:
         watcher.join()
 
 
-def _upload_s(server: OwnServer, slide: Path, size_bytes: int) -> float:
+def _upload_s(server: OwnServer, slide: Path, size_bytes: int, *, resumable: bool) -> float:
     """Sends the slide and zeros up to `size_bytes` from memory: the client takes next to nothing of the cores."""
+    if resumable:
+        return _resumable_upload_s(server, slide, size_bytes)
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="big.svs"\r\n\r\n'.encode()
     tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
     address = urlsplit(server.api_url)
-    content, zeros = slide.read_bytes(), bytes(_PIECE_BYTES)
     length = len(head) + size_bytes + len(tail)
     headers = (
         f"POST /v1/slides HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {length}\r\n"
@@ -166,18 +171,45 @@ def _upload_s(server: OwnServer, slide: Path, size_bytes: int) -> float:
     )
     started = time.perf_counter()
     with closing(socket.create_connection((address.hostname, address.port))) as connection:
-        connection.sendall(headers.encode() + head + content)
-        for start in range(len(content), size_bytes, _PIECE_BYTES):
-            connection.sendall(zeros[: size_bytes - start])
-        connection.sendall(tail)
-        response = HTTPResponse(connection)
-        response.begin()
-        body = response.read()
+        connection.sendall(headers.encode() + head)
+        response = _send_body(connection, slide.read_bytes(), size_bytes, tail)
     seconds = time.perf_counter() - started
-    if response.status != 202:
-        raise RuntimeError(f"{response.status}: {body.decode()}")
     httpx.delete(f"{server.api_url}{response.headers['Location']}", timeout=60).raise_for_status()
     return seconds
+
+
+def _resumable_upload_s(server: OwnServer, slide: Path, size_bytes: int) -> float:
+    """The same bytes by tus."""
+    address, version = urlsplit(server.api_url), {"Tus-Resumable": "1.0.0"}
+    started = time.perf_counter()
+    created = httpx.post(f"{server.api_url}/v1/uploads", headers=version | {"Upload-Length": str(size_bytes)})
+    headers = (
+        f"PATCH {created.headers['Location']} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {size_bytes}\r\n"
+        "Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    with closing(socket.create_connection((address.hostname, address.port))) as connection:
+        connection.sendall(headers.encode())
+        response = _send_body(connection, slide.read_bytes(), size_bytes, b"")
+    seconds = time.perf_counter() - started
+    slide_url = f"{server.api_url}/v1/slides/{response.headers['Eyepiece-Slide-Id']}"
+    httpx.delete(slide_url, timeout=60).raise_for_status()
+    return seconds
+
+
+def _send_body(connection: socket.socket, content: bytes, size_bytes: int, tail: bytes) -> HTTPResponse:
+    """The slide, zeros up to `size_bytes`, and what closes the body; raises RuntimeError when it is refused."""
+    zeros = bytes(_PIECE_BYTES)
+    connection.sendall(content)
+    for start in range(len(content), size_bytes, _PIECE_BYTES):
+        connection.sendall(zeros[: size_bytes - start])
+    connection.sendall(tail)
+    response = HTTPResponse(connection)
+    response.begin()
+    body = response.read()
+    if response.status not in (202, 204):
+        raise RuntimeError(f"{response.status}: {body.decode()}")
+    return response
 
 
 def report(size_mb: int, rounds: Sequence[Round]) -> str:

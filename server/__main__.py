@@ -174,22 +174,37 @@ def inspect(  # noqa: PLR0913 - one for each option
 
 
 @app.command()
-def upload(
-    file: Annotated[
-        Path, typer.Argument(help="The slide file, or the folder of a slide of several files (DICOM, MIRAX).")
-    ],
+def upload(  # noqa: PLR0913 - typer reads the options off the signature
+    slides: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SLIDE...", help="Slide files, or folders of slides of several files (DICOM, MIRAX)."),
+    ] = None,
     mpp: Annotated[float | None, typer.Option(help="µm/px, for a slide that does not say it.")] = None,
     urgent: Annotated[bool, typer.Option(help="Before all routine slides.")] = False,
+    watch: Annotated[
+        Path | None,
+        typer.Option(help="Send what comes into this folder, until Ctrl-C; files that still grow are left alone."),
+    ] = None,
+    settle_s: Annotated[
+        float, typer.Option("--settle", help="With --watch: seconds without a change after which a slide is sent.")
+    ] = 30.0,
+    files_at_once: Annotated[int, typer.Option(min=1, max=16, help="Files of a slide that are sent at once.")] = 3,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Upload a slide and wait until questions can be asked."""
+    """Upload slides and wait until questions can be asked. After Ctrl-C, the same command goes on where it was."""
     from server.commands.api_client import ApiClient
-    from server.commands.upload import UploadOptions, upload
+    from server.commands.upload import UploadOptions, upload, upload_watched
+
+    def options(path: Path) -> UploadOptions:
+        return UploadOptions(path, mpp, urgent, files_at_once)
 
     with ApiClient(url or default_url(), key) as client:
-        upload(client, UploadOptions(file, mpp, urgent), as_json)
+        if watch is not None:
+            upload_watched(client, watch, settle_s, options, as_json)
+        else:
+            upload(client, [options(path) for path in slides or ()], as_json)
 
 
 @app.command()

@@ -24,15 +24,16 @@ from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
 from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
 from server.api.contract.document import DocumentedAPI
-from server.api.dependencies import forget_slide, queue_encode
+from server.api.dependencies import forget_slide, queue_encode, receive_upload
 from server.api.drain import Drain, DrainGate, DrainingServer
 from server.api.error_responses import add_error_responses, error_response
 from server.api.parts import Parts
 from server.api.request_bodies import BodyBounds, BodyLimit
 from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
-from server.api.routes import chat, slides
+from server.api.routes import chat, slides, uploads
 from server.api.routes.all_routers import ROUTERS
+from server.api.tus_headers import TusHeaders
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversations
 from server.asking.language_model import LanguageModel
@@ -64,6 +65,11 @@ from server.upkeep.archive_walk import ArchiveWalk
 from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
+from server.upkeep.upload_sweep import UploadSweep
+from server.uploads.resumable.open_uploads import OpenUploads
+from server.uploads.resumable.running_hash import RunningHashes
+from server.uploads.resumable.upload_locks import UploadLocks
+from server.uploads.resumable.upload_shelf import UploadShelf
 from server.uploads.slide_inspection import SlideInspector, log_sandbox, reader_limits
 from web.files import read_page
 
@@ -148,6 +154,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
         max_together_bytes=settings.max_body_bytes * settings.max_concurrent_questions,
     )
     app.add_middleware(BodyRate, bytes_per_s=settings.min_body_bytes_per_s, window_s=settings.body_window_s)
+    app.add_middleware(TusHeaders)
     app.add_middleware(DrainGate, drain=app.state.parts.drain, refusal=error_response)
     app.add_middleware(TraceRequests)
     app.add_middleware(SafeHeaders)
@@ -157,7 +164,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
 
 def _body_bounds(settings: Settings, method: str, path: str) -> BodyBounds | None:
     """Only a chat may hold many values; every other JSON body is a question, or a region, and a few numbers."""
-    if slides.is_upload(method, path):
+    if slides.is_upload(method, path) or uploads.is_upload(method, path):
         return None
     return BodyBounds(settings.max_body_bytes, _MAX_CHAT_VALUES if path == chat.CHAT_PATH else _MAX_VALUES)
 
@@ -169,6 +176,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
     store = open_store(settings)
     embeddings = EmbeddingCache(redis, store, settings.embedding_ttl_s, metrics)
     limits = replace(reader_limits(settings), niceness=_VIEWERS_STAND_BACK)
+    shelf, drain = UploadShelf(store), Drain()
     open_slides = OpenSlides(store, limits, settings.view_readers, settings.view_idle_s, metrics)
     ids = {model.manifest.name: _encoder_ids(model) for model in models}
     return Parts(
@@ -189,11 +197,15 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         conversations=Conversations(redis, settings.conversation_ttl_s),
         feedback=FeedbackShelf(store),
         inspector=SlideInspector(settings),
+        upload_shelf=shelf,
+        upload_locks=UploadLocks(redis, lambda: drain.refusing),
+        upload_hashes=RunningHashes(),
+        open_uploads=OpenUploads(redis, settings.max_open_uploads_per_tenant),
         open_slides=open_slides,
         thumbnails=Thumbnails(open_slides),
         metrics=metrics,
-        drain=Drain(),
-        usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
+        drain=drain,
+        usage=Usage(redis, store, settings.quota, settings.tenant_quotas, shelf.reserved_bytes),
         replies=RememberedReplies(redis),
         refusals=RefusalPace(),
         rates=RatePace(redis, settings.rate_limits, settings.tenant_rate_limits, settings.caller_rate_limits),
@@ -267,6 +279,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(app.state.readiness.run()),
         asyncio.create_task(build_reconciler(parts).run()),
         asyncio.create_task(build_archive_walk(parts).run()),
+        asyncio.create_task(UploadSweep(parts.redis, parts.slides, receive_upload(parts)).run()),
         asyncio.create_task(log_sandbox()),
     ]
     yield

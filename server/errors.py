@@ -11,6 +11,8 @@ EyepieceError                     model_store.errors
     │   ├── RequestInFlight, IdempotencyKeyReused
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
     │   ├── RangeNotSatisfiable, NoLevels
+    │   ├── WrongOffset, UploadLocked, UploadGone, UploadIncomplete, UploadTooLong      a resumable upload
+    │   ├── ChecksumMismatch, UnknownChecksum, WrongContentType, UnknownTusVersion
     │   ├── QuotaExceeded         what the operator grants the tenant is used up
     │   ├── RateLimited           the operator's rate for the tenant or its key is used up for now
     │   └── Overloaded            come back after `retry_after_s`
@@ -207,6 +209,64 @@ class UploadTooLarge(RequestError):
     code = "slide_too_large"
 
 
+class WrongOffset(RequestError):
+    """The upload has come further, or less far, than the request says; `Upload-Offset` says how far."""
+
+    code = "wrong_offset"
+
+    def __init__(self, detail: str, offset_bytes: int = 0) -> None:
+        super().__init__(detail)
+        self.offset_bytes = offset_bytes
+
+
+class UploadLocked(RequestError):
+    """Another request is writing to the upload, or is making a slide of it."""
+
+    code = "upload_locked"
+
+
+class UploadGone(RequestError):
+    """The upload has expired, or what was uploaded is no slide."""
+
+    code = "upload_gone"
+
+
+class UploadIncomplete(RequestError):
+    """Not all files of the slide have come to their end."""
+
+    code = "upload_incomplete"
+
+
+class UploadTooLong(RequestError):
+    """More bytes than the upload's length."""
+
+    code = "upload_too_long"
+
+
+class ChecksumMismatch(RequestError):
+    """The bytes are not what `Upload-Checksum` says; they were dropped."""
+
+    code = "checksum_mismatch"
+
+
+class UnknownChecksum(RequestError):
+    """The checksum is of a kind that the server does not compute, or cannot be read."""
+
+    code = "unknown_checksum"
+
+
+class WrongContentType(RequestError):
+    """The body is announced as something else than what is taken here."""
+
+    code = "wrong_content_type"
+
+
+class UnknownTusVersion(RequestError):
+    """The request names no version of the tus protocol that the server speaks."""
+
+    code = "unknown_tus_version"
+
+
 class QuotaExceeded(RequestError):
     """The tenant's quota is used up: bytes stored, or encodings a day."""
 
@@ -319,6 +379,15 @@ HTTP_STATUS: dict[str, int] = {
     "quota_exceeded": 403,
     "range_not_satisfiable": 416,
     "no_levels": 422,
+    "wrong_offset": 409,
+    "upload_locked": 423,
+    "upload_gone": 410,
+    "upload_incomplete": 409,
+    "upload_too_long": 413,
+    "checksum_mismatch": 460,
+    "unknown_checksum": 400,
+    "wrong_content_type": 415,
+    "unknown_tus_version": 412,
     "malformed_request": 400,
     "head_too_large": 431,
     "head_too_slow": 408,
@@ -386,10 +455,13 @@ def openai_error_body(code: str, detail: str) -> dict[str, Any]:
 
 
 def response_headers(error: EyepieceError) -> dict[str, str]:
-    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing, `RateLimit-…` of a limit."""
+    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing, `RateLimit-…` of a limit, how far
+    an upload has come."""
     headers: dict[str, str] = dict(error.limit) if isinstance(error, RateLimited) else {}
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size_bytes}"
+    if isinstance(error, WrongOffset):
+        headers["Upload-Offset"] = str(error.offset_bytes)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
     retry_after_s = getattr(error, "retry_after_s", None)

@@ -147,6 +147,12 @@ class Settings(BaseSettings):
         64, description="More at once get `overloaded`. A tenant gets two thirds of this limit and of the next three."
     )
     max_concurrent_uploads: int = Field(16, description="More at once get `overloaded`.")
+    upload_lifetime_s: Annotated[float, Field(gt=0)] = Field(
+        86_400.0, description="A resumable upload is removed when nothing has come of it for this long."
+    )
+    max_open_uploads_per_tenant: Annotated[int, Field(ge=1)] = Field(
+        20_000, description="Resumable uploads of a tenant that are not finished; one for each file of a slide."
+    )
     max_concurrent_followers: int = Field(256, description="Event streams at once; each holds a Redis connection.")
     max_connections: Annotated[int, Field(ge=1)] = Field(
         1024, description="Connections of clients at once; beyond it only /livez, /readyz and /metrics are answered."

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-# Minutes long: `make replicas`, which needs HAProxy, `make vllm-variants`, `make two-models`, and
+# Minutes long: `make replicas`, which needs HAProxy, `make resumable`, `make vllm-variants`, `make two-models`, and
 # `make stack`, which needs images.
 _ASKED_FOR = {
     "end_to_end/test_replicas.py": "EYEPIECE_LONG_TESTS",
+    "end_to_end/test_cut_uploads.py": "EYEPIECE_LONG_TESTS",
     "vllm_plugin/test_variants.py": "EYEPIECE_LONG_TESTS",
     "end_to_end/test_compose_stack.py": "EYEPIECE_STACK",
     "end_to_end/test_two_models.py": "EYEPIECE_LONG_TESTS",

@@ -25,6 +25,7 @@ from server.flow.give_feedback import GiveFeedback
 from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
 from server.flow.queue_encode import QueueEncode
+from server.flow.receive_upload import ReceiveUpload
 from server.flow.show_evidence import EvidenceLimits, ShowEvidence
 from server.flow.show_levels import ShowLevels
 from server.flow.slide_states import SlideStates
@@ -78,7 +79,7 @@ def forget_slide(parts: Parts) -> ForgetSlide:
 
 def _admit_upload(parts: Parts) -> AdmitUpload:
     settings = parts.settings
-    return AdmitUpload(parts.jobs, parts.usage, settings.max_upload_bytes, settings.disk_reserve_bytes)
+    return AdmitUpload(parts.jobs, parts.usage, parts.store, settings.max_upload_bytes, settings.disk_reserve_bytes)
 
 
 def _prepare_slide(parts: Parts) -> PrepareSlide:
@@ -91,6 +92,21 @@ def _prepare_slide(parts: Parts) -> PrepareSlide:
         encodes=queue_encode(parts),
         states=slide_states(parts),
         metrics=parts.metrics,
+    )
+
+
+def receive_upload(parts: Parts) -> ReceiveUpload:
+    """How slides come in pieces."""
+    return ReceiveUpload(
+        admission=_admit_upload(parts),
+        shelf=parts.upload_shelf,
+        locks=parts.upload_locks,
+        hashes=parts.upload_hashes,
+        open_uploads=parts.open_uploads,
+        slides=_prepare_slide(parts),
+        usage=parts.usage,
+        lifetime_s=parts.settings.upload_lifetime_s,
+        is_leaving=lambda: parts.drain.refusing,
     )
 
 
@@ -196,6 +212,7 @@ async def _readiness(request: Request) -> Readiness:
 
 # Stories
 PrepareSlideDep = Annotated[PrepareSlide, _made_of(_prepare_slide)]
+ReceiveUploadDep = Annotated[ReceiveUpload, _made_of(receive_upload)]
 AttachFeaturesDep = Annotated[AttachFeatures, _made_of(_attach_features)]
 DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
 ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]

@@ -29,6 +29,10 @@ from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
+from server.uploads.resumable.open_uploads import OpenUploads
+from server.uploads.resumable.running_hash import RunningHashes
+from server.uploads.resumable.upload_locks import UploadLocks
+from server.uploads.resumable.upload_shelf import UploadShelf
 from server.uploads.slide_inspection import SlideInspector
 from web.files import PageFile
 
@@ -54,6 +58,10 @@ class Parts:
     conversations: Conversations
     feedback: FeedbackShelf
     inspector: SlideInspector
+    upload_shelf: UploadShelf
+    upload_locks: UploadLocks
+    upload_hashes: RunningHashes
+    open_uploads: OpenUploads
     open_slides: OpenSlides
     thumbnails: Thumbnails
     metrics: Metrics

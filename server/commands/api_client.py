@@ -3,15 +3,14 @@
 Knows nothing of the server's code, only of its contract, so it works against any Eyepiece at any URL.
 """
 
+import base64
 import json
-import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import httpx
 
@@ -23,6 +22,9 @@ TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 _LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
 MAX_RECONNECTS = 5
 RECONNECT_WAIT_S = 1.0
+_TUS = {"Tus-Resumable": "1.0.0"}
+# What HEAD, whose answers have no body, is refused with.
+_CODE_OF_STATUS = {404: "not_found", 410: "upload_gone", 423: "upload_locked", 429: "overloaded", 503: "draining"}
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -67,27 +69,44 @@ class ApiClient:
         except httpx.HTTPError:
             return False
 
-    def upload(self, path: Path, on_bytes: Callable[[int], None]) -> dict[str, Any]:
-        """Sends a slide of one file, as `upload_files`."""
-        return self.upload_files({path.name: path}, on_bytes)
-
-    def upload_files(self, files: Mapping[str, Path], on_bytes: Callable[[int], None]) -> dict[str, Any]:
-        """Sends the files of a slide by their names in it, in constant memory; `on_bytes` gets the bytes sent so far.
-        Returns the Slide."""
-        sent_bytes = 0
-
-        def count(read_bytes: int) -> None:
-            nonlocal sent_bytes
-            on_bytes(sent_bytes)  # what was read before has been sent
-            sent_bytes += read_bytes
-
-        # A name may hold bytes that are not UTF-8.
-        form = [
-            ("file", (name.encode(errors="replace").decode(), _SentFile(path, count), "application/octet-stream"))
-            for name, path in files.items()
-        ]
+    def create_upload(self, size_bytes: int, metadata: Mapping[str, str]) -> str:
+        """Begins an upload; its path."""
+        told = ",".join(f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in metadata.items())
+        headers = {**_TUS, "Upload-Length": str(size_bytes), "Upload-Metadata": told}
         with _translated_errors(self.base_url):
-            response = self._http.post("/v1/slides", files=form)  # type: ignore[arg-type]  # needs read and seek only
+            response = self._http.post("/v1/uploads", headers=headers)
+        if response.is_error:
+            raise refusal(response)
+        return str(response.headers["Location"])
+
+    def upload_offset(self, upload: str) -> tuple[int, str | None]:
+        """How many bytes the server has of an upload, and the slide that it became."""
+        with _translated_errors(self.base_url):
+            response = self._http.head(upload, headers=_TUS)
+        if response.is_error:
+            raise _refusal_without_words(response)
+        return _offset_and_slide(response)
+
+    def append_to_upload(
+        self, upload: str, offset: int, pieces: Iterator[bytes], size_bytes: int
+    ) -> tuple[int, str | None]:
+        """Sends `size_bytes` from `offset` on; how many the server has then, and the slide that it became."""
+        headers = {
+            **_TUS,
+            "Content-Type": "application/offset+octet-stream",
+            "Content-Length": str(size_bytes),
+            "Upload-Offset": str(offset),
+        }
+        with _translated_errors(self.base_url):
+            response = self._http.patch(upload, headers=headers, content=pieces)
+        if response.is_error:
+            raise refusal(response)
+        return _offset_and_slide(response)
+
+    def finish_slide(self, group: str, files: int) -> dict[str, Any]:
+        """Makes a slide of the uploads that name it `group`; the Slide."""
+        with _translated_errors(self.base_url):
+            response = self._http.post("/v1/uploads/slides", json={"slide": group, "files": files})
         return _json_or_raise(response)
 
     def slides(self, **query: str | int) -> dict[str, Any]:
@@ -204,38 +223,6 @@ class ApiClient:
             yield from parse_events(event_stream_lines(response.iter_bytes()))
 
 
-class _SentFile:
-    """A file as httpx reads it: open from its first byte to its last, for a slide may have thousands."""
-
-    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
-        self._path = path
-        self._on_read = on_read
-        self._file: IO[bytes] | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        if self._file is None:
-            self._file = self._path.open("rb")
-        piece = self._file.read(size)
-        self._on_read(len(piece))
-        if not piece:
-            self.seek(0)
-        return piece
-
-    def tell(self) -> int:
-        """Where it is."""
-        return 0 if self._file is None else self._file.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """To the beginning, or to the end, which is how its length is found."""
-        if whence == os.SEEK_END:
-            return self._path.stat().st_size
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        return offset
-
-
 def event_stream_lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """Lines of a text/event-stream, which end at CR, LF or both and nowhere else: answers may hold U+2028 or U+0085,
     where `str.splitlines`, and httpx with it, would cut them."""
@@ -313,3 +300,14 @@ def refusal(response: httpx.Response) -> CommandError:
     if retry_after_s is not None:
         detail = f"{detail} Try again in {retry_after_s} s."
     return CommandError(detail, ExitCode.REFUSED, code, retry_after_s)
+
+
+def _refusal_without_words(response: httpx.Response) -> CommandError:
+    code = _CODE_OF_STATUS.get(response.status_code)
+    wait = response.headers.get("Retry-After", "")
+    sentence = f"The server answered {response.status_code} when it was asked how far the upload has come."
+    return CommandError(sentence, ExitCode.REFUSED, code, int(wait) if wait.isdigit() else None)
+
+
+def _offset_and_slide(response: httpx.Response) -> tuple[int, str | None]:
+    return int(response.headers["Upload-Offset"]), response.headers.get("Eyepiece-Slide-Id")

@@ -10,7 +10,7 @@ _MIRAX = ".mrxs"
 # What each stands for a slide of its own, so that several of them are several slides.
 _WHOLE_SLIDES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".scn", ".bif", ".svslide", ".h5", ".pt"})
 # What file managers leave in folders; and DICOM's list of a medium, which is no part of a slide.
-_LITTER = frozenset({"thumbs.db", "desktop.ini", "dicomdir"})
+LITTER = frozenset({"thumbs.db", "desktop.ini", "dicomdir"})
 _MOST_FILES = 5_000
 
 
@@ -98,7 +98,7 @@ def _below(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
         name = path.relative_to(folder)
         if not path.is_file():
             continue
-        if path.name.lower() in _LITTER or any(step.startswith(".") for step in name.parts):
+        if path.name.lower() in LITTER or any(step.startswith(".") for step in name.parts):
             left_out.append(str(name))
         else:
             files[name.as_posix()] = path

@@ -1,9 +1,10 @@
-"""`eyepiece upload`: sends a slide and shows it being encoded.
+"""`eyepiece upload`: sends slides and shows them being encoded.
 
-bytes sent → (a resolution or urgency asked for) → events until `ready` or `failed`.
+bytes sent, from where they broke off → (a resolution or urgency asked for) → events until `ready` or `failed`.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,13 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.send_slide import SlideSender
 from server.commands.slide_files import SlideFiles, slide_files
-from server.commands.terminal import print_json, printable
+from server.commands.terminal import print_json, print_json_line, printable
+from server.commands.upload_notes import UploadNotes
+from server.commands.watch_folder import SentNotes, WatchedFolder, watch
+
+_LOOK_EVERY_S = 5.0
 
 STAGE_NAMES = {
     "tile": "find tissue",
@@ -34,19 +40,72 @@ class UploadOptions:
     path: Path
     mpp: float | None = None
     urgent: bool = False
+    files_at_once: int = 3
 
 
-def upload(client: ApiClient, options: UploadOptions, as_json: bool) -> None:
-    """The command: progress to standard error, the Slide to standard output.
+def upload(client: ApiClient, slides: Sequence[UploadOptions], as_json: bool) -> None:
+    """The command: progress to standard error, each Slide to standard output. One that fails does not keep those
+    behind it from being sent.
 
     Raises:
-        CommandError: the file is missing, the server refused it, or the slide failed.
+        CommandError: a file is missing, the server refused it, or a slide failed; of several the first.
     """
-    slide = upload_and_wait(client, options, Console(stderr=True, quiet=as_json))
-    if as_json:
-        print_json(slide)
-    else:
-        print(describe_slide(slide, client.models()))
+    if not slides:
+        raise CommandError("Name a slide file or folder, or a folder to --watch.", ExitCode.USAGE)
+    console, failures = Console(stderr=True, quiet=as_json), list[CommandError]()
+    for options in slides:
+        try:
+            slide = upload_and_wait(client, options, console)
+        except CommandError as error:
+            if len(slides) > 1:
+                console.print(f"{printable(options.path.name)}: {error}", markup=False)
+            failures.append(error)
+            continue
+        if not as_json:
+            print(describe_slide(slide, client.models()))
+        elif len(slides) == 1:
+            print_json(slide)
+        else:
+            print_json_line(slide)
+    if failures:
+        raise failures[0]
+
+
+def upload_watched(
+    client: ApiClient, folder: Path, settle_s: float, options: Callable[[Path], UploadOptions], as_json: bool
+) -> None:
+    """The command with --watch: a line for each slide that was sent, or refused; their encodes are not waited for.
+
+    Raises:
+        CommandError: the folder is not there.
+    """
+    console = Console(stderr=True, quiet=as_json)
+
+    def send_one(path: Path) -> dict[str, Any]:
+        return encode_as_asked(client, send(client, options(path), console), options(path))
+
+    def sent(path: Path, slide: dict[str, Any]) -> None:
+        if as_json:
+            print_json_line(slide)
+        else:
+            print(printable(f"sent: {path.name}, slide {slide['id']}"), flush=True)
+
+    def refused(path: Path, error: CommandError) -> None:
+        console.print(f"not sent: {printable(path.name)}: {error}", markup=False)
+
+    def wait() -> bool:
+        time.sleep(min(_LOOK_EVERY_S, max(settle_s, 0.1)))
+        return True
+
+    watched, notes = WatchedFolder(folder, settle_s), SentNotes(client.base_url, folder)
+    watch(watched, notes, send_one, sent, refused, wait)
+
+
+def encode_as_asked(client: ApiClient, slide: dict[str, Any], options: UploadOptions) -> dict[str, Any]:
+    """The Slide, queued again where a resolution or urgency was asked for."""
+    if options.urgent or (options.mpp is not None and slide["mpp"] != options.mpp):
+        return client.encode(slide["id"], options.mpp, options.urgent)
+    return slide
 
 
 def upload_and_wait(client: ApiClient, options: UploadOptions, console: Console) -> dict[str, Any]:
@@ -55,12 +114,7 @@ def upload_and_wait(client: ApiClient, options: UploadOptions, console: Console)
     Raises:
         CommandError: the file is missing, the server refused it, or the slide failed.
     """
-    found = slide_files(options.path)
-    for name in found.left_out:
-        console.print(f"left out: {printable(name)}", markup=False)
-    slide = _send(client, found, console)
-    if options.urgent or (options.mpp is not None and slide["mpp"] != options.mpp):
-        slide = client.encode(slide["id"], options.mpp, options.urgent)
+    slide = encode_as_asked(client, send(client, options, console), options)
     if slide["status"] in ("queued", "encoding"):
         _follow(client, slide["id"], console)
         slide = client.slide(slide["id"])
@@ -86,14 +140,33 @@ def failed_slide(slide: dict[str, Any]) -> CommandError:
     return CommandError(printable(error["detail"]), ExitCode.FAILED, error["code"])
 
 
-def _send(client: ApiClient, found: SlideFiles, console: Console) -> dict[str, Any]:
+def send(client: ApiClient, options: UploadOptions, console: Console) -> dict[str, Any]:
+    """The Slide as it is when all its bytes are there; a bar for each file that is being sent."""
+    found = slide_files(options.path)
+    for name in found.left_out:
+        console.print(f"left out: {printable(name)}", markup=False)
+    notes = UploadNotes(client.base_url, options.path)
     columns = (TextColumn("{task.description:<13}"), BarColumn(), DownloadColumn(), SpeedColumn())
-    size_bytes = found.size_bytes
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("upload", total=size_bytes)
-        slide = client.upload_files(found.files, lambda sent: progress.update(task, completed=sent))
-        progress.update(task, completed=size_bytes)
-    return slide
+        sender = SlideSender(client, _FileBars(progress, found), options.files_at_once)
+        return sender.send(found, notes)
+
+
+class _FileBars:
+    """A bar for each file from its first byte to its last; the ones that are through make room."""
+
+    def __init__(self, progress: Progress, found: SlideFiles) -> None:
+        self._progress = progress
+        self._files = found.files
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, name: str, sent: int) -> None:
+        size_bytes = self._files[name].stat().st_size
+        if name not in self._tasks:
+            shown = "upload" if len(self._files) == 1 else printable(name)[-30:]
+            self._tasks[name] = self._progress.add_task(shown, total=size_bytes)
+        through = sent >= size_bytes and len(self._files) > 1
+        self._progress.update(self._tasks[name], completed=sent, visible=not through)
 
 
 def _follow(client: ApiClient, slide_id: str, console: Console) -> None:

@@ -28,10 +28,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class PreparedSlide:
-    """A slide that was uploaded; `created` is False when the tenant had its content already."""
+    """A slide that was uploaded; `created` is False when the tenant had its content already.
+
+    `fills_room`: its bytes are counted from now on, those that were reserved for it first.
+    """
 
     slide: Slide
     created: bool
+    fills_room: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,32 +54,37 @@ class PrepareSlide:
     async def prepare(
         self, tenant: str, body: AsyncIterator[bytes], content_type: str, announced_bytes: int
     ) -> PreparedSlide:
-        """Receive a slide, refuse what is none, keep it, and queue its encode."""
+        """Receive a slide in one request, then `take_in`."""
         limits = await self.admission.admit(tenant, announced_bytes)
         received = await receive_slide(body, content_type, self.store.new_staging_path(), limits, self.metrics)
+        return await self.take_in(tenant, received)
+
+    async def take_in(self, tenant: str, received: ReceivedSlide, reserved_bytes: int = 0) -> PreparedSlide:
+        """Refuse what is no slide, keep it, and queue its encode; however it was received, and gone from its folder
+        then. `reserved_bytes` of the tenant's quota are counted for it already."""
         try:
             known = await self.slides.look(tenant, received.slide_id)
             if isinstance(known, SlideRecord):
                 return await self._mended(known, received)
             if known is not None and not known.replaceable:
                 return PreparedSlide(describe_unreadable(known), created=False)
-            record = await self._keep(tenant, received)
+            record, fills_room = await self._keep(tenant, received, reserved_bytes)
         finally:
             await asyncio.to_thread(shutil.rmtree, received.folder, ignore_errors=True)
         with contextlib.suppress(Overloaded):  # it filled up meanwhile: the slide is kept, the reconciler queues it
             await self.encodes.enqueue_anew(record)
-        return PreparedSlide(await self.states.show(record), created=True)
+        return PreparedSlide(await self.states.show(record), created=True, fills_room=fills_room)
 
-    async def _keep(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
+    async def _keep(self, tenant: str, received: ReceivedSlide, reserved_bytes: int) -> tuple[SlideRecord, bool]:
         record = await self._inspect_upload(tenant, received)
         async with (
             self.slides.lock(tenant, received.slide_id),  # the reconciler removes folders without a record
-            self.usage.room_for(tenant, received.size_bytes) as room,
+            self.usage.room_for(tenant, received.size_bytes - reserved_bytes) as room,
         ):
             await self.slides.announce(record)
             await publish_source(self.store, record.paths, received.files, replace=True)
             room.is_used = await self.slides.create(record)
-        return await self.slides.require(tenant, received.slide_id)
+        return await self.slides.require(tenant, received.slide_id), room.is_used
 
     async def _inspect_upload(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
         """The record of what was received. Features are only recognised here; the worker reads them and knows the

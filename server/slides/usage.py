@@ -5,7 +5,7 @@ itself when they are not known and once a day (`server.upkeep.archive_walk`: Red
 dies counts nothing), and the encodings of this day (UTC).
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
@@ -39,7 +39,9 @@ _CHANGE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('INCRBY', KEYS[
 class QuotaReport(BaseModel):
     """What the tenant has used, and how much it may."""
 
-    stored_bytes: int = Field(description="Slides, features and embeddings.")
+    stored_bytes: int = Field(
+        description="Slides, features and embeddings, and unfinished uploads as large as they are to become."
+    )
     stored_bytes_quota: int | None = Field(description="Null where there is no limit.")
     encodings_today: int = Field(description="Since midnight UTC.")
     encodings_per_day_quota: int | None = Field(description="Null where there is no limit.")
@@ -52,14 +54,27 @@ class Room:
     is_used: bool = False
 
 
+async def _nothing_reserved(tenant: str) -> int:
+    return 0
+
+
 class Usage:
     """Counts and limits; asks Redis, and the store where Redis does not know."""
 
-    def __init__(self, redis: Redis, store: SlideStore, everybody: Quota, tenants: Mapping[str, Quota]) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        store: SlideStore,
+        everybody: Quota,
+        tenants: Mapping[str, Quota],
+        reserved_bytes: Callable[[str], Awaitable[int]] = _nothing_reserved,
+    ) -> None:
+        """`reserved_bytes` says what a tenant has reserved for slides that are being uploaded."""
         self._redis = redis
         self._store = store
         self._everybody = everybody
         self._tenants = tenants
+        self.reserved_bytes = reserved_bytes
         self._take = redis.register_script(_TAKE)
         self._change = redis.register_script(_CHANGE)
 
@@ -94,7 +109,8 @@ class Usage:
         Raises:
             QuotaExceeded: then nothing is counted.
         """
-        await self._take_room(tenant, size_bytes)
+        if size_bytes:
+            await self._take_room(tenant, size_bytes)
         room = Room()
         try:
             yield room
@@ -156,9 +172,12 @@ class Usage:
     async def _stored_bytes(self, tenant: str) -> int:
         known = await self.counted(tenant)
         if known is None:
-            await self.correct(tenant, None, await self._store.stored_bytes(slides_folder(tenant)))
+            await self.correct(tenant, None, await self._found_bytes(tenant))
             known = await self.counted(tenant)
         return max(0, known or 0)
+
+    async def _found_bytes(self, tenant: str) -> int:
+        return await self._store.stored_bytes(slides_folder(tenant)) + await self.reserved_bytes(tenant)
 
     async def _encodings_today(self, tenant: str) -> int:
         return int(await self._redis.get(_day_key(tenant)) or 0)

@@ -6,6 +6,7 @@
                                         evidence/<evidence id>.{json,<n>.safetensors},
                                         feedback/<conversation id>/<turn>.json,
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
+    tenants/<tenant>/uploads/<slide in the making>/{outcome.json, <file>/{upload.json, data}}
     index/{all,pending,failed}/<tenant>/<time and slide id> and index/state/<tenant>.json (`server.slides.slide_index`)
     index/feedback/<tenant>/<time, slide id and turn>
     keys/<sha256 of an API key>.json
@@ -21,19 +22,20 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, from_url
 
-from server.errors import InvalidRequest, StorageFull, StorageUnavailable
+from server.errors import InvalidRequest
 from server.settings import Settings
+from server.storage.growing_objects import BucketObject, GrowingFile, GrowingObject
 from server.storage.local_folder import (
     files_after,
     folders_after,
@@ -45,6 +47,7 @@ from server.storage.local_folder import (
     remove_remains,
     sizes_in,
 )
+from server.storage.store_errors import translated
 
 # Far longer than any upload or encode goes without touching its files.
 ABANDONED_AFTER_S = 86_400.0
@@ -153,6 +156,11 @@ def slides_folder(tenant: str) -> str:
     return f"tenants/{require_tenant_name(tenant)}/slides"
 
 
+def uploads_folder(tenant: str) -> str:
+    """The prefix of all resumable uploads of a tenant."""
+    return f"tenants/{require_tenant_name(tenant)}/uploads"
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """`version` changes whenever the object is written anew."""
@@ -192,7 +200,7 @@ class SlideStore:
 
     async def get(self, key: str) -> bytes | None:
         """The object's bytes, or None when there is none."""
-        with _translated():
+        with translated():
             try:
                 result = await obstore.get_async(self._objects, key)
             except FileNotFoundError:
@@ -201,7 +209,7 @@ class SlideStore:
 
     async def exists(self, key: str) -> bool:
         """Whether the object is there."""
-        with _translated():
+        with translated():
             try:
                 await obstore.head_async(self._objects, key)
             except FileNotFoundError:
@@ -210,12 +218,12 @@ class SlideStore:
 
     async def put(self, key: str, content: bytes) -> None:
         """Write or replace an object atomically."""
-        with _translated():
+        with translated():
             await obstore.put_async(self._objects, key, content)
 
     async def create(self, key: str, content: bytes) -> bool:
         """Write an object unless it exists; False when somebody was first."""
-        with _translated():
+        with translated():
             try:
                 await obstore.put_async(self._objects, key, content, mode="create")
             except AlreadyExistsError:
@@ -226,7 +234,7 @@ class SlideStore:
         """Move a staged file to `key`, unless the object exists and shall not be replaced; the staged file is gone
         afterwards."""
         try:
-            with _translated():
+            with translated():
                 if self.local_root is not None:
                     return link(path, inside(self.local_root, key), replace)
                 if not replace and await self.exists(key):
@@ -238,9 +246,15 @@ class SlideStore:
         finally:
             path.unlink(missing_ok=True)
 
+    def growing(self, key: str) -> GrowingObject:
+        """An object that is made of what comes, bit by bit."""
+        if self.local_root is not None:
+            return GrowingFile(inside(self.local_root, key))
+        return BucketObject(self._objects, key)
+
     async def delete_folder(self, prefix: str) -> int:
         """Delete every object under `prefix`; how many there were."""
-        with _translated():
+        with translated():
             count = 0
             async for batch in obstore.list(self._objects, prefix):
                 for entry in batch:
@@ -253,14 +267,14 @@ class SlideStore:
 
     async def stored_bytes(self, prefix: str) -> int:
         """The size of all objects under `prefix`."""
-        with _translated():
+        with translated():
             return sum([int(entry["size"]) async for batch in obstore.list(self._objects, prefix) for entry in batch])
 
     async def delete(self, key: str) -> bool:
         """Delete one object; False when there was none."""
         if not await self.exists(key):
             return False
-        with _translated():
+        with translated():
             try:
                 await obstore.delete_async(self._objects, key)
             except FileNotFoundError:  # somebody else was first
@@ -269,20 +283,20 @@ class SlideStore:
 
     async def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly under `prefix`, sorted."""
-        with _translated():
+        with translated():
             listing = await obstore.list_with_delimiter_async(self._objects, prefix)
         return sorted(str(path).rsplit("/", 1)[-1] for path in listing["common_prefixes"])
 
     async def objects(self, prefix: str) -> list[str]:
         """Names of the objects directly under `prefix`, sorted."""
-        with _translated():
+        with translated():
             listing = await obstore.list_with_delimiter_async(self._objects, prefix)
         return sorted(str(entry["path"]).rsplit("/", 1)[-1] for entry in listing["objects"])
 
     async def keys_after(self, prefix: str, after: str, most: int) -> list[str]:
         """Up to `most` keys under `prefix`, without it, in order, behind `after` ("" for the first). It costs what it
         returns: a page of a bucket's listing, or the local folders on the way, of which none should be large."""
-        with _translated():
+        with translated():
             if self.local_root is not None:
                 return await asyncio.to_thread(files_after, self.local_root / prefix, after, most)
             found: list[str] = []
@@ -296,7 +310,7 @@ class SlideStore:
     async def folders_with_objects(self, prefix: str, after: str) -> AsyncIterator[tuple[str, dict[str, int]]]:
         """The folders under `prefix` in order of their names, behind `after`, each with the sizes in bytes of its
         objects by their names. Nothing is read: a bucket gives 1,000 objects a request."""
-        with _translated():
+        with translated():
             if self.local_root is not None:
                 folder = self.local_root / prefix
                 names = await asyncio.to_thread(folders_after, folder, after)
@@ -320,14 +334,14 @@ class SlideStore:
 
     async def discard(self, key: str) -> None:
         """Delete one object if there is one, and of a local store the folders that are empty then."""
-        with _translated(), suppress(FileNotFoundError):
+        with translated(), suppress(FileNotFoundError):
             await obstore.delete_async(self._objects, key)
         if self.local_root is not None:
             await asyncio.to_thread(remove_empty_parents, self.local_root, inside(self.local_root, key))
 
     async def size_bytes(self, key: str) -> int | None:
         """The object's size, None when there is none."""
-        with _translated():
+        with translated():
             try:
                 return int((await obstore.head_async(self._objects, key))["size"])
             except FileNotFoundError:
@@ -335,7 +349,7 @@ class SlideStore:
 
     async def describe(self, key: str) -> StoredObject | None:
         """Size and version, None when there is no such object."""
-        with _translated():
+        with translated():
             try:
                 found = await obstore.head_async(self._objects, key)
             except FileNotFoundError:
@@ -345,7 +359,7 @@ class SlideStore:
 
     async def changed_at(self, key: str) -> datetime | None:
         """When the object was written, in UTC; None when there is none."""
-        with _translated():
+        with translated():
             try:
                 written: datetime = (await obstore.head_async(self._objects, key))["last_modified"]
             except FileNotFoundError:
@@ -356,7 +370,7 @@ class SlideStore:
         self, key: str, piece_bytes: int = 2**20, span: tuple[int, int] | None = None
     ) -> AsyncIterator[bytes]:
         """The object's bytes in pieces of about `piece_bytes`; `span` is (first, behind the last) of them."""
-        with _translated():
+        with translated():
             result = await obstore.get_async(self._objects, key, options={"range": span} if span else None)
             async for chunk in result.stream(min_chunk_size=piece_bytes):
                 yield bytes(chunk)
@@ -395,7 +409,7 @@ class SlideStore:
             async with self.local_file(key) as path:
                 yield path
             return
-        with _translated():
+        with translated():
             reader = await asyncio.to_thread(obstore.open_reader, self._objects, key)
         with io.BufferedReader(RangeReader(reader), _READ_AHEAD_BYTES) as file:
             yield file
@@ -434,7 +448,7 @@ class RangeReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """See io.RawIOBase."""
-        with _translated():
+        with translated():
             found = bytes(self._reader.read(len(buffer)))
         buffer[: len(found)] = found
         return len(found)
@@ -443,16 +457,3 @@ class RangeReader(io.RawIOBase):
 def open_store(settings: Settings) -> SlideStore:
     """The store that the settings name."""
     return SlideStore(settings.store_url or str(settings.data_dir / "store"), settings.data_dir / "scratch")
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """The store's own errors carry paths and credentials; ours do not."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (OSError, BaseError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error):
-            raise StorageFull("The slide store is full; delete slides or add space, then try again.") from error
-        raise StorageUnavailable("The slide store does not answer; try again shortly.") from error

@@ -95,7 +95,7 @@ class ArchiveWalk:
         done = {"all_is_whole": True, "pending_is_whole": True, "after": None, "walks": state.walks + 1}
         await self._slides.index.set_state(tenant, state.model_copy(update=done | {"walked_at": now()}))
         if not state.after:  # else an earlier walk has seen some of it
-            await self._usage.correct(tenant, counted, stored_bytes)
+            await self._usage.correct(tenant, counted, stored_bytes + await self._usage.reserved_bytes(tenant))
         return walked
 
     async def _due(self, tenant: str) -> IndexState | None:

@@ -9,10 +9,14 @@ from encoders.precomputed.features_kind import features_kind
 from encoders.tiling.dicom_elements import SERIES
 from encoders.tiling.dicom_head import SOP_CLASS, WHOLE_SLIDE, dicom_head
 from encoders.tiling.slide_kind import may_be_slide
+from server.errors import InvalidRequest
 
 # Files that name others; a text of more is none of Hamamatsu's.
 _MOST_INDEX_BYTES = 64 * 1024
 _MOST_NAMED = 5
+# What file systems take, in UTF-8.
+MAX_FILENAME_BYTES = 255
+MOST_FILES = 5_000
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,23 @@ class SourceFile:
     relative_path: str
     size_bytes: int
     sha256: str
+
+
+def require_one_tree(paths: Sequence[str]) -> None:
+    """Check that the names of several files can be paths within one slide.
+
+    Raises:
+        InvalidRequest: absolute, leaving the slide, unprintable, too long, or two of them in each other's way.
+    """
+    for path in paths:
+        steps = path.split("/")
+        if not path.isprintable() or len(path) > MAX_FILENAME_BYTES or any(step in ("", ".", "..") for step in steps):
+            raise InvalidRequest("The files of a slide need plain relative paths as file names.")
+        if any(len(step.encode()) > MAX_FILENAME_BYTES for step in steps):
+            raise InvalidRequest(f"A file name is longer than {MAX_FILENAME_BYTES} bytes in UTF-8; shorten it.")
+    folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+    if len(set(paths)) < len(paths) or folders & set(paths):
+        raise InvalidRequest("Two files of the slide have the same name.")
 
 
 def require_one_slide(files: Sequence[SourceFile], entry: str, vendor: str) -> None:

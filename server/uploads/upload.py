@@ -15,10 +15,10 @@ from starlette.requests import ClientDisconnect
 
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.telemetry.metrics import Metrics
-from server.uploads.one_slide import SourceFile
+from server.uploads.one_slide import MAX_FILENAME_BYTES, SourceFile
 from server.uploads.slide_source import slide_id_of
 from server.uploads.upload_files import BackgroundWriter, UploadBudget, UploadLimits
-from server.uploads.upload_form import MAX_FILENAME_BYTES, SlideForm
+from server.uploads.upload_form import SlideForm
 
 
 @dataclass(frozen=True)

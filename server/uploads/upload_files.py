@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from server.errors import QuotaExceeded, UploadTooLarge
 from server.telemetry.metrics import Metrics
@@ -105,11 +106,21 @@ class StagedFile:
         return SourceFile(self._path, self._relative_path, self._size_bytes, self._sha256.hexdigest())
 
 
+class WrittenFile(Protocol):
+    """Where a piece belongs."""
+
+    def write(self, data: bytes, *, is_last: bool) -> None:
+        """The bytes that come next; `is_last`: no more do."""
+
+    def hash(self, data: bytes) -> None:
+        """The same bytes, beside it in another thread."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """Bytes that come next in `file`."""
 
-    file: StagedFile
+    file: WrittenFile
     data: bytes
     is_last: bool
 

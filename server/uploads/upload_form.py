@@ -1,13 +1,10 @@
 """The multipart form of an upload: which bytes of a body belong to which file of the slide."""
 
-from collections.abc import Sequence
-from pathlib import PurePosixPath
-
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from encoders.errors import UnsupportedFormat
 from server.errors import InvalidRequest
-from server.uploads.one_slide import SourceFile
+from server.uploads.one_slide import MOST_FILES, SourceFile, require_one_tree
 from server.uploads.upload_files import Batch, StagedFile, UploadBudget
 
 _FIELD = "file"
@@ -15,13 +12,10 @@ _ASK_FOR_FILE = "Send the slide as multipart/form-data with one field named `fil
 # Big enough that the disk does not wait for the next one, small enough for many uploads at once, each of which holds
 # two: 1 MiB gave 0.65–0.76 of the disk's speed, 4 MiB 0.80–0.96 (loadtests/big_upload.py).
 _WRITE_BYTES = 4 * 2**20
-# What file systems take, in UTF-8.
-MAX_FILENAME_BYTES = 255
 # A file name may be absurdly long; it is shortened, not refused. What is longer still is no file name.
 _MAX_HEADER_BYTES = 64 * 1024
 # RFC 2046 allows 70; the parser, 256.
 _MAX_BOUNDARY_BYTES = 256
-_MAX_FILES = 5_000
 _MAX_OPEN_FILES = 16
 # Boundaries, headers of parts, and what stands before the first and behind the last: in all, and more with every file.
 _MAX_OTHER_BYTES = 2**20
@@ -74,7 +68,7 @@ class SlideForm:
     def take(self) -> Batch:
         """What is pending of every file."""
         pieces = [file.take() for file in self._open]
-        self._open = [piece.file for piece in pieces if not piece.is_last]
+        self._open = [file for file in self._open if not file.is_complete]
         self._pending_bytes = 0
         return Batch(pieces, self._room)
 
@@ -93,7 +87,7 @@ class SlideForm:
         if any(file.size_bytes == 0 for file in files):
             raise UnsupportedFormat("A file is empty; send a whole-slide image.")
         if len(files) > 1:
-            _require_one_tree([file.relative_path for file in files])
+            require_one_tree([file.relative_path for file in files])
         return files
 
     def _end_header(self) -> None:
@@ -106,8 +100,8 @@ class SlideForm:
         field = options.get(b"name", b"").decode("utf-8", errors="replace")
         if field != _FIELD:
             raise InvalidRequest(f"The form has no field {field[:40]!r}; send the slide as the one field named `file`.")
-        if len(self._received) >= _MAX_FILES:
-            raise InvalidRequest(f"A slide of more than {_MAX_FILES} files is not accepted.")
+        if len(self._received) >= MOST_FILES:
+            raise InvalidRequest(f"A slide of more than {MOST_FILES} files is not accepted.")
         name = options.get(b"filename", b"").decode("utf-8", errors="replace").replace("\\", "/")
         self._current = StagedFile(self._room.folder / str(len(self._received)), name, self._room)
         self._open.append(self._current)
@@ -126,23 +120,6 @@ class SlideForm:
 
     def _end(self) -> None:
         self._complete = True
-
-
-def _require_one_tree(paths: Sequence[str]) -> None:
-    """Check that the names of several files can be paths within one slide.
-
-    Raises:
-        InvalidRequest: absolute, leaving the slide, unprintable, too long, or two of them in each other's way.
-    """
-    for path in paths:
-        steps = path.split("/")
-        if not path.isprintable() or len(path) > MAX_FILENAME_BYTES or any(step in ("", ".", "..") for step in steps):
-            raise InvalidRequest("The files of a slide need plain relative paths as file names.")
-        if any(len(step.encode()) > MAX_FILENAME_BYTES for step in steps):
-            raise InvalidRequest(f"A file name is longer than {MAX_FILENAME_BYTES} bytes in UTF-8; shorten it.")
-    folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
-    if len(set(paths)) < len(paths) or folders & set(paths):
-        raise InvalidRequest("Two files of the slide have the same name.")
 
 
 def _boundary(content_type: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Each command of the README and of docs/api.md, run as it stands against a running server (on another port)."""
+"""Each command of README, docs/api.md and docs/integration.md, run as it stands against a running server."""
 
 import os
 import re
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # `make …` is what CI and tests/end_to_end/test_demo.py run.
 BLOCKS = [
     (language, text)
-    for page in ("README.md", "docs/api.md")
+    for page in ("README.md", "docs/api.md", "docs/integration.md")
     for language, text in re.findall(r"```(sh|python)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     if not text.startswith("make ")
 ]

@@ -21,6 +21,8 @@ PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 WITHOUT_OBJECT = {
     ("GET", "/v1/slides"),
     ("POST", "/v1/slides"),
+    ("OPTIONS", "/v1/uploads"),
+    ("POST", "/v1/uploads"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("GET", "/v1/usage"),
@@ -37,6 +39,7 @@ class Ids:
     slide: str
     conversation: str
     region: str = REGION
+    upload: str = "0" * 64
 
 
 # How to ask for somebody's object over each route: a JSON body, or None.
@@ -62,6 +65,12 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
         "conversation_id": ids.conversation,
     },
     ("POST", "/v1/slides/{slide_id}/evidence"): lambda ids: {"conversation_id": ids.conversation, "turn": 1},
+    ("HEAD", "/v1/uploads/{upload_id}"): lambda ids: None,
+    ("GET", "/v1/uploads/{upload_id}"): lambda ids: None,
+    ("PATCH", "/v1/uploads/{upload_id}"): lambda ids: None,
+    ("DELETE", "/v1/uploads/{upload_id}"): lambda ids: None,
+    ("POST", "/v1/uploads/{upload_id}"): lambda ids: None,
+    ("POST", "/v1/uploads/slides"): lambda ids: {"slide": "theirs"},
     ("GET", "/v1/conversations"): lambda ids: None,
     ("GET", "/v1/conversations/{conversation_id}"): lambda ids: None,
     ("DELETE", "/v1/conversations/{conversation_id}"): lambda ids: None,
@@ -76,6 +85,15 @@ QUERIES: dict[tuple[str, str], Callable[[Ids], dict[str, str]]] = {
     ("GET", "/v1/conversations"): lambda ids: {"slide": ids.slide},
 }
 
+# Without which a route looks at no object.
+TUS = {
+    "Tus-Resumable": "1.0.0",
+    "Upload-Offset": "0",
+    "Content-Type": "application/offset+octet-stream",
+    "X-HTTP-Method-Override": "PATCH",
+}
+HEADERS = {operation: TUS for operation in RULES if operation[1] == "/v1/uploads/{upload_id}"}
+
 
 def chat(slide: str) -> dict[str, Any]:
     part = {"type": "slide", "slide": {"id": slide}}
@@ -89,10 +107,10 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
 async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
     method, template = operation
     named = {"slide_id": ids.slide, "conversation_id": ids.conversation, "turn": 1}
-    path = template.format(**named, region_id=ids.region, level=0, column=0, row=0)
+    path = template.format(**named, region_id=ids.region, upload_id=ids.upload, level=0, column=0, row=0)
     query = QUERIES[operation](ids) if operation in QUERIES else None
-    named = {"X-Request-Id": "5e" * 8}  # it stands in the body of an error too
-    return await client.request(method, path, json=RULES[operation](ids), params=query, headers=named)
+    headers = {**HEADERS.get(operation, {}), "X-Request-Id": "5e" * 8}  # which stands in the body of an error too
+    return await client.request(method, path, json=RULES[operation](ids), params=query, headers=headers)
 
 
 @pytest.fixture
@@ -130,7 +148,10 @@ async def theirs(guarded: FastAPI, keys: dict[str, str]) -> Ids:
         asked = await client.post(f"/v1/slides/{record.id}/questions", json=body)
         turn = f"/v1/conversations/{asked.json()['conversation_id']}/turns/1"
         await client.put(f"{turn}/feedback", json={"verdict": "unsure", "words": "theirs"})
-    return Ids(record.id, asked.json()["conversation_id"])
+        of_slide = {"Upload-Length": "100", "Upload-Metadata": "slide dGhlaXJz,path YS5kY20="}
+        upload = await client.post("/v1/uploads", headers={"Tus-Resumable": "1.0.0"} | of_slide)
+    upload_id = upload.headers["Location"].rsplit("/", 1)[-1]
+    return Ids(record.id, asked.json()["conversation_id"], upload=upload_id)
 
 
 def test_every_route_has_a_rule(guarded: FastAPI) -> None:
@@ -172,7 +193,7 @@ async def test_its_own_tenant_does_get_it(
 async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
     named = {"slide_id": theirs.slide, "conversation_id": theirs.conversation, "model": "demo", "turn": 1}
-    path = template.format(**named, region_id=theirs.region, level=0, column=0, row=0)
+    path = template.format(**named, region_id=theirs.region, upload_id=theirs.upload, level=0, column=0, row=0)
 
     async with client_of(guarded) as client:
         assert (await client.request(method, path, json={})).status_code == 401

@@ -88,8 +88,10 @@ _DECLARED = "x-codes"
 _HEADERS_OF = {
     401: ("WWW-Authenticate",),
     403: ("Retry-After",),
-    409: ("Retry-After",),
+    409: ("Retry-After", "Upload-Offset"),
+    412: ("Tus-Version",),
     416: ("Content-Range",),
+    423: ("Retry-After",),
     429: ("Retry-After", *RATE_LIMIT),
     503: ("Retry-After",),
 }

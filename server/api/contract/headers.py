@@ -11,7 +11,7 @@ ANSWER_HEADERS: dict[str, Any] = {
         "schema": {"type": "string", "examples": ["6f1c2f9d8b7a4e10"]},
     },
     "Location": {
-        "description": "Path of the slide.",
+        "description": "Path of the slide, or of the upload.",
         "required": True,
         "schema": {"type": "string", "examples": [f"/v1/slides/{'5e' * 32}"]},
     },
@@ -66,6 +66,52 @@ ANSWER_HEADERS: dict[str, Any] = {
         "description": "Seconds until all of it may come again.",
         "schema": {"type": "integer", "minimum": 0, "examples": [1]},
     },
+    "Tus-Resumable": {
+        "description": "The version of tus that the answer speaks.",
+        "required": True,
+        "schema": {"type": "string", "const": "1.0.0"},
+    },
+    "Tus-Version": {
+        "description": "The versions of tus that the server speaks.",
+        "required": True,
+        "schema": {"type": "string", "const": "1.0.0"},
+    },
+    "Tus-Extension": {
+        "description": "What of tus is supported beside its core.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["creation,checksum"]},
+    },
+    "Tus-Max-Size": {
+        "description": "The largest file that is taken, in bytes.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0, "examples": [68719476736]},
+    },
+    "Tus-Checksum-Algorithm": {
+        "description": "What `Upload-Checksum` may be made with.",
+        "required": True,
+        "schema": {"type": "string", "examples": ["sha256,sha1"]},
+    },
+    "Upload-Offset": {
+        "description": "How many bytes of the upload are there.",
+        "schema": {"type": "integer", "minimum": 0, "examples": [1048576]},
+    },
+    "Upload-Length": {
+        "description": "How many bytes the upload is to have.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1, "examples": [2147483648]},
+    },
+    "Upload-Metadata": {
+        "description": "What the client said of the file when it created the upload.",
+        "schema": {"type": "string", "examples": ["filename YmlvcHN5LnN2cw=="]},
+    },
+    "Upload-Expires": {
+        "description": "When the upload is removed if nothing more comes.",
+        "schema": {"type": "string", "examples": ["Mon, 30 Nov 2026 17:00:00 GMT"]},
+    },
+    "Eyepiece-Slide-Id": {
+        "description": "The slide that the upload became; absent before that.",
+        "schema": {"type": "string", "examples": ["5e" * 32]},
+    },
     "X-Turns-Left-Out": {
         "description": "How many of the oldest turns were left out, because the conversation outgrew the model's "
         "context or its training; absent when none was.",
@@ -85,6 +131,35 @@ REQUEST_HEADERS: dict[str, Any] = {
             "maxLength": 255,
             "examples": ["0198c2b4-7d3e-7a51-9c1f-2f6d8e4b1a90"],
         },
+    },
+    "Tus-Resumable": {
+        "description": "The version of tus that the client speaks.",
+        "required": True,
+        "schema": {"type": "string", "pattern": r"^1\.0\.0$", "examples": ["1.0.0"]},
+    },
+    "Upload-Length": {
+        "description": "Size of the file in bytes.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1, "examples": [2147483648]},
+    },
+    "Upload-Offset": {
+        "description": "Where in the file the body begins: behind all that has come.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 0, "examples": [1048576]},
+    },
+    "Upload-Metadata": {
+        "description": "Names, each with a text in UTF-8 and Base64, with commas between: `filename`; for a slide of "
+        "several files `slide` and `path`.",
+        "schema": {"type": "string", "examples": ["filename YmlvcHN5LnN2cw=="]},
+    },
+    "Upload-Checksum": {
+        "description": "`sha256` or `sha1`, a space, and the digest of the body in Base64.",
+        "schema": {"type": "string", "examples": ["sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="]},
+    },
+    "X-HTTP-Method-Override": {
+        "description": "The method that is meant: `PATCH` or `DELETE`.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^(PATCH|DELETE)$", "examples": ["PATCH"]},
     },
     "If-None-Match": {
         "description": "An `ETag` that the client has: the answer is 304 when it is still the version.",

@@ -14,6 +14,7 @@ from server.api.routes import (
     questions,
     regions,
     slides,
+    uploads,
     usage,
 )
 
@@ -21,6 +22,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         slides,
+        uploads,
         pictures,
         levels,
         places,

@@ -25,6 +25,7 @@ from server.slides.slide_record import now
 OPEN = {"GET /livez", "GET /readyz", "GET /metrics"}
 READ, WRITE, ASK, ADMIN, ANY = "slides:read", "slides:write", "ask", "admin", None
 SLIDE, TURN = "/v1/slides/{slide_id}", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"
+UPLOAD = "/v1/uploads/{upload_id}"
 EXPECTED = {
     "GET /v1/slides": READ,
     f"GET {SLIDE}": READ,
@@ -40,6 +41,14 @@ EXPECTED = {
     f"GET {SLIDE}/tiles/{{level}}/{{column}}_{{row}}.jpg": READ,
     "GET /v1/usage": READ,
     "POST /v1/slides": WRITE,
+    "OPTIONS /v1/uploads": WRITE,
+    "POST /v1/uploads": WRITE,
+    "POST /v1/uploads/slides": WRITE,
+    f"GET {UPLOAD}": READ,
+    f"HEAD {UPLOAD}": WRITE,
+    f"PATCH {UPLOAD}": WRITE,
+    f"POST {UPLOAD}": WRITE,
+    f"DELETE {UPLOAD}": WRITE,
     f"DELETE {SLIDE}": WRITE,
     f"POST {SLIDE}/encode": WRITE,
     f"PUT {SLIDE}/features": WRITE,
@@ -58,7 +67,9 @@ EXPECTED = {
     "GET /v1/models": ANY,
     "GET /v1/models/{model}": ANY,
 }
-NAMED = {"conversation_id": "conv_" + "x" * 22, "region_id": "reg_" + "0c" * 16, "turn": 1, "model": "demo"}
+NAMED = {"conversation_id": "conv_" + "x" * 22, "region_id": "reg_" + "0c" * 16, "turn": 1, "model": "demo"} | {
+    "upload_id": "7a" * 32
+}
 
 
 @dataclass(frozen=True)

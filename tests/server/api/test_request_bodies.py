@@ -22,8 +22,9 @@ CHAT = "/v1/chat/completions"
 JSON = {"Content-Type": "application/json"}
 SLIDE = "a" * 64
 CONVERSATION = "c" * 32
+UPLOAD = "7" * 64
 # What a path of the document stands for in KEYED_BODIES.
-NAMED = {"{slide_id}": SLIDE, "{conversation_id}": CONVERSATION, "{turn}": "1"}
+NAMED = {"{slide_id}": SLIDE, "{conversation_id}": CONVERSATION, "{turn}": "1", "{upload_id}": UPLOAD}
 
 
 class CountedBody:
@@ -157,6 +158,10 @@ KEYED_BODIES: list[tuple[str, str, str]] = [
     ("POST", f"/v1/slides/{SLIDE}/evidence", "application/json"),
     ("POST", "/v1/slides", "multipart/form-data; boundary=x"),
     ("POST", "/v1/slides", "text/plain"),
+    ("POST", "/v1/uploads", "application/offset+octet-stream"),
+    ("PATCH", f"/v1/uploads/{UPLOAD}", "application/offset+octet-stream"),
+    ("POST", f"/v1/uploads/{UPLOAD}", "application/offset+octet-stream"),
+    ("POST", "/v1/uploads/slides", "application/json"),
     ("PUT", f"/v1/slides/{SLIDE}/features", "multipart/form-data; boundary=x"),
     ("PUT", f"/v1/conversations/{CONVERSATION}/turns/1/feedback", "application/json"),
 ]

@@ -1,7 +1,6 @@
 """The command line's client against a server that is only a transport: errors as sentences, streams resumed."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -136,21 +135,3 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
         ApiClient(url).slide("a" * 64)
 
     assert caught.value.exit_code == ExitCode.USAGE
-
-
-def test_an_upload_tells_how_far_it_is_and_sends_the_key(tmp_path: Path) -> None:
-    path = tmp_path / "slide.tiff"
-    path.write_bytes(b"s" * 300_000)
-    received: dict[str, bytes | str] = {}
-    sent: list[int] = []
-
-    def serve(request: httpx.Request) -> httpx.Response:
-        received.update(body=request.read(), key=request.headers["Authorization"])
-        return httpx.Response(202, json={"id": "a" * 64})
-
-    assert client_of(serve).upload(path, sent.append) == {"id": "a" * 64}
-
-    assert received["key"] == "Bearer eyp_key"
-    assert b"s" * 300_000 in received["body"]  # type: ignore[operator]
-    assert sent == sorted(sent)
-    assert sent[-1] == 300_000

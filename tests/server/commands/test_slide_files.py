@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
-from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.slide_files import slide_files
 
@@ -80,25 +78,3 @@ def test_a_folder_that_holds_one_file_is_that_file(tmp_path: Path) -> None:
     write(tmp_path, "only.svs")
 
     assert list(slide_files(tmp_path).files) == ["only.svs"]
-
-
-def test_all_files_are_sent_under_their_names_and_none_stays_open(tmp_path: Path) -> None:
-    write(tmp_path, *(f"series/{number:04d}.dcm" for number in range(1_500)))
-    found = slide_files(tmp_path / "series")
-    sent, received = [0], b""
-
-    def serve(request: httpx.Request) -> httpx.Response:
-        nonlocal received
-        received = request.read()
-        assert int(request.headers["Content-Length"]) == len(received)
-        return httpx.Response(202, json={"id": "x"})
-
-    client = ApiClient("http://eyepiece.test", transport=httpx.MockTransport(serve))
-    client.upload_files(found.files, sent.append)
-
-    assert received.count(b'name="file"; filename="') == 1_500
-    for name in ("0000.dcm", "1499.dcm"):
-        assert f'filename="{name}"'.encode() in received
-        assert f"series/{name}\r\n".encode() in received
-    assert sent[-1] == found.size_bytes
-    assert sent == sorted(sent)

@@ -29,6 +29,8 @@ PROGRESS = (
     'event: progress\ndata: {"stage":"encode_tiles","done":7,"total":7}\n\n'
 )
 
+SENT = ["POST /v1/uploads", "PATCH /v1/uploads/u", "GET /ID"]
+
 
 class SlideServer:
     """Answers as the contract says, and remembers what was asked of it."""
@@ -43,15 +45,24 @@ class SlideServer:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path.removeprefix("/v1/slides").replace("a" * 64, "ID")
         self.asked.append(f"{request.method} {path}")
-        if request.method == "POST" and path == "":
-            request.read()
-            return httpx.Response(202, json=self.uploaded)
+        if path == "/v1/uploads":
+            return httpx.Response(201, headers={"Location": "/v1/uploads/u"})
+        if request.method == "PATCH":
+            done = {"Upload-Offset": str(len(request.read())), "Eyepiece-Slide-Id": "a" * 64}
+            return httpx.Response(204, headers=done)
         if path.endswith("/encode"):
             self.encode_options = json.loads(request.content)
             return httpx.Response(202, json=SLIDE)
         if path.endswith("/events"):
             return httpx.Response(200, text=f"{PROGRESS}event: {self.last_event}\ndata: {{}}\n\n")
-        return httpx.Response(200, json=self.afterwards)
+        shown, self.uploaded = self.uploaded, self.afterwards
+        return httpx.Response(200, json=shown)
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is remembered in the home of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture
@@ -76,7 +87,7 @@ def test_a_slide_is_sent_followed_and_shown_ready(path: Path) -> None:
 
     assert describe_slide(slide, TILES).startswith("ready: slide.tiff, 4096 × 3072 px at 0.5 µm/px, 7 tiles")
     assert ", 7 regions\n" in describe_slide(slide, [{"kind": "levels"}, *TILES])
-    assert server.asked == ["POST ", "GET /ID/events", "GET /ID"]
+    assert server.asked == [*SENT, "GET /ID/events", "GET /ID"]
 
 
 def test_what_is_doubtful_about_a_slide_is_shown(path: Path) -> None:
@@ -93,7 +104,7 @@ def test_a_slide_that_is_known_and_ready_is_not_waited_for(path: Path) -> None:
 
     assert upload_and_wait(client_of(server), UploadOptions(path), quiet())["status"] == "ready"
 
-    assert server.asked == ["POST "]
+    assert server.asked == SENT
 
 
 def test_a_resolution_and_urgency_are_asked_for_after_the_upload(path: Path) -> None:
@@ -116,7 +127,7 @@ def test_a_slide_that_fails_ends_with_its_own_error(path: Path) -> None:
 
 
 def test_for_scripts_it_prints_the_slide_and_nothing_else(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    upload(client_of(SlideServer({}, {"status": "ready"})), UploadOptions(path), as_json=True)
+    upload(client_of(SlideServer({}, {"status": "ready"})), [UploadOptions(path)], as_json=True)
 
     printed = capsys.readouterr()
     assert json.loads(printed.out)["status"] == "ready"

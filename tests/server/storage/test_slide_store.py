@@ -12,11 +12,11 @@ from server.settings import Settings
 from server.storage.slide_store import (
     SlidePaths,
     SlideStore,
-    _translated,
     open_store,
     require_tenant_name,
     slides_folder,
 )
+from server.storage.store_errors import translated
 
 SLIDE_ID = "a" * 64
 
@@ -204,12 +204,12 @@ async def test_a_key_that_climbs_out_is_refused(tmp_path: Path, key: str) -> Non
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told_apart(number: int) -> None:
-    with pytest.raises(StorageFull), _translated():
+    with pytest.raises(StorageFull), translated():
         raise OSError(number, "disk of /data/patient")
 
 
 def test_another_error_of_the_disk_says_nothing_of_its_path() -> None:
-    with pytest.raises(StorageUnavailable) as caught, _translated():
+    with pytest.raises(StorageUnavailable) as caught, translated():
         raise OSError(errno.EIO, "disk of /data/patient")
 
     assert "patient" not in caught.value.detail
