@@ -41,6 +41,7 @@ from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
+from server.slides.remembered_replies import RememberedReplies
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.redis_client import connect_redis
@@ -128,7 +129,8 @@ def open_archive(settings: Settings, redis: Redis) -> Archive:
     states, progress = SlideStates(embeddings, jobs, slides, ("demo",)), ProgressLog(redis, 3600)
     usage = Usage(redis, store, settings.quota, settings.tenant_quotas)
     opened = OpenSlides(store, reader_limits(settings), settings.view_readers, settings.view_idle_s, metrics)
-    forgetting = ForgetSlide(opened, Thumbnails(opened), embeddings, Conversations(redis, 3600), progress)
+    conversations, replies = Conversations(redis, 3600), RememberedReplies(redis)
+    forgetting = ForgetSlide(opened, Thumbnails(opened), embeddings, conversations, replies, progress)
     reconciler = Reconciler(
         redis=redis,
         store=store,

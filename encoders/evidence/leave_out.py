@@ -18,7 +18,7 @@ from encoders.regions.outline import Outline
 from encoders.regions.stored_tiles import StoredFile, read_tile_features, read_tile_places
 from encoders.slide_stages.tile_stage import TileStage
 from encoders.types import SlideEmbedding
-from model_store.contracts.slide_stage import ROWS
+from model_store.contracts.slide_rows import ROWS
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ let in while no more than a minute's worth is owed, and a large one makes the ne
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,9 +52,9 @@ class RateLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    requests: int | None = Field(None, ge=0)
-    questions: int | None = Field(None, ge=0)
-    upload_bytes: int | None = Field(None, ge=0)
+    requests: Annotated[int | None, Field(ge=0)] = None
+    questions: Annotated[int | None, Field(ge=0)] = None
+    upload_bytes: Annotated[int | None, Field(ge=0)] = None
 
     def amount(self, counted: Counted) -> int | None:
         """What it says of one of the three."""

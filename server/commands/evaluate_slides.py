@@ -149,6 +149,7 @@ def _read(path: Path, max_px: int) -> NDArray[np.uint8]:
     except SlideError as error:
         raise CommandError(f"{path.name}: {error.detail}", ExitCode.FAILED) from error
     bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert bgr is not None, "our reader's PNG"
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 

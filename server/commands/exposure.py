@@ -15,7 +15,7 @@ def refuse_open_address(settings: Settings) -> None:
     Raises:
         CommandError: the address can be reached from elsewhere and there is neither.
     """
-    if settings.listens_on_loopback or settings.oidc_providers or asyncio.run(any_key(open_store(settings))):
+    if settings.listens_on_loopback or bool(settings.oidc_providers) or asyncio.run(any_key(open_store(settings))):
         return
     raise CommandError(
         f"{settings.host} can be reached from other machines and no API key exists: make one with "
@@ -27,7 +27,7 @@ def refuse_open_address(settings: Settings) -> None:
 def describe_access(settings: Settings) -> str:
     """Whether clients need a key, as a clause."""
     may_be_keyless = settings.listens_on_loopback and not settings.require_key
-    is_closed = settings.oidc_providers or asyncio.run(any_key(open_store(settings)))
+    is_closed = bool(settings.oidc_providers) or asyncio.run(any_key(open_store(settings)))
     if may_be_keyless and (settings.keep_keyless or not is_closed):
         return "this machine needs no key"
     return "clients need an API key or a token" if settings.oidc_providers else "clients need an API key"

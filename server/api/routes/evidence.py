@@ -57,7 +57,7 @@ class EvidenceRequest(BaseModel):
 @router.post(
     "/{slide_id}/evidence",
     response_model=Evidence,
-    dependencies=needs("ask"),
+    dependencies=needs("ask", "questions"),
     responses={
         200: {"description": "Events, or one object with `stream: false`.", "content": stream_of("EvidenceEvent")},
         **may_raise(
