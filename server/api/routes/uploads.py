@@ -60,6 +60,7 @@ UploadId = Annotated[
         json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
     ),
 ]
+_SENDS = needs("slides:write", "upload_bytes")
 _SLIDE_ID = "Eyepiece-Slide-Id"
 _OF_AN_OFFSET = ("Tus-Resumable", "Upload-Offset", "Upload-Expires", _SLIDE_ID)
 _NO_SLIDE = (UnsupportedFormat, UnreadableSlide, SlideTooLarge)
@@ -134,6 +135,7 @@ async def describe_uploads(tenant: Tenant, story: ReceiveUploadDep) -> Response:
 
 @router.post(
     "",
+    dependencies=_SENDS,
     status_code=201,
     response_class=Response,
     response_description="The upload can begin at `Location`.",
@@ -230,6 +232,7 @@ async def get_upload(upload_id: UploadId, tenant: Tenant, story: ReceiveUploadDe
 
 @router.patch(
     "/{upload_id}",
+    dependencies=_SENDS,
     status_code=204,
     response_class=Response,
     response_description="The bytes are kept.",
@@ -272,6 +275,7 @@ async def delete_upload(request: Request, upload_id: UploadId, tenant: Tenant, s
 
 @router.post(
     "/{upload_id}",
+    dependencies=_SENDS,
     status_code=204,
     response_class=Response,
     response_description="As the method named would answer.",
