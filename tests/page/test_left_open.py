@@ -1,5 +1,6 @@
 """A page left open over what happens to servers, networks, slides and keys says so, and goes on without a reload."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,9 @@ async def test_a_key_that_is_withdrawn(page: Browsed, slide: dict[str, Any], ser
     await page.window.evaluate("async (key) => (await import('/page/scripts/api.js')).api.signIn(key)", first)
     await page.answer("What is the growth pattern?")
     _keys(server, "revoke", first[:14])
+    with server.client(first) as client:
+        while client.get("/v1/models").status_code == 200:  # servers forget a key within 15 s
+            await asyncio.sleep(0.5)
 
     card = await page.ask("What grade is the tumour?")
 
