@@ -63,7 +63,7 @@ def test_the_commands_are_those_of_the_design() -> None:
     names = {path[0] for path in command_paths()}
 
     client = {"inspect", "upload", "ask", "chat", "slides", "feedback", "make-slide", "eval-demo", "eval-regions"}
-    client |= {"eval-honesty", "eval-evidence"}
+    client |= {"eval-honesty", "eval-evidence", "evaluate"}
     assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models", "levels", "status"} | client
 
 

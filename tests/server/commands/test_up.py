@@ -152,6 +152,10 @@ OTHERWISE: dict[str, str] = {
     "slide_attention": "flash-attn",
     "log_level": "debug",
     "tenant_quotas": '{"ward": {"stored_bytes": 7}}',
+    "rate_limits": '{"requests": 7}',
+    "tenant_rate_limits": '{"ward": {"questions": 7}}',
+    "caller_rate_limits": '{"upload_bytes": 7}',
+    "oidc_providers": '[{"issuer": "https://id.example", "audience": "eyepiece", "tenant": "ward"}]',
 }
 
 
