@@ -72,7 +72,7 @@ async def test_a_key_that_is_withdrawn(page: Browsed, slide: dict[str, Any], ser
     await page.answer("What is the growth pattern?")
     _keys(server, "revoke", first[:14])
     with server.client(first) as client:
-        while client.get("/v1/models").status_code == 200:  # servers forget a key within 15 s
+        while client.get("/v1/models").status_code == 200:  # noqa: ASYNC110 - servers forget a key within 15 s
             await asyncio.sleep(0.5)
 
     card = await page.ask("What grade is the tumour?")

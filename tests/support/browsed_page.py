@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ WIDTH_PX, HEIGHT_PX = 1366, 768
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # On two busy cores a slide is encoded in a minute.
 PATIENCE_MS = 90_000
+_OF_REQUESTS = ("Failed to load resource", "failed to load: %s", "loaded before reset")
 
 
 @dataclass
@@ -31,6 +32,9 @@ class Browsed:
             await self.window.locator(f'#slide-list [data-slide="{slide_id}"] [aria-current]').wait_for(
                 state="attached"
             )
+            # Earlier conversations come behind the slide; cards are counted from there.
+            with suppress(Exception):
+                await self.window.wait_for_load_state("networkidle", timeout=5_000)
 
     async def choose(self, slide_id: str) -> None:
         """Choose another slide from the list."""
@@ -170,6 +174,6 @@ async def browsed(browser: Any, url: str, **options: Any) -> AsyncIterator[Brows
 
 
 def _note(page: Browsed, message: Any) -> None:
-    # Refused requests are written there too, and are for the page to handle.
-    if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+    # Refused requests are written there too, by the browser and by the viewer, and are for the page to handle.
+    if message.type in ("error", "warning") and not any(it in message.text for it in _OF_REQUESTS):
         page.complaints.append(f"console: {message.text}")

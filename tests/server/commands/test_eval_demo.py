@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from simulated_answers import seeing
+from taken_uploads import TakenUploads
 
 from encoders.precomputed.check_features import check_filled
 from evaluation.exam import (
@@ -51,6 +51,7 @@ class ExaminedServer:
 
     def __init__(self, answer: Callable[[Asked], str]) -> None:
         self.uploads: dict[str, bytes] = {}
+        self._taken = TakenUploads(self._take)
         self.conversations: dict[str, list[str]] = {}
         self.answers = {
             (file_stem(dialogue.specimen), asked.question.text): answer(asked)
@@ -59,9 +60,9 @@ class ExaminedServer:
         }
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if (taken := self._taken.answer(request)) is not None:
+            return taken
         *_, slide_id, action = ["", *request.url.path.split("/")]
-        if action == "slides":
-            return self._upload(request.read())
         if action == "features":
             return httpx.Response(200, content=features_file())
         if action == "questions":
@@ -70,13 +71,12 @@ class ExaminedServer:
             return httpx.Response(200, text="event: ready\ndata: {}\n\n")
         return httpx.Response(200, json=slide(action, "ready"))
 
-    def _upload(self, body: bytes) -> httpx.Response:
-        name = re.search(rb'filename="([^".]+)\.(svs|h5)"', body)
-        assert name is not None
-        slide_id = name[1].decode()
+    def _take(self, name: str, content: bytes) -> str:
+        slide_id, ending = name.split(".")
+        assert ending in ("svs", "h5")
         assert slide_id not in self.uploads
-        self.uploads[slide_id] = body.split(b"\r\n\r\n", 1)[1]
-        return httpx.Response(202, json=slide(slide_id, "queued"))
+        self.uploads[slide_id] = content
+        return slide_id
 
     def _answer(self, slide_id: str, options: dict[str, Any]) -> httpx.Response:
         assert slide_id in self.uploads

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from evaluation_fixtures import FIXTURES
 from small_set import item, questions
+from taken_uploads import TakenUploads
 
 from evaluation.asking.conditions import AS_IS, BLANK, WRONG, Shown, plan_asks
 from evaluation.asking.reply_log import read_log
@@ -109,17 +110,21 @@ class Server:
 
     def __init__(self) -> None:
         self.uploads: dict[str, bytes] = {}
+        self._taken = TakenUploads(self._take)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
         if path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "demo", "title": "Demo", "kind": "tiles"}]})
-        if path == "/v1/slides":
-            body = request.read()
-            name = body.split(b'filename="')[1].split(b'"')[0].decode()
-            self.uploads[name] = body.split(b"\r\n\r\n", 1)[1].rsplit(b"\r\n--", 1)[0]
-            return httpx.Response(200, json=self._slide(name))
-        return httpx.Response(200, content=self.features())
+        if (taken := self._taken.answer(request)) is not None:
+            return taken
+        if path.endswith("/features"):
+            return httpx.Response(200, content=self.features())
+        return httpx.Response(200, json=self._slide(path.removeprefix("/v1/slides/")))
+
+    def _take(self, name: str, content: bytes) -> str:
+        self.uploads[name] = content
+        return name
 
     def _slide(self, name: str) -> dict[str, Any]:
         return {"id": name, "status": "ready", "mpp": 0.5, "error": None, "encoder_id": "e1"}

@@ -16,6 +16,7 @@ from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
 
 SLIDE_FIELDS = {
+    "familiarity",
     "id",
     "object",
     "status",
