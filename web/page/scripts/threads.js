@@ -60,9 +60,10 @@ class Thread extends EventTarget {
     this.#tell();
   }
 
-  /** Show an earlier conversation, and go on with it. */
-  async open(conversationId) {
+  /** Show an earlier conversation, and go on with it; with `onlyIfUnasked` not when something was asked meanwhile. */
+  async open(conversationId, onlyIfUnasked = false) {
     const conversation = await api.get(`/v1/conversations/${conversationId}`);
+    if (onlyIfUnasked && this.answers.length) return;
     const slide = knownSlide(this.slideId);
     const models = new Map(store.get("models").map((model) => [model.id, model]));
     const current = store.get("model");
@@ -119,7 +120,7 @@ async function restore() {
   try {
     await thread.loadConversations();
     const [latest] = thread.conversations;
-    if (latest?.title && !thread.answers.length) await thread.open(latest.id);
+    if (latest?.title) await thread.open(latest.id, true);
   } catch {
     // Said elsewhere: the slide is gone, or the server is away.
   }
