@@ -17,7 +17,7 @@ async def test_a_question_is_asked_and_judged_with_keys_alone(page: Browsed, sli
     await page.window.keyboard.press("Enter")
     card = page.window.locator(".card").nth(before)
     await card.and_(page.window.locator('[data-state="done"]')).wait_for()
-    await page.window.locator("#spoken").get_by_text("The growth pattern is glandular.").wait_for()
+    await page.window.locator("#spoken").get_by_text("The growth pattern is glandular.").wait_for(state="attached")
 
     await card.get_by_role("button", name="Agree", exact=True).focus()
     await page.window.keyboard.press("Space")
