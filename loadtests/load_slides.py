@@ -93,8 +93,9 @@ async def bare_request(server: OwnServer, slide: LoadSlide, question: str, turns
     with suppress(LanguageModelFailed):  # so the 400 is understood
         how = Sampling(max_tokens=spec.generation.max_tokens, temperature=0.0)
         await LanguageModel(client, spec.served_name, inputs).open(BARE_TENANT, messages, how)
-    wanted = ("authorization", "x-slide-id")
-    return Request(str(sent[0].url), sent[0].content, {name: sent[0].headers[name] for name in wanted})
+    asked = sent[0]
+    headers = {name: asked.headers[name] for name in ("authorization", "x-slide-id") if name in asked.headers}
+    return Request(str(asked.url), asked.content, headers)
 
 
 def _features_file(seed: int) -> bytes:
