@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from server.commands.evaluate_commands import evaluate_app
+from server.commands.exam_commands import add_exams
 from server.commands.key_commands import keys_app
 from server.commands.level_commands import levels_app
 from server.commands.model_commands import models_app
@@ -278,88 +279,7 @@ def make_slide(
     print(f"{path}: a synthetic slide, seed {make_slide(options).seed}; what is true of it: {options.truth_path}")
 
 
-@app.command()
-def eval_demo(
-    slides: Annotated[int, typer.Option(min=2, help="How many to draw; at least 60 for a result that counts.")] = 60,
-    short: Annotated[bool, typer.Option(help="14 slides, fewer questions, wider limits.")] = False,
-    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and the next ones.")] = 2_000_000_000,
-    url: Annotated[
-        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
-    ] = None,
-    key: Key = "",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
-    ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
-) -> None:
-    """Measure how well the model answers about synthetic slides that it never saw."""
-    from server.commands.eval_demo import EvalOptions, eval_demo
-
-    eval_demo(EvalOptions(slides, first_seed, short, url, key, data_dir, json_path))
-
-
-@app.command()
-def eval_regions(
-    slides: Annotated[int, typer.Option(min=1, help="How many to draw; at least 40 for a result that counts.")] = 40,
-    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and the next ones.")] = 2_000_100_000,
-    url: Annotated[
-        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
-    ] = None,
-    key: Key = "",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
-    ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
-) -> None:
-    """Measure whether the model tells which quadrant of an unseen synthetic slide has necrosis."""
-    from server.commands.eval_demo import EvalOptions
-    from server.commands.eval_regions import eval_regions
-
-    eval_regions(EvalOptions(slides, first_seed, False, url, key, data_dir, json_path))
-
-
-@app.command()
-def eval_honesty(
-    slides: Annotated[int, typer.Option(min=1, help="How many to draw; at least 20 for a result that counts.")] = 20,
-    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and the next ones.")] = 2_000_200_000,
-    url: Annotated[
-        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
-    ] = None,
-    key: Key = "",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
-    ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
-    beside: Annotated[
-        list[str] | None, typer.Option(help="NAME=FILE: show another run's --json beside it; may be repeated.")
-    ] = None,
-) -> None:
-    """Measure whether answers turn with the wording, and what the model says where it knows nothing."""
-    from server.commands.eval_demo import EvalOptions
-    from server.commands.eval_honesty import Beside, eval_honesty
-
-    options = EvalOptions(slides, first_seed, False, url, key, data_dir, json_path)
-    eval_honesty(options, [Beside.parsed(one) for one in beside or []])
-
-
-@app.command()
-def eval_evidence(
-    slides: Annotated[int, typer.Option(min=1, help="How many to draw of each kind.")] = 40,
-    first_seed: Annotated[int, typer.Option(min=0, help="Slides are of this seed and later ones.")] = 2_000_600_000,
-    url: Annotated[
-        str | None, typer.Option(help="A running server; its slides stay there.", show_default="one is started")
-    ] = None,
-    key: Key = "",
-    data_dir: Annotated[
-        Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
-    ] = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the results there too.")] = None,
-) -> None:
-    """Measure whether evidence lies where the truth does, and whether the model knows its own tissue."""
-    from server.commands.eval_demo import EvalOptions
-    from server.commands.eval_evidence import eval_evidence
-
-    eval_evidence(EvalOptions(slides, first_seed, False, url, key, data_dir, json_path))
+add_exams(app)
 
 
 @slides_app.command("list")
