@@ -57,6 +57,12 @@ class Turn(BaseModel):
         None, description="`X-Request-Id` of the answer, which names it in the server's log; null where unknown."
     )
     scope: Scope = Field(default_factory=SlideScope, description="What of the slide it is about.")
+    given: tuple[int, ...] | None = Field(
+        default=None,
+        description="Numbers of the earlier turns that the model was given with the question; null for turns of older "
+        "releases.",
+        examples=[[1, 2]],
+    )
     created_at: datetime = Field(description="When the answer was complete.")
 
 

@@ -65,8 +65,8 @@ class Stopwatch:
 class OpenAnswer:
     """An answer that vLLM has accepted and that is about to stream.
 
-    Of the conversation's turns the model was given those about `region` (None is the whole slide), `earlier_turns`, but
-    for the `turns_left_out` oldest, which did not fit into its context or its training."""
+    Of the conversation's turns the model was given those about `region` (None is the whole slide), `earlier`, but for
+    the `turns_left_out` oldest, which did not fit into its context or its training."""
 
     answer: Answer
     model: ServedModel
@@ -77,13 +77,13 @@ class OpenAnswer:
     turns_left_out: int = 0
     request_id: str | None = None
     region: RegionRecord | None = None
-    earlier_turns: int = 0
+    earlier: tuple[Turn, ...] = ()
 
     @property
     def warnings(self) -> tuple[AnswerWarning, ...]:
         """What is doubtful about it, known before its first token."""
-        of_turns = conversation_warnings(self.model.manifest, self.earlier_turns + 1, self.turns_left_out)
-        others = len(self.conversation.turns) - self.earlier_turns
+        of_turns = conversation_warnings(self.model.manifest, len(self.earlier) + 1, self.turns_left_out)
+        others = len(self.conversation.turns) - len(self.earlier)
         return (*scope_warnings(self.record, self.region, others), *of_turns)
 
     def as_turn(self, answer: str) -> Turn:
@@ -95,6 +95,7 @@ class OpenAnswer:
             encoder_id=self.record.encoder_id,
             request_id=self.request_id,
             scope=scope_of(self.region),
+            given=tuple(turn.number for turn in self.earlier[self.turns_left_out :]),
             created_at=now(),
         )
 

@@ -101,7 +101,7 @@ class AnswerQuestion:
             turns_left_out=opened.turns_left_out,
             request_id=question.request_id,
             region=region,
-            earlier_turns=len(earlier.turns),
+            earlier=earlier.turns,
         )
 
     async def open_chat(

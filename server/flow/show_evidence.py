@@ -20,10 +20,9 @@ from encoders.evidence.cells import FINER_SIDE, SIDE, Cell, divide, evidence_id,
 from server.asking.answer_warnings import AnswerWarning
 from server.asking.conversations import Conversation, Conversations, Turn
 from server.asking.evidence import CAPTION, AreaDrops, Choice, Evidence, choices_of, weigh
-from server.asking.fit_conversation import turns_beyond_budget
 from server.asking.language_model import Message
 from server.asking.questions import conversation_messages
-from server.asking.scope import RegionScope, name_of, scope_warnings
+from server.asking.scope import RegionScope, scope_warnings
 from server.asking.score_evidence import AnswerScoring, Baseline, Costs
 from server.asking.served_models import ServedModel, ServedModels
 from server.embeddings.slide_inputs import SlideInput
@@ -116,6 +115,8 @@ class ShowEvidence:
             raise EvidenceUnavailable(
                 "The slide was encoded anew since that answer; ask again, then look for evidence."
             )
+        if turn.given is None:
+            raise EvidenceUnavailable("The answer is of an older release; ask again, then look for evidence.")
         region = await self._region(slide, turn)
         places, chosen = await self._chosen(slide, region)
         if len(chosen) < _LEAST_TILES:
@@ -150,13 +151,12 @@ class ShowEvidence:
         yield Event("done", {**about, **_done_data(evidence, baseline), "costs": _costs_data(costs, made_ms)})
 
     def _scoring(self, opened: OpenEvidence, costs: Costs) -> AnswerScoring:
-        """Over the prompt that was answered: earlier turns about the same, and not more of them than then."""
+        """Over the prompt that was answered, with the very turns that were given then."""
         turn, model = opened.turn, opened.model
-        earlier = opened.conversation.turns[: turn.number - 1]
-        before = opened.conversation.model_copy(update={"turns": earlier}).about(name_of(turn.scope))
-        llm, control = model.manifest.llm, model.control_text
-        beyond = turns_beyond_budget(before, turn.question, opened.slide.slide_tokens, llm.generation.max_tokens, llm)
-        asked = conversation_messages(opened.slide, before, control.removed_from(turn.question), control, beyond)
+        given = tuple(it for it in opened.conversation.turns if it.number in (turn.given or ()))
+        before = opened.conversation.model_copy(update={"turns": given})
+        control = model.control_text
+        asked = conversation_messages(opened.slide, before, control.removed_from(turn.question), control)
         return AnswerScoring(
             model=model,
             slide=opened.wanted.slide,

@@ -10,8 +10,10 @@ from running_server import RunningServer
 async def test_a_question_is_asked_and_judged_with_keys_alone(page: Browsed, slide: dict[str, Any]) -> None:
     await page.open(slide["id"])
     await page.window.locator("#question:enabled").wait_for()
+    await page.window.keyboard.press("Tab")  # the link to the slide
     await page.window.keyboard.press("Tab")
-    await page.window.keyboard.press("Enter")  # the link that skips to the question
+    await page.window.locator("a:focus").get_by_text("Skip to the question").wait_for()
+    await page.window.keyboard.press("Enter")
     await page.window.keyboard.type("What is the growth pattern?")
     before = await page.window.locator(".card").count()
     await page.window.keyboard.press("Enter")

@@ -60,10 +60,13 @@ async def test_what_is_no_slide_is_refused_in_words_and_can_be_dismissed(page: B
 
 
 async def test_the_slide_is_shown_tile_by_tile(page: Browsed, slide: dict[str, Any]) -> None:
+    tiles: list[int] = []
+    page.window.on("response", lambda it: tiles.append(it.status) if "/tiles/" in it.url else None)
     await page.open(slide["id"])
+    await page.sees_the_slide()
 
-    async with page.window.expect_response(lambda it: "/tiles/" in it.url and it.status == 200):
-        pass
+    assert tiles
+    assert set(tiles) == {200}
     await page.until_true(
         """() => {
           const canvas = document.querySelector("#canvas canvas");

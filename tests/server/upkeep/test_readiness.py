@@ -123,11 +123,15 @@ async def test_without_the_language_model_slides_are_uploaded_and_encoded_and_qu
 
 
 class GivenUp(VllmTransport):
-    """Notes when waiting questions are given up."""
+    """Notes when waiting questions are given up; requests go through `transport`."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         super().__init__(0, 0.0)
+        self._through = transport
         self.after_s: list[float] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._through.handle_async_request(request)
 
     def give_up_silent(self, silent_s: float) -> None:
         self.after_s.append(silent_s)
@@ -136,7 +140,8 @@ class GivenUp(VllmTransport):
 async def test_who_waits_for_an_answer_already_is_told_as_soon_as_questions_are_refused(
     parts: Parts, vllm: FakeVllm, watch: EngineWatch
 ) -> None:
-    parts.models.default.language_model._transport = given_up = GivenUp()
+    client = parts.models.default.language_model._client
+    client._transport = given_up = GivenUp(client._transport)
     await until(watch.look)
     vllm.is_healthy = False
     seen = []
