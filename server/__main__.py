@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from server.commands.cohort_commands import cohort_app
 from server.commands.evaluate_commands import evaluate_app
 from server.commands.exam_commands import add_exams
 from server.commands.key_commands import keys_app
@@ -48,6 +49,7 @@ app.add_typer(feedback_app, name="feedback")
 app.add_typer(models_app, name="models")
 app.add_typer(levels_app, name="levels")
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(cohort_app, name="cohort")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 # What the extra `worker` installs, by the names that are imported.

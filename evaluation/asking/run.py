@@ -7,13 +7,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from evaluation.asking.conditions import Ask
 from evaluation.asking.reply_log import ReplyLog
-from evaluation.asking.targets import Reply, Target
+
+
+class Keyed(Protocol):
+    """Something that is asked once; `key` names it in the log."""
+
+    @property
+    def key(self) -> str: ...  # noqa: D102
+
+
+Asked = TypeVar("Asked", bound=Keyed)
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,8 @@ class Outcome:
 
 
 async def ask_all(
-    target: Target,
-    asks: Sequence[Ask],
+    put: Callable[[httpx.AsyncClient, Asked], Awaitable[dict[str, Any]]],
+    asks: Sequence[Asked],
     log: ReplyLog,
     *,
     budget: Budget | None = None,
@@ -72,7 +80,8 @@ async def ask_all(
     on_reply: Callable[[], None] = lambda: None,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Outcome:
-    """Asks all that has no text in the log yet. `on_reply` is called for every question, asked or not.
+    """Puts all that has no text in the log yet. `put` gives the line for the log: `key`, `text` or the `reason` why
+    there is none, tokens. `on_reply` is called for every question, asked or not.
 
     Raises:
         TargetError: it would refuse every question.
@@ -96,7 +105,7 @@ async def ask_all(
                 continue
             # Counted before it is asked, or as many as are asked at once would come on top of the budget.
             spent.questions += 1
-            line = _line(ask, await target.ask(client, ask))
+            line = await put(client, ask)
             spent.questions -= 1
             spent.add(limits, line)
             async with writing:
@@ -128,18 +137,3 @@ async def in_parallel(
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
-
-
-def _line(ask: Ask, reply: Reply) -> dict[str, Any]:
-    return {
-        "key": ask.key,
-        "condition": ask.condition,
-        "item": ask.item.key,
-        "shown": ask.shown.slide if ask.shown.kind == "slide" else ask.shown.kind,
-        "text": reply.text,
-        "reason": reply.reason,
-        "attempts": reply.attempts,
-        "finish": reply.finish,
-        "prompt_tokens": reply.prompt_tokens,
-        "answer_tokens": reply.answer_tokens,
-    }

@@ -52,6 +52,17 @@ class Target(Protocol):
     async def ask(self, client: httpx.AsyncClient, ask: Ask) -> Reply: ...  # noqa: D102
 
 
+async def reply_line(target: Target, client: httpx.AsyncClient, ask: Ask) -> dict[str, Any]:
+    """Puts a question to the target; its reply as a line of the log."""
+    return {
+        "key": ask.key,
+        "condition": ask.condition,
+        "item": ask.item.key,
+        "shown": ask.shown.slide if ask.shown.kind == "slide" else ask.shown.kind,
+        **asdict(await target.ask(client, ask)),
+    }
+
+
 @dataclass(frozen=True)
 class EyepieceTarget:
     """A model of an Eyepiece, which knows what is shown by ids: `slide_ids`. Each question is a conversation of its

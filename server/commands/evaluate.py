@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,15 @@ from evaluation.asking.http_call import Patience
 from evaluation.asking.predicted import log_predictions
 from evaluation.asking.reply_log import ReplyLog, read_log
 from evaluation.asking.run import Budget, Outcome, ask_all
-from evaluation.asking.targets import ChatEndpoint, EyepieceTarget, Generation, PictureTarget, Target, View
+from evaluation.asking.targets import (
+    ChatEndpoint,
+    EyepieceTarget,
+    Generation,
+    PictureTarget,
+    Target,
+    View,
+    reply_line,
+)
 from evaluation.benchmark.items import QuestionSet
 from evaluation.benchmark.predictions import read_predictions
 from evaluation.benchmark.read_json import json_lines, text_of
@@ -137,9 +146,10 @@ def _ask_model(folder: RunFolder, questions: QuestionSet, options: AskOptions) -
         log = resources.enter_context(ReplyLog.open(folder.answers_path(options.name)))
         if log.cut_bytes:
             print(f"{options.name}: a reply that was cut off when the last run ended is asked for again.")
+        put = partial(reply_line, target)
         with progress_bar(options.name, len(plan.asks)) as advance:
             return asyncio.run(
-                ask_all(target, plan.asks, log, budget=options.budget, at_once=options.at_once, on_reply=advance)
+                ask_all(put, plan.asks, log, budget=options.budget, at_once=options.at_once, on_reply=advance)
             )
 
 

@@ -19,12 +19,13 @@ from evaluation.benchmark.items import slide_name
 from evaluation.errors import UnreadableSet
 from evaluation.exam import Specimen
 from server.commands.api_client import ApiClient
+from server.commands.encode_for_model import ready_encoder, served_model
 from server.commands.eval_slides import rearrange_features
 from server.commands.evaluate_progress import progress_bar
 from server.commands.options import settings_from
 from server.commands.outcome import CommandError, ExitCode
 from server.commands.read_here import read_here
-from server.commands.upload import UploadOptions, failed_slide, upload_and_wait
+from server.commands.upload import UploadOptions, upload_and_wait
 
 SlidePaths = Mapping[str, Path]
 # Large patches at low power given together, as in arXiv 2606.12407: a thumbnail alone understates a rival.
@@ -70,9 +71,7 @@ def eyepiece_slides(
         CommandError: the server refused one, or it failed; or it has no such model.
     """
     models = {str(found["id"]): found for found in client.models()}
-    name = model or next(iter(models))
-    if name not in models:
-        raise CommandError(f"The server has no model {name}; it has {', '.join(models)}.", ExitCode.USAGE)
+    name = served_model(models, model)
     ids: dict[Shown, str] = {}
     encoders: set[str] = set()
     wanted = list(shown_slides(asks))
@@ -87,22 +86,11 @@ def eyepiece_slides(
                 path.write_bytes(client.features(ids[Shown("slide", shown.slide)]))
                 rearrange_features(path, Specimen(0, "blank"))
             slide = upload_and_wait(client, UploadOptions(path), Console(quiet=True))
-            if model is not None and model != next(iter(models)):
-                slide = _encoded_for(client, slide["id"], model)
             ids[shown] = str(slide["id"])
-            encoders.add(str(slide.get("encoder_id")))
+            encoders.add(ready_encoder(client, slide, name))
             advance()
     kept = ("id", "title", "quantization", "kind", "licence", "notice")
     return ids, {**{field: models[name].get(field) for field in kept}, "encoder_ids": sorted(encoders)}
-
-
-def _encoded_for(client: ApiClient, slide_id: str, model: str) -> dict[str, Any]:
-    client.encode(slide_id, None, urgent=False, model=model)
-    *_, last = client.encode_events(slide_id, model)
-    slide = client.slide(slide_id)
-    if last.name == "failed":
-        raise failed_slide(slide)
-    return slide
 
 
 def pictures_of(paths: SlidePaths, view: View) -> Callable[[Shown], Sequence[bytes]]:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,7 @@ from small_set import IMPATIENT, text_target, transport
 from evaluation.asking.conditions import AS_IS, CONDITIONS, WRONG_SAME, Ask, Condition, plan_asks
 from evaluation.asking.reply_log import ReplyLog
 from evaluation.asking.run import ask_all
-from evaluation.asking.targets import ChatEndpoint
+from evaluation.asking.targets import ChatEndpoint, reply_line
 from evaluation.benchmark.items import QuestionSet
 from evaluation.benchmark.read_set import read_set
 from evaluation.judging.judge import Answered, Judge
@@ -65,7 +66,7 @@ def run_of(folder: Path, questions: QuestionSet, conditions: tuple[Condition, ..
         return said(ask)  # type: ignore[operator]
 
     with ReplyLog.open(run.answers_path("model")) as log:
-        asyncio.run(ask_all(target, plan.asks, log, transport=transport(answer)))
+        asyncio.run(ask_all(partial(reply_line, target), plan.asks, log, transport=transport(answer)))
     judge = Judge(ChatEndpoint("http://judge.test/v1", "rules", patience=IMPATIENT), OURS, repeats=2)
     run.keep_judge(judge.record, [AS_IS])
     answers = [
@@ -201,7 +202,7 @@ def test_nothing_is_dropped(written: Path, tmp_path: Path) -> None:
         return said(by_question[content[-1]["text"], slide])
 
     with ReplyLog.open(run.answers_path("model")) as log:
-        asyncio.run(ask_all(text_target(), plan.asks[:-2], log, transport=transport(answer)))
+        asyncio.run(ask_all(partial(reply_line, text_target()), plan.asks[:-2], log, transport=transport(answer)))
     scored = score_run(run, ScoreOptions(papers=("wsi_llava",)))
 
     closed = [item for item in questions.items if item.is_closed]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -12,15 +13,17 @@ from small_set import item, questions, text_target, transport
 from evaluation.asking.conditions import AS_IS, BLANK, NO_SLIDE, plan_asks
 from evaluation.asking.reply_log import ReplyLog, read_log
 from evaluation.asking.run import Budget, Outcome, ask_all
+from evaluation.asking.targets import reply_line
 from evaluation.errors import RunMismatch, TargetError
 
 ASKS = plan_asks(questions(), [AS_IS]).asks
+PUT = partial(reply_line, text_target())
 
 
 def run(path: Path, answer: object, budget: Budget | None = None, at_once: int = 3) -> Outcome:
     with ReplyLog.open(path) as log:
         made = transport(answer)  # type: ignore[arg-type]
-        return asyncio.run(ask_all(text_target(), ASKS, log, budget=budget, at_once=at_once, transport=made))
+        return asyncio.run(ask_all(PUT, ASKS, log, budget=budget, at_once=at_once, transport=made))
 
 
 def test_answers_are_kept_and_not_asked_for_again(tmp_path: Path) -> None:
@@ -39,7 +42,7 @@ def test_the_picture_goes_before_the_question(tmp_path: Path) -> None:
     asks = plan_asks(questions(item(1)), [AS_IS, BLANK, NO_SLIDE]).asks
     with ReplyLog.open(tmp_path / "log") as log:
         made = transport(lambda body: bodies.append(body["messages"][0]["content"]) or "A")
-        asyncio.run(ask_all(text_target(), asks, log, at_once=1, transport=made))
+        asyncio.run(ask_all(PUT, asks, log, at_once=1, transport=made))
 
     as_is, blank, none = bodies
     assert [part["type"] for part in as_is] == ["image_url", "text"]
@@ -85,7 +88,7 @@ def test_an_answer_that_comes_too_late_is_a_failure(tmp_path: Path) -> None:
         raise AssertionError
 
     with ReplyLog.open(tmp_path / "log") as log:
-        found = asyncio.run(ask_all(text_target(), ASKS[:1], log, transport=httpx.MockTransport(never)))
+        found = asyncio.run(ask_all(PUT, ASKS[:1], log, transport=httpx.MockTransport(never)))
 
     assert found.failed == Counter({"too_late": 1})
 

@@ -127,7 +127,8 @@ class Server:
         return name
 
     def _slide(self, name: str) -> dict[str, Any]:
-        return {"id": name, "status": "ready", "mpp": 0.5, "error": None, "encoder_id": "e1"}
+        encodings = [{"model": "demo", "status": "ready", "encoder_id": "e1"}]
+        return {"id": name, "status": "ready", "mpp": 0.5, "error": None, "encodings": encodings}
 
     def features(self) -> bytes:
         import io
