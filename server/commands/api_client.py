@@ -289,11 +289,12 @@ def _json_or_raise(response: httpx.Response) -> dict[str, Any]:
 
 
 def refusal(response: httpx.Response) -> CommandError:
-    """What the server said, as a sentence; problem+json where it is one, else the status."""
+    """What the server said, as a sentence: of problem+json, or of the OpenAI dialect's routes; else the status."""
     try:
         problem = response.json()
-        detail, code = str(problem["detail"]), str(problem["code"])
-    except (ValueError, KeyError, TypeError):
+        said = problem.get("error") or problem
+        detail, code = str(said.get("detail") or said["message"]), str(said["code"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         detail, code = f"The server answered {response.status_code} and did not say why.", None
     wait = response.headers.get("Retry-After")
     retry_after_s = int(wait) if wait and wait.isdigit() else None

@@ -7,6 +7,7 @@ import pytest
 
 from server.commands.api_client import ApiClient, event_stream_lines, parse_events
 from server.commands.outcome import CommandError, ExitCode
+from server.errors import Unauthorized, openai_error
 from server.machine.redis_server import free_loopback_port
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -110,6 +111,16 @@ def test_an_error_that_is_no_problem_still_ends_in_a_sentence(body: str) -> None
         client_of(lambda request: httpx.Response(502, text=body)).slide("a" * 64)
 
     assert caught.value.exit_code == ExitCode.REFUSED
+
+
+def test_an_error_of_the_openai_dialect_is_its_sentence() -> None:
+    """`/v1/models`, which most commands ask first, is of that dialect."""
+    body = openai_error(Unauthorized("Send a key."))
+
+    with client_of(lambda request: httpx.Response(401, json=body)) as client, pytest.raises(CommandError) as caught:
+        client.models()
+
+    assert (str(caught.value), caught.value.problem_code) == ("Send a key.", "unauthorized")
 
 
 def test_a_stream_that_is_refused_is_its_sentence() -> None:
