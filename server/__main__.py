@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from server.commands.audit_commands import audit_app
 from server.commands.cohort_commands import cohort_app
 from server.commands.evaluate_commands import evaluate_app
 from server.commands.exam_commands import add_exams
@@ -45,6 +46,7 @@ slides_app = typer.Typer(help="The slides on the server.", no_args_is_help=True)
 app.add_typer(slides_app, name="slides")
 feedback_app = typer.Typer(help="What people thought of answers.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(audit_app, name="audit")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(models_app, name="models")
 app.add_typer(levels_app, name="levels")

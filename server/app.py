@@ -44,6 +44,7 @@ from server.embeddings.slide_inputs import MEMORY_BYTES, SlideInputCache, SlideI
 from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
+from server.identity.audit_log import AuditLog
 from server.identity.credentials import open_credentials
 from server.served_models import open_served_models
 from server.settings import Settings
@@ -186,6 +187,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         store=store,
         slides=SlideCatalogue(store, redis, ids.pop(models[0].manifest.name), ids),
         credentials=open_credentials(store, settings.oidc_providers),
+        audit=None if settings.audit_dir is None else AuditLog(settings.audit_dir),
         jobs=EncodeJobs(redis, settings),
         region_jobs=DerivedJobs(redis, settings, "region"),
         regions=Regions(store, settings.max_regions_per_slide),
@@ -282,11 +284,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(UploadSweep(parts.redis, parts.slides, receive_upload(parts)).run()),
         asyncio.create_task(log_sandbox()),
     ]
+    if parts.audit is not None:
+        background.append(asyncio.create_task(parts.audit.run(parts.store)))
     yield
     for task in background:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
     await parts.credentials.aclose()
+    if parts.audit is not None:
+        await parts.audit.aclose(parts.store)
     await parts.open_slides.aclose()
     for model in parts.models:
         await model.language_model.aclose()

@@ -19,7 +19,7 @@ EyepieceError                     model_store.errors
     └── DependencyError           ours to mend; the caller may try again
         ├── Draining              this process is leaving
         ├── TooManyConnections
-        ├── IdentityProviderUnavailable
+        ├── IdentityProviderUnavailable, AuditUnavailable
         ├── SlideReaderLost      the process that reads a slide for viewers
         ├── StorageFull, StorageUnavailable, QueueUnavailable
         └── LanguageModelUnavailable, LanguageModelFailed, SlideLost
@@ -313,6 +313,12 @@ class IdentityProviderUnavailable(DependencyError):
     code = "identity_provider_unavailable"
 
 
+class AuditUnavailable(DependencyError):
+    """The audit log cannot be written, and this server does nothing that is not in it."""
+
+    code = "audit_unavailable"
+
+
 class SlideReaderLost(DependencyError):
     """The process that reads the slide ended unexpectedly or gave no answer in time; the next request gets another."""
 
@@ -409,6 +415,7 @@ HTTP_STATUS: dict[str, int] = {
     "draining": 503,
     "too_many_connections": 503,
     "identity_provider_unavailable": 503,
+    "audit_unavailable": 503,
     "slide_reader_lost": 503,
     "storage_full": 507,
     "storage_unavailable": 503,

@@ -43,6 +43,14 @@ class Settings(BaseSettings):
         description="Identity providers whose tokens are taken beside API keys, as a JSON list; docs/identity.md "
         "describes the fields.",
     )
+    audit_dir: Path | None = Field(
+        None,
+        description="Folder of the audit log, on a disk that outlives the process; every API has its own files there. "
+        "While it cannot be written, requests get `audit_unavailable` and nothing is done. Empty = no audit log.",
+    )
+    audit_questions: bool = Field(
+        False, description="Write the text of questions into the audit log; it may name patients."
+    )
     data_dir: Path = Field(Path("data"), description="All local state: store, models, Redis, logs, staging.")
     store_url: str = Field(
         "", description="Where slides and embeddings live: s3://…, gs://…, az://…; empty = DATA_DIR/store."

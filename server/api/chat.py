@@ -158,6 +158,12 @@ class ChatCompletionRequest(BaseModel):
         )
 
     @property
+    def last_question(self) -> str:
+        """The text of the last message of a user's; empty when there is none."""
+        asked = [message for message in self.messages if message.role == "user"]
+        return "\n".join(part.text or "" for part in asked[-1].parts) if asked else ""
+
+    @property
     def wants_usage(self) -> bool:
         """Whether the stream ends with a usage chunk."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)

@@ -16,6 +16,7 @@ from server.embeddings.cache import EmbeddingCache
 from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
+from server.identity.audit_log import AuditLog
 from server.identity.credentials import Credentials
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
@@ -47,6 +48,7 @@ class Parts:
     store: SlideStore
     slides: SlideCatalogue
     credentials: Credentials
+    audit: AuditLog | None
     jobs: EncodeJobs
     region_jobs: DerivedJobs
     regions: Regions

@@ -10,6 +10,8 @@ from server.commands.terminal import print_json
 from server.identity.access_scopes import SCOPES, AccessScope, scopes_among
 from server.identity.api_keys import (
     DIGEST_SHOWN,
+    PREFIX_CHARS,
+    RotatedKey,
     StoredKey,
     create_key,
     damaged_keys,
@@ -17,6 +19,7 @@ from server.identity.api_keys import (
     revoke_key,
     rotate_key,
 )
+from server.identity.audited_command import audited_command
 from server.identity.key_uses import last_use
 from server.settings import Settings
 from server.slides.slide_record import now
@@ -39,7 +42,7 @@ def create(settings: Settings, options: KeyOptions, as_json: bool) -> None:
         CommandError: there is no such scope.
     """
     expires_at, scopes = _in_days(options.expires_days), _chosen(options.scopes)
-    secret = asyncio.run(create_key(open_store(settings), options.tenant, expires_at, scopes))
+    secret = asyncio.run(_create(settings, options.tenant, expires_at, scopes))
     if as_json:
         told = {"key": secret, "tenant": options.tenant, "expires_at": rfc3339(expires_at)}
         print_json(told | {"scopes": list(scopes or SCOPES)})
@@ -54,7 +57,7 @@ def rotate(settings: Settings, prefix: str, expires_days: int | None, overlap_ho
         InvalidRequest: there is not one valid key that begins with `prefix`.
     """
     overlap = timedelta(hours=overlap_hours)
-    rotated = asyncio.run(rotate_key(open_store(settings), prefix, overlap, _in_days(expires_days)))
+    rotated = asyncio.run(_rotate(settings, prefix, overlap, _in_days(expires_days)))
     if as_json:
         told = {"key": rotated.secret, "tenant": rotated.key.tenant, "expires_at": rfc3339(rotated.key.expires_at)}
         print_json(told | {"old_until": rfc3339(rotated.old_until)})
@@ -65,7 +68,7 @@ def rotate(settings: Settings, prefix: str, expires_days: int | None, overlap_ho
 
 def show(settings: Settings, as_json: bool) -> None:
     """One line for each key, without the key itself."""
-    stored, used, damaged = asyncio.run(_all_keys(open_store(settings)))
+    stored, used, damaged = asyncio.run(_listed(settings))
     if as_json:
         public = [_public(it, moment) for it, moment in zip(stored, used, strict=True)]
         print_json({"keys": public, "damaged": [digest[:DIGEST_SHOWN] for digest in damaged]})
@@ -80,6 +83,12 @@ def show(settings: Settings, as_json: bool) -> None:
         print(f"{name}…  cannot be read and opens nothing: `eyepiece keys revoke {name}` removes it.")
 
 
+async def _listed(settings: Settings) -> tuple[list[StoredKey], list[datetime | None], list[str]]:
+    store = open_store(settings)
+    async with audited_command(settings.audit_dir, store, "keys list"):
+        return await _all_keys(store)
+
+
 async def _all_keys(store: SlideStore) -> tuple[list[StoredKey], list[datetime | None], list[str]]:
     stored = await list_keys(store)
     return stored, [await last_use(store, it.digest) for it in stored], await damaged_keys(store)
@@ -91,9 +100,37 @@ def revoke(settings: Settings, prefix: str) -> None:
     Raises:
         CommandError: there is none.
     """
-    if asyncio.run(revoke_key(open_store(settings), prefix)) == 0:
+    if asyncio.run(_revoke(settings, prefix)) == 0:
         raise CommandError("No key begins like that: `eyepiece keys list` shows the beginnings.", ExitCode.USAGE)
     print("Revoked; servers that are running forget it within 15 seconds.")
+
+
+async def _create(
+    settings: Settings, tenant: str, expires_at: datetime | None, scopes: tuple[AccessScope, ...] | None
+) -> str:
+    store = open_store(settings)
+    async with audited_command(settings.audit_dir, store, "keys create", tenant) as told:
+        secret = await create_key(store, tenant, expires_at, scopes)
+        told.about = {"key": secret[:PREFIX_CHARS]}
+        return secret
+
+
+async def _rotate(settings: Settings, prefix: str, overlap: timedelta, expires_at: datetime | None) -> RotatedKey:
+    store = open_store(settings)
+    async with audited_command(settings.audit_dir, store, "keys rotate") as told:
+        rotated = await rotate_key(store, prefix, overlap, expires_at)
+        told.tenant = rotated.key.tenant
+        told.about = {"key": rotated.key.prefix, "old_key": prefix[:PREFIX_CHARS]}
+        return rotated
+
+
+async def _revoke(settings: Settings, prefix: str) -> int:
+    store = open_store(settings)
+    tenants = {stored.key.tenant for stored in await list_keys(store) if stored.key.prefix == prefix[:PREFIX_CHARS]}
+    tenant = tenants.pop() if len(tenants) == 1 else None
+    async with audited_command(settings.audit_dir, store, "keys revoke", tenant) as told:
+        told.about = {"key": prefix[:PREFIX_CHARS]}
+        return await revoke_key(store, prefix)
 
 
 def rfc3339(moment: datetime | None) -> str | None:

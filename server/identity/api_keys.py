@@ -33,7 +33,7 @@ _REMEMBERED_S = 15.0
 _REMEMBERED_KEYS = 10_000
 # So much of a key's digest names it to its operator.
 DIGEST_SHOWN = 12
-_PREFIX_CHARS = 10
+PREFIX_CHARS = 10
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +99,7 @@ async def _create(
 ) -> tuple[str, ApiKey]:
     require_tenant_name(tenant)
     secret = f"eyp_{secrets.token_urlsafe(32)}"
-    key = ApiKey(tenant=tenant, prefix=secret[:_PREFIX_CHARS], created_at=now(), expires_at=expires_at, scopes=scopes)
+    key = ApiKey(tenant=tenant, prefix=secret[:PREFIX_CHARS], created_at=now(), expires_at=expires_at, scopes=scopes)
     await _keep(store, _digest(secret), key)
     return secret, key
 
@@ -120,7 +120,7 @@ async def rotate_key(
     Raises:
         InvalidRequest: no valid key begins like that, or several do.
     """
-    found = [stored for stored in await list_keys(store) if stored.key.prefix == prefix[:_PREFIX_CHARS]]
+    found = [stored for stored in await list_keys(store) if stored.key.prefix == prefix[:PREFIX_CHARS]]
     if len(found) != 1 or found[0].key.expired:
         raise InvalidRequest("There must be one valid key that begins like that: `eyepiece keys list` shows them.")
     old = found[0].key
@@ -152,7 +152,7 @@ async def revoke_key(store: SlideStore, prefix: str) -> int:
     """Delete the keys whose text starts with `prefix`, and those that cannot be read and whose digest starts with it;
     how many there were."""
     readable, damaged = await _stored(store)
-    digests = [stored.digest for stored in readable if stored.key.prefix == prefix[:_PREFIX_CHARS]]
+    digests = [stored.digest for stored in readable if stored.key.prefix == prefix[:PREFIX_CHARS]]
     if len(prefix) >= DIGEST_SHOWN:
         digests += [digest for digest in damaged if digest.startswith(prefix)]
     for digest in digests:

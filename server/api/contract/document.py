@@ -40,7 +40,13 @@ from server.api.contract.events import (
     SlideReady,
     StreamError,
 )
-from server.api.contract.headers import ANSWER_HEADERS, RATE_LIMIT, header_parameters, header_references
+from server.api.contract.headers import (
+    ANSWER_HEADERS,
+    RATE_LIMIT,
+    header_parameters,
+    header_references,
+    request_headers,
+)
 from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.routes.chat import speaks_openai
 from server.api.routes.feedback import DamagedFeedback
@@ -48,6 +54,7 @@ from server.api.routes.health import ReadinessStatus
 from server.api.routes.keyed_route import SCOPE_OF_OPERATION
 from server.errors import InvalidRequest
 from server.flow.show_levels import LevelsFormat
+from server.identity.purpose_of_use import PURPOSE_HEADER
 from server.slides.feedback import Verdict
 from server.slides.public_levels import CellKind, LevelsGeoJson, SlideLevels
 from server.slides.public_places import SlidePlaces
@@ -194,6 +201,7 @@ def _complete(operation: dict[str, Any], path: str, ways_in: Sequence[str]) -> d
     if path.startswith("/v1/"):
         more += OF_EVERY_KEYED_ROUTE
         scope = operation.pop(SCOPE_OF_OPERATION)
+        operation["parameters"] = [*operation.get("parameters", ()), *request_headers(PURPOSE_HEADER)["parameters"]]
         operation["security"] = [{way: [scope] if scope else []} if way else {} for way in ways_in]
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
         more += OF_EVERY_JSON_BODY

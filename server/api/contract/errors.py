@@ -12,6 +12,7 @@ from server.api.contract.headers import RATE_LIMIT, header_references
 from server.errors import (
     HTTP_STATUS,
     PROBLEM_JSON,
+    AuditUnavailable,
     BodyTooLarge,
     BodyTooSlow,
     Draining,
@@ -58,6 +59,7 @@ OF_EVERY_KEYED_ROUTE = (
     RateLimited,
     InvalidRequest,
     IdentityProviderUnavailable,
+    AuditUnavailable,
     Draining,
     StorageUnavailable,
     QueueUnavailable,

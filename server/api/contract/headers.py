@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from server.identity.purpose_of_use import PURPOSE_HEADER, PURPOSES
+
 _ETAG = '"3b1f0c6c"'
 
 ANSWER_HEADERS: dict[str, Any] = {
@@ -122,6 +124,10 @@ ANSWER_HEADERS: dict[str, Any] = {
 RATE_LIMIT = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 
 REQUEST_HEADERS: dict[str, Any] = {
+    PURPOSE_HEADER: {
+        "description": "Why this is done, as a code of HL7's PurposeOfUse, for the audit log.",
+        "schema": {"type": "string", "enum": list(PURPOSES), "examples": ["TREAT"]},
+    },
     "Idempotency-Key": {
         "description": "Any text of your own for this request, a UUID for instance. The same request sent again with "
         "it within 24 hours is not done again and gets the first answer.",

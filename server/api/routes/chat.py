@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from model_store.errors import EyepieceError
 from server.api.access import Tenant
+from server.api.audited import note_question, note_slide
 from server.api.chat import (
     ChatCompletionRequest,
     Completion,
@@ -108,6 +109,8 @@ async def create_chat_completion(
     value that changes nothing, and refused by name at any other."""
     model = story.models.named(chat.model)
     refuse_unsupported(chat)
+    note_slide(request, slide_of(chat)[0])
+    note_question(request, chat.last_question)
     turns = sum(message.role == "user" for message in chat.messages)
     watch = Stopwatch()
     async with AsyncExitStack() as resources:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.api.access import Tenant
+from server.api.audited import note_slide
 from server.api.contract.errors import may_raise
 from server.api.contract.parameters import ConversationId
 from server.api.dependencies import CatalogueDep, ConversationsDep, GiveFeedbackDep
@@ -31,6 +32,7 @@ class ConversationPage(BaseModel):
 
 @router.get("", dependencies=needs("ask"), responses=may_raise(NotFound))
 async def list_conversations(
+    request: Request,
     tenant: Tenant,
     catalogue: CatalogueDep,
     conversations: ConversationsDep,
@@ -57,6 +59,7 @@ async def list_conversations(
     ] = 20,
 ) -> ConversationPage:
     """The conversations about a slide, the last used first, page by page."""
+    note_slide(request, slide)
     await catalogue.require_readable_or_not(tenant, slide)
     page = await conversations.page(tenant, slide, cursor, limit)
     return ConversationPage(data=page.conversations, next_cursor=page.next_cursor)
@@ -64,10 +67,12 @@ async def list_conversations(
 
 @router.get("/{conversation_id}", dependencies=needs("ask"), responses=may_raise(NotFound, ConversationDamaged))
 async def get_conversation(
-    conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep
+    request: Request, conversation_id: ConversationId, tenant: Tenant, conversations: ConversationsDep
 ) -> Conversation:
     """The turns so far."""
-    return await conversations.require(tenant, conversation_id)
+    conversation = await conversations.require(tenant, conversation_id)
+    note_slide(request, conversation.slide_id)
+    return conversation
 
 
 @router.delete(

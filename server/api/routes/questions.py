@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.regions.outline import Outline
 from server.api.access import Tenant
+from server.api.audited import note_question
 from server.api.contract.errors import OF_EVERY_KEY, OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import AnswerDoubt, stream_of
 from server.api.contract.headers import answer_headers, request_headers
@@ -151,6 +152,7 @@ async def ask_question(
     The event `notice` comes first: whose answer it will be, and what must be known to read it. `token` events hold the
     answer as it is written; then comes `done` with the whole of it, or `error`. A `token` event holds the text that
     arrived together, which is mostly one token."""
+    note_question(request, body.question)
     if body.stream and IDEMPOTENCY_KEY in request.headers:
         raise InvalidRequest("Idempotency-Key goes with `stream: false`; events that were streamed are not kept.")
     async with AsyncExitStack() as resources:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat, UnusableFeatures
 from server.api.access import Tenant
+from server.api.audited import note_slide
 from server.api.contract.errors import OF_EVERY_KEY, OF_EVERY_RECORD, may_raise
 from server.api.contract.events import stream_of
 from server.api.contract.headers import answer_headers, request_headers, unchanged
@@ -168,6 +169,7 @@ async def upload_slide(
             metrics.uploads.labels("refused").inc()
             raise
     metrics.uploads.labels("created" if prepared.created else "known").inc()
+    note_slide(request, prepared.slide.id)
     return _slide_response(prepared.slide, 202 if prepared.created else 200)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.errors import SlideTooLarge, UnreadableSlide, UnsupportedFormat
 from server.api.access import Tenant
+from server.api.audited import note_slide
 from server.api.contract.errors import OF_EVERY_RECORD, may_raise
 from server.api.contract.headers import answer_headers, request_headers
 from server.api.dependencies import MetricsDep, ReceiveUploadDep, UploadSlotsDep
@@ -189,13 +190,16 @@ async def create_upload(
         **may_raise(NotFound, UploadGone, UploadLocked, UploadIncomplete, *_ADMITTED, *_NO_SLIDE, *OF_EVERY_RECORD),
     },
 )
-async def finish_slide(asked: SlideOfUploads, tenant: Tenant, story: ReceiveUploadDep, metrics: MetricsDep) -> Response:
+async def finish_slide(
+    request: Request, asked: SlideOfUploads, tenant: Tenant, story: ReceiveUploadDep, metrics: MetricsDep
+) -> Response:
     """Make one slide of all uploads whose metadata name it. Asked again, it answers with the same slide."""
     try:
         prepared = await story.finish(tenant, asked.slide, asked.files)
     except Exception:
         metrics.uploads.labels("refused").inc()
         raise
+    note_slide(request, prepared.slide.id)
     headers = {"Location": f"/v1/slides/{prepared.slide.id}"}
     if prepared.created:
         headers["Retry-After"] = "5"
@@ -218,6 +222,7 @@ async def resume_upload(request: Request, upload_id: UploadId, tenant: Tenant, s
     all its bytes has the slide's id, too."""
     require_tus(request)
     state = await story.state(tenant, upload_id)
+    note_slide(request, _slide_of(state))
     headers = _offset_headers(state) | {"Upload-Length": str(state.upload.length_bytes)}
     if state.upload.metadata:
         headers["Upload-Metadata"] = state.upload.metadata
@@ -313,10 +318,12 @@ async def _appended(
     announced = number(request, "Content-Length") if "content-length" in request.headers else 0
     body: AsyncIterator[bytes] = request.stream()
     try:
-        return await story.append(tenant, upload_id, UploadPart(offset, body, announced, checksum(request)))
+        state = await story.append(tenant, upload_id, UploadPart(offset, body, announced, checksum(request)))
     except _NO_SLIDE:
         metrics.uploads.labels("refused").inc()
         raise
+    note_slide(request, _slide_of(state))
+    return state
 
 
 def _has_body(request: Request) -> bool:
@@ -332,9 +339,14 @@ def _offset_headers(state: UploadState) -> dict[str, str]:
         "Upload-Offset": str(state.offset_bytes),
         "Upload-Expires": format_datetime(state.upload.expires_at, usegmt=True),
     }
-    if state.outcome is not None and state.outcome.slide_id is not None:
-        headers[_SLIDE_ID] = state.outcome.slide_id
+    slide_id = _slide_of(state)
+    if slide_id is not None:
+        headers[_SLIDE_ID] = slide_id
     return headers
+
+
+def _slide_of(state: UploadState) -> str | None:
+    return None if state.outcome is None else state.outcome.slide_id
 
 
 def _public(state: UploadState) -> Upload:
@@ -348,7 +360,7 @@ def _public(state: UploadState) -> Upload:
         length_bytes=upload.length_bytes,
         path=upload.relative_path,
         slide=upload.slide,
-        slide_id=outcome.slide_id if outcome else None,
+        slide_id=_slide_of(state),
         error=SlideError(code=error.code, detail=error.detail) if error else None,
         created_at=upload.created_at.isoformat().replace("+00:00", "Z"),
         expires_at=upload.expires_at.isoformat().replace("+00:00", "Z"),
