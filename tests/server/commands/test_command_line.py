@@ -63,8 +63,11 @@ def test_the_commands_are_those_of_the_design() -> None:
     names = {path[0] for path in command_paths()}
 
     client = {"inspect", "upload", "ask", "chat", "slides", "feedback", "make-slide", "eval-demo", "eval-regions"}
-    client |= {"eval-honesty", "eval-evidence", "evaluate"}
-    assert names == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "models", "levels", "status"} | client
+    client |= {"eval-honesty", "eval-evidence", "evaluate", "cohort"}
+    assert (
+        names
+        == {"up", "api", "worker", "llm", "doctor", "demo", "keys", "audit", "models", "levels", "status"} | client
+    )
 
 
 def test_help_is_shown_without_loading_anything_heavy() -> None:
