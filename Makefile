@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py deploy/vendor_page.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence evaluate-demo train-demo bench load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -49,6 +49,8 @@ help:
 	@echo 'make charts   render the Helm chart and hold it against Kubernetes schemas; installs 100 MB for it'
 	@echo 'make bench [LONG=1] [SLIDE=a.svs] [GIGAPATH=checkout] [TRIDENT=checkout]'
 	@echo '              how fast slides are read and encoded, on synthetic slides (600 MB in data/benchmarks)'
+	@echo 'make bench-large [SIDES="16384 61440"]'
+	@echo '              what slides of 1 to 100 GB decoded cost a worker, in time and memory a tile'
 	@echo 'make load [LONG=1]'
 	@echo '              how fast a server is under load, against servers that it starts itself (5 GB of disk when long)'
 	@echo 'make gpu-check [SMALL=1] [DEVICE=cuda] [ONLY="ceilings tile_speed"] [GPU_PYTHON=python]'
@@ -113,6 +115,9 @@ train-demo: server-environment
 
 bench: bench-environment
 	.venv-bench/bin/python -m benchmarks $(if $(filter-out 0,$(LONG)),--long) $(if $(SLIDE),--slide $(SLIDE)) $(if $(GIGAPATH),--gigapath $(GIGAPATH)) $(if $(TRIDENT),--trident $(TRIDENT))
+
+bench-large: bench-environment
+	.venv-bench/bin/python -m benchmarks.large_slides $(if $(SIDES),--sides $(SIDES))
 
 load: environments load-environment
 	$(BIN)/python -m loadtests $(if $(filter-out 0,$(LONG)),--long)

@@ -29,6 +29,13 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def read_mb(pid: int) -> float:
+    """What a process has read of files so far, from the page cache or not, in 10^6 bytes; mapped memory does not
+    count."""
+    lines = (_PROC / str(pid) / "io").read_text().splitlines()  # proc(5): rchar
+    return int(next(line.split()[1] for line in lines if line.startswith("rchar:"))) / 1e6
+
+
 def _status_mb(process: str, field: str) -> float:
     lines = (_PROC / process / "status").read_text().splitlines()
     kib = next(line.split()[1] for line in lines if line.startswith(f"{field}:"))

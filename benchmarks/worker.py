@@ -9,99 +9,32 @@ processes for the tiles of a slide, beside decoding the same tiles inline. With 
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
-import numpy as np
-import psutil  # type: ignore[import-untyped]
-import torch
 
-from benchmarks.process_counters import cpu_s, peak_mb
 from benchmarks.synthetic_slides import FOLDER, synthetic_slide
 from benchmarks.take_turns import Cost, Turns, cost_of, spread, take_turns
+from benchmarks.watched_worker import Encoded, Watch, instant_encoders
 from benchmarks.write_results import table, turns_record, write_result
 from encoders.caller import Caller
 from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.slide_stages.tile_input import TileInput
-from encoders.tile_encoder.batcher import TileBatcher
-from encoders.tile_encoder.encode import TileEncoder
-from encoders.tile_encoder.staging import Staging
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.tiling.read_tiles import read_tile
 from encoders.tiling.slide_readers.choose_reader import open_reader
 from encoders.tiling.slide_readers.decode_buffer import decode_buffer
-from encoders.types import SlideFile, Stage
+from encoders.types import SlideFile
 from model_store.installed import open_model
-from model_store.packaged_models import install_packaged
 
 SLIDE = "s420"
 INLINE, WORKER = "decoded inline", "worker"
 LEAST_RATIO = 0.85
 MOST_MB = 1_000.0
 PACKAGES = ("simplejpeg", "numpy", "opencv-python-headless", "openslide-bin", "torch", "timm")
-_READER = "encoders.tiling.isolation.reader_child"
-# As published: tiles of 256 px, of which the encoder sees the middle.
-_TILE_PX = 256
-
-
-class InstantTileEncoder(TileEncoder):
-    """Its features are the first pixels of a tile: no time at all, and still different for every tile."""
-
-    def start(self, staging: Staging) -> None:
-        """See TileEncoder."""
-        side = int(np.ceil((self._spec.feature_dim / 3) ** 0.5))
-        rows = staging.pixels[:, :side, :side].reshape(len(staging.pixels), -1)[:, : self._spec.feature_dim]
-        staging.bring_back(torch.from_numpy(rows.astype(np.float32)))
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One slide: seconds of each stage, the encoder's own busy and idle seconds, peaks in 10^6 bytes."""
-
-    tiles: int
-    tile_stage: Cost
-    stages_s: dict[Stage, float]
-    busy_s: float
-    idle_s: float
-    reader_peak_mb: float
-    worker_peak_mb: float
-
-
-class Watch:
-    """Looks at the clocks whenever the pipeline says that a stage begins or ends."""
-
-    def __init__(self, batcher: TileBatcher) -> None:
-        self._batcher = batcher
-        self._began: dict[Stage, float] = {}
-        self.stages_s: dict[Stage, float] = {}
-        self.tiles = 0
-        self._before = self._after = (0.0, 0.0, 0.0)
-        self.reader_peak_mb = 0.0
-
-    def on_progress(self, stage: Stage, done: int, total: int) -> None:
-        """As `Caller.on_progress`."""
-        if done == 0:
-            self._began[stage] = time.perf_counter()
-            if stage == "encode_tiles":
-                self._before = self._clocks()
-        if done == total:
-            self.stages_s[stage] = time.perf_counter() - self._began[stage]
-            if stage == "encode_tiles":
-                self.tiles, self._after = total, self._clocks()
-                self.reader_peak_mb = peak_mb(_reader_pid())
-
-    def encoded(self) -> Encoded:
-        """What was seen."""
-        cpu, busy, idle = (after - before for after, before in zip(self._after, self._before, strict=True))
-        cost = Cost(cpu, self.stages_s["encode_tiles"])
-        return Encoded(self.tiles, cost, self.stages_s, busy, idle, self.reader_peak_mb, peak_mb())
-
-    def _clocks(self) -> tuple[float, float, float]:
-        return time.process_time() + cpu_s(_reader_pid()), self._batcher.busy_s, self._batcher.idle_s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -142,13 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 def _encoders(options: argparse.Namespace, folder: Path) -> Encoders:
     if options.model is not None:
         return load_encoders(open_model(options.models_dir, options.model), options.device)
-    demo = install_packaged(folder / "models", "demo")
-    with load_encoders(demo, options.device) as loaded:  # as it is: its golden vector fits its own tiles
-        pass
-    model = replace(demo, manifest=demo.manifest.with_inputs(tiling={"tile_px": _TILE_PX}))
-    [(name, spec)] = model.manifest.inputs.items()
-    tiles = InstantTileEncoder(spec.tile_encoder, model.file(spec.tile_encoder.weights), torch.device("cpu"))
-    return replace(loaded, model=model, inputs={name: TileInput(spec, tiles, TileBatcher(tiles))})
+    return instant_encoders(folder, options.device)
 
 
 def _input(encoders: Encoders) -> TileInput:
@@ -188,12 +115,6 @@ def _encode(path: Path, encoders: Encoders, folder: Path, encoded: list[Encoded]
         return encoded[-1].tile_stage
 
     return turn
-
-
-def _reader_pid() -> int:
-    """The child that reads the slide; there is one while it is encoded."""
-    (child,) = (each for each in psutil.Process().children() if _READER in each.cmdline())
-    return int(child.pid)
 
 
 def report(turns: Turns, encoded: Sequence[Encoded], model: str | None) -> str:
