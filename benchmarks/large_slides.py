@@ -126,7 +126,7 @@ def slide_path(side_px: int, folder: Path) -> Path:
 
 
 def exponent(measured: Sequence[Measured]) -> float | None:
-    """Of the CPU time of all stages over the number of tiles, by least squares of the logarithms; None for one slide."""
+    """Of CPU time over the number of tiles, by least squares of the logarithms; None for one slide."""
     if len(measured) < 2:
         return None
     tiles = np.log([one.encoded.tiles for one in measured])
