@@ -44,9 +44,11 @@ app = typer.Typer(
 )
 slides_app = typer.Typer(help="The slides on the server.", no_args_is_help=True)
 app.add_typer(slides_app, name="slides")
+tenants_app = typer.Typer(help="All that is of a tenant.", no_args_is_help=True)
 feedback_app = typer.Typer(help="What people thought of answers.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
+app.add_typer(tenants_app, name="tenants")
 app.add_typer(feedback_app, name="feedback")
 app.add_typer(models_app, name="models")
 app.add_typer(levels_app, name="levels")
@@ -330,6 +332,21 @@ def slides_delete(
 
     with ApiClient(url or default_url(), key) as client:
         delete_slide(client, argument_text(slide), yes=yes, as_json=as_json)
+
+
+@tenants_app.command("erase")
+def tenants_erase(
+    tenant: Annotated[str, typer.Argument(help="Its name.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+    model: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a tenant: keys, slides and all that was made of them, conversations; written into the audit log."""
+    from server.app import erase
+    from server.commands.tenants import erase as erase_with
+
+    erase_with(settings_from(data_dir=data_dir, model=model), tenant, erase, yes=yes, as_json=as_json)
 
 
 @feedback_app.command("export")

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CollectorRegistry
+from redis.exceptions import RedisError
 from starlette.types import ASGIApp
 
 from encoders.encoder_id import encoder_id
@@ -24,7 +25,7 @@ from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
 from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
 from server.api.contract.document import DocumentedAPI
-from server.api.dependencies import forget_slide, queue_encode, receive_upload
+from server.api.dependencies import erase_tenant, forget_slide, queue_encode, receive_upload
 from server.api.drain import Drain, DrainGate, DrainingServer
 from server.api.error_responses import add_error_responses, error_response
 from server.api.parts import Parts
@@ -44,6 +45,7 @@ from server.embeddings.slide_inputs import MEMORY_BYTES, SlideInputCache, SlideI
 from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
+from server.errors import QueueUnavailable
 from server.identity.audit_log import AuditLog
 from server.identity.credentials import open_credentials
 from server.served_models import open_served_models
@@ -293,6 +295,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await parts.credentials.aclose()
     if parts.audit is not None:
         await parts.audit.aclose(parts.store)
+    await _close(parts)
+
+
+async def erase(settings: Settings, tenant: str, note: Callable[[str], Awaitable[None]]) -> dict[str, int]:
+    """Erase a tenant from a process that serves nothing; `EraseTenant.erase` says what is told of it.
+
+    Raises:
+        QueueUnavailable: Redis does not answer; what is erased is not all.
+    """
+    parts = build_parts(settings, open_served_models(settings))
+    try:
+        return await erase_tenant(parts).erase(tenant, note)
+    except RedisError as error:
+        raise QueueUnavailable(
+            "Redis does not answer: set EYEPIECE_REDIS_URL to the API's, and erase again."
+        ) from error
+    finally:
+        await _close(parts)
+
+
+async def _close(parts: Parts) -> None:
     await parts.open_slides.aclose()
     for model in parts.models:
         await model.language_model.aclose()

@@ -20,6 +20,7 @@ from server.flow.attach_features import AttachFeatures
 from server.flow.delete_slide import DeleteSlide, ForgetSlide
 from server.flow.draw_region import DrawRegion
 from server.flow.encode_again import EncodeAgain
+from server.flow.erase_tenant import EraseTenant
 from server.flow.follow_slide import FollowSlide
 from server.flow.give_feedback import GiveFeedback
 from server.flow.list_slides import ListSlides
@@ -132,6 +133,11 @@ def _delete_slide(parts: Parts) -> DeleteSlide:
         parts.feedback,
         forget_slide(parts),
     )
+
+
+def erase_tenant(parts: Parts) -> EraseTenant:
+    """What erases all of a tenant."""
+    return EraseTenant(parts.store, parts.redis, parts.slides, _delete_slide(parts))
 
 
 def _follow_slide(parts: Parts) -> FollowSlide:

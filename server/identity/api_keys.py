@@ -161,6 +161,15 @@ async def revoke_key(store: SlideStore, prefix: str) -> int:
     return len(digests)
 
 
+async def revoke_keys_of(store: SlideStore, tenant: str) -> int:
+    """Delete all keys of a tenant that can be read; how many there were."""
+    of_tenant = [stored for stored in await list_keys(store) if stored.key.tenant == tenant]
+    for stored in of_tenant:
+        await store.delete(_path(stored.digest))
+        await forget_use(store, stored.digest)
+    return len(of_tenant)
+
+
 async def _stored(store: SlideStore) -> tuple[list[StoredKey], list[str]]:
     readable, damaged = [], []
     for digest in await _digests(store):

@@ -82,12 +82,13 @@ def _interaction(action: str) -> tuple[str, str]:
 
 def _outcome(said: dict[str, Any]) -> tuple[str, str]:
     """FHIR's code and words: 0 done, 4 refused, 8 failed."""
-    status = said.get("outcome")
     if said.get("phase") == "begun":
         return "8", "begun, and how it ended is not known"
-    if status is None or status < 400:
-        return "0", "done" if status is None else f"HTTP {status}"
-    return ("4" if status < 500 else "8"), f"HTTP {status}"
+    status = said.get("outcome", 200)
+    code = "0" if status < 400 else "4" if status < 500 else "8"
+    if said["action"].partition(" ")[0] in _OF_METHODS:
+        return code, f"HTTP {status}"
+    return code, "done" if code == "0" else "failed"
 
 
 def _entities(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -100,8 +101,10 @@ def _entities(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _as_written(line: AuditLine) -> dict[str, Any]:
-    """The line itself, by its place in the chain and its hash: an export is held against the log by them."""
-    details = [{"type": "n", "valueString": str(line.n)}, {"type": "sha256", "valueString": line.hash}]
+    """The line itself, by its place in the chain and its hash: an export is held against the log by them. With what a
+    command erased, which is nowhere else."""
+    told = {"n": line.n, "sha256": line.hash} | line.said.get("erased", {})
+    details = [{"type": name, "valueString": str(value)} for name, value in told.items()]
     return {"name": f"line {line.n} of {line.writer}", "detail": details}
 
 

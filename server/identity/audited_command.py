@@ -2,7 +2,7 @@
 
 import getpass
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,13 @@ class CommandOutcome:
     tenant: str | None = None
     about: dict[str, str] = field(default_factory=dict)
     erased: dict[str, int] = field(default_factory=dict)
+    write: Callable[[AuditEvent], Awaitable[int]] | None = None
+    event: AuditEvent | None = None
+
+    async def note_slide(self, slide_id: str) -> None:
+        """A line for a slide that the command has done its work on."""
+        if self.write is not None and self.event is not None:
+            await self.write(replace(self.event, at=now(), slide=slide_id))
 
 
 @asynccontextmanager
@@ -39,6 +46,7 @@ async def audited_command(
     event = AuditEvent(at=now(), action=action, phase="begun", tenant=tenant, who=f"user {_user()}")
     try:
         begun = await log.write(event)
+        outcome.write, outcome.event = log.write, replace(event, phase="done", outcome=200, begun=begun)
         status = 500
         try:
             yield outcome

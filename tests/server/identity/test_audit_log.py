@@ -305,10 +305,14 @@ async def test_a_fhir_event_has_what_r4_requires_and_a_change_is_told_once(folde
     await log.write(replace(change, outcome=204, begun=begun))
     await log.write(replace(EVENT, outcome=404, purpose=None))
     await log.write(replace(change, phase="begun", outcome=None))  # and killed
+    await log.write(replace(EVENT, action="tenants erase", erased={"slides": 3}))
     await log.aclose(store)
 
     events = [orjson.loads(line) for line in audit_events(lines_of(read_back(folder), "a", None))]
-    assert [(it["action"], it["outcome"]) for it in events] == [("D", "0"), ("R", "4"), ("D", "8")]
+    told = [(it["action"], it["outcome"]) for it in events]
+    assert told == [("D", "0"), ("R", "4"), ("E", "0"), ("D", "8")]
+    assert events[2]["outcomeDesc"] == "tenants erase: done"
+    assert {"type": "slides", "valueString": "3"} in events[2]["entity"][-1]["detail"]
     for event in events:
         assert event["resourceType"] == "AuditEvent"
         assert {"system", "code"} <= event["type"].keys()
