@@ -51,6 +51,7 @@ from server.telemetry.metrics import Metrics
 from server.upkeep.archive_walk import ArchiveWalk
 from server.upkeep.reconciler import Reconciler
 from server.uploads.slide_inspection import reader_limits
+from server.webhooks.outbox import Outbox
 
 ROUND_TARGET_S, PAGE_TARGET_MS = 1.0, 50.0
 ENCODER = "e" * 16
@@ -138,10 +139,12 @@ def open_archive(settings: Settings, redis: Redis) -> Archive:
         embeddings=embeddings,
         jobs=jobs,
         progress=progress,
+        outbox=Outbox(redis),
         encodes=QueueEncode(slides, jobs, progress, usage, store, states, metrics),
         forgetting=forgetting,
         metrics=metrics,
         every_s=60,
+        default_model="demo",
     )
     return Archive(slides, reconciler, ArchiveWalk(redis, store, slides, usage), ListSlides(slides, states, store))
 

@@ -69,11 +69,14 @@ from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
 from server.upkeep.upload_sweep import UploadSweep
+from server.upkeep.webhook_delivery import WebhookDelivery
 from server.uploads.resumable.open_uploads import OpenUploads
 from server.uploads.resumable.running_hash import RunningHashes
 from server.uploads.resumable.upload_locks import UploadLocks
 from server.uploads.resumable.upload_shelf import UploadShelf
 from server.uploads.slide_inspection import SlideInspector, log_sandbox, reader_limits
+from server.webhooks.outbox import Outbox
+from server.webhooks.webhooks import Webhooks
 from web.files import read_page
 
 # FastAPI's own spans and log records hold whole paths, queries and the texts of exceptions; ours
@@ -197,6 +200,8 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         evidence=EvidenceShelf(store, settings.max_evidence_per_slide),
         tile_places=TilePlacesCache(store),
         progress=ProgressLog(redis, settings.event_ttl_s),
+        outbox=Outbox(redis),
+        webhooks=Webhooks(redis, settings.webhooks),
         embeddings=embeddings,
         conversations=Conversations(redis, settings.conversation_ttl_s),
         feedback=FeedbackShelf(store),
@@ -264,11 +269,18 @@ def build_reconciler(parts: Parts) -> Reconciler:
         embeddings=parts.embeddings,
         jobs=parts.jobs,
         progress=parts.progress,
+        outbox=parts.outbox,
         encodes=queue_encode(parts),
         forgetting=forget_slide(parts),
         metrics=parts.metrics,
         every_s=parts.settings.reconcile_every_s,
+        default_model=parts.settings.default_model,
     )
+
+
+def build_webhook_delivery(parts: Parts) -> WebhookDelivery:
+    """What tells the operator's endpoints."""
+    return WebhookDelivery(parts.outbox, parts.webhooks, parts.settings.webhook_attempts, parts.metrics)
 
 
 def build_archive_walk(parts: Parts) -> ArchiveWalk:
@@ -284,6 +296,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(build_reconciler(parts).run()),
         asyncio.create_task(build_archive_walk(parts).run()),
         asyncio.create_task(UploadSweep(parts.redis, parts.slides, receive_upload(parts)).run()),
+        asyncio.create_task(build_webhook_delivery(parts).run()),
         asyncio.create_task(log_sandbox()),
     ]
     if parts.audit is not None:

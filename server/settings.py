@@ -17,6 +17,7 @@ from model_store.manifest import NAME_PATTERN
 from server.admission.quota import Quota
 from server.admission.rate_limits import RateLimits
 from server.identity.oidc_provider import OidcProvider
+from server.webhooks.endpoint import WebhookEndpoint
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,14 @@ class Settings(BaseSettings):
     )
     audit_questions: bool = Field(
         False, description="Write the text of questions into the audit log; it may name patients."
+    )
+    webhooks: tuple[WebhookEndpoint, ...] = Field(
+        (),
+        description="Who is told when slides are ready or have failed, as a JSON list with secrets; only the API needs "
+        "it. docs/integration.md describes the fields.",
+    )
+    webhook_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        20, description="Attempts at an event's delivery before it is a dead letter; 20 take about three days."
     )
     data_dir: Path = Field(Path("data"), description="All local state: store, models, Redis, logs, staging.")
     store_url: str = Field(
@@ -266,6 +275,13 @@ class Settings(BaseSettings):
         if len({it.issuer for it in providers}) < len(providers):
             raise ValueError("it names an issuer twice")
         return providers
+
+    @field_validator("webhooks")
+    @classmethod
+    def _each_name_once(cls, endpoints: tuple[WebhookEndpoint, ...]) -> tuple[WebhookEndpoint, ...]:
+        if len({it.name for it in endpoints}) < len(endpoints):
+            raise ValueError("it names an endpoint twice")
+        return endpoints
 
     @field_validator("models")
     @classmethod

@@ -58,6 +58,7 @@ from server.telemetry.logs import configure_logs
 from server.telemetry.metrics import Metrics, TileEncoderMetrics, WorkerMetrics
 from server.telemetry.tracing import configure_tracing
 from server.uploads.slide_inspection import log_sandbox, reader_limits
+from server.webhooks.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 # Behind an API and a vLLM on the same machine, of which somebody waits for each answer. Its readers inherit it.
@@ -183,6 +184,7 @@ def _encode_job(
         slides=served.catalogue(store, redis),
         embeddings=EmbeddingCache(redis, store, settings.embedding_ttl_s, Metrics(CollectorRegistry())),
         progress=ProgressLog(redis, settings.event_ttl_s),
+        outbox=Outbox(redis),
         usage=Usage(redis, store, settings.quota, settings.tenant_quotas),
         metrics=metrics,
         encodes={served.key(name): partial(encode, encoders) for name, encoders in served.encoders.items()},

@@ -38,6 +38,7 @@ from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 from server.upkeep.readiness import Readiness
+from server.webhooks.webhooks import Webhooks
 from web.files import PageFile
 
 
@@ -242,6 +243,7 @@ OpenSlidesDep = Annotated[OpenSlides, _made_of(lambda parts: parts.open_slides)]
 ThumbnailsDep = Annotated[Thumbnails, _made_of(lambda parts: parts.thumbnails)]
 ConversationsDep = Annotated[Conversations, _made_of(lambda parts: parts.conversations)]
 FeedbackDep = Annotated[FeedbackShelf, _made_of(lambda parts: parts.feedback)]
+WebhooksDep = Annotated[Webhooks, _made_of(lambda parts: parts.webhooks)]
 UsageDep = Annotated[Usage, _made_of(lambda parts: parts.usage)]
 JobsDep = Annotated[EncodeJobs, _made_of(lambda parts: parts.jobs)]
 MetricsDep = Annotated[Metrics, _made_of(lambda parts: parts.metrics)]

@@ -35,6 +35,8 @@ from server.uploads.resumable.running_hash import RunningHashes
 from server.uploads.resumable.upload_locks import UploadLocks
 from server.uploads.resumable.upload_shelf import UploadShelf
 from server.uploads.slide_inspection import SlideInspector
+from server.webhooks.outbox import Outbox
+from server.webhooks.webhooks import Webhooks
 from web.files import PageFile
 
 
@@ -56,6 +58,8 @@ class Parts:
     evidence: EvidenceShelf
     tile_places: TilePlacesCache
     progress: ProgressLog
+    outbox: Outbox
+    webhooks: Webhooks
     embeddings: EmbeddingCache
     conversations: Conversations
     feedback: FeedbackShelf

@@ -26,7 +26,7 @@ from encoders.features_file import read_facts
 from encoders.types import SlideEmbedding, SlideFile, SlideWarning, Stage
 from model_store.errors import EyepieceError
 from server.embeddings.cache import EmbeddingCache
-from server.encoding.jobs import TRACE, JobQueue
+from server.encoding.jobs import TRACE, JobQueue, run_of
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import Event, ProgressLog
@@ -39,6 +39,8 @@ from server.telemetry.metrics import WorkerMetrics
 from server.telemetry.tracing import past_span, span
 from server.to_the_end import to_the_end
 from server.uploads.slide_source import LocalSource, local_source, source_changed
+from server.webhooks.event import slide_event
+from server.webhooks.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +73,7 @@ class EncodeJob:
     slides: SlideCatalogue
     embeddings: EmbeddingCache
     progress: ProgressLog
+    outbox: Outbox
     usage: Usage
     metrics: WorkerMetrics
     encodes: Mapping[str, Encode]
@@ -99,7 +102,7 @@ class EncodeJob:
             with span("encode slide", context["job"].meta.get(TRACE)):
                 return self._ended(model, await self._encode(context["job"], record, encoder_id))
         except SlideError as error:
-            await self._fail(record, error)
+            await self._fail(context["job"], record, error)
             return self._ended(model, error.code)
         except DeviceOutOfMemory as error:
             log.warning("device_out_of_memory", slide=record.id[:12], detail=error.detail)
@@ -118,7 +121,7 @@ class EncodeJob:
 
     async def _encode(self, job: Job, record: SlideRecord, encoder_id: str) -> str:
         if await self.embeddings.exists(record):
-            await self._succeed(record)
+            await self._succeed(job, record)
             await remove_parts(self.store, record.paths, encoder_id)
             return "known"
         beating = asyncio.create_task(heartbeat(job, self.settings.job_heartbeat_s / 3))
@@ -135,7 +138,7 @@ class EncodeJob:
         finally:
             beating.cancel()
         # Not broken off half-way by a worker that leaves: what is published of a slide that is gone has to go too.
-        await to_the_end(self._publish(record, embedding))
+        await to_the_end(self._publish(job, record, embedding))
         if isinstance(job.queue, JobQueue):
             with contextlib.suppress(RedisError):  # as above
                 await job.queue.charge(record.tenant, embedding.tile_count)
@@ -220,14 +223,14 @@ class EncodeJob:
         finally:
             features_path.unlink(missing_ok=True)
 
-    async def _publish(self, record: SlideRecord, embedding: SlideEmbedding) -> None:
+    async def _publish(self, job: Job, record: SlideRecord, embedding: SlideEmbedding) -> None:
         """Asks the store only, so that an encode is not lost because Redis is away when it ends."""
         if await self.slides.find(record.tenant, record.id) is not None:
             content = to_bytes(embedding)
             if await self.embeddings.publish(record, content):
                 await self._count_stored(record, len(content))
         await remove_parts(self.store, record.paths, record.encoder_id)
-        await self._succeed(record, embedding.tile_count)
+        await self._succeed(job, record, embedding.tile_count)
 
     async def _count_stored(self, record: SlideRecord, size_bytes: int) -> None:
         with contextlib.suppress(RedisError):  # counted anew within a day
@@ -239,7 +242,7 @@ class EncodeJob:
             if await self.slides.find(record.tenant, record.id) is None:
                 await self.slides.remove_orphan(record.tenant, record.id)
 
-    async def _succeed(self, record: SlideRecord, tile_count: int | None = None) -> None:
+    async def _succeed(self, job: Job, record: SlideRecord, tile_count: int | None = None) -> None:
         if tile_count is None:
             cached = await self.embeddings.find(record)
             tile_count = cached.embedding.tile_count if cached else None
@@ -250,6 +253,7 @@ class EncodeJob:
             if await self.slides.remove_orphan(record.tenant, record.id):
                 await self.embeddings.forget(record.tenant, record.id)
         elif changed.encoder_id == record.encoder_id:
+            await self._tell(job, record)
             await self.progress.append(record.tenant, record.id, Event("ready", {}), record.model)
 
     async def _note(self, record: SlideRecord, result: dict[str, Any]) -> SlideRecord | None:
@@ -272,12 +276,26 @@ class EncodeJob:
         except FileNotFoundError:  # slide tokens were given
             return {}
 
-    async def _fail(self, record: SlideRecord, error: EyepieceError) -> None:
+    async def _fail(self, job: Job, record: SlideRecord, error: EyepieceError) -> None:
         await remove_parts(self.store, record.paths, record.encoder_id)
         failure = Failure(code=error.code, detail=error.detail)
         changed = await self._note(record, {"error": failure})
         if changed is not None and changed.encoder_id == record.encoder_id:
+            await self._tell(job, record, failure.code)
             await self.progress.append(record.tenant, record.id, Event("failed", failure.model_dump()), record.model)
+
+    async def _tell(self, job: Job, record: SlideRecord, error_code: str | None = None) -> None:
+        """Before the followers of this slide: who dies in between tells both again, and webhooks know what is told
+        twice of one run."""
+        event = slide_event(
+            record.tenant,
+            record.id,
+            model=self._name(record.model),
+            encoder_id=record.encoder_id,
+            run=run_of(job),
+            error_code=error_code,
+        )
+        await self.outbox.add(event)
 
     async def _try_again(self, job: Job, record: SlideRecord, error: Exception) -> str:
         """Errors get fewer attempts than lost leases: a killed worker says nothing about the slide."""
@@ -288,7 +306,7 @@ class EncodeJob:
             self.metrics.jobs.labels(self._name(record.model), "retried").inc()
             # Without its text: SAQ keeps the traceback in Redis, and it may quote a path.
             raise EncodeInterrupted(f"Encoding was interrupted by {type(error).__name__}.") from None
-        await self._fail(record, _believed(error))
+        await self._fail(job, record, _believed(error))
         return self._ended(record.model, "gave_up")
 
     async def _try_when_there_is_memory(self, job: Job, record: SlideRecord) -> str:
@@ -299,7 +317,7 @@ class EncodeJob:
         waits = int(job.meta.get("memory_waits", 0)) + 1
         job.meta["memory_waits"] = waits
         if waits > _MEMORY_WAITS:
-            await self._fail(record, EyepieceError(_TOO_LITTLE_MEMORY))
+            await self._fail(job, record, EyepieceError(_TOO_LITTLE_MEMORY))
             return self._ended(record.model, "out_of_memory_for_good")
         job.retries += 1
         job.retry_delay, job.retry_backoff = _MEMORY_WAIT_S, False

@@ -306,6 +306,11 @@ def _job_key(record: SlideRecord, priority: Priority) -> str:
     return f"{priority}:{record.tenant}:{record.id}:{record.encoder_id}:{record.generation}"
 
 
+def run_of(job: Job) -> str:
+    """Names what a job was queued for this once; the same for all its attempts."""
+    return f"{job.key}:{job.queued}"
+
+
 async def depth_of(queue: JobQueue) -> QueueDepth:
     """A queue's gauges."""
     head = await _head(queue)

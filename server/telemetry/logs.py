@@ -44,6 +44,7 @@ ALLOWED_FIELDS = frozenset(
         "reason",
         "key_digest",  # its beginning
         "layers",
+        "webhook",  # the operator's name for an endpoint
     }
 )
 

@@ -85,6 +85,13 @@ class Metrics:
         self.slide_readers_started = counter(
             "eyepiece_slide_readers_started_total", "Readers of slides started for viewers."
         )
+        self.webhook_deliveries = counter(
+            "eyepiece_webhook_deliveries_total",
+            "Attempts to deliver a webhook: delivered, retried later, or dead after the last one.",
+            ["outcome"],
+        )
+        self.webhooks_waiting = gauge("eyepiece_webhooks_waiting", "Webhooks that are not delivered yet.")
+        self.webhooks_dead = gauge("eyepiece_webhooks_dead", "Dead letters that nobody has replayed.")
         self.reconciled = counter(
             "eyepiece_slides_reconciled_total", "Stored slides without embedding or job.", ["action"]
         )

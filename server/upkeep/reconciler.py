@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import LockError, RedisError
-from saq import Status
+from saq import Job, Status
 
 from model_store.errors import EyepieceError
 from server.embeddings.cache import EmbeddingCache
-from server.encoding.jobs import EncodeJobs
+from server.encoding.jobs import EncodeJobs, run_of
 from server.errors import Overloaded
 from server.flow.delete_slide import ForgetSlide
 from server.flow.queue_encode import QueueEncode
@@ -29,6 +29,8 @@ from server.slides.slide_record import SlideError, SlideRecord, UnreadableRecord
 from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import remove_parts, remove_parts_of_others
 from server.telemetry.metrics import Metrics
+from server.webhooks.event import slide_event
+from server.webhooks.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 _LOCK_KEY = "eyepiece:reconciler"
@@ -51,10 +53,12 @@ class Reconciler:
     embeddings: EmbeddingCache
     jobs: EncodeJobs
     progress: ProgressLog
+    outbox: Outbox
     encodes: QueueEncode
     forgetting: ForgetSlide
     metrics: Metrics
     every_s: int
+    default_model: str
     _orphans: set[tuple[str, str]] = field(default_factory=set, init=False)
     # Where the next round goes on, when the last one had more to do than it had time.
     _position: str = field(default="", init=False)
@@ -175,7 +179,7 @@ class Reconciler:
             return False
         ended = await self.jobs.find(record, finished=True)
         if ended is not None and ended.status in (Status.ABORTED, Status.FAILED) and not ended.retryable:
-            await self._give_up(record)
+            await self._give_up(record, ended)
             return True
         await self.progress.forget(record.tenant, record.id, record.model)  # how an encode by another model went
         if not await self.encodes.enqueue(record):
@@ -183,8 +187,17 @@ class Reconciler:
         self._count(record, "requeued")
         return True
 
-    async def _give_up(self, record: SlideRecord) -> None:
+    async def _give_up(self, record: SlideRecord, ended: Job) -> None:
         await self.slides.update(record, lambda stored: stored.model_copy(update={"error": GAVE_UP}))
+        event = slide_event(
+            record.tenant,
+            record.id,
+            model=record.model or self.default_model,
+            encoder_id=record.encoder_id,
+            run=run_of(ended),
+            error_code=GAVE_UP.code,
+        )
+        await self.outbox.add(event)
         await self.progress.append(record.tenant, record.id, Event("failed", GAVE_UP.model_dump()), record.model)
         await remove_parts(self.store, record.paths, record.encoder_id)
         await self.jobs.cancel(record)  # or the next encode of this slide would be given up for this one

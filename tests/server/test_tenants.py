@@ -9,6 +9,7 @@ import httpx
 import pytest
 from api_parts import client_of, stored_slide
 from fastapi import FastAPI
+from webhook_receiver import endpoint_at
 
 from server.api.parts import Parts
 from server.identity.api_keys import create_key
@@ -27,6 +28,7 @@ WITHOUT_OBJECT = {
     ("GET", "/v1/models/{model}"),
     ("GET", "/v1/usage"),
     ("GET", "/v1/feedback"),
+    ("GET", "/v1/webhooks"),
 }
 REGION = "reg_" + "0c" * 16
 UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
@@ -40,6 +42,7 @@ class Ids:
     conversation: str
     region: str = REGION
     upload: str = "0" * 64
+    endpoint: str = "theirs"
 
 
 # How to ask for somebody's object over each route: a JSON body, or None.
@@ -71,6 +74,8 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("DELETE", "/v1/uploads/{upload_id}"): lambda ids: None,
     ("POST", "/v1/uploads/{upload_id}"): lambda ids: None,
     ("POST", "/v1/uploads/slides"): lambda ids: {"slide": "theirs"},
+    ("GET", "/v1/webhooks/{endpoint}/dead"): lambda ids: None,
+    ("POST", "/v1/webhooks/{endpoint}/replay"): lambda ids: {},
     ("GET", "/v1/conversations"): lambda ids: None,
     ("GET", "/v1/conversations/{conversation_id}"): lambda ids: None,
     ("DELETE", "/v1/conversations/{conversation_id}"): lambda ids: None,
@@ -107,7 +112,9 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
 async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
     method, template = operation
     named = {"slide_id": ids.slide, "conversation_id": ids.conversation, "turn": 1}
-    path = template.format(**named, region_id=ids.region, upload_id=ids.upload, level=0, column=0, row=0)
+    path = template.format(
+        **named, region_id=ids.region, upload_id=ids.upload, endpoint=ids.endpoint, level=0, column=0, row=0
+    )
     query = QUERIES[operation](ids) if operation in QUERIES else None
     headers = {**HEADERS.get(operation, {}), "X-Request-Id": "5e" * 8}  # which stands in the body of an error too
     return await client.request(method, path, json=RULES[operation](ids), params=query, headers=headers)
@@ -116,7 +123,7 @@ async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Id
 @pytest.fixture
 def guarded(make_app: Callable[..., FastAPI]) -> FastAPI:
     """An app that asks everybody for a key."""
-    return make_app(require_key=True)
+    return make_app(require_key=True, webhooks=(endpoint_at("https://lis.example/", name="theirs", tenant="a"),))
 
 
 @pytest.fixture
@@ -164,7 +171,7 @@ async def test_another_tenants_object_is_as_if_it_never_existed(
 ) -> None:
     async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
         refused = await ask_for(b, operation, theirs)
-        unknown = await ask_for(b, operation, Ids(UNKNOWN_SLIDE, UNKNOWN_CONVERSATION))
+        unknown = await ask_for(b, operation, Ids(UNKNOWN_SLIDE, UNKNOWN_CONVERSATION, endpoint="unknown"))
         still_there = await a.get(f"/v1/slides/{theirs.slide}")
         still_remembered = await a.get(f"/v1/conversations/{theirs.conversation}")
 
@@ -193,7 +200,9 @@ async def test_its_own_tenant_does_get_it(
 async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
     named = {"slide_id": theirs.slide, "conversation_id": theirs.conversation, "model": "demo", "turn": 1}
-    path = template.format(**named, region_id=theirs.region, upload_id=theirs.upload, level=0, column=0, row=0)
+    path = template.format(
+        **named, region_id=theirs.region, upload_id=theirs.upload, endpoint="theirs", level=0, column=0, row=0
+    )
 
     async with client_of(guarded) as client:
         assert (await client.request(method, path, json={})).status_code == 401

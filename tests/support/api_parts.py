@@ -117,6 +117,7 @@ def encode_job(parts: Parts, encode: FakeEncode) -> EncodeJob:
         slides=parts.slides,
         embeddings=parts.embeddings,
         progress=parts.progress,
+        outbox=parts.outbox,
         usage=parts.usage,
         metrics=WorkerMetrics(CollectorRegistry()),
         encodes={"": encode},

@@ -125,6 +125,7 @@ Errors are `application/problem+json` (RFC 9457): decide by `code`, which is sta
 many seconds. Clients must ignore fields that they do not know: a release may add some."""
 TAGS = [
     {"name": "slides", "description": "Upload slides, follow their encoding, look at and delete them."},
+    {"name": "webhooks", "description": "What the operator's receivers of events were told, and what not."},
     {"name": "uploads", "description": "Upload a slide in pieces (tus 1.0), and go on where the line broke."},
     {"name": "regions", "description": "Draw regions on a slide, to ask about them."},
     {"name": "questions", "description": "Ask about a slide, follow up, forget."},

@@ -16,6 +16,7 @@ from server.api.routes import (
     slides,
     uploads,
     usage,
+    webhooks,
 )
 
 ROUTERS = tuple(
@@ -33,6 +34,7 @@ ROUTERS = tuple(
         feedback,
         chat,
         usage,
+        webhooks,
         health,
         document,
         page,

@@ -64,11 +64,15 @@ EXPECTED = {
     f"DELETE {TURN}": ASK,
     "POST /v1/chat/completions": ASK,
     "GET /v1/feedback": ADMIN,
+    "GET /v1/webhooks": ADMIN,
+    "GET /v1/webhooks/{endpoint}/dead": ADMIN,
+    "POST /v1/webhooks/{endpoint}/replay": ADMIN,
     "GET /v1/models": ANY,
     "GET /v1/models/{model}": ANY,
 }
 NAMED = {"conversation_id": "conv_" + "x" * 22, "region_id": "reg_" + "0c" * 16, "turn": 1, "model": "demo"} | {
-    "upload_id": "7a" * 32
+    "upload_id": "7a" * 32,
+    "endpoint": "lis",
 }
 
 

@@ -24,7 +24,13 @@ SLIDE = "a" * 64
 CONVERSATION = "c" * 32
 UPLOAD = "7" * 64
 # What a path of the document stands for in KEYED_BODIES.
-NAMED = {"{slide_id}": SLIDE, "{conversation_id}": CONVERSATION, "{turn}": "1", "{upload_id}": UPLOAD}
+NAMED = {
+    "{slide_id}": SLIDE,
+    "{conversation_id}": CONVERSATION,
+    "{turn}": "1",
+    "{upload_id}": UPLOAD,
+    "{endpoint}": "lis",
+}
 
 
 class CountedBody:
@@ -156,6 +162,7 @@ KEYED_BODIES: list[tuple[str, str, str]] = [
     ("POST", f"/v1/slides/{SLIDE}/encode", "text/plain"),
     ("POST", f"/v1/slides/{SLIDE}/regions", "application/json"),
     ("POST", f"/v1/slides/{SLIDE}/evidence", "application/json"),
+    ("POST", "/v1/webhooks/lis/replay", "application/json"),
     ("POST", "/v1/slides", "multipart/form-data; boundary=x"),
     ("POST", "/v1/slides", "text/plain"),
     ("POST", "/v1/uploads", "application/offset+octet-stream"),

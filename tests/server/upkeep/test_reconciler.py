@@ -84,6 +84,9 @@ async def test_a_slide_that_stopped_every_worker_becomes_failed(parts: Parts, re
     last = await parts.progress.last(record.tenant, record.id)
     assert last is not None
     assert (last.name, last.data["code"]) == ("failed", GAVE_UP.code)
+    ((_, told),) = await parts.outbox.oldest(10)
+    assert told is not None
+    assert (told.type, told.slide_id) == ("slide.failed", record.id)
     assert await reconciler.round() == 0
     assert reconciled(parts, "gave_up") == 1
 

@@ -18,6 +18,7 @@ from server.slides.catalogue import SlideCatalogue
 from server.slides.progress import ProgressLog
 from server.slides.usage import Usage
 from server.telemetry.metrics import Metrics, WorkerMetrics
+from server.webhooks.outbox import Outbox
 
 MakeJob = Callable[..., EncodeJob]
 
@@ -43,6 +44,7 @@ def make_job(settings: Settings, store: JournalStore, redis: Redis, encode: Fake
             ),
             embeddings=EmbeddingCache(client, store, 60, Metrics(CollectorRegistry())),
             progress=ProgressLog(client, 60),
+            outbox=Outbox(client),
             usage=Usage(client, store, Quota(), {}),
             metrics=WorkerMetrics(CollectorRegistry()),
             encodes={"": encode},

@@ -193,3 +193,34 @@ async def test_a_slide_deleted_while_a_worker_that_leaves_publishes_it_leaves_no
     with pytest.raises(asyncio.CancelledError):
         await delivery
     assert await store.keys_after(f"tenants/{TENANT}/slides", "", 10) == []
+
+
+async def test_receivers_are_told_once_of_a_run_and_again_of_the_next(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode
+) -> None:
+    """An attempt that was killed behind the event tells it again under the same id."""
+    record = await uploaded(job)
+    await jobs.enqueue(record)
+    message = await taken(jobs)
+    assert (await run(job, message), await run(job, message)) == ("ready", "known")
+    message.queued += 1
+    await run(job, message)
+
+    told = [event for _, event in await job.outbox.oldest(10) if event is not None]
+
+    assert [event.type for event in told] == ["slide.ready"] * 3
+    assert told[0].id == told[1].id != told[2].id
+    assert "Doe" not in "".join(event.body for event in told)
+
+
+async def test_receivers_are_told_of_a_failure_by_its_code(
+    job: EncodeJob, jobs: EncodeJobs, encode: FakeEncode
+) -> None:
+    encode.error = NoTissue("There is no tissue.")
+
+    await deliver(job, jobs, await uploaded(job))
+
+    ((_, event),) = await job.outbox.oldest(10)
+    assert event is not None
+    assert event.type == "slide.failed"
+    assert '"error_code":"no_tissue"' in event.body
