@@ -25,14 +25,14 @@ from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
 from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
 from server.api.contract.document import DocumentedAPI
-from server.api.dependencies import erase_tenant, forget_slide, queue_encode, receive_upload
+from server.api.dependencies import erase_tenant, forget_slide, queue_encode, receive_series, receive_upload
 from server.api.drain import Drain, DrainGate, DrainingServer
 from server.api.error_responses import add_error_responses, error_response
 from server.api.parts import Parts
 from server.api.request_bodies import BodyBounds, BodyLimit
 from server.api.request_log import RequestLog
 from server.api.response_headers import SafeHeaders
-from server.api.routes import chat, slides, uploads
+from server.api.routes import chat, dicomweb, slides, uploads
 from server.api.routes.all_routers import ROUTERS
 from server.api.tus_headers import TusHeaders
 from server.asking.control_text import ControlText
@@ -57,6 +57,7 @@ from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
 from server.slides.remembered_replies import RememberedReplies
+from server.slides.series_index import SeriesIndex
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.redis_client import connect_redis
@@ -68,8 +69,10 @@ from server.upkeep.archive_walk import ArchiveWalk
 from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
+from server.upkeep.series_watch import SeriesWatch
 from server.upkeep.upload_sweep import UploadSweep
 from server.upkeep.webhook_delivery import WebhookDelivery
+from server.uploads.dicom.series_clock import SeriesClock
 from server.uploads.resumable.open_uploads import OpenUploads
 from server.uploads.resumable.running_hash import RunningHashes
 from server.uploads.resumable.upload_locks import UploadLocks
@@ -170,7 +173,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
 
 def _body_bounds(settings: Settings, method: str, path: str) -> BodyBounds | None:
     """Only a chat may hold many values; every other JSON body is a question, or a region, and a few numbers."""
-    if slides.is_upload(method, path) or uploads.is_upload(method, path):
+    if slides.is_upload(method, path) or uploads.is_upload(method, path) or dicomweb.is_upload(method, path):
         return None
     return BodyBounds(settings.max_body_bytes, _MAX_CHAT_VALUES if path == chat.CHAT_PATH else _MAX_VALUES)
 
@@ -191,6 +194,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         redis=redis,
         store=store,
         slides=SlideCatalogue(store, redis, ids.pop(models[0].manifest.name), ids),
+        series=SeriesIndex(store),
         credentials=open_credentials(store, settings.oidc_providers),
         audit=None if settings.audit_dir is None else AuditLog(settings.audit_dir),
         jobs=EncodeJobs(redis, settings),
@@ -210,6 +214,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         upload_locks=UploadLocks(redis, lambda: drain.refusing),
         upload_hashes=RunningHashes(),
         open_uploads=OpenUploads(redis, settings.max_open_uploads_per_tenant),
+        series_clock=SeriesClock(redis),
         open_slides=open_slides,
         thumbnails=Thumbnails(open_slides),
         metrics=metrics,
@@ -297,6 +302,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(build_archive_walk(parts).run()),
         asyncio.create_task(UploadSweep(parts.redis, parts.slides, receive_upload(parts)).run()),
         asyncio.create_task(build_webhook_delivery(parts).run()),
+        asyncio.create_task(SeriesWatch(parts.redis, parts.slides, receive_series(parts)).run()),
         asyncio.create_task(log_sandbox()),
     ]
     if parts.audit is not None:

@@ -167,6 +167,11 @@ class Settings(BaseSettings):
     upload_lifetime_s: Annotated[float, Field(gt=0)] = Field(
         86_400.0, description="A resumable upload is removed when nothing has come of it for this long."
     )
+    dicom_quiet_s: Annotated[float, Field(ge=0)] = Field(
+        60.0,
+        description="A DICOM series of which nothing is known to be missing becomes a slide when no instance of it has "
+        "come for this long.",
+    )
     max_open_uploads_per_tenant: Annotated[int, Field(ge=1)] = Field(
         20_000, description="Resumable uploads of a tenant that are not finished; one for each file of a slide."
     )

@@ -40,7 +40,10 @@ class SlideReference(BaseModel):
     # A region by another name would be the whole slide without a word: refused below, in words of its own.
     model_config = ConfigDict(extra="allow", json_schema_extra=_NOTHING_ELSE)
 
-    id: str = Field(description="The slide's id.", examples=["5e" * 32])
+    id: str = Field(
+        description="The slide's id, or `dicom:` and the UID of its series.",
+        examples=["5e" * 32, "dicom:1.2.826.0.1.3680043.8.498.2"],
+    )
     region: RegionName | RegionShape | None = Field(
         None,
         description="What of the slide the chat is about: a region's id, or a region as it is drawn, which is made "

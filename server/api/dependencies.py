@@ -26,6 +26,7 @@ from server.flow.give_feedback import GiveFeedback
 from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
 from server.flow.queue_encode import QueueEncode
+from server.flow.receive_series import ReceiveSeries
 from server.flow.receive_upload import ReceiveUpload
 from server.flow.show_evidence import EvidenceLimits, ShowEvidence
 from server.flow.show_levels import ShowLevels
@@ -89,6 +90,7 @@ def _prepare_slide(parts: Parts) -> PrepareSlide:
         admission=_admit_upload(parts),
         store=parts.store,
         slides=parts.slides,
+        series=parts.series,
         usage=parts.usage,
         inspector=parts.inspector,
         encodes=queue_encode(parts),
@@ -112,6 +114,11 @@ def receive_upload(parts: Parts) -> ReceiveUpload:
     )
 
 
+def receive_series(parts: Parts) -> ReceiveSeries:
+    """How slides come as DICOM."""
+    return ReceiveSeries(receive_upload(parts), parts.series, parts.series_clock, parts.settings.dicom_quiet_s)
+
+
 def _attach_features(parts: Parts) -> AttachFeatures:
     return AttachFeatures(
         admission=_admit_upload(parts),
@@ -128,6 +135,7 @@ def _delete_slide(parts: Parts) -> DeleteSlide:
     return DeleteSlide(
         parts.store,
         parts.slides,
+        parts.series,
         parts.jobs,
         (parts.region_jobs, parts.evidence_jobs),
         parts.usage,
@@ -220,6 +228,7 @@ async def _readiness(request: Request) -> Readiness:
 # Stories
 PrepareSlideDep = Annotated[PrepareSlide, _made_of(_prepare_slide)]
 ReceiveUploadDep = Annotated[ReceiveUpload, _made_of(receive_upload)]
+ReceiveSeriesDep = Annotated[ReceiveSeries, _made_of(receive_series)]
 AttachFeaturesDep = Annotated[AttachFeatures, _made_of(_attach_features)]
 DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
 ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]

@@ -26,10 +26,12 @@ from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
 from server.slides.remembered_replies import RememberedReplies
+from server.slides.series_index import SeriesIndex
 from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
+from server.uploads.dicom.series_clock import SeriesClock
 from server.uploads.resumable.open_uploads import OpenUploads
 from server.uploads.resumable.running_hash import RunningHashes
 from server.uploads.resumable.upload_locks import UploadLocks
@@ -49,6 +51,7 @@ class Parts:
     redis: Redis
     store: SlideStore
     slides: SlideCatalogue
+    series: SeriesIndex
     credentials: Credentials
     audit: AuditLog | None
     jobs: EncodeJobs
@@ -68,6 +71,7 @@ class Parts:
     upload_locks: UploadLocks
     upload_hashes: RunningHashes
     open_uploads: OpenUploads
+    series_clock: SeriesClock
     open_slides: OpenSlides
     thumbnails: Thumbnails
     metrics: Metrics

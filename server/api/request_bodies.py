@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ALL_BUT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b",[{")
@@ -115,6 +115,12 @@ class BodyLimit:
                     _count(content[start : start + _PIECE_BYTES], bounds, count)
                     await asyncio.sleep(0)
         return message
+
+
+def announced_bytes(request: Request) -> int:
+    """The body's size as the client gives it; 0 when it does not."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 20 else 0
 
 
 def _count(piece: bytes, bounds: BodyBounds, count: ValueCount) -> None:

@@ -12,6 +12,7 @@ from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.remembered_replies import RememberedReplies
+from server.slides.series_index import SeriesIndex
 from server.slides.slide_index import entry_of
 from server.slides.slide_record import SlideRecord, UnreadableRecord
 from server.slides.thumbnails import Thumbnails
@@ -48,6 +49,7 @@ class DeleteSlide:
 
     store: SlideStore
     slides: SlideCatalogue
+    series: SeriesIndex
     jobs: EncodeJobs
     derived_jobs: Sequence[DerivedJobs]
     usage: Usage
@@ -64,6 +66,7 @@ class DeleteSlide:
             if isinstance(record, SlideRecord):  # else nobody knows its job's name; it ends when it finds no record
                 for seen in self.slides.wanted_by(record):
                     await self.jobs.cancel(seen)
+                await self.series.forget(record)
             for jobs in self.derived_jobs:
                 await jobs.cancel(record.tenant, record.id)
             size_bytes = await self.store.stored_bytes(record.paths.folder)

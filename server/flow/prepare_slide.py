@@ -5,6 +5,7 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -15,10 +16,12 @@ from server.flow.queue_encode import QueueEncode
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
 from server.slides.public_slide import Slide, describe_unreadable
+from server.slides.series_index import SeriesIndex
 from server.slides.slide_record import FEATURES_VENDOR, SlideRecord
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
+from server.uploads.dicom.dicom_instance import read_instance
 from server.uploads.slide_inspection import SlideInspector
 from server.uploads.slide_source import find_entry, publish_source, source_is_whole
 from server.uploads.upload import ReceivedSlide, display_name, receive_slide
@@ -45,6 +48,7 @@ class PrepareSlide:
     admission: AdmitUpload
     store: SlideStore
     slides: SlideCatalogue
+    series: SeriesIndex
     usage: Usage
     inspector: SlideInspector
     encodes: QueueEncode
@@ -84,6 +88,7 @@ class PrepareSlide:
             await self.slides.announce(record)
             await publish_source(self.store, record.paths, received.files, replace=True)
             room.is_used = await self.slides.create(record)
+            await self.series.note(record)
         return await self.slides.require(tenant, received.slide_id), room.is_used
 
     async def _inspect_upload(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
@@ -96,7 +101,9 @@ class PrepareSlide:
             return record.model_copy(update={"vendor": FEATURES_VENDOR})
         entry = await find_entry(tenant, received.files, received.folder, self.inspector)
         name = display_name(entry.relative_path or first.relative_path)
-        return record.with_facts(entry.facts).model_copy(update={"entry": entry.relative_path, "filename": name})
+        opened = next((it for it in received.files if it.relative_path == entry.relative_path), first)
+        changes = {"entry": entry.relative_path, "filename": name, **await asyncio.to_thread(_series_of, opened.path)}
+        return record.with_facts(entry.facts).model_copy(update=changes)
 
     async def _mended(self, record: SlideRecord, received: ReceivedSlide) -> PreparedSlide:
         """A slide that is known: nothing happens, unless its stored source is gone or is not what was uploaded.
@@ -117,3 +124,9 @@ class PrepareSlide:
         with contextlib.suppress(Overloaded):  # as above
             return PreparedSlide(await self.encodes.encode_again(record, changed), created=True)
         return PreparedSlide(await self.states.show(changed), created=True)
+
+
+def _series_of(path: Path) -> dict[str, str]:
+    """Of a DICOM file, what the record says of its series."""
+    instance = read_instance(path)
+    return {} if instance is None else {"study_uid": instance.study, "series_uid": instance.series}

@@ -26,6 +26,7 @@ from server.errors import (
 from server.flow.admit_upload import AdmitUpload
 from server.flow.prepare_slide import PreparedSlide, PrepareSlide
 from server.slides.usage import Usage
+from server.uploads.dicom.missing_parts import missing_parts
 from server.uploads.one_slide import MOST_FILES, SourceFile, require_one_tree
 from server.uploads.resumable.append_bytes import Appended, Checksum, Ending, append_bytes
 from server.uploads.resumable.open_uploads import OpenUploads
@@ -91,15 +92,20 @@ class ReceiveUpload:
             require_one_tree([upload.relative_path])
             await self._forget_if_over(upload)
         await self.admission.admit(tenant, length_bytes)
-        await self.open_uploads.begin(tenant)
+        await self.begin(upload)
+        return upload
+
+    async def begin(self, upload: UploadRecord) -> None:
+        """Keep the record of a new upload and count it, and all the bytes that it will have; raises QuotaExceeded or
+        Overloaded."""
+        await self.open_uploads.begin(upload.tenant)
         try:
-            async with self.usage.room_for(tenant, length_bytes) as room:
+            async with self.usage.room_for(upload.tenant, upload.length_bytes) as room:
                 await self.shelf.create(upload)
                 room.is_used = True
         except BaseException:
-            await self.open_uploads.end(tenant, 1)
+            await self.open_uploads.end(upload.tenant, 1)
             raise
-        return upload
 
     async def append(self, tenant: str, upload_id: str, part: UploadPart) -> UploadState:
         """Put the next bytes behind those that have come; with the last ones, make the slide.
@@ -356,6 +362,9 @@ def _require_all(uploads: Sequence[UploadRecord], count: int | None) -> None:
         raise UploadIncomplete(
             f"{len(missing)} of {len(uploads)} files have not come to their end ({named}); send the rest."
         )
+    instances = [upload.instance for upload in uploads if upload.instance is not None]
+    if instances and (lacking := missing_parts(instances)):
+        raise UploadIncomplete(f"The series is not complete. {' '.join(lacking)} Send the rest.")
     if count is not None and count != len(uploads):
         raise UploadIncomplete(
             f"{len(uploads)} files were uploaded and {count} announced; send the others, or delete some."

@@ -67,6 +67,13 @@ class Slide(BaseModel):
         description="Source of the µm/px: the file (`property`), the caller (`override`) or attached `features`."
     )
     objective_power: float | None = Field(description="Magnification stated by the scanner.", examples=[40])
+    study_uid: str | None = Field(
+        description="Study Instance UID of a slide that is a DICOM series.", examples=["1.2.826.0.1.3680043.8.498.1"]
+    )
+    series_uid: str | None = Field(
+        description="Series Instance UID of a slide that is a DICOM series: `dicom:` and this name the slide, too.",
+        examples=["1.2.826.0.1.3680043.8.498.2"],
+    )
     tile_count: int | None = Field(
         description="Number of encoded tiles; null until then, and for slides without tiles."
     )
@@ -120,6 +127,8 @@ def describe_unreadable(record: UnreadableRecord) -> Slide:
         mpp=None,
         mpp_source=None,
         objective_power=None,
+        study_uid=None,
+        series_uid=None,
         tile_count=None,
         encoder_id=None,
         warnings=[],

@@ -107,6 +107,8 @@ class SlideRecord(BaseModel):
     height: int | None = None
     mpp: float | None = None
     objective_power: float | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
     mpp_override: float | None = None
     features_sha256: str | None = None
     entry: str | None = None

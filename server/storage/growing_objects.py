@@ -48,6 +48,9 @@ class GrowingObject(Protocol):
     def bring(self, path: Path) -> None:
         """Its bytes at `path`, a new file of the staging folder."""
 
+    def take(self, path: Path) -> None:
+        """In place of all it has: the bytes of `path`, a file of the staging folder, which may be gone then."""
+
     def remove(self) -> None:
         """Nothing is left."""
 
@@ -104,6 +107,11 @@ class GrowingFile:
         """A second name: no byte is copied, and this one stays until it is removed."""
         os.link(self._path, path)
 
+    def take(self, path: Path) -> None:
+        """See GrowingObject."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, self._path)
+
     def remove(self) -> None:
         """See GrowingObject."""
         self._path.unlink(missing_ok=True)
@@ -153,6 +161,15 @@ class BucketObject:
         with path.open("wb") as file:
             for piece in self.read(0, self.size_bytes()):
                 file.write(piece)
+
+    def take(self, path: Path) -> None:
+        """See GrowingObject."""
+        self.remove()
+        begin = 0
+        with path.open("rb") as file:
+            while piece := file.read(_SEGMENT_BYTES):
+                self.write(begin, piece)
+                begin += len(piece)
 
     def remove(self) -> None:
         """See GrowingObject."""

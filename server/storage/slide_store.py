@@ -6,6 +6,7 @@
                                         evidence/<evidence id>.{json,<n>.safetensors},
                                         feedback/<conversation id>/<turn>.json,
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
+    tenants/<tenant>/series/<sha256 of a DICOM series uid>  (`server.slides.series_index`)
     tenants/<tenant>/uploads/<slide in the making>/{outcome.json, <file>/{upload.json, data}}
     index/{all,pending,failed}/<tenant>/<time and slide id> and index/state/<tenant>.json (`server.slides.slide_index`)
     index/feedback/<tenant>/<time, slide id and turn>
@@ -154,6 +155,11 @@ class SlidePaths:
 def slides_folder(tenant: str) -> str:
     """The prefix of all slides of a tenant."""
     return f"tenants/{require_tenant_name(tenant)}/slides"
+
+
+def series_folder(tenant: str) -> str:
+    """The prefix of what says which slide a DICOM series is."""
+    return f"tenants/{require_tenant_name(tenant)}/series"
 
 
 def uploads_folder(tenant: str) -> str:

@@ -113,6 +113,14 @@ async def publish_source(
         await store.put(paths.source_manifest, manifest_text(files).encode())
 
 
+async def source_digests(store: SlideStore, paths: SlidePaths) -> frozenset[str]:
+    """The SHA-256 of each of a stored slide's files."""
+    manifest = await store.get(paths.source_manifest)
+    if manifest is None:
+        return frozenset({paths.slide_id})
+    return frozenset(sha256 for _, sha256 in _parsed(manifest))
+
+
 async def source_is_whole(
     store: SlideStore, paths: SlidePaths, files: Sequence[SourceFile], *, by_digest: bool
 ) -> bool:

@@ -6,7 +6,8 @@ file names are paths within the slide.
 
 import errno
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.telemetry.metrics import Metrics
 from server.uploads.one_slide import MAX_FILENAME_BYTES, SourceFile
 from server.uploads.slide_source import slide_id_of
+from server.uploads.staged_parts import StagedParts
 from server.uploads.upload_files import BackgroundWriter, UploadBudget, UploadLimits
-from server.uploads.upload_form import SlideForm
+from server.uploads.upload_form import files_of, slide_form
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,23 @@ async def receive_slide(
         UploadTooLarge: beyond the limit.
         StorageFull: the disk is.
     """
+    with staged(folder):
+        room = UploadBudget(folder, limits, metrics)
+        form = slide_form(content_type, room)
+        await receive_parts(body, form)
+        return ReceivedSlide(folder, files_of(form))
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[None]:
+    """A new folder for the files of a body; gone on any failure.
+
+    Raises:
+        StorageFull, StorageUnavailable: in place of OSError.
+    """
     try:
         folder.mkdir()
-        form = SlideForm(content_type, UploadBudget(folder, limits, metrics))
-        try:
-            await _pump(body, form)
-        finally:
-            form.close()
-        return ReceivedSlide(folder, form.files())
+        yield
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -70,18 +81,21 @@ async def receive_slide(
         raise
 
 
-async def _pump(body: AsyncIterator[bytes], form: SlideForm) -> None:
+async def receive_parts(body: AsyncIterator[bytes], parts: StagedParts) -> None:
+    """Write a multipart body's parts to their files; raises InvalidRequest, UploadTooLarge, OSError."""
     try:
         async with BackgroundWriter() as writer:
             async for chunk in body:
-                form.feed(chunk)
-                if form.wants_writing:
-                    await writer.write(form.take())
-            await writer.write(form.take())
+                parts.feed(chunk)
+                if parts.wants_writing:
+                    await writer.write(parts.take())
+            await writer.write(parts.take())
     except FormParserError as error:
-        raise InvalidRequest("The body is not valid multipart/form-data.") from error
+        raise InvalidRequest("The body is not a valid multipart body.") from error
     except ClientDisconnect as error:
         raise InvalidRequest("The upload was cut off; send it again.") from error
+    finally:
+        parts.close()
 
 
 def display_name(path: str) -> str:

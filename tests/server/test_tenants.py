@@ -24,6 +24,9 @@ WITHOUT_OBJECT = {
     ("POST", "/v1/slides"),
     ("OPTIONS", "/v1/uploads"),
     ("POST", "/v1/uploads"),
+    ("POST", "/v1/dicomweb/studies"),
+    ("POST", "/v1/dicomweb/studies/{study_uid}"),
+    ("GET", "/v1/dicomweb/waiting"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("GET", "/v1/usage"),
@@ -199,7 +202,13 @@ async def test_its_own_tenant_does_get_it(
 @pytest.mark.parametrize("operation", sorted(set(RULES) | WITHOUT_OBJECT), ids=" ".join)
 async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids, operation: tuple[str, str]) -> None:
     method, template = operation
-    named = {"slide_id": theirs.slide, "conversation_id": theirs.conversation, "model": "demo", "turn": 1}
+    named = {
+        "slide_id": theirs.slide,
+        "conversation_id": theirs.conversation,
+        "model": "demo",
+        "turn": 1,
+        "study_uid": "1.2",
+    }
     path = template.format(
         **named, region_id=theirs.region, upload_id=theirs.upload, endpoint="theirs", level=0, column=0, row=0
     )

@@ -48,6 +48,7 @@ from server.api.contract.headers import (
     request_headers,
 )
 from server.api.contract.upload_form import UPLOAD_SCHEMAS
+from server.api.dicom_json import DICOM_SCHEMAS
 from server.api.routes.chat import speaks_openai
 from server.api.routes.feedback import DamagedFeedback
 from server.api.routes.health import ReadinessStatus
@@ -127,6 +128,7 @@ TAGS = [
     {"name": "slides", "description": "Upload slides, follow their encoding, look at and delete them."},
     {"name": "webhooks", "description": "What the operator's receivers of events were told, and what not."},
     {"name": "uploads", "description": "Upload a slide in pieces (tus 1.0), and go on where the line broke."},
+    {"name": "dicomweb", "description": "Slides as DICOM: instances are sent to their studies (STOW-RS)."},
     {"name": "regions", "description": "Draw regions on a slide, to ask about them."},
     {"name": "questions", "description": "Ask about a slide, follow up, forget."},
     {"name": "evidence", "description": "On which tissue an answer rests."},
@@ -173,7 +175,7 @@ def _completed(document: dict[str, Any], ways_in: Sequence[str]) -> dict[str, An
     schemas: dict[str, Any] = components["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own; ours are problems
         schemas.pop(name, None)
-    schemas |= _more_shapes() | EVENT_SCHEMAS | UPLOAD_SCHEMAS
+    schemas |= _more_shapes() | EVENT_SCHEMAS | UPLOAD_SCHEMAS | DICOM_SCHEMAS
     meanings: dict[str, str] = {}
     for path, operations in document["paths"].items():
         for operation in operations.values():

@@ -10,9 +10,10 @@ from server.slides.feedback import MOST_TURNS
 SlideId = Annotated[
     str,
     Path(
-        description="The slide's id, as the upload answered it: the SHA-256 of its bytes in 64 lower-case hex digits.",
-        examples=["5e" * 32],
-        json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
+        description="The slide's id, as the upload answered it: the SHA-256 of its bytes in 64 lower-case hex digits. "
+        "Or `dicom:` and the Series Instance UID, of a slide that is a DICOM series.",
+        examples=["5e" * 32, "dicom:1.2.826.0.1.3680043.8.498.2"],
+        json_schema_extra={"pattern": "^([0-9a-f]{64}|dicom:[0-9.]{1,64})$"},
     ),
 ]
 RegionId = Annotated[

@@ -3,6 +3,7 @@
 from server.api.routes import (
     chat,
     conversations,
+    dicomweb,
     document,
     evidence,
     feedback,
@@ -24,6 +25,7 @@ ROUTERS = tuple(
     for module in (
         slides,
         uploads,
+        dicomweb,
         pictures,
         levels,
         places,

@@ -27,6 +27,7 @@ from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, Ques
 from server.api.region_shapes import asked_region
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute, needs
+from server.api.slide_names import slide_id_of
 from server.api.stream import openai_response, unless_disconnected
 from server.asking.answer_warnings import conversation_warnings
 from server.asking.language_model import Message
@@ -115,7 +116,7 @@ async def create_chat_completion(
     watch = Stopwatch()
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
-        opened = await unless_disconnected(request, _open(chat, tenant, model, watch, story), drain.cut)
+        opened = await unless_disconnected(request, _open(chat, request, model, watch, story), drain.cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
         answer, doubts = opened.answer, scope_warnings(opened.record, opened.region)
@@ -135,14 +136,14 @@ async def create_chat_completion(
 
 
 async def _open(
-    chat: ChatCompletionRequest, tenant: str, model: ServedModel, watch: Stopwatch, story: AnswerQuestion
+    chat: ChatCompletionRequest, request: Request, model: ServedModel, watch: Stopwatch, story: AnswerQuestion
 ) -> OpenChat:
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars, model.control_text)
 
-    slide_id, region = slide_of(chat)
-    about = slide_id, await asked_region(region)
-    return await story.open_chat(tenant, model, about, messages, chat.sampling_options(), watch)
+    name, region = slide_of(chat)
+    about = await slide_id_of(request, name), await asked_region(region)
+    return await story.open_chat(request.state.tenant, model, about, messages, chat.sampling_options(), watch)
 
 
 async def _errors_as_chunks(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:

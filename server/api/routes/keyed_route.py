@@ -14,6 +14,7 @@ from server.api.access import note_caller
 from server.api.audited import begin, recorded
 from server.api.dependencies import parts_of
 from server.api.idempotency import answer_once
+from server.api.slide_names import resolve_slide
 from server.errors import InvalidRequest, utf8_text
 from server.identity.access_scopes import AccessScope
 from server.to_the_end import to_the_end
@@ -73,6 +74,7 @@ class KeyedRoute(APIRoute):
             await note_caller(request, parts.credentials, parts.settings, scope)
             limit = await parts.rates.admit(request.state.tenant, request.state.caller.digest, counted)
             _refuse_other_parameters(request, known)
+            await resolve_slide(request)  # what is done next is to the slide itself, and logged so
             await begin(request, parts.audit if scope is not None else None)
             if is_done_once:
                 response = await answer_once(request, parts.replies, handle)

@@ -36,6 +36,7 @@ from server.api.dependencies import (
 )
 from server.api.downloads import PIECE_BYTES, Download, asked_span, has_version, slot_of
 from server.api.idempotency import REPLAYED
+from server.api.request_bodies import announced_bytes
 from server.api.routes.keyed_route import KeyedRoute, done_once, needs
 from server.api.stream import errors_as_events, sse_response
 from server.errors import (
@@ -164,7 +165,7 @@ async def upload_slide(
     with slots.one(tenant):
         content_type = request.headers.get("content-type", "")
         try:
-            prepared = await story.prepare(tenant, request.stream(), content_type, _announced_bytes(request))
+            prepared = await story.prepare(tenant, request.stream(), content_type, announced_bytes(request))
         except Exception:
             metrics.uploads.labels("refused").inc()
             raise
@@ -366,7 +367,7 @@ async def attach_features(
     record = await catalogue.require(tenant, slide_id)
     with slots.one(tenant):
         content_type = request.headers.get("content-type", "")
-        changed = await story.attach(record, request.stream(), content_type, _announced_bytes(request))
+        changed = await story.attach(record, request.stream(), content_type, announced_bytes(request))
     slide = await encodes.encode_again(record, changed)
     return _slide_response(slide, 200 if slide.status == "ready" else 202)
 
@@ -376,12 +377,6 @@ def is_upload(method: str, path: str) -> bool:
     if method == "POST":
         return path == router.prefix
     return method == "PUT" and path.startswith(f"{router.prefix}/") and path.endswith("/features")
-
-
-def _announced_bytes(request: Request) -> int:
-    """The body's size as the client gives it; 0 when it does not."""
-    announced = request.headers.get("content-length", "")
-    return int(announced) if announced.isascii() and announced.isdigit() and len(announced) < 20 else 0
 
 
 def _slide_response(slide: Slide, status: int) -> JSONResponse:

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from server.storage.slide_store import uploads_folder
+from server.uploads.dicom.dicom_instance import DicomInstance
 
 UPLOAD_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
 _HALF = 32
@@ -50,6 +51,8 @@ class UploadRecord(BaseModel):
     verified_bytes: int | None = None
     # Of all its bytes, once they are there.
     sha256: str | None = None
+    # Of an instance that came by STOW-RS: what it says of itself.
+    instance: DicomInstance | None = None
 
     @property
     def making(self) -> str:
@@ -125,6 +128,32 @@ def new_upload(
         metadata=raw,
         created_at=until(0),
         expires_at=until(lifetime_s),
+    )
+
+
+def series_slide(series: str) -> str:
+    """What uploads of the instances of a DICOM series say as `slide`."""
+    return f"dicom:{series}"
+
+
+def instance_upload_id(instance: DicomInstance) -> str:
+    """The id of the upload of an instance: the same whenever it is sent."""
+    own = hashlib.sha256(instance.sop_instance.encode()).hexdigest()[:_HALF]
+    return making_of(series_slide(instance.series)) + own
+
+
+def instance_upload(tenant: str, instance: DicomInstance, size_bytes: int, lifetime_s: float) -> UploadRecord:
+    """An upload of an instance, of which no byte is in the store yet."""
+    return UploadRecord(
+        id=instance_upload_id(instance),
+        tenant=tenant,
+        length_bytes=size_bytes,
+        relative_path=f"{instance.sop_instance}.dcm",
+        slide=series_slide(instance.series),
+        metadata="",
+        created_at=until(0),
+        expires_at=until(lifetime_s),
+        instance=instance,
     )
 
 

@@ -39,6 +39,10 @@ class UploadShelf:
             raise NotFound("There is no upload with this id, or it has expired; create one with POST /v1/uploads.")
         return upload
 
+    async def find(self, tenant: str, upload_id: str) -> UploadRecord | None:
+        """The upload; None when there is none, or its record cannot be read."""
+        return await self._find(tenant, upload_id)
+
     async def of_making(self, tenant: str, making: str) -> list[UploadRecord]:
         """All uploads of a slide in the making, in the order of their creation."""
         halves = await self.store.folders(MakingPaths(tenant, making).folder)

@@ -41,6 +41,9 @@ EXPECTED = {
     f"GET {SLIDE}/tiles/{{level}}/{{column}}_{{row}}.jpg": READ,
     "GET /v1/usage": READ,
     "POST /v1/slides": WRITE,
+    "POST /v1/dicomweb/studies": WRITE,
+    "POST /v1/dicomweb/studies/{study_uid}": WRITE,
+    "GET /v1/dicomweb/waiting": READ,
     "OPTIONS /v1/uploads": WRITE,
     "POST /v1/uploads": WRITE,
     "POST /v1/uploads/slides": WRITE,
@@ -73,6 +76,7 @@ EXPECTED = {
 NAMED = {"conversation_id": "conv_" + "x" * 22, "region_id": "reg_" + "0c" * 16, "turn": 1, "model": "demo"} | {
     "upload_id": "7a" * 32,
     "endpoint": "lis",
+    "study_uid": "1.2",
 }
 
 

@@ -23,6 +23,7 @@ JSON = {"Content-Type": "application/json"}
 SLIDE = "a" * 64
 CONVERSATION = "c" * 32
 UPLOAD = "7" * 64
+STUDY = "1.2"
 # What a path of the document stands for in KEYED_BODIES.
 NAMED = {
     "{slide_id}": SLIDE,
@@ -30,6 +31,7 @@ NAMED = {
     "{turn}": "1",
     "{upload_id}": UPLOAD,
     "{endpoint}": "lis",
+    "{study_uid}": STUDY,
 }
 
 
@@ -169,6 +171,8 @@ KEYED_BODIES: list[tuple[str, str, str]] = [
     ("PATCH", f"/v1/uploads/{UPLOAD}", "application/offset+octet-stream"),
     ("POST", f"/v1/uploads/{UPLOAD}", "application/offset+octet-stream"),
     ("POST", "/v1/uploads/slides", "application/json"),
+    ("POST", "/v1/dicomweb/studies", "multipart/related; boundary=x"),
+    ("POST", f"/v1/dicomweb/studies/{STUDY}", "multipart/related; boundary=x"),
     ("PUT", f"/v1/slides/{SLIDE}/features", "multipart/form-data; boundary=x"),
     ("PUT", f"/v1/conversations/{CONVERSATION}/turns/1/feedback", "application/json"),
 ]

@@ -28,6 +28,8 @@ SLIDE_FIELDS = {
     "mpp",
     "mpp_source",
     "objective_power",
+    "study_uid",
+    "series_uid",
     "warnings",
     "tile_count",
     "encoder_id",
