@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py deploy/vendor_page.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable archive images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -182,6 +182,10 @@ resumable: environments
 	@mkdir -p build/tus-js && cp tests/support/tus_js_package.json build/tus-js/package.json
 	@command -v npm > /dev/null && (cd build/tus-js && npm install --no-audit --no-fund --ignore-scripts --silent) || rm -rf build/tus-js
 	EYEPIECE_LONG_TESTS=1 $(if $(MB),EYEPIECE_CUT_UPLOAD_MB=$(MB)) $(BIN)/pytest -s tests/end_to_end/test_cut_uploads.py tests/server/api/test_upload_clients.py
+
+# Where Debian's orthanc and orthanc-dicomweb are installed.
+archive: environments
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/server/api/test_orthanc.py
 
 replicas: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_replicas.py

@@ -111,6 +111,7 @@ class PrepareSlide:
         Its bytes are compared when it failed, for that may be why; else the sizes have to do, or every upload would
         read them.
         """
+        await self.series.note(record)  # an upload that died behind its record has not
         by_digest = record.error is not None
         if await source_is_whole(self.store, record.paths, received.files, by_digest=by_digest):
             return PreparedSlide(await self.states.show(record), created=False)

@@ -11,7 +11,7 @@ import structlog
 
 from encoders.errors import SlideError
 from model_store.errors import EyepieceError
-from server.errors import NotFound, UploadIncomplete, UploadLocked
+from server.errors import NotFound, UploadIncomplete
 from server.flow.prepare_slide import PreparedSlide
 from server.flow.receive_upload import ReceiveUpload
 from server.slides.series_index import SeriesIndex
@@ -118,7 +118,7 @@ class ReceiveSeries:
     async def _keep(self, tenant: str, instance: DicomInstance, file: SourceFile) -> StowReason | None:
         """Put an instance to the others of its series; why not, if not."""
         making = making_of(series_slide(instance.series))
-        async with self.uploads.locks.held(tenant, making, _PATIENCE_S):
+        async with self.uploads.locks.held(tenant, making, _PATIENCE_S, to_the_end=True):
             digests = await self._digests_of_slide(tenant, instance.series)
             if digests is not None:
                 return None if file.sha256 in digests else StowReason.DUPLICATE
@@ -204,12 +204,12 @@ class ReceiveSeries:
         try:
             prepared = await self.uploads.finish(tenant, series_slide(waiting.series), None)
         except (SlideError, UploadIncomplete) as error:
-            log.warning("series_is_no_slide", making=making[:12], code=error.code)
-        except (EyepieceError, UploadLocked) as error:
-            log.warning("series_waits", making=making[:12], code=error.code)
+            log.warning("series_is_no_slide", upload=making[:12], code=error.code)
+        except EyepieceError as error:
+            log.warning("series_waits", upload=making[:12], code=error.code)
             await self.clock.set(tenant, making, _AGAIN_S)
         else:
-            log.info("series_is_slide", making=making[:12], slide=prepared.slide.id[:12])
+            log.info("series_is_slide", upload=making[:12], slide=prepared.slide.id[:12])
             return prepared
         return None
 

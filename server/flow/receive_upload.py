@@ -168,7 +168,7 @@ class ReceiveUpload:
             SlideError: it is no slide; the uploads are gone.
         """
         making = making_of(slide)
-        async with self.locks.held(tenant, making):
+        async with self.locks.held(tenant, making, to_the_end=True):
             outcome = await self.shelf.outcome(tenant, making)
             if outcome is not None:
                 return await self._known(tenant, outcome)
@@ -282,7 +282,7 @@ class ReceiveUpload:
 
     async def _whole(self, upload: UploadRecord) -> UploadState:
         """All its bytes are there: of an upload that is a whole slide, the slide is made unless it was already."""
-        async with self.locks.held(upload.tenant, upload.making):
+        async with self.locks.held(upload.tenant, upload.making, to_the_end=True):
             outcome = await self.shelf.outcome(upload.tenant, upload.making)
             if outcome is not None or not upload.is_whole_slide:
                 return UploadState(upload, upload.length_bytes, outcome)

@@ -25,7 +25,6 @@ class PartsPolicy(Protocol):
     """What a body may hold."""
 
     most_parts: int
-    too_many: str
 
     def name_of(self, headers: Mapping[bytes, bytes]) -> str:
         """What a part with these headers, whose names are in lower case, is called; raises InvalidRequest for a part
@@ -94,7 +93,7 @@ class StagedParts:
     def _begin_content(self) -> None:
         name = self._policy.name_of(self._headers)
         if len(self.received) >= self._policy.most_parts:
-            raise InvalidRequest(self._policy.too_many)
+            raise InvalidRequest(f"More than {self._policy.most_parts} files in one request are not accepted.")
         self._current = StagedFile(self._room.folder / str(len(self.received)), name, self._room)
         self._open.append(self._current)
         self.received.append(self._current)

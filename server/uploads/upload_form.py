@@ -18,7 +18,6 @@ class _FilesAlone:
     """A form of nothing but `file`."""
 
     most_parts = MOST_FILES
-    too_many = f"A slide of more than {MOST_FILES} files is not accepted."
 
     def name_of(self, headers: Mapping[bytes, bytes]) -> str:
         """See PartsPolicy."""

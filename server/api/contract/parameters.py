@@ -7,13 +7,15 @@ from pydantic import WithJsonSchema
 
 from server.slides.feedback import MOST_TURNS
 
+# A slide's id, or its series.
+SLIDE_NAME = "^([0-9a-f]{64}|dicom:[0-9.]{1,64})$"
 SlideId = Annotated[
     str,
     Path(
         description="The slide's id, as the upload answered it: the SHA-256 of its bytes in 64 lower-case hex digits. "
         "Or `dicom:` and the Series Instance UID, of a slide that is a DICOM series.",
         examples=["5e" * 32, "dicom:1.2.826.0.1.3680043.8.498.2"],
-        json_schema_extra={"pattern": "^([0-9a-f]{64}|dicom:[0-9.]{1,64})$"},
+        json_schema_extra={"pattern": SLIDE_NAME},
     ),
 ]
 RegionId = Annotated[

@@ -110,13 +110,14 @@ async def create_chat_completion(
     value that changes nothing, and refused by name at any other."""
     model = story.models.named(chat.model)
     refuse_unsupported(chat)
-    note_slide(request, slide_of(chat)[0])
+    slide_id = await slide_id_of(request, slide_of(chat)[0])
+    note_slide(request, slide_id)
     note_question(request, chat.last_question)
     turns = sum(message.role == "user" for message in chat.messages)
     watch = Stopwatch()
     async with AsyncExitStack() as resources:
         resources.enter_context(slots.one(tenant))
-        opened = await unless_disconnected(request, _open(chat, request, model, watch, story), drain.cut)
+        opened = await unless_disconnected(request, _open(chat, tenant, slide_id, model, watch, story), drain.cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
         answer, doubts = opened.answer, scope_warnings(opened.record, opened.region)
@@ -136,14 +137,18 @@ async def create_chat_completion(
 
 
 async def _open(
-    chat: ChatCompletionRequest, request: Request, model: ServedModel, watch: Stopwatch, story: AnswerQuestion
+    chat: ChatCompletionRequest,
+    tenant: str,
+    slide_id: str,
+    model: ServedModel,
+    watch: Stopwatch,
+    story: AnswerQuestion,
 ) -> OpenChat:
     def messages(slide: SlideInput) -> list[Message]:
         return chat_messages(chat, slide, story.max_question_chars, model.control_text)
 
-    name, region = slide_of(chat)
-    about = await slide_id_of(request, name), await asked_region(region)
-    return await story.open_chat(request.state.tenant, model, about, messages, chat.sampling_options(), watch)
+    about = slide_id, await asked_region(slide_of(chat)[1])
+    return await story.open_chat(tenant, model, about, messages, chat.sampling_options(), watch)
 
 
 async def _errors_as_chunks(chunks: AsyncGenerator[dict[str, Any], None]) -> AsyncGenerator[dict[str, Any], None]:

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.api.access import Tenant
 from server.api.audited import note_slide
 from server.api.contract.errors import may_raise
-from server.api.contract.parameters import ConversationId
+from server.api.contract.parameters import SLIDE_NAME, ConversationId
 from server.api.dependencies import CatalogueDep, ConversationsDep, GiveFeedbackDep
 from server.api.routes.keyed_route import KeyedRoute, needs
+from server.api.slide_names import slide_id_of
 from server.asking.conversations import CURSOR_PATTERN, Conversation, ConversationSummary
 from server.errors import ConversationDamaged, NotFound
 
@@ -39,10 +40,10 @@ async def list_conversations(
     slide: Annotated[
         str,
         Query(
-            max_length=64,
-            description="The id of the slide that they are about.",
-            examples=["5e" * 32],
-            json_schema_extra={"pattern": "^[0-9a-f]{64}$"},
+            max_length=70,
+            description="The id of the slide that they are about, or `dicom:` and the UID of its series.",
+            examples=["5e" * 32, "dicom:1.2.826.0.1.3680043.8.498.2"],
+            json_schema_extra={"pattern": SLIDE_NAME},
         ),
     ],
     cursor: Annotated[
@@ -59,9 +60,10 @@ async def list_conversations(
     ] = 20,
 ) -> ConversationPage:
     """The conversations about a slide, the last used first, page by page."""
-    note_slide(request, slide)
-    await catalogue.require_readable_or_not(tenant, slide)
-    page = await conversations.page(tenant, slide, cursor, limit)
+    slide_id = await slide_id_of(request, slide)
+    note_slide(request, slide_id)
+    await catalogue.require_readable_or_not(tenant, slide_id)
+    page = await conversations.page(tenant, slide_id, cursor, limit)
     return ConversationPage(data=page.conversations, next_cursor=page.next_cursor)
 
 

@@ -20,7 +20,6 @@ class _InstancesAlone:
     """A body of nothing but instances."""
 
     most_parts = MOST_FILES
-    too_many = f"More than {MOST_FILES} instances in one request are not accepted; send fewer at once."
 
     def name_of(self, headers: Mapping[bytes, bytes]) -> str:
         """See PartsPolicy. What an instance is called follows from what it says of itself."""

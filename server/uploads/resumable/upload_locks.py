@@ -52,8 +52,10 @@ class UploadLocks:
         self._is_leaving = is_leaving
 
     @asynccontextmanager
-    async def held(self, tenant: str, name: str, patience_s: float = _PATIENCE_S) -> AsyncIterator[Hold]:
-        """Hold the lock.
+    async def held(
+        self, tenant: str, name: str, patience_s: float = _PATIENCE_S, *, to_the_end: bool = False
+    ) -> AsyncIterator[Hold]:
+        """Hold the lock; with `to_the_end` also where nothing is heard and somebody waits: a slide is being made.
 
         Raises:
             UploadLocked: somebody else has it and goes on.
@@ -68,7 +70,7 @@ class UploadLocks:
                     retry_after_s=_RETRY_AFTER_S,
                 )
         hold = Hold()
-        watching = asyncio.create_task(self._watch(lock, f"{key}:wanted", hold))
+        watching = asyncio.create_task(self._watch(lock, f"{key}:wanted", hold, to_the_end))
         try:
             yield hold
         finally:
@@ -77,7 +79,7 @@ class UploadLocks:
             with suppress(LockError, RedisError):  # it runs out by itself
                 await lock.release()
 
-    async def _watch(self, lock: Lock, wanted: str, hold: Hold) -> None:
+    async def _watch(self, lock: Lock, wanted: str, hold: Hold, to_the_end: bool) -> None:
         """Renew the lease; stop the holder when it is silent and somebody waits, and when the lease is lost."""
         misses = 0.0
         while misses < _LEASE_S / 2:
@@ -85,6 +87,8 @@ class UploadLocks:
             try:
                 await lock.reacquire()
                 misses = 0.0
+                if to_the_end:
+                    continue
                 if self._is_leaving() or (hold.is_silent and await self._redis.exists(wanted)):
                     break
             except LockError:

@@ -78,3 +78,12 @@ async def test_removing_all_of_an_upload_leaves_nothing(grown: GrowingObject, st
     await store.delete_folder("tenants/a/uploads/m")
     assert grown.size_bytes() == 0
     assert await store.folders("tenants/a/uploads") == []
+
+
+def test_it_takes_a_staged_file_in_place_of_all_it_had(grown: GrowingObject, store: SlideStore) -> None:
+    grown.write(0, b"a longer text than the other")
+    path = store.new_staging_path()
+    path.write_bytes(b"0123456789")
+    grown.take(path)
+
+    assert content(store.growing(KEY)) == b"0123456789"

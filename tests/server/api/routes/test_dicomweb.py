@@ -250,7 +250,10 @@ async def test_questions_name_a_slide_by_its_series(client: httpx.AsyncClient, p
 
     answered, unknown = [await client.post(path, json=body) for path, body in asked]
 
+    listed = await client.get("/v1/conversations?slide=dicom:1.2.3")
+
     assert answered.status_code == 200, answered.text
+    assert len(listed.json()["data"]) == (kind == "question")
     assert unknown.status_code == 404
     assert "no slide of this series" in unknown.text
 
