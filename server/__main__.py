@@ -229,6 +229,9 @@ def ask(  # noqa: PLR0913 - typer reads the options off the signature
             show_default="what the conversation was about",
         ),
     ] = None,
+    choice: Annotated[
+        list[str] | None, typer.Option(help="The answer is one of these; say it twice or more.", show_default=False)
+    ] = None,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
@@ -240,7 +243,8 @@ def ask(  # noqa: PLR0913 - typer reads the options off the signature
 
     with ApiClient(url or default_url(), key) as client:
         slide_id = find_slide_id(client, argument_text(slide))
-        asked = Question(slide_id, argument_text(question), conversation, model, region)
+        choices = tuple(argument_text(one) for one in choice or ())
+        asked = Question(slide_id, argument_text(question), conversation, model, region, choices)
         ask(client, asked, as_json)
 
 

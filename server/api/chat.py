@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from server.api.region_shapes import RegionName, RegionShape
+from server.api.response_format import ResponseFormat, wanted_schema
 from server.asking.answer_warnings import AnswerWarning
 from server.asking.beams import BEAM_OPTIONS, no_beams
 from server.asking.control_text import ControlText
@@ -143,6 +144,11 @@ class ChatCompletionRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=_MAX_STOPS)] | None = None
+    response_format: ResponseFormat | None = Field(
+        None,
+        description="With `json_schema` the answer is JSON that follows the schema, whole unless `finish_reason` is "
+        "`length`. The model is not shown the schema: ask for what is in it.",
+    )
     n: int | None = Field(
         1,
         description="Only 1 is supported: there are no beams and no other answers to choose from.",
@@ -150,7 +156,11 @@ class ChatCompletionRequest(BaseModel):
     )
 
     def sampling_options(self) -> SamplingOptions:
-        """How tokens are to be chosen."""
+        """How tokens are to be chosen.
+
+        Raises:
+            InvalidRequest: a response format that is not to be had.
+        """
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         return SamplingOptions(
             max_tokens=self.max_completion_tokens or self.max_tokens,
@@ -158,6 +168,7 @@ class ChatCompletionRequest(BaseModel):
             top_p=self.top_p,
             seed=self.seed,
             stop=tuple(stop),
+            schema=wanted_schema(self.response_format, has_stops=bool(stop)),
         )
 
     @property
@@ -193,7 +204,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "response_format": ({"type": "text"}, {}),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),

@@ -36,9 +36,10 @@ _SPACE = "\u2581"
 
 @dataclass(frozen=True)
 class AnswerScores:
-    """Natural log-probabilities of the tokens of a prompt, but for its first, in their order."""
+    """Natural log-probabilities of the tokens of a prompt, but for its first, in their order, and their ids."""
 
     logprobs: tuple[float, ...]
+    ids: tuple[int, ...]
 
     @property
     def prompt_tokens(self) -> int:
@@ -52,9 +53,11 @@ class AnswerScores:
 
 @dataclass(frozen=True)
 class FirstToken:
-    """Probabilities of the likeliest first tokens of an answer, by what they say, and the tokens of its prompt."""
+    """Probabilities of the likeliest first tokens of an answer, by what they say; the tokens of its prompt, and how
+    many of them were in vLLM's prefix cache."""
 
     prompt_tokens: int
+    cached_tokens: int
     probabilities: Mapping[str, float]
 
 
@@ -71,7 +74,8 @@ def read_scores(content: bytes, slide_tokens: int) -> AnswerScores:
         first, *others = reply["prompt_logprobs"]
         if first is not None or len(others) + 1 != reply["usage"]["prompt_tokens"]:
             raise ValueError("not the tokens of the prompt")
-        return AnswerScores(tuple(float(next(iter(token.values()))["logprob"]) for token in others))
+        found = [next(iter(token.items())) for token in others]
+        return AnswerScores(tuple(float(it["logprob"]) for _, it in found), tuple(int(name) for name, _ in found))
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise LanguageModelFailed("The language model's scores cannot be read; try again.") from error
 
@@ -86,7 +90,9 @@ def read_first_token(content: bytes, slide_tokens: int) -> FirstToken:
         for token in choice["logprobs"]["content"][0]["top_logprobs"]:
             said = str(token["token"]).replace(_SPACE, " ").strip()
             found[said] = found.get(said, 0.0) + _probability(float(token["logprob"]))
-        return FirstToken(int(reply["usage"]["prompt_tokens"]), found)
+        counts = reply["usage"]
+        cached = counts["prompt_tokens_details"].get("cached_tokens") or 0
+        return FirstToken(int(counts["prompt_tokens"]), int(cached), found)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise LanguageModelFailed("The language model's scores cannot be read; try again.") from error
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from model_store.manifest import LlmSpec
 from server.asking.conversations import Conversation
-from server.asking.language_model import Answer
+from server.asking.language_model import OpenedAnswer
 from server.errors import QuestionTooLong
 
 # English in Vicuna's vocabulary has about four bytes per token; fewer here, so that turns are dropped early rather than
@@ -26,7 +26,7 @@ TURN_TOKENS = 12
 class FittingAnswer:
     """An opened answer, and how many of the oldest turns it was given without."""
 
-    answer: Answer
+    answer: OpenedAnswer
     turns_left_out: int
 
 
@@ -53,7 +53,7 @@ def turns_beyond_budget(
 
 
 async def open_dropping_old_turns(
-    open_without: Callable[[int], Awaitable[Answer]], turns: int, left_out: int
+    open_without: Callable[[int], Awaitable[OpenedAnswer]], turns: int, left_out: int
 ) -> FittingAnswer:
     """Opens an answer without the `left_out` oldest of `turns`, or without as few more as vLLM accepts.
 

@@ -9,12 +9,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import httpx
 import orjson
 
 from server.asking.answer_chunks import Chunk, ChunkReader
+from server.asking.answer_schema import AnswerSchema
 from server.asking.answer_scores import (
     FIRST_TOKEN,
     SCORE_ANSWER,
@@ -23,6 +24,7 @@ from server.asking.answer_scores import (
     read_first_token,
     read_scores,
 )
+from server.asking.answer_warnings import AnswerWarning
 from server.asking.vllm_client import VllmClient
 from server.embeddings.slide_inputs import SlideInput, SlideInputs
 from server.errors import (
@@ -46,6 +48,8 @@ _BROKE_OFF = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _ANOTHER_MAY_ANSWER = frozenset({500, 502, 503})
 _RETRY_WAITS_S = (0.5, 1.0, 2.0)
 _ANSWERS = "/v1/chat/completions"
+# Why an answer ends that `max_tokens` ended, as OpenAI says it: what there is of it is not whole.
+CUT_OFF = "length"
 Health = Literal["well", "silent", "away"]
 
 
@@ -60,7 +64,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen; None asks for nothing. The last two look at the answer alone."""
+    """How tokens are chosen; None asks for nothing. n-grams and the last penalty look at the answer alone."""
 
     max_tokens: int
     temperature: float
@@ -70,6 +74,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     no_repeat_ngram_size: int | None = None
     generated_repetition_penalty: float | None = None
+    schema: AnswerSchema | None = None
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,34 @@ class Token:
 
 
 @dataclass(frozen=True)
+class ChoiceShare:
+    """A choice, and its share of the probability of all choices."""
+
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True)
 class Finished:
-    """The end of an answer: why it ended, and what it cost."""
+    """The end of an answer: why it ended, what it cost, and the choices that it was one of."""
 
     reason: str
     usage: Usage
+    choices: tuple[ChoiceShare, ...] = ()
+
+
+class OpenedAnswer(Protocol):
+    """An answer that is about to be read: one that is generated, or a choice."""
+
+    @property
+    def doubts(self) -> tuple[AnswerWarning, ...]:
+        """What is doubtful about it, known before its text."""
+
+    def pieces(self) -> AsyncGenerator[Token | Finished, None]:
+        """Text as it comes, then one `Finished`."""
+
+    async def close(self) -> None:
+        """Give up what was not read."""
 
 
 class LanguageModel:
@@ -158,7 +186,7 @@ class LanguageModel:
         """
         fields = {"stream": True, "stream_options": {"include_usage": True}, **_choice_of_tokens(sampling)}
         response = await self._accepted(tenant, messages, fields, is_probe=is_probe)
-        return Answer(response, _slide_tokens(messages), self._note_token)
+        return Answer(response, _slide_tokens(messages), self._note_token, sampling.schema)
 
     async def score(self, tenant: str, messages: list[Message]) -> AnswerScores:
         """How likely the last message is, an answer, token by token; the tokens before it are among them.
@@ -235,8 +263,17 @@ class LanguageModel:
 class Answer:
     """The reply to one request, read once. Closing it early makes vLLM stop generating."""
 
-    def __init__(self, response: httpx.Response, slide_tokens: int, on_piece: Callable[[], None]) -> None:
-        """`on_piece` is called whenever something of the answer came."""
+    doubts: tuple[AnswerWarning, ...] = ()
+
+    def __init__(
+        self,
+        response: httpx.Response,
+        slide_tokens: int,
+        on_piece: Callable[[], None],
+        schema: AnswerSchema | None = None,
+    ) -> None:
+        """`on_piece` is called whenever something of the answer came; the whole of it is held against the `schema`."""
+        self._schema = schema
         self._response = response
         self._slide_tokens = slide_tokens
         self._on_piece = on_piece
@@ -254,13 +291,17 @@ class Answer:
 
         Raises:
             SlideLost: vLLM used another number of slide tokens than it was sent.
-            LanguageModelFailed, LanguageModelUnavailable: the stream broke off.
+            LanguageModelFailed, LanguageModelUnavailable: the stream broke off, or the answer is not by its schema.
         """
         chunks = ChunkReader()
+        whole: list[str] = []
         try:
             async with aclosing(self._response.aiter_raw()) as received:  # type: ignore[type-var]  # a generator
                 async for data in received:
                     text, failure = self._take(chunks.read(data))
+                    if text and self._schema is not None:
+                        text = self._schema.as_json(text)
+                        whole.append(text)
                     if text:
                         yield Token(text)
                     if failure is not None:
@@ -274,6 +315,8 @@ class Answer:
             raise LanguageModelFailed("The language model's answer ended early; ask again.")
         if self._usage is None:
             raise SlideLost("vLLM did not report its slide tokens; start it with --enable-prompt-tokens-details.")
+        if self._schema is not None and self._reason != CUT_OFF:
+            self._schema.require_followed("".join(whole))
         yield Finished(self._reason, self._usage)
 
     def _take(self, chunks: Iterator[Chunk]) -> tuple[str, LanguageModelFailed | None]:
@@ -353,8 +396,17 @@ def _choice_of_tokens(sampling: Sampling) -> dict[str, Any]:
         "no_repeat_ngram_size": sampling.no_repeat_ngram_size,
     }
     asked = {name: value for name, value in processors.items() if value is not None}
-    optional = {"seed": sampling.seed, "stop": list(sampling.stop) or None, "vllm_xargs": asked or None}
+    optional = {
+        "seed": sampling.seed,
+        "stop": list(sampling.stop) or None,
+        "vllm_xargs": asked or None,
+        "response_format": None if sampling.schema is None else _json_by(sampling.schema),
+    }
     return said | {name: value for name, value in optional.items() if value is not None}
+
+
+def _json_by(schema: AnswerSchema) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema.schema, "strict": True}}
 
 
 async def _read_on(received: AsyncIterator[bytes]) -> None:

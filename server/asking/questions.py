@@ -9,10 +9,11 @@ from typing import Any
 from encoders.regions.outline import Outline
 from model_store.errors import EyepieceError
 from model_store.manifest import Manifest
+from server.asking.answer_schema import AnswerSchema
 from server.asking.answer_warnings import AnswerWarning, conversation_warnings
 from server.asking.control_text import ControlText
 from server.asking.conversations import Conversation, Turn
-from server.asking.language_model import Answer, Finished, Message, Sampling, Token, Usage
+from server.asking.language_model import Finished, Message, OpenedAnswer, Sampling, Token
 from server.asking.scope import scope_of, scope_warnings
 from server.asking.served_models import ServedModel
 from server.embeddings.slide_inputs import SlideInput
@@ -32,13 +33,15 @@ class SamplingOptions:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    schema: AnswerSchema | None = None
 
 
 @dataclass(frozen=True)
 class Question:
     """What a client asks about one slide; `request_id` names the request in the log.
 
-    `region` is a region's id or what is drawn, `WHOLE` for the slide, None for what the conversation was about last."""
+    `region` is a region's id or what is drawn, `WHOLE` for the slide, None for what the conversation was about last.
+    With `choices` the answer is one of them."""
 
     text: str
     conversation_id: str | None = None
@@ -46,6 +49,7 @@ class Question:
     model: str | None = None
     request_id: str | None = None
     region: str | Outline | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass
@@ -68,7 +72,7 @@ class OpenAnswer:
     Of the conversation's turns the model was given those about `region` (None is the whole slide), `earlier`, but for
     the `turns_left_out` oldest, which did not fit into its context or its training."""
 
-    answer: Answer
+    answer: OpenedAnswer
     model: ServedModel
     record: SlideRecord
     conversation: Conversation
@@ -84,7 +88,7 @@ class OpenAnswer:
         """What is doubtful about it, known before its first token."""
         of_turns = conversation_warnings(self.model.manifest, len(self.earlier) + 1, self.turns_left_out)
         others = len(self.conversation.turns) - len(self.earlier)
-        return (*scope_warnings(self.record, self.region, others), *of_turns)
+        return (*scope_warnings(self.record, self.region, others), *of_turns, *self.answer.doubts)
 
     def as_turn(self, answer: str) -> Turn:
         """The turn, once the whole answer is there."""
@@ -115,8 +119,11 @@ def question_text(text: str, max_chars: int, control: ControlText) -> str:
 
 
 def sampling(options: SamplingOptions, manifest: Manifest) -> Sampling:
-    """The client's options over the model's defaults; vLLM refuses more tokens than its context holds."""
+    """The client's options over the model's defaults; vLLM refuses more tokens than its context holds.
+
+    JSON repeats its punctuation and its names: rules against repetition would leave no token that a schema allows."""
     defaults = manifest.llm.generation
+    may_repeat = options.schema is not None
     return Sampling(
         max_tokens=min(options.max_tokens or defaults.max_tokens, manifest.llm.max_model_len),
         temperature=defaults.temperature if options.temperature is None else options.temperature,
@@ -124,8 +131,9 @@ def sampling(options: SamplingOptions, manifest: Manifest) -> Sampling:
         seed=options.seed,
         stop=options.stop,
         top_k=defaults.top_k,
-        no_repeat_ngram_size=defaults.no_repeat_ngram_size,
-        generated_repetition_penalty=defaults.generated_repetition_penalty,
+        no_repeat_ngram_size=None if may_repeat else defaults.no_repeat_ngram_size,
+        generated_repetition_penalty=None if may_repeat else defaults.generated_repetition_penalty,
+        schema=options.schema,
     )
 
 
@@ -146,7 +154,7 @@ def conversation_messages(
 
 
 async def timed_pieces(
-    answer: Answer, model: str, watch: Stopwatch, metrics: Metrics
+    answer: OpenedAnswer, model: str, watch: Stopwatch, metrics: Metrics
 ) -> AsyncGenerator[Token | Finished, None]:
     """The pieces of an answer, measured; leaving early closes the request to vLLM, leaving after `Finished` is not
     early."""
@@ -194,15 +202,17 @@ def notice_data(opened: OpenAnswer) -> dict[str, Any]:
     }
 
 
-def done_data(opened: OpenAnswer, text: str, usage: Usage, turn: int | None) -> dict[str, Any]:
+def done_data(opened: OpenAnswer, text: str, finished: Finished, turn: int | None) -> dict[str, Any]:
     """The data of the `done` event, and the whole body with `stream: false`.
 
     `turn` is the number under which it was remembered; without one there is no id of a conversation that was to begin
     with it.
     """
     goes_on = turn is not None or opened.conversation.turns
+    usage = finished.usage
     return {
         "answer": text,
+        "choices": [{"text": it.text, "probability": it.probability} for it in finished.choices],
         "conversation_id": opened.conversation.id if goes_on else None,
         "turn": turn,
         "remembered": turn is not None,

@@ -13,13 +13,15 @@ from server.commands.terminal import print_json, print_now, printable
 class Question:
     """What to ask; `conversation_id` continues an earlier answer's conversation, `model` names one but the first.
 
-    `region` is what of the slide is asked about: "slide", a region's id, or x,y,width,height in level-0 pixels."""
+    `region` is what of the slide is asked about: "slide", a region's id, or x,y,width,height in level-0 pixels.
+    With `choices` the answer is one of them."""
 
     slide_id: str
     text: str
     conversation_id: str | None = None
     model: str | None = None
     region: str | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def body(self) -> dict[str, Any]:
@@ -31,6 +33,8 @@ class Question:
             body["model"] = self.model
         if self.region:
             body["region"] = _region(self.region)
+        if self.choices:
+            body["choices"] = list(self.choices)
         return body
 
 
@@ -70,6 +74,7 @@ def ask(client: ApiClient, question: Question, as_json: bool) -> None:
         print_json(client.answer(question.slide_id, question.body))
         return
     done = stream_answer(client, question, on_notice=print_notice)
+    print_choices(done)
     print(answer_footer(done))
     if not done.get("remembered", True):
         print("The server could not store this turn; a follow-up will not know of it.")
@@ -110,6 +115,12 @@ def print_doubts(told: dict[str, Any]) -> None:
     """What is doubtful, a line each."""
     for doubt in told.get("warnings", ()):
         print(printable(f"doubt: {doubt['detail']}"))
+
+
+def print_choices(done: dict[str, Any]) -> None:
+    """Each choice and its share, a line each; shares are not calibrated."""
+    for choice in done.get("choices", ()):
+        print(printable(f"{choice['probability']:.4f} of all choices: {choice['text']}"))
 
 
 def answer_footer(done: dict[str, Any]) -> str:

@@ -114,6 +114,9 @@ def vllm_arguments(model: InstalledModel, listen: Listen, builds: str, gpu_memor
         "--logits-processors": LOGITS_PROCESSOR[builds],
         # Every request says how its tokens are chosen; what a checkpoint would have chosen is no request's default.
         "--generation-config": "vllm",
+        # vLLM's "auto" takes another backend for what this one does not hold, and then for every later request.
+        # Between values a small model would write blanks until its tokens are used up.
+        "--structured-outputs-config": '{"backend":"xgrammar","disable_any_whitespace":true}',
         "--shutdown-timeout": str(SHUTDOWN_TIMEOUT_S),
     }
     if builds == "cuda":

@@ -12,9 +12,10 @@ from redis.exceptions import RedisError
 from encoders.errors import StoredFileDamaged
 from encoders.regions.outline import Outline
 from model_store.errors import EyepieceError
+from server.asking.choices import checked_choices, choose, most_tokens
 from server.asking.conversations import Conversations
 from server.asking.fit_conversation import open_dropping_old_turns, turns_beyond_budget, turns_beyond_training
-from server.asking.language_model import Answer, Message, Token
+from server.asking.language_model import Answer, Message, OpenedAnswer, Token
 from server.asking.questions import (
     OpenAnswer,
     Question,
@@ -74,6 +75,7 @@ class AnswerQuestion:
         """
         watch, model = Stopwatch(), self.models.named(question.model)
         text = question_text(question.text, self.max_question_chars, model.control_text)
+        choices = checked_choices(question.choices, model.control_text)
         record = await self.slides.require(tenant, slide_id, model.name)
         conversation = await self.conversations.continue_or_start(tenant, slide_id, question.conversation_id)
         asked = conversation.named_scope if question.region is None else question.region
@@ -84,12 +86,15 @@ class AnswerQuestion:
         kept = [conversation.named_scope] if question.region is None else []
         earlier = conversation.about(name_of(scope_of(region)), *kept)
 
-        async def open_without(turns: int) -> Answer:
+        async def open_without(turns: int) -> OpenedAnswer:
             messages = conversation_messages(slide, earlier, text, model.control_text, turns)
+            if choices:
+                return await choose(model.language_model, tenant, messages, choices)
             return await model.language_model.open(tenant, messages, how)
 
         untrained = turns_beyond_training(len(earlier.turns), model.manifest.abilities.trained_turns)
-        beyond = turns_beyond_budget(earlier, text, slide.slide_tokens, how.max_tokens, model.manifest.llm)
+        room = most_tokens(choices) if choices else how.max_tokens
+        beyond = turns_beyond_budget(earlier, text, slide.slide_tokens, room, model.manifest.llm)
         opened = await open_dropping_old_turns(open_without, len(earlier.turns), max(untrained, beyond))
         return OpenAnswer(
             answer=opened.answer,
@@ -137,7 +142,7 @@ class AnswerQuestion:
                     text += piece.text
                     yield Event("token", {"text": piece.text})
                     continue
-                yield Event("done", done_data(opened, text, piece.usage, await self._remember(opened, text)))
+                yield Event("done", done_data(opened, text, piece, await self._remember(opened, text)))
 
     async def _as_encoded(self, record: SlideRecord, model: ServedModel) -> SlideRecord:
         """The record as it is now that there is an embedding. One that was read before the encode had ended lacks what

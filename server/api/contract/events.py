@@ -30,7 +30,7 @@ class AnswerDoubt(BaseModel):
     code: str = Field(
         description="Stable code: one of the slide's warnings for the model that answers (such as `tiles_thinned`: it "
         "was given some of the tiles, not all), `beyond_trained_turns`, `turns_left_out`, `model_doubted`, "
-        "`turns_of_another_scope` or `region_not_evaluated`. Releases may add codes.",
+        "`turns_of_another_scope`, `region_not_evaluated` or `choices_unlikely`. Releases may add codes.",
         examples=["beyond_trained_turns"],
     )
     detail: str = Field(description="What is doubtful and why; show it to users.")

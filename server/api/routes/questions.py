@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,6 +21,7 @@ from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.api.request_log import CLIENT_CLOSED, request_id_of
 from server.api.routes.keyed_route import KeyedRoute, done_once, needs
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
+from server.asking.choices import MOST_CHOICE_CHARS, MOST_CHOICES, ONE_LINE
 from server.asking.questions import Question, SamplingOptions
 from server.asking.scope import WHOLE, Scope
 from server.errors import ConversationDamaged, InvalidRequest, WrongConversation
@@ -30,6 +32,11 @@ router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
 TURNS_LEFT_OUT = "X-Turns-Left-Out"
 # More than white space and control characters, which say nothing to a model.
 _SAYS_SOMETHING = r"[^\s\x00-\x1f\x7f-\x9f]"
+
+
+ChoiceText = Annotated[
+    str, Field(min_length=1, max_length=MOST_CHOICE_CHARS, json_schema_extra={"pattern": ONE_LINE.pattern})
+]
 
 
 class QuestionRequest(BaseModel):
@@ -62,6 +69,16 @@ class QuestionRequest(BaseModel):
         "one is about the slide. Of earlier turns the model is given those about the same.",
         examples=["reg_" + "0c" * 16],
     )
+    choices: Annotated[list[ChoiceText], Field(fail_fast=True)] | None = Field(
+        None,
+        min_length=2,
+        max_length=MOST_CHOICES,
+        description="The answer is exactly one of these, the likeliest: none is generated. Each is scored whole behind "
+        "the question, which goes to the model as it is, so name them there where the model must know them. "
+        "`temperature`, `seed` and `max_tokens` mean nothing beside it and are refused.",
+        examples=[["Yes", "No"]],
+        json_schema_extra={"uniqueItems": True},
+    )
     stream: bool = Field(
         True, description="True: stream server-sent events. False: one JSON object when the answer is complete."
     )
@@ -78,9 +95,18 @@ class QuestionRequest(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="Makes the sampling repeatable.")
 
     def as_question(self, request_id: str, region: Outline | str | None) -> Question:
-        """The request without its transport, but for its name in the log; `region` is the body's (`asked_region`)."""
+        """The request without its transport, but for its name in the log; `region` is the body's (`asked_region`).
+
+        Raises:
+            InvalidRequest: it asks for choices and how to generate.
+        """
         options = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
-        return Question(self.question, self.conversation_id, options, self.model, request_id, region)
+        if self.choices is not None and options != SamplingOptions():
+            raise InvalidRequest(
+                "With choices nothing is generated, they are scored; leave out temperature, seed and max_tokens."
+            )
+        choices = tuple(self.choices or ())
+        return Question(self.question, self.conversation_id, options, self.model, request_id, region, choices)
 
 
 class TokenUsage(BaseModel):
@@ -100,10 +126,26 @@ class AnswerTiming(BaseModel):
     total_ms: float = Field(description="Until the answer was complete.")
 
 
+class AnswerChoice(BaseModel):
+    """A choice of the question."""
+
+    text: str = Field(examples=["Yes"])
+    probability: float = Field(
+        ge=0,
+        le=1,
+        description="Its share of the probability of all choices; together they are 1. It is not calibrated: show no "
+        "per cent.",
+        examples=[0.93],
+    )
+
+
 class Answer(BaseModel):
     """A whole answer: data of the event `done`, and the body with `stream: false`."""
 
     answer: str = Field(examples=["Invasive carcinoma of moderate grade."])
+    choices: list[AnswerChoice] = Field(
+        description="Of a question with `choices` each of them, in the order of the request; else empty."
+    )
     conversation_id: str | None = Field(
         description="Send it with a follow-up; null when a new conversation could not be stored."
     )
@@ -151,7 +193,7 @@ async def ask_question(
 
     The event `notice` comes first: whose answer it will be, and what must be known to read it. `token` events hold the
     answer as it is written; then comes `done` with the whole of it, or `error`. A `token` event holds the text that
-    arrived together, which is mostly one token."""
+    arrived together, which is mostly one token; an answer that is one of `choices` is one `token` event."""
     note_question(request, body.question)
     if body.stream and IDEMPOTENCY_KEY in request.headers:
         raise InvalidRequest("Idempotency-Key goes with `stream: false`; events that were streamed are not kept.")

@@ -183,7 +183,6 @@ def test_a_turn_that_says_more_than_its_text_is_refused_by_the_name(field: dict[
     [
         {"tools": [{"type": "function"}]},
         {"logprobs": True},
-        {"response_format": {"type": "json_object"}},
         {"frequency_penalty": 1.0},
         {"logit_bias": {"5": 1}},
         {"presence_penalty": -0.5},

@@ -3,6 +3,7 @@
 import pytest
 
 from model_store.manifest import packaged_manifest
+from server.asking.answer_schema import answer_schema
 from server.asking.language_model import Sampling
 from server.asking.questions import SamplingOptions, sampling
 
@@ -31,6 +32,14 @@ def test_a_temperature_of_the_clients_leaves_the_models_other_choices_in_force(
 
     assert (how.temperature, how.top_p, how.top_k) == (0.7, top_p, 20)
     assert (how.no_repeat_ngram_size, how.generated_repetition_penalty) == (3, 1.15)
+
+
+def test_json_may_repeat_its_punctuation_and_its_names() -> None:
+    schema = answer_schema({"type": "object", "properties": {"a": {"type": "boolean"}}})
+    how = sampling(SamplingOptions(schema=schema), HWSI)
+
+    assert how.schema is schema
+    assert (how.no_repeat_ngram_size, how.generated_repetition_penalty) == (None, None)
 
 
 def test_no_more_tokens_are_asked_for_than_the_context_holds() -> None:

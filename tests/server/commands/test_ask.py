@@ -51,6 +51,17 @@ def test_the_notice_comes_first_then_tokens_usage_timing_and_how_to_go_on(capsys
     assert shown.endswith(f'eyepiece ask {"a" * 64} "…" --conversation conv_1\n')
 
 
+def test_choices_are_asked_for_and_shown_with_their_shares(capsys: pytest.CaptureFixture[str]) -> None:
+    shares = [{"text": "Yes", "probability": 0.75}, {"text": "No", "probability": 0.25}]
+    client = stream_of(("token", {"text": "Yes"}), ("done", {**DONE, "choices": shares}))
+    question = Question("a" * 64, "Is there?", choices=("Yes", "No"))
+
+    ask(client, question, as_json=False)
+
+    assert question.body == {"question": "Is there?", "choices": ["Yes", "No"]}
+    assert "Yes\n0.7500 of all choices: Yes\n0.2500 of all choices: No\n" in capsys.readouterr().out
+
+
 def test_an_answer_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     client = stream_of(("token", {"text": "\x1b]0;owned\x07\x1b[2J\u202edone\r"}), ("done", DONE))
 

@@ -281,3 +281,51 @@ async def test_the_notice_stands_in_every_chunk_and_a_doubt_in_the_first(
 
 def with_abilities(model: InstalledModel, abilities: Abilities) -> InstalledModel:
     return dataclasses.replace(model, manifest=model.manifest.model_copy(update={"abilities": abilities}))
+
+
+def by_schema(schema: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "report", "schema": schema, **more}}
+
+
+NECROSIS = {"type": "object", "properties": {"necrosis": {"type": "boolean"}}, "required": ["necrosis"]}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_by_a_schema_is_asked_for_and_held_against_it(
+    openai_client: openai.AsyncOpenAI, ready: SlideRecord, vllm: FakeVllm, stream: bool
+) -> None:
+    async def answered(*words: str, finish: str = "stop") -> str:
+        end = token_chunk("", finish=finish)
+        vllm.answer_with(*sse(*map(token_chunk, words), end, {"choices": [], "usage": usage(SLIDE_ROWS)}))
+        create: Any = openai_client.chat.completions.create
+        said = await create(
+            model="demo", messages=messages(ready.id), response_format=by_schema(NECROSIS, strict=True), stream=stream
+        )
+        if not stream:
+            return str(said.choices[0].message.content)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in said])
+
+    assert json.loads(await answered('{"necro', 'sis":true}')) == {"necrosis": True}
+    sent = vllm.bodies[-1]["response_format"]["json_schema"]["schema"]
+    assert sent == {**NECROSIS, "additionalProperties": False}
+    assert await answered('{"necro', finish="length") == '{"necro', "its end says that it is not whole"
+    with pytest.raises(openai.APIError, match="does not follow the schema"):
+        await answered('{"necrosis":1}')
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"response_format": {"type": "json_object"}}, "text or json_schema"),
+        ({"response_format": {"type": "json_schema"}}, "json_schema"),
+        ({"response_format": by_schema({"type": "string"})}, "must describe an object"),
+        ({"response_format": by_schema(NECROSIS), "stop": ["}"]}, "`stop`"),
+        ({"response_format": by_schema(NECROSIS, grammar="x")}, "grammar"),
+        ({"response_format": {"type": "text", "whitespace": ""}}, "whitespace"),
+    ],
+)
+async def test_a_format_that_is_not_to_be_had_is_refused(
+    client: httpx.AsyncClient, ready: SlideRecord, vllm: FakeVllm, options: dict[str, Any], told: str
+) -> None:
+    assert told in error_of(await complete(client, ready.id, **options), 422)["message"]
+    assert not vllm.requests

@@ -19,6 +19,7 @@ from server.slides.slide_record import SlideError, SlideRecord, SlideWarning
 
 DONE_FIELDS = {
     "answer",
+    "choices",
     "conversation_id",
     "encoder_id",
     "model",
@@ -70,6 +71,7 @@ async def test_an_answer_streams_its_tokens_and_then_its_account(
     assert set(done["timing"]) == {"cache_ms", "time_to_first_token_ms", "total_ms"}
     assert "not a diagnosis" in done["notice"]
     assert (done["turn"], done["scope"], done["warnings"]) == (1, {"kind": "slide"}, [])
+    assert done["choices"] == []
     assert events[0][1] == {name: done[name] for name in ("notice", "model", "encoder_id", "scope", "warnings")}
     assert answer.headers["Cache-Control"] == "no-cache"
     assert sample(parts, "eyepiece_questions_total", model="demo", outcome="answered") == 1
