@@ -1,4 +1,4 @@
-# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | resumable | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | eval-choices | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | resumable | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py deploy/vendor_page.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable archive images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence eval-choices evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable archive images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -26,6 +26,8 @@ help:
 	@echo '              the demo model beside a text-only rival and one of thumbnails, with all conditions; a report'
 	@echo 'make eval-evidence [SLIDES=40] [JSON=out.json]'
 	@echo '              whether evidence lies where the necrosis is, and whether slides are known as familiar'
+	@echo 'make eval-choices [SLIDES=20] [JSON=out.json]'
+	@echo '              whether closed questions are answered as well with choices as without'
 	@echo 'make train-demo [WORK=data/training] [OUT=folder/demo]'
 	@echo '              train the demo model anew, or go on where it was interrupted'
 	@echo 'make test     install, lint, types, all tests'
@@ -106,6 +108,9 @@ evaluate-demo: environments language-data
 
 eval-evidence: environments
 	@$(BIN)/eyepiece eval-evidence $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON))
+
+eval-choices: environments
+	@$(BIN)/eyepiece eval-choices $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON))
 
 eval-demo: environments
 	@$(BIN)/eyepiece eval-demo $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON))

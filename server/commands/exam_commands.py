@@ -22,7 +22,7 @@ _Results = Annotated[Path | None, typer.Option("--json", help="Write the results
 
 def add_exams(app: typer.Typer) -> None:
     """The commands, in the order in which they are shown."""
-    for command in (eval_demo, eval_regions, eval_honesty, eval_evidence):
+    for command in (eval_demo, eval_regions, eval_honesty, eval_evidence, eval_choices):
         app.command()(command)
 
 
@@ -88,3 +88,18 @@ def eval_evidence(
     from server.commands.eval_evidence import eval_evidence
 
     eval_evidence(EvalOptions(slides, first_seed, False, url, key, data_dir, json_path))
+
+
+def eval_choices(
+    slides: Annotated[int, typer.Option(min=1, help="How many to draw; at least 20 for a result that counts.")] = 20,
+    first_seed: _FirstSeed = 2_000_700_000,
+    url: _Running = None,
+    key: Key = "",
+    data_dir: _State = None,
+    json_path: _Results = None,
+) -> None:
+    """Measure whether closed questions are answered as well with `choices` as without."""
+    from server.commands.eval_choices import eval_choices
+    from server.commands.eval_demo import EvalOptions
+
+    eval_choices(EvalOptions(slides, first_seed, False, url, key, data_dir, json_path))
