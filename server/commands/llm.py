@@ -167,6 +167,9 @@ def vllm_environment(base: Mapping[str, str], python: Path, data_dir: Path, key:
     if builds == "cuda":
         ours |= {name: base.get(name, value) for name, value in _cuda_variables(caches, base).items()}
     if builds == "cpu":
+        # Scores of a prompt have one function compiled, with g++, when the first question with choices comes: no other
+        # question is answered meanwhile, and the engine ends where there is no compiler.
+        ours["TORCH_COMPILE_DISABLE"] = "1"
         ours["VLLM_CPU_KVCACHE_SPACE"] = base.get("VLLM_CPU_KVCACHE_SPACE", CPU_KV_CACHE_GB)
     if builds == "cpu" and (openmp := python.parent.parent / "lib" / "libiomp5.so").exists():
         ours["LD_PRELOAD"] = f"{openmp} {base.get('LD_PRELOAD', '')}".strip()  # vLLM's own advice
