@@ -58,7 +58,7 @@ class ChoiceScore:
         """In a line."""
         return (
             f"{self.questions} closed questions: {self.free_right} right freely, {self.chosen_right} right with "
-            f"choices ({-self.lost:+.1f} points), {self.changed} answered otherwise."
+            f"choices ({0 - self.lost:+.1f} points), {self.changed} answered otherwise."
         )
 
 
