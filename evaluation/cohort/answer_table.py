@@ -33,7 +33,8 @@ class Cohort:
 def write_answers(path: Path, cohort: Cohort, log: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes the CSV anew: the study's columns, then those of `ANSWER_COLUMNS`.
 
-    `reason` says why there is no answer, `warnings` what the server doubts. A text that a spreadsheet would take for a
+    `reason` says why there is no answer, `warnings` what the server doubts; of a question with choices `probability` is
+    the answer's share, and `probabilities` are those of all. A text that a spreadsheet would take for a
     formula has an apostrophe before it; the log has it as it is.
     """
     names = list(dict.fromkeys(name for slide in cohort.slides for name in slide.more))
@@ -58,6 +59,7 @@ def _rows(cohort: Cohort, log: Mapping[str, Mapping[str, Any]]) -> Iterator[dict
             yield row | {
                 "slide_id": encoded.slide_id,
                 "answer": line.get("text"),
+                **_shares(line),
                 "reason": line.get("reason"),
                 "warnings": " ".join(line.get("warnings") or ()),
                 "model": cohort.model,
@@ -66,6 +68,17 @@ def _rows(cohort: Cohort, log: Mapping[str, Mapping[str, Any]]) -> Iterator[dict
                 "turn": line.get("turn"),
                 "page": f"{cohort.base_url}/#{encoded.slide_id}",
             }
+
+
+def _shares(line: Mapping[str, Any]) -> dict[str, str]:
+    choices = line.get("choices") or ()
+    of_answer = next((it["probability"] for it in choices if it["text"] == line.get("text")), None)
+    if of_answer is None:
+        return {}
+    return {
+        "probability": f"{of_answer:.4f}",
+        "probabilities": " | ".join(f"{it['text']}: {it['probability']:.4f}" for it in choices),
+    }
 
 
 def _harmless(value: Any) -> Any:

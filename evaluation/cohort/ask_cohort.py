@@ -30,7 +30,8 @@ class CohortAsk:
     @property
     def key(self) -> str:
         """Of all that decides the answer, so that another model, encoder or wording is asked anew."""
-        parts = (self.model, self.slide.encoder_id, self.slide.slide_id, self.question.text)
+        question = self.question
+        parts = (self.model, self.slide.encoder_id, self.slide.slide_id, question.text, *question.choices)
         return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:24]
 
 
@@ -49,7 +50,9 @@ class CohortEyepiece:
             TargetError: the server refuses every question.
         """
         url = f"{self.base_url.rstrip('/')}/v1/slides/{ask.slide.slide_id}/questions"
-        body = {"question": ask.question.text, "stream": False, "model": ask.model}
+        body: dict[str, Any] = {"question": ask.question.text, "stream": False, "model": ask.model}
+        if ask.question.choices:
+            body["choices"] = ask.question.choices
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         called = await call(client, url, body, self.patience, headers)
         told = called.document or {}
@@ -60,6 +63,7 @@ class CohortEyepiece:
             "text": answer if isinstance(answer, str) else None,
             "reason": called.reason or (None if isinstance(answer, str) else "no_answer"),
             "attempts": called.attempts,
+            "choices": told.get("choices") or [],
             "warnings": [str(warning.get("code")) for warning in told.get("warnings") or ()],
             "conversation_id": told.get("conversation_id"),
             "turn": told.get("turn"),

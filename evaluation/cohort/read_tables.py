@@ -11,8 +11,8 @@ from evaluation.errors import UnreadableSet
 
 # Columns of the table of answers, which columns of the user's own may not be named like.
 ANSWER_COLUMNS: Final = (
-    "slide_id", "question_key", "question", "answer", "reason", "warnings", "model", "encoder_id",
-    "conversation_id", "turn", "page",
+    "slide_id", "question_key", "question", "answer", "probability", "probabilities", "reason", "warnings", "model",
+    "encoder_id", "conversation_id", "turn", "page",
 )  # fmt: skip
 _SLIDE_COLUMNS: Final = ("slide", "path", "id")
 
@@ -30,10 +30,11 @@ class CohortSlide:
 
 @dataclass(frozen=True)
 class CohortQuestion:
-    """What is asked about every slide; `key` names it in the table."""
+    """What is asked about every slide; `key` names it in the table. With `choices` the answer is one of them."""
 
     key: str
     text: str
+    choices: tuple[str, ...] = ()
 
 
 def read_slides(table: Path) -> tuple[CohortSlide, ...]:
@@ -68,22 +69,24 @@ def _slides(table: Path) -> Iterator[CohortSlide]:
 
 
 def read_questions(table: Path) -> tuple[CohortQuestion, ...]:
-    """The CSV of `key` and `question`.
+    """The CSV of `key` and `question`, and where an answer is to be one of several, `choices` with `|` between them.
 
     Raises:
         UnreadableSet: a row is not whole, or a key repeats.
     """
-    questions = tuple(
-        CohortQuestion(
-            text_of(row, "key", f"{table.name}, row {number}").strip(),
-            text_of(row, "question", f"{table.name}, row {number}").strip(),
-        )
-        for number, row in enumerate(csv_rows(table), start=2)
-    )
+    rows = enumerate(csv_rows(table), start=2)
+    questions = tuple(_question(row, f"{table.name}, row {number}") for number, row in rows)
     if not questions:
         raise UnreadableSet(f"{table.name} asks nothing.")
     _refuse_repeats(table, "key", [question.key for question in questions])
     return questions
+
+
+def _question(row: Mapping[str, str], where: str) -> CohortQuestion:
+    choices = tuple(choice.strip() for choice in (row.get("choices") or "").split("|") if choice.strip())
+    if len(choices) == 1:
+        raise UnreadableSet(f"{where}: one choice is none; put `|` between several.")
+    return CohortQuestion(text_of(row, "key", where).strip(), text_of(row, "question", where).strip(), choices)
 
 
 def _refuse_repeats(table: Path, column: str, values: list[str]) -> None:

@@ -50,6 +50,7 @@ def test_a_table_of_slides_that_is_not_whole(tmp_path: Path, text: str, said: st
     [
         ("key,question\n", "asks nothing"),
         ("key,question\ng,\n", "row 2: `question` is missing"),
+        ("key,question,choices\ng,Which?,Yes\n", "row 2: one choice is none"),
         ("key,question\ng,Which?\ng,What?\n", "`key` g stands there more than once"),
     ],
 )

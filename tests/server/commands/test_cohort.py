@@ -48,7 +48,11 @@ class Server:
             return httpx.Response(400, json={"code": "invalid_request"})
         self.asked[f"{slide_id} {question}"] += 1
         warnings = [{"code": "unlike_training"}, {"code": "region"}]
-        about = {"conversation_id": "conv_1", "turn": 1, "warnings": warnings}
+        about: dict[str, object] = {"conversation_id": "conv_1", "turn": 1, "warnings": warnings, "choices": []}
+        if body.get("choices"):
+            assert body["choices"] == ["Yes", "No"]
+            shares = [{"text": "Yes", "probability": 0.25}, {"text": "No", "probability": 0.75}]
+            return httpx.Response(200, json={**about, "answer": "No", "choices": shares})
         return httpx.Response(200, json={"answer": f"=SUM({slide_id[:4]}) {question}", **about})
 
 
@@ -65,7 +69,7 @@ def cohort(folder: Path, url: str) -> CohortOptions:
     slides = folder / "slides.csv"
     slides.write_text(f"slide,path,id,arm\nA,a.svs,,=treated\nB,{FAILING},,\nC,,{OLD_ID},control\n")
     questions = folder / "questions.csv"
-    questions.write_text("key,question\ngrade,Which grade?\nnecrosis,Is there necrosis?\n")
+    questions.write_text("key,question,choices\ngrade,Which grade?,\nnecrosis,Is there necrosis?,Yes | No\n")
     return CohortOptions(slides, questions, folder / "out", url, at_once=3)
 
 
@@ -89,6 +93,13 @@ def test_every_question_about_every_slide_is_a_row_with_its_doubts_and_its_page(
     row = found["C", "grade"]
     assert (row["answer"], row["reason"], row["warnings"]) == ("'=SUM(5e5e) Which grade?", "", "unlike_training region")
     assert (row["conversation_id"], row["turn"], row["encoder_id"]) == ("conv_1", "1", "e1")
+    assert (row["probability"], row["probabilities"]) == ("", "")
+    closed = found["C", "necrosis"]
+    assert (closed["answer"], closed["probability"], closed["probabilities"]) == (
+        "No",
+        "0.7500",
+        "Yes: 0.2500 | No: 0.7500",
+    )
     assert row["page"] == f"{url}/#{OLD_ID}"
     assert (row["arm"], found["A", "grade"]["arm"]) == ("control", "'=treated")
     assert (found["B", "grade"]["answer"], found["B", "grade"]["reason"]) == ("", "unreadable_slide")
