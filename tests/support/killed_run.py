@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 
 from evaluation.asking.conditions import AS_IS, PARAPHRASED, Condition, plan_asks
 from evaluation.asking.reply_log import ReplyLog
 from evaluation.asking.run import ask_all
-from evaluation.asking.targets import ChatEndpoint, PictureTarget
+from evaluation.asking.targets import ChatEndpoint, PictureTarget, reply_line
 from evaluation.benchmark.read_set import read_set
 from evaluation.judging.judge import Answered, Judge
 from evaluation.judging.prompts import OURS
@@ -24,7 +25,7 @@ def run(questions_path: Path, folder: RunFolder, model_url: str, judge_url: str)
     folder.keep_target(AskedTarget("model", target.record, CONDITIONS, (), 1, {}))
     asks = plan_asks(questions, CONDITIONS, 1).asks
     with ReplyLog.open(folder.answers_path("model")) as log:
-        asyncio.run(ask_all(target, asks, log, at_once=3))
+        asyncio.run(ask_all(partial(reply_line, target), asks, log, at_once=3))
         answers = [
             Answered(ask.item.question, ask.wanted, log.latest[ask.key]["text"])
             for ask in asks
