@@ -1,5 +1,6 @@
 """What `eyepiece up` is going to start: each part knows the others, and secrets are in no argument."""
 
+import json
 import os
 import socket
 import stat
@@ -155,6 +156,9 @@ OTHERWISE: dict[str, str] = {
     "rate_limits": '{"requests": 7}',
     "tenant_rate_limits": '{"ward": {"questions": 7}}',
     "caller_rate_limits": '{"upload_bytes": 7}',
+    "webhooks": json.dumps(
+        [{"name": "lis", "tenant": "ward", "url": "https://lis.example/told", "secrets": [f"whsec_{'0' * 43}="]}]
+    ),
     "oidc_providers": '[{"issuer": "https://id.example", "audience": "eyepiece", "tenant": "ward"}]',
 }
 
