@@ -42,6 +42,12 @@ def map_case(context: Any, case: Any) -> Any:
     return case
 
 
+@schemathesis.serializer("application/offset+octet-stream", "multipart/related")  # type: ignore[untyped-decorator]
+def as_it_is(context: Any, value: Any) -> bytes:
+    """Bytes of a piece of an upload, or of a body of instances, whatever they are."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
 def _name_the_model(case: Any) -> None:
     for place in (case.query, case.body):
         if isinstance(place, dict) and isinstance(place.get("model"), str):

@@ -145,9 +145,7 @@ def report(measured: Sequence[Measured]) -> str:
     if found is not None:
         lines.append(f"CPU time grows as tiles to the power {found:.2f}.")
         verdict = "met" if grown <= MOST_GROWTH else "MISSED"
-        lines.append(
-            f"Reading and batching a tile: largest ÷ smallest {grown:.2f}, target {MOST_GROWTH:.2f}, {verdict}."
-        )
+        lines.append(f"CPU time a tile, largest slide ÷ smallest: {grown:.2f}, target {MOST_GROWTH:.2f}, {verdict}.")
     over = [one for one in measured if one.peak_mb > one.allowed_mb]
     lines.append(f"Memory within {MOST_MB:.0f} MB and {MOST_KB_A_TILE:.0f} kB a tile: {'MISSED' if over else 'met'}.")
     return "\n".join(lines)

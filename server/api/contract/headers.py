@@ -160,7 +160,11 @@ REQUEST_HEADERS: dict[str, Any] = {
     },
     "Upload-Checksum": {
         "description": "`sha256` or `sha1`, a space, and the digest of the body in Base64.",
-        "schema": {"type": "string", "examples": ["sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="]},
+        "schema": {
+            "type": "string",
+            "pattern": "^(sha256|sha1) [A-Za-z0-9+/]+={0,2}$",
+            "examples": ["sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="],
+        },
     },
     "X-HTTP-Method-Override": {
         "description": "The method that is meant: `PATCH` or `DELETE`.",
