@@ -162,7 +162,7 @@ REQUEST_HEADERS: dict[str, Any] = {
         "description": "`sha256` or `sha1`, a space, and the digest of the body in Base64.",
         "schema": {
             "type": "string",
-            "pattern": "^(sha256|sha1) [A-Za-z0-9+/]+={0,2}$",
+            "pattern": "^(sha1 [A-Za-z0-9+/]{27}=|sha256 [A-Za-z0-9+/]{43}=)$",
             "examples": ["sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0="],
         },
     },
