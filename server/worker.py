@@ -249,7 +249,8 @@ async def _announced(redis: Redis, health: WorkerHealth, models: Sequence[str]) 
 
 
 async def _announce(redis: Redis, worker_id: str, health: WorkerHealth, models: Sequence[str]) -> None:
-    while True:
+    task = asyncio.current_task()
+    while task is None or not task.cancelling():  # redis-py may swallow the cancellation: server/upkeep/rounds.py
         try:
             await announce_worker(redis, worker_id, models)
             health.ready = True

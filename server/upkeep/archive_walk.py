@@ -15,14 +15,14 @@ from datetime import timedelta
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError
 
-from model_store.errors import EyepieceError
 from server.slides.catalogue import SlideCatalogue
 from server.slides.slide_index import IndexState, Shelf, entry_at, entry_of, slide_id_of
 from server.slides.slide_record import SlideRecord, UnreadableRecord, now
 from server.slides.usage import Usage
 from server.storage.slide_store import SLIDE_ID_PATTERN, TENANT_PATTERN, SlideStore, slides_folder
+from server.upkeep.rounds import go_round
 
 log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 600.0
@@ -57,14 +57,7 @@ class ArchiveWalk:
 
     async def run(self) -> None:
         """Look whether a walk is due until cancelled; what is away is tried again."""
-        while True:
-            try:
-                await self.walk_all()
-            except (RedisError, EyepieceError) as error:
-                log.warning("archive_walk_failed", error=type(error).__name__)
-            except Exception as error:  # a loop that ends would leave slides unlisted for ever
-                log.error("archive_walk_failed", exc_info=error)
-            await asyncio.sleep(_LOOK_EVERY_S)
+        await go_round(self.walk_all, _LOOK_EVERY_S, "archive_walk_failed")
 
     async def walk_all(self) -> int:
         """Go through the slides of every tenant for whom it is due, unless another replica does; how many slides."""

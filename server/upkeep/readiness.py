@@ -27,6 +27,7 @@ from server.storage.slide_store import SlideStore
 from server.storage.write_probe import OK, UNAVAILABLE, write_state
 from server.telemetry.metrics import Metrics
 from server.upkeep.engine_watch import EngineWatch
+from server.upkeep.rounds import go_round
 
 log = structlog.get_logger(__name__)
 _LOOK_EVERY_S = 2.0
@@ -93,16 +94,17 @@ class Readiness:
     async def run(self) -> None:
         """Look again and again."""
         try:
-            while True:
-                try:
-                    await self.look()
-                except Exception as error:  # a loop that ends would leave the last look standing for ever
-                    log.error("look_failed", exc_info=error)
-                    self.checks = dict.fromkeys(self.checks, UNAVAILABLE)
-                    self.models = dict.fromkeys(self.models, UNAVAILABLE)
-                await asyncio.sleep(_LOOK_EVERY_S)
+            await go_round(self._look_or_nothing, _LOOK_EVERY_S, "look_failed")
         finally:
             await asyncio.gather(*(engine.aclose() for engine in self._engines.values()))
+
+    async def _look_or_nothing(self) -> None:
+        try:
+            await self.look()
+        except Exception:
+            self.checks = dict.fromkeys(self.checks, UNAVAILABLE)
+            self.models = dict.fromkeys(self.models, UNAVAILABLE)
+            raise
 
     async def look(self) -> None:
         """Ask every dependency once; what one says is known at once, whoever is silent."""

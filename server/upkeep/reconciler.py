@@ -29,6 +29,7 @@ from server.slides.slide_record import SlideError, SlideRecord, UnreadableRecord
 from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import remove_parts, remove_parts_of_others
 from server.telemetry.metrics import Metrics
+from server.upkeep.rounds import go_round
 from server.webhooks.event import slide_event
 from server.webhooks.outbox import Outbox
 
@@ -65,14 +66,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Round after round until cancelled; a dependency that is away costs one round."""
-        while True:
-            try:
-                await self.round_once()
-            except (RedisError, EyepieceError) as error:
-                log.warning("reconcile_failed", error=type(error).__name__)
-            except Exception as error:  # one bad slide must not end the rounds for all others
-                log.error("reconcile_failed", exc_info=error)
-            await asyncio.sleep(self.every_s)
+        await go_round(self.round_once, self.every_s, "reconcile_failed")
 
     async def round_once(self) -> int | None:
         """The round, unless another replica did it in this period; how many slides were acted upon."""

@@ -1,15 +1,13 @@
 """DICOM series that have been quiet for long enough become slides."""
 
-import asyncio
-
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from model_store.errors import EyepieceError
 from server.flow.receive_series import ReceiveSeries
 from server.slides.catalogue import SlideCatalogue
 from server.storage.slide_store import TENANT_PATTERN
+from server.upkeep.rounds import go_round
 
 log = structlog.get_logger(__name__)
 _LOCK_KEY = "eyepiece:series-watch"
@@ -27,16 +25,12 @@ class SeriesWatch:
 
     async def run(self) -> None:
         """Look after look until cancelled; a dependency that is away costs one."""
-        while True:
-            try:
-                if await self._redis.set(_LOCK_KEY, "1", nx=True, ex=_WALK_EVERY_S - 1):
-                    await self.walk()
-                await self._series.make_due()
-            except RedisError as error:
-                log.warning("series_watch_failed", error=type(error).__name__)
-            except Exception as error:  # a loop that ends would leave series waiting for ever
-                log.error("series_watch_failed", exc_info=error)
-            await asyncio.sleep(_EVERY_S)
+        await go_round(self._look, _EVERY_S, "series_watch_failed")
+
+    async def _look(self) -> None:
+        if await self._redis.set(_LOCK_KEY, "1", nx=True, ex=_WALK_EVERY_S - 1):
+            await self.walk()
+        await self._series.make_due()
 
     async def walk(self) -> None:
         """Every tenant; what goes wrong for one is none of the others' business."""

@@ -1,15 +1,13 @@
 """Uploads that nobody goes on with are removed, and those that are whole and have no slide yet get one."""
 
-import asyncio
-
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from model_store.errors import EyepieceError
 from server.flow.receive_upload import ReceiveUpload
 from server.slides.catalogue import SlideCatalogue
 from server.storage.slide_store import TENANT_PATTERN
+from server.upkeep.rounds import go_round
 
 log = structlog.get_logger(__name__)
 _LOCK_KEY = "eyepiece:upload-sweep"
@@ -26,15 +24,11 @@ class UploadSweep:
 
     async def run(self) -> None:
         """Sweep after sweep until cancelled; a dependency that is away costs one."""
-        while True:
-            try:
-                if await self._redis.set(_LOCK_KEY, "1", nx=True, ex=_EVERY_S - 1):
-                    await self.sweep()
-            except RedisError as error:
-                log.warning("upload_sweep_failed", error=type(error).__name__)
-            except Exception as error:  # a loop that ends would keep abandoned uploads for ever
-                log.error("upload_sweep_failed", exc_info=error)
-            await asyncio.sleep(_EVERY_S)
+        await go_round(self._sweep_once, _EVERY_S, "upload_sweep_failed")
+
+    async def _sweep_once(self) -> None:
+        if await self._redis.set(_LOCK_KEY, "1", nx=True, ex=_EVERY_S - 1):
+            await self.sweep()
 
     async def sweep(self) -> None:
         """Every tenant; what goes wrong for one is none of the others' business."""

@@ -5,7 +5,7 @@ that is slow or away holds up no other.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,6 +13,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from server.telemetry.metrics import Metrics
+from server.upkeep.rounds import go_round
 from server.webhooks.delivery_queue import Delivery, DeliveryQueue, wait_s
 from server.webhooks.endpoint import WebhookEndpoint
 from server.webhooks.outbox import Outbox
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 4
 _EVENTS_AT_ONCE = 100
 _NOBODY_EVERY_S = 60.0
+_FAILED = "webhooks_wait"
 
 
 class WebhookDelivery:
@@ -50,11 +52,11 @@ class WebhookDelivery:
     async def run(self) -> None:
         """Until cancelled; then attempts under way are waited for, so that none is made a second time for that."""
         if not self._webhooks.queues:
-            await _again_and_again(self._outbox.clear, _NOBODY_EVERY_S)
+            await go_round(self._outbox.clear, _NOBODY_EVERY_S, _FAILED)
             return
         async with asyncio.TaskGroup() as together:  # which waits for all that it cancels
-            together.create_task(_again_and_again(self.hand_on, self._tick_s))
-            together.create_task(_again_and_again(self._show, 5 * self._tick_s))
+            together.create_task(go_round(self.hand_on, self._tick_s, _FAILED))
+            together.create_task(go_round(self._show, 5 * self._tick_s, _FAILED))
             for queue in self._webhooks.queues:
                 together.create_task(self._serve(queue))
 
@@ -87,7 +89,7 @@ class WebhookDelivery:
                 await asyncio.wait(running, timeout=self._tick_s, return_when=asyncio.FIRST_COMPLETED)
 
         try:
-            await _again_and_again(begin_due, self._tick_s, lambda: bool(running))
+            await go_round(begin_due, self._tick_s, _FAILED, lambda: bool(running))
         finally:
             if running:
                 await asyncio.wait(running, timeout=ATTEMPT_S + 1)
@@ -123,23 +125,3 @@ class WebhookDelivery:
         event = "webhook_dead" if is_last else "webhook_failed"
         name, status = queue.endpoint.name, failure.status
         say(event, webhook=name, attempt=tried.attempts, reason=failure.reason, status=status)
-
-
-async def _again_and_again(
-    step: Callable[[], Awaitable[None]], every_s: float, is_busy: Callable[[], bool] = lambda: False
-) -> None:
-    """A step, then a rest unless it is busy, until cancelled; whatever goes wrong costs one. A cancellation can be
-    swallowed by what the step waits for: Python 3.11's `wait_for`, which redis-py uses, returns a result that has just
-    come instead."""
-    own = asyncio.current_task()
-    while own is None or not own.cancelling():
-        rests = True
-        try:
-            await step()
-            rests = not is_busy()
-        except RedisError as error:
-            log.warning("webhooks_wait", error=type(error).__name__)
-        except Exception as error:  # a loop that ends would deliver no more
-            log.error("webhooks_wait", exc_info=error)
-        if rests and (own is None or not own.cancelling()):
-            await asyncio.sleep(every_s)
