@@ -18,20 +18,28 @@ from server.commands.key_commands import keys_app
 from server.commands.level_commands import levels_app
 from server.commands.model_commands import models_app
 from server.commands.options import (
+    Accession,
     AsJson,
+    BodySite,
+    CaseName,
     DataDir,
     Host,
     Key,
+    Labels,
     Model,
     Models,
+    PatientRef,
     Port,
     SlideArgument,
+    Stain,
     StatusUrl,
     Url,
     default_url,
+    said_of_slide,
     settings_from,
 )
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
+from server.commands.slide_commands import slides_app
 from server.commands.terminal import accept_any_text, argument_text
 
 app = typer.Typer(
@@ -42,10 +50,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-slides_app = typer.Typer(help="The slides on the server.", no_args_is_help=True)
-app.add_typer(slides_app, name="slides")
 tenants_app = typer.Typer(help="All that is of a tenant.", no_args_is_help=True)
 feedback_app = typer.Typer(help="What people thought of answers.", no_args_is_help=True)
+app.add_typer(slides_app, name="slides")
 app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(tenants_app, name="tenants")
@@ -196,6 +203,12 @@ def upload(  # noqa: PLR0913 - typer reads the options off the signature
         float, typer.Option("--settle", help="With --watch: seconds without a change after which a slide is sent.")
     ] = 30.0,
     files_at_once: Annotated[int, typer.Option(min=1, max=16, help="Files of a slide that are sent at once.")] = 3,
+    case: CaseName = None,
+    accession: Accession = None,
+    patient_ref: PatientRef = None,
+    stain: Stain = None,
+    body_site: BodySite = None,
+    label: Labels = None,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
@@ -204,8 +217,11 @@ def upload(  # noqa: PLR0913 - typer reads the options off the signature
     from server.commands.api_client import ApiClient
     from server.commands.upload import UploadOptions, upload, upload_watched
 
+    texts = {"accession": accession, "case": case, "patient_ref": patient_ref, "stain": stain, "body_site": body_site}
+    about = said_of_slide(label, **texts)
+
     def options(path: Path) -> UploadOptions:
-        return UploadOptions(path, mpp, urgent, files_at_once)
+        return UploadOptions(path, mpp, urgent, files_at_once, about)
 
     with ApiClient(url or default_url(), key) as client:
         if watch is not None:
@@ -217,7 +233,10 @@ def upload(  # noqa: PLR0913 - typer reads the options off the signature
 @app.command()
 def ask(  # noqa: PLR0913 - typer reads the options off the signature
     slide: SlideArgument,
-    question: Annotated[str, typer.Argument()],
+    question: Annotated[str, typer.Argument(help="Left out with --case.", show_default=False)] = "",
+    case: Annotated[
+        str | None, typer.Option(help="Ask each slide of this case, in place of SLIDE.", show_default=False)
+    ] = None,
     conversation: Annotated[str | None, typer.Option(help="Go on with this conversation.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Another model than the server's first.", show_default=False)
@@ -236,14 +255,23 @@ def ask(  # noqa: PLR0913 - typer reads the options off the signature
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Ask about a slide, or a region of it; the answer streams."""
+    """Ask about a slide, or a region of it, or each slide of a case; the answer streams."""
     from server.commands.api_client import ApiClient
-    from server.commands.ask import Question, ask
+    from server.commands.ask import Question, ask, ask_case
     from server.commands.find_slide import find_slide_id
 
+    choices = tuple(argument_text(one) for one in choice or ())
     with ApiClient(url or default_url(), key) as client:
+        if case is not None:
+            if question or conversation or region:
+                raise CommandError("With --case there is the question alone: no SLIDE and no region.", ExitCode.USAGE)
+            ask_case(
+                client, argument_text(case), Question("", argument_text(slide), None, model, None, choices), as_json
+            )
+            return
+        if not question:
+            raise CommandError('Say SLIDE and the question: eyepiece ask SLIDE "…".', ExitCode.USAGE)
         slide_id = find_slide_id(client, argument_text(slide))
-        choices = tuple(argument_text(one) for one in choice or ())
         asked = Question(slide_id, argument_text(question), conversation, model, region, choices)
         ask(client, asked, as_json)
 
@@ -290,52 +318,6 @@ def make_slide(
 
 
 add_exams(app)
-
-
-@slides_app.command("list")
-def slides_list(
-    status: Annotated[
-        str | None, typer.Option(help="queued, encoding, ready or failed.", show_default="all of them")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="A part of the file name.", show_default="any")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
-    everything: Annotated[bool, typer.Option("--all", help="All of them, whatever the limit.")] = False,
-    url: Url = "",
-    key: Key = "",
-    as_json: AsJson = False,
-) -> None:
-    """Show slides, newest first."""
-    from server.commands.api_client import ApiClient
-    from server.commands.slides import ListOptions, list_slides
-
-    with ApiClient(url or default_url(), key) as client:
-        list_slides(client, ListOptions(status, name, None if everything else limit), as_json)
-
-
-@slides_app.command("show")
-def slides_show(slide: SlideArgument, url: Url = "", key: Key = "", as_json: AsJson = False) -> None:
-    """Show one slide: size, resolution, encodings, doubts."""
-    from server.commands.api_client import ApiClient
-    from server.commands.slides import show_slide
-
-    with ApiClient(url or default_url(), key) as client:
-        show_slide(client, argument_text(slide), as_json)
-
-
-@slides_app.command("delete")
-def slides_delete(
-    slide: SlideArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    url: Url = "",
-    key: Key = "",
-    as_json: AsJson = False,
-) -> None:
-    """Delete one slide with all that was made of it."""
-    from server.commands.api_client import ApiClient
-    from server.commands.slides import delete_slide
-
-    with ApiClient(url or default_url(), key) as client:
-        delete_slide(client, argument_text(slide), yes=yes, as_json=as_json)
 
 
 @tenants_app.command("erase")

@@ -16,7 +16,9 @@ from server.embeddings.tile_places import TilePlacesCache
 from server.encoding.jobs import EncodeJobs
 from server.flow.admit_upload import AdmitUpload
 from server.flow.answer_question import AnswerQuestion
+from server.flow.ask_case import AskCase
 from server.flow.attach_features import AttachFeatures
+from server.flow.change_metadata import ChangeMetadata
 from server.flow.delete_slide import DeleteSlide, ForgetSlide
 from server.flow.draw_region import DrawRegion
 from server.flow.encode_again import EncodeAgain
@@ -208,6 +210,14 @@ def _answer_question(parts: Parts) -> AnswerQuestion:
     )
 
 
+def _ask_case(parts: Parts) -> AskCase:
+    return AskCase(_list_slides(parts), _answer_question(parts))
+
+
+def _change_metadata(parts: Parts) -> ChangeMetadata:
+    return ChangeMetadata(parts.slides, slide_states(parts))
+
+
 def show_levels(parts: Parts) -> ShowLevels:
     """What models of levels were given."""
     return ShowLevels(parts.store, parts.embeddings, parts.models, parts.levels_turns)
@@ -235,6 +245,8 @@ ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
 DrawRegionDep = Annotated[DrawRegion, _made_of(_draw_region)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
+AskCaseDep = Annotated[AskCase, _made_of(_ask_case)]
+ChangeMetadataDep = Annotated[ChangeMetadata, _made_of(_change_metadata)]
 ShowEvidenceDep = Annotated[ShowEvidence, _made_of(_show_evidence)]
 GiveFeedbackDep = Annotated[GiveFeedback, _made_of(_give_feedback)]
 EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]

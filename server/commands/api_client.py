@@ -115,6 +115,23 @@ class ApiClient:
             response = self._http.get("/v1/slides", params=query)
         return _json_or_raise(response)
 
+    def change_slide(self, slide_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes what is said of a slide; the Slide."""
+        with _translated_errors(self.base_url):
+            response = self._http.patch(f"/v1/slides/{slide_id}", json=dict(changes))
+        return _json_or_raise(response)
+
+    def case_events(self, body: Mapping[str, Any]) -> Iterator[ServerEvent]:
+        """The answers of a case's slides, one after the other; `body` is the body of that route."""
+        with _translated_errors(self.base_url):
+            yield from self._stream("POST", "/v1/cases/questions", None, dict(body))
+
+    def case_answers(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The same all at once: the shape of `done`."""
+        with _translated_errors(self.base_url):
+            response = self._http.post("/v1/cases/questions", json={**body, "stream": False})
+        return _json_or_raise(response)
+
     def delete_slide(self, slide_id: str) -> None:
         """Deletes a slide with all that was made of it."""
         with _translated_errors(self.base_url):

@@ -82,6 +82,52 @@ def ask(client: ApiClient, question: Question, as_json: bool) -> None:
         print(f'Go on with: eyepiece ask {question.slide_id} "…" --conversation {done["conversation_id"]}')
 
 
+def ask_case(client: ApiClient, case: str, question: Question, as_json: bool) -> None:
+    """Each slide of a case is asked; each answer is printed under its slide as it comes, or why there is none.
+
+    Raises:
+        CommandError: the server refused the question, or the answers broke off; or no slide answered.
+    """
+    body = {"case": case, **question.body}
+    if as_json:
+        told = client.case_answers(body)
+        print_json(told)
+    else:
+        told = _print_case(client, body)
+    if all(it["answer"] is None for it in told["answers"]):
+        raise CommandError("No slide of the case answered.", ExitCode.FAILED)
+
+
+def _print_case(client: ApiClient, body: dict[str, Any]) -> dict[str, Any]:
+    slides: dict[str, dict[str, Any]] = {}
+    for event in client.case_events(body):
+        data = event.data
+        if event.name == "case":
+            slides = {slide["slide_id"]: slide for slide in data["slides"]}
+            print(f"{len(slides)} slides are asked; nothing is concluded from their answers together.")
+        elif event.name == "notice":
+            print(_case_line(slides[data["slide_id"]]))
+            print_notice(data)
+        elif event.name == "token":
+            print_now(printable(data["text"]))
+        elif event.name == "answer":
+            print_now("\n")
+            print_choices(data)
+        elif event.name == "refused":
+            print(_case_line(slides[data["slide_id"]]))
+            print(printable(f"no answer: {data['detail']} ({data['code']})"))
+        elif event.name == "done":
+            return data
+        elif event.name == "error":
+            raise CommandError(printable(f"{data['detail']}"), ExitCode.FAILED, data["code"])
+    raise CommandError("The answers broke off before their end; ask again.", ExitCode.UNREACHABLE)
+
+
+def _case_line(slide: dict[str, Any]) -> str:
+    about = "".join(f", {slide[name]}" for name in ("stain", "body_site") if slide.get(name))
+    return printable(f"\n── {slide['slide_id'][:12]}  {slide['filename']}{about}")
+
+
 def stream_answer(
     client: ApiClient, question: Question, end: str = "\n", on_notice: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:

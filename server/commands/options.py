@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.terminal import argument_text
 
 if TYPE_CHECKING:
     from server.settings import Settings
@@ -54,6 +55,16 @@ Key = Annotated[
 SlideArgument = Annotated[
     str, typer.Argument(metavar="SLIDE", help="Its id or the beginning of it, 6 digits at least, or its file name.")
 ]
+CaseName = Annotated[str | None, typer.Option("--case", help="What groups slides.", show_default=False)]
+Accession = Annotated[str | None, typer.Option(help="The order's number.", show_default=False)]
+PatientRef = Annotated[
+    str | None, typer.Option(help="A reference to the patient, best a pseudonym.", show_default=False)
+]
+Stain = Annotated[str | None, typer.Option(help="E.g. HE.", show_default=False)]
+BodySite = Annotated[str | None, typer.Option(help="Where the tissue is from.", show_default=False)]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", help="Any word of yours; repeat it for several.", show_default=False)
+]
 ModelName = Annotated[str, typer.Argument(help="As `eyepiece models list` shows it.")]
 EncoderDevice = Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")]
 ManifestFile = Annotated[Path | None, typer.Option(help="A manifest of your own instead of the packaged one.")]
@@ -61,6 +72,19 @@ Downloads = Annotated[
     Path | None,
     typer.Option(help="Folder of the published files.", show_default="DATA_DIR/downloads/NAME"),
 ]
+
+
+def said_of_slide(labels: list[str] | None, **texts: str | None) -> dict[str, Any]:
+    """What the command line says of a slide, under the names that the server has for it; what it does not say is left
+    out.
+
+    Raises:
+        CommandError: a label has a comma, which separates labels on their way.
+    """
+    said: dict[str, Any] = {name: argument_text(text) for name, text in texts.items() if text is not None}
+    if any("," in label for label in labels or ()):
+        raise CommandError("A label has no comma; say --label once for each.", ExitCode.USAGE)
+    return said | ({"labels": [argument_text(label) for label in labels]} if labels is not None else {})
 
 
 def default_url() -> str:

@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class SlideSender:
     client: ApiClient
     on_bytes: OnBytes
     at_once: int = 3
+    # What is said of the slide, as the metadata of an upload has it.
+    about: Mapping[str, str] = field(default_factory=dict)
     # Until the event, or so many seconds.
     wait: Callable[[threading.Event, float], object] = threading.Event.wait
 
@@ -109,7 +111,7 @@ class SlideSender:
             except CommandError as error:
                 if error.problem_code not in _GONE:
                     raise
-        upload = self.client.create_upload(file.stat.st_size, file.metadata())
+        upload = self.client.create_upload(file.stat.st_size, {**self.about, **file.metadata()})
         file.notes.keep(file.name, file.stat, upload)
         self._heard(file, 0)
         return upload, 0, None

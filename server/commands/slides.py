@@ -1,7 +1,8 @@
 """`eyepiece slides`: list what is on the server, look at one, delete one."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from server.commands.api_client import ApiClient
@@ -10,15 +11,18 @@ from server.commands.outcome import CommandError, ExitCode
 from server.commands.terminal import print_json, printable
 
 _PAGE = 100
+_SAID = ("accession", "case", "patient_ref", "stain", "body_site")
 
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Which slides, newest first; `most` None for all of them."""
+    """Which slides, newest first; `most` None for all of them. `about` is what is said of them, by the names of that
+    route's parameters."""
 
     status: str | None = None
     name: str | None = None
     most: int | None = 20
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_slides(client: ApiClient, options: ListOptions, as_json: bool) -> None:
@@ -27,7 +31,7 @@ def list_slides(client: ApiClient, options: ListOptions, as_json: bool) -> None:
     Raises:
         CommandError: the server refused.
     """
-    asked = {"status": options.status or "", "name": options.name or ""}
+    asked = {"status": options.status or "", "name": options.name or "", **options.about}
     query: dict[str, str | int] = {name: value for name, value in asked.items() if value}
     slides: list[dict[str, Any]] = []
     cursor, complete = "", True
@@ -59,6 +63,22 @@ def show_slide(client: ApiClient, said: str, as_json: bool) -> None:
         CommandError: no slide is meant, or several could be, or the server refused.
     """
     slide = find_slide(client, said)
+    if as_json:
+        print_json(slide)
+    else:
+        print(slide_text(slide))
+
+
+def describe_slide(client: ApiClient, said: str, changes: Mapping[str, Any], as_json: bool) -> None:
+    """Changes what is said of one slide, and prints it; an empty text says nothing any more.
+
+    Raises:
+        CommandError: as `show_slide`; or nothing is to be changed.
+    """
+    if not changes:
+        raise CommandError("Say what to change, e.g. --case; an empty text takes it away.", ExitCode.USAGE)
+    cleared = {name: None if it in ("", [""]) else it for name, it in changes.items()}
+    slide = client.change_slide(str(find_slide(client, said)["id"]), cleared)
     if as_json:
         print_json(slide)
     else:
@@ -97,6 +117,9 @@ def slide_text(slide: dict[str, Any]) -> str:
     if slide["width"] is not None:
         objective = f", {slide['objective_power']:g}×" if slide["objective_power"] else ""
         lines.append(f"pixels     {slide['width']} × {slide['height']} at {slide['mpp'] or 'unknown'} µm/px{objective}")
+    lines += [f"{name.removesuffix('_ref').replace('_', ' '):<10} {slide[name]}" for name in _SAID if slide.get(name)]
+    if slide.get("labels"):
+        lines.append(f"labels     {', '.join(slide['labels'])}")
     lines.append(f"uploaded   {str(slide['created_at'])[:19].replace('T', ' ')} UTC")
     encodings = slide["encodings"] or [slide | {"model": "status"}]
     for it in encodings:

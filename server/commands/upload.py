@@ -4,9 +4,9 @@ bytes sent, from where they broke off → (a resolution or urgency asked for) �
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ STAGE_NAMES = {
 
 @dataclass(frozen=True)
 class UploadOptions:
-    """What to upload, a file or the folder of a slide, and how to encode it; `mpp` in µm/px replaces what it says."""
+    """What to upload, a file or the folder of a slide, and how to encode it; `mpp` in µm/px replaces what it says.
+    `about` is what is said of it, by the names of a Slide's fields."""
 
     path: Path
     mpp: float | None = None
     urgent: bool = False
     files_at_once: int = 3
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def upload(client: ApiClient, slides: Sequence[UploadOptions], as_json: bool) -> None:
@@ -102,7 +104,11 @@ def upload_watched(
 
 
 def encode_as_asked(client: ApiClient, slide: dict[str, Any], options: UploadOptions) -> dict[str, Any]:
-    """The Slide, queued again where a resolution or urgency was asked for."""
+    """The Slide, queued again where a resolution or urgency was asked for. What is said of it holds even when its
+    upload was begun, in an earlier run, with other words."""
+    changes = {name: it for name, it in options.about.items() if slide.get(name) != it}
+    if changes:
+        slide = client.change_slide(slide["id"], changes)
     if options.urgent or (options.mpp is not None and slide["mpp"] != options.mpp):
         return client.encode(slide["id"], options.mpp, options.urgent)
     return slide
@@ -148,7 +154,8 @@ def send(client: ApiClient, options: UploadOptions, console: Console) -> dict[st
     notes = UploadNotes(client.base_url, options.path)
     columns = (TextColumn("{task.description:<13}"), BarColumn(), DownloadColumn(), SpeedColumn())
     with Progress(*columns, console=console) as progress:
-        sender = SlideSender(client, _FileBars(progress, found), options.files_at_once)
+        about = {name: ",".join(it) if isinstance(it, list) else it for name, it in options.about.items()}
+        sender = SlideSender(client, _FileBars(progress, found), options.files_at_once, about=about)
         return sender.send(found, notes)
 
 

@@ -50,7 +50,9 @@ class AttachFeatures:
         if not record.has_pixels:
             raise InvalidRequest("This slide was uploaded as features; upload other features as a slide of their own.")
         limits = await self.admission.admit(record.tenant, announced_bytes)
-        received = await receive_slide(body, content_type, self.store.new_staging_path(), limits, self.metrics)
+        received = await receive_slide(
+            body, content_type, self.store.new_staging_path(), limits, self.metrics, describes=False
+        )
         try:
             file = _features_file(received)
             doubts = await self._check(record, file)

@@ -74,4 +74,5 @@ class DeleteSlide:
             await self.store.delete_folder(record.paths.folder)
             await self.usage.give_room_back(record.tenant, size_bytes)
             await self.forgetting.forget(record.tenant, record.id)
-            await self.slides.withdraw(record.tenant, entry_of(record))
+            said = record.metadata.values if isinstance(record, SlideRecord) else ()
+            await self.slides.withdraw(record.tenant, entry_of(record), said)

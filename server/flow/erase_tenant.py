@@ -12,7 +12,7 @@ from server.flow.delete_slide import DeleteSlide
 from server.slides.catalogue import SlideCatalogue
 from server.storage.slide_store import SlideStore, require_tenant_name, slides_folder
 
-_INDEXES = ("all", "pending", "failed", "feedback")
+_INDEXES = ("all", "pending", "failed", "feedback", "described")
 
 
 @dataclass(frozen=True)

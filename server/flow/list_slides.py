@@ -6,14 +6,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from redis.exceptions import LockError
+
 from model_store.errors import EyepieceError
 from server.errors import InvalidRequest
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
+from server.slides.metadata_index import Said, says
 from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN, Shelf, entry_of, folded, slide_id_of
 from server.slides.slide_record import SlideRecord, UnreadableRecord
 from server.storage.slide_store import SlideStore, slides_folder
+from server.uploads.slide_metadata import SlideMetadata
 
 # So many names are compared at once, and so many for a page at the most; so many slides are looked at for one.
 _NAMES_AT_ONCE = 500
@@ -57,8 +61,7 @@ class ListSlides:
         Raises:
             InvalidRequest: the cursor is none.
         """
-        if cursor and not ENTRY_PATTERN.fullmatch(cursor):
-            raise InvalidRequest("This cursor is none of this server's; list again without one.")
+        _require_cursor(cursor)
         shelf = _SHELVES.get(status, "all")
         complete = await self.slides.shelf_is_whole(tenant, shelf)
         found: list[Slide] = []
@@ -78,6 +81,42 @@ class ListSlides:
                 return ListedSlides(found, None, complete)
             position = taken[-1] if len(wanted) > room else looked_until or entries[-1]
         return ListedSlides(found, position, complete)
+
+    async def described(
+        self, tenant: str, wanted: SlideMetadata, *, cursor: str = "", limit: int, status: Status | None = None
+    ) -> ListedSlides:
+        """Up to `limit` slides behind `cursor` of which all of `wanted` is said. They are looked for by the first of
+        it, so a page of one alone costs the page; the rest is compared.
+
+        Raises:
+            InvalidRequest: the cursor is none.
+        """
+        _require_cursor(cursor)
+        first, *others = wanted.values
+        found: list[Slide] = []
+        left, position = _MOST_LOOKS, cursor
+        while len(found) < limit and left > 0:
+            room = min(limit - len(found), left)
+            entries = await self.slides.described.entries(tenant, first, position, room)
+            left -= len(entries)
+            shown = await asyncio.gather(*(self._show_described(tenant, entry, first, others) for entry in entries))
+            found += [slide for slide in shown if slide is not None and status in (None, slide.status)]
+            if len(entries) < room:
+                return ListedSlides(found, None, complete=True)
+            position = entries[-1]
+        return ListedSlides(found, position, complete=True)
+
+    async def _show_described(self, tenant: str, entry: str, first: Said, others: Sequence[Said]) -> Slide | None:
+        """The slide of an entry that is found by `first`, if all else is said of it, too. One whose record cannot be
+        read is shown: nobody knows that it is not meant."""
+        record = await self.slides.look(tenant, slide_id_of(entry))
+        if isinstance(record, UnreadableRecord):
+            return await self.states.show(record)
+        if record is None or entry_of(record) != entry or not says(record, first):
+            with contextlib.suppress(EyepieceError, LockError):  # it is one too many for whoever looks next
+                await self.slides.forget_entry(tenant, entry, first)
+            return None
+        return await self.states.show(record) if all(says(record, it) for it in others) else None
 
     async def beginning(self, tenant: str, prefix: str, limit: int) -> ListedSlides:
         """The slides whose id begins with `prefix`, by their ids; all there are, whatever the index knows.
@@ -133,6 +172,11 @@ class ListSlides:
     async def _note(self, shelf: Shelf, tenant: str, entry: str) -> None:
         with contextlib.suppress(EyepieceError):  # a store that is full can still be looked at
             await self.slides.index.add_entry(shelf, tenant, entry)
+
+
+def _require_cursor(cursor: str) -> None:
+    if cursor and not ENTRY_PATTERN.fullmatch(cursor):
+        raise InvalidRequest("This cursor is none of this server's; list again without one.")
 
 
 def _fits(record: SlideRecord | UnreadableRecord, entry: str) -> bool:

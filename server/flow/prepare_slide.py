@@ -69,7 +69,7 @@ class PrepareSlide:
         try:
             known = await self.slides.look(tenant, received.slide_id)
             if isinstance(known, SlideRecord):
-                return await self._mended(known, received)
+                return await self._mended(await self._described(known, received), received)
             if known is not None and not known.replaceable:
                 return PreparedSlide(describe_unreadable(known), created=False)
             record, fills_room = await self._keep(tenant, received, reserved_bytes)
@@ -97,6 +97,7 @@ class PrepareSlide:
         first = received.files[0]
         name = display_name(first.relative_path)
         record = self.slides.new_record(tenant, received.slide_id, name, received.size_bytes)
+        record = record.model_copy(update={"metadata": received.metadata})
         if len(received.files) == 1 and features_kind(first.path) is not None:
             return record.model_copy(update={"vendor": FEATURES_VENDOR})
         entry = await find_entry(tenant, received.files, received.folder, self.inspector)
@@ -104,6 +105,16 @@ class PrepareSlide:
         opened = next((it for it in received.files if it.relative_path == entry.relative_path), first)
         changes = {"entry": entry.relative_path, "filename": name, **await asyncio.to_thread(_series_of, opened.path)}
         return record.with_facts(entry.facts).model_copy(update=changes)
+
+    async def _described(self, record: SlideRecord, received: ReceivedSlide) -> SlideRecord:
+        """The record with what this upload says of the slide, in place of what was said of the same before."""
+        metadata = record.metadata.with_said(received.metadata)
+        if metadata == record.metadata:
+            return record
+        changed = await self.slides.update(record, lambda it: it.model_copy(update={"metadata": metadata}))
+        if changed is None:
+            raise NotFound("The slide was deleted meanwhile.")
+        return changed
 
     async def _mended(self, record: SlideRecord, received: ReceivedSlide) -> PreparedSlide:
         """A slide that is known: nothing happens, unless its stored source is gone or is not what was uploaded.

@@ -34,6 +34,7 @@ from server.uploads.resumable.running_hash import RunningHash, RunningHashes
 from server.uploads.resumable.upload_locks import Hold, UploadLocks
 from server.uploads.resumable.upload_record import Outcome, Refusal, UploadRecord, making_of, new_upload, until
 from server.uploads.resumable.upload_shelf import UploadShelf
+from server.uploads.slide_metadata import NOTHING_SAID, SlideMetadata
 from server.uploads.upload import ReceivedSlide
 from server.uploads.upload_files import UploadBudget, UploadLimits
 
@@ -313,6 +314,7 @@ class ReceiveUpload:
         """The files as a one-shot upload leaves them: in a folder of their own, which may be emptied."""
         if len(uploads) > 1:
             require_one_tree([upload.relative_path for upload in uploads])
+        about = _said_by_all(uploads)
         folder = self.shelf.store.new_staging_path()
         await asyncio.to_thread(folder.mkdir)
         files: list[SourceFile] = []
@@ -324,7 +326,7 @@ class ReceiveUpload:
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
-        return ReceivedSlide(folder, tuple(files))
+        return ReceivedSlide(folder, tuple(files), about)
 
     async def _end(self, tenant: str, making: str, uploads: Sequence[UploadRecord], outcome: Outcome) -> None:
         await self.shelf.end(tenant, making, outcome)
@@ -350,6 +352,21 @@ class ReceiveUpload:
 
     def _expires(self) -> datetime:
         return until(self.lifetime_s)
+
+
+def _said_by_all(uploads: Sequence[UploadRecord]) -> SlideMetadata:
+    """What is said of the slide, by all its files or by some.
+
+    Raises:
+        InvalidRequest: two of them say different things.
+    """
+    about = NOTHING_SAID
+    for upload in uploads:
+        for field, _ in upload.about.values:
+            if getattr(about, field) not in (None, (), getattr(upload.about, field)):
+                raise InvalidRequest(f"The files of the slide differ in what they say as `{field}`; say one thing.")
+        about = about.with_said(upload.about)
+    return about
 
 
 def _require_all(uploads: Sequence[UploadRecord], count: int | None) -> None:

@@ -15,7 +15,8 @@ from redis.asyncio.lock import Lock
 
 import encoders.types
 from server.errors import NotFound, RecordNewer, RecordUnreadable
-from server.slides.slide_index import IndexState, Shelf, SlideIndex, SlideNames, entry_of
+from server.slides.metadata_index import MetadataIndex, Said, says
+from server.slides.slide_index import IndexState, Shelf, SlideIndex, SlideNames, entry_of, slide_id_of
 from server.slides.slide_record import (
     FEATURES_DOUBTED,
     EncodingRecord,
@@ -53,6 +54,7 @@ class SlideCatalogue:
         self._others = dict(others or {})
         self.index = SlideIndex(store)
         self.names = SlideNames(redis)
+        self.described = MetadataIndex(store)
         self._with_index: set[str] = set()
 
     @property
@@ -190,6 +192,7 @@ class SlideCatalogue:
         if stored is not None and not (isinstance(stored, UnreadableRecord) and stored.replaceable):
             return False
         await self.index.add("all", record)  # before the record: a slide without entry would never be listed
+        await self.described.add(record, record.metadata.values)
         if not await self._store.create(record.paths.record, record_bytes(record)):
             if stored is None:
                 return False
@@ -222,7 +225,11 @@ class SlideCatalogue:
             changed = change(stored)
             if changed != stored:
                 await self._shelve(stored, changed)
+                before, after = set(stored.metadata.values), set(changed.metadata.values)
+                await self.described.add(changed, after - before)
                 await self._store.put(changed.paths.record, record_bytes(self.seen_by(changed, "")))
+                gone = [it for it in before - after if not says(changed, it)]  # in other letters it has the same entry
+                await self.described.take(changed.tenant, entry_of(changed), gone)
                 if not changed.model and stored.error is not None and changed.error is None:
                     await self.index.take("failed", changed.tenant, entry_of(changed))
             return changed
@@ -254,10 +261,25 @@ class SlideCatalogue:
             await self._store.delete_folder(SlidePaths(tenant, slide_id).folder)
             return True
 
-    async def withdraw(self, tenant: str, entry: str) -> None:
-        """The slide is gone, and is listed no more."""
+    async def withdraw(self, tenant: str, entry: str, said: Iterable[Said] = ()) -> None:
+        """The slide is gone, and is listed no more. By what else was said of it than `said`, because nobody can read
+        its record, it is found until somebody looks (`forget_entry`)."""
         await self.names.forget(tenant, entry)
+        await self.described.take(tenant, entry, said)
         await self.index.remove(tenant, entry)
+
+    async def forget_entry(self, tenant: str, entry: str, said: Said) -> None:
+        """Take an entry away by which no slide should be found, unless one is by now.
+
+        Raises:
+            LockError: the slide changes at this moment.
+        """
+        async with self.lock(tenant, slide_id_of(entry), patience_s=0.2):
+            record = await self.look(tenant, slide_id_of(entry))
+            if isinstance(record, UnreadableRecord):
+                return
+            if record is None or entry_of(record) != entry or not says(record, said):
+                await self.described.take(tenant, entry, [said])
 
     def _under_served_encoder(self, record: SlideRecord) -> SlideRecord:
         """What another model found out about the slide does not hold for the default one; it is kept for that model

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from encoders.familiarity import Familiarity, FamiliarityVerdict
 from encoders.types import MppSource
 from server.slides.slide_record import SlideError, SlideRecord, SlideWarning, UnreadableRecord
+from server.uploads.slide_metadata import METADATA_FIELDS
 
 Status = Literal["queued", "encoding", "ready", "failed"]
 
@@ -74,6 +75,12 @@ class Slide(BaseModel):
         description="Series Instance UID of a slide that is a DICOM series: `dicom:` and this name the slide, too.",
         examples=["1.2.826.0.1.3680043.8.498.2"],
     )
+    accession: str | None = Field(description="As its sender said; null for nothing, as with the next ones.")
+    case: str | None = Field(description="What groups it with other slides: `GET /v1/cases`.")
+    patient_ref: str | None = Field(description="The sender's reference to a patient.")
+    stain: str | None = Field(examples=["HE"])
+    body_site: str | None = Field(examples=["breast, left"])
+    labels: list[str] = Field(description="Any words of the sender's own.", examples=[["teaching"]])
     tile_count: int | None = Field(
         description="Number of encoded tiles; null until then, and for slides without tiles."
     )
@@ -97,6 +104,7 @@ def describe(record: SlideRecord, encodings: list[SlideEncoding]) -> Slide:
     first = encodings[0]
     return Slide(
         **shown,
+        **record.metadata.model_dump(include=set(METADATA_FIELDS)),
         status=first.status,
         mpp_source=_mpp_source(record),
         warnings=list(record.doubts),
@@ -129,6 +137,12 @@ def describe_unreadable(record: UnreadableRecord) -> Slide:
         objective_power=None,
         study_uid=None,
         series_uid=None,
+        accession=None,
+        case=None,
+        patient_ref=None,
+        stain=None,
+        body_site=None,
+        labels=[],
         tile_count=None,
         encoder_id=None,
         warnings=[],

@@ -103,11 +103,11 @@ class SlideIndex:
 
     async def add_entry(self, shelf: Shelf, tenant: str, entry: str) -> None:
         """The same for an entry that was read."""
-        await self._store.put(f"{_folder(shelf, tenant)}/{_path(entry)}", b"")
+        await self._store.put(f"{_folder(shelf, tenant)}/{index_path(entry)}", b"")
 
     async def take(self, shelf: Shelf, tenant: str, entry: str) -> None:
         """Take an entry from a shelf, if it is there."""
-        await self._store.discard(f"{_folder(shelf, tenant)}/{_path(entry)}")
+        await self._store.discard(f"{_folder(shelf, tenant)}/{index_path(entry)}")
 
     async def remove(self, tenant: str, entry: str) -> None:
         """Take an entry from all shelves, last from the one that it would be found on again."""
@@ -117,8 +117,8 @@ class SlideIndex:
 
     async def entries(self, shelf: Shelf, tenant: str, after: str, most: int) -> list[str]:
         """Up to `most` entries of a tenant, newest first, behind the entry `after` ("" for the newest)."""
-        found = await self._store.keys_after(_folder(shelf, tenant), _path(after) if after else "", most)
-        return [entry for entry in map(_entry, found) if ENTRY_PATTERN.fullmatch(entry)]
+        found = await self._store.keys_after(_folder(shelf, tenant), index_path(after) if after else "", most)
+        return [entry for entry in map(index_entry, found) if ENTRY_PATTERN.fullmatch(entry)]
 
     async def pending(self, after: str, most: int) -> list[PendingEntry]:
         """Up to `most` entries of everybody behind the path `after` ("" is the first); what is none has no tenant."""
@@ -183,7 +183,7 @@ def folded(name: str) -> str:
 def _pending(path: str) -> PendingEntry:
     """An object that somebody else put there is no entry: what would be done with its slide must not be done."""
     tenant, _, place = path.partition("/")
-    entry = _entry(place)
+    entry = index_entry(place)
     is_one = TENANT_PATTERN.fullmatch(tenant) and ENTRY_PATTERN.fullmatch(entry)
     return PendingEntry(tenant, entry, path) if is_one else PendingEntry("", "", path)
 
@@ -192,11 +192,13 @@ def _folder(shelf: Shelf, tenant: str) -> str:
     return f"index/{shelf}/{require_tenant_name(tenant)}"
 
 
-def _path(entry: str) -> str:
+def index_path(entry: str) -> str:
+    """An entry as a part of a key."""
     return f"{entry[:5]}/{entry[5:7]}/{entry[7:]}"
 
 
-def _entry(path: str) -> str:
+def index_entry(path: str) -> str:
+    """The entry that a part of a key is."""
     return path.replace("/", "")
 
 

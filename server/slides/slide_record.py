@@ -19,6 +19,7 @@ import encoders.types
 from encoders.types import SlideFacts, WarningCode
 from server.errors import RecordNewer, RecordUnreadable
 from server.storage.slide_store import SlidePaths
+from server.uploads.slide_metadata import NOTHING_SAID, SlideMetadata
 
 Priority = Literal["routine", "urgent"]
 
@@ -111,6 +112,7 @@ class SlideRecord(BaseModel):
     series_uid: str | None = None
     mpp_override: float | None = None
     features_sha256: str | None = None
+    metadata: SlideMetadata = NOTHING_SAID
     entry: str | None = None
     priority: Priority = "routine"
     encoder_id: str
@@ -217,8 +219,12 @@ def now() -> datetime:
 def record_bytes(record: SlideRecord) -> bytes:
     """The content of `slide.json`."""
     is_first = record.format_version == _FORMAT_VERSION == 1
-    left_out = {"format_version"} if is_first else set()
-    return record.model_dump_json(exclude=left_out if record.encodings else left_out | {"encodings"}).encode()
+    said = {
+        "format_version": not is_first,
+        "encodings": bool(record.encodings),
+        "metadata": any(record.metadata.values),
+    }
+    return record.model_dump_json(exclude={name for name, is_said in said.items() if not is_said}).encode()
 
 
 def parse_record(content: bytes, paths: SlidePaths) -> SlideRecord:

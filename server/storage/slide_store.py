@@ -6,6 +6,7 @@
                                         evidence/<evidence id>.{json,<n>.safetensors},
                                         feedback/<conversation id>/<turn>.json,
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
+    tenants/<tenant>/metadata-key and index/described/<tenant>/… (`server.slides.metadata_index`)
     tenants/<tenant>/series/<sha256 of a DICOM series uid>  (`server.slides.series_index`)
     tenants/<tenant>/uploads/<slide in the making>/{outcome.json, <file>/{upload.json, data}}
     index/{all,pending,failed}/<tenant>/<time and slide id> and index/state/<tenant>.json (`server.slides.slide_index`)

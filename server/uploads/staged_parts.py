@@ -1,4 +1,5 @@
-"""A multipart body becomes files of a folder, part by part; in memory is only what is about to be written."""
+"""A multipart body becomes files of a folder, part by part, and a few short texts; of files only what is about to be
+written is in memory."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -17,6 +18,8 @@ _MAX_OPEN_FILES = 16
 # Boundaries, headers of parts, and what stands before the first and behind the last: in all, and more with every file.
 _MAX_OTHER_BYTES = 2**20
 _OTHER_BYTES_OF_A_FILE = 2048
+# Every text that a form may hold is a few hundred characters.
+_MAX_TEXT_BYTES = 16 * 1024
 # RFC 2046 allows 70; the parser, 256.
 MAX_BOUNDARY_BYTES = 256
 
@@ -26,13 +29,20 @@ class PartsPolicy(Protocol):
 
     most_parts: int
 
+    def text_of(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """The name of a part with these headers, whose names are in lower case, that is a short text; None for a
+        file."""
+
+    def end_text(self, name: str, text: str) -> None:
+        """A text that has come to its end; raises InvalidRequest for one that is not taken."""
+
     def name_of(self, headers: Mapping[bytes, bytes]) -> str:
         """What a part with these headers, whose names are in lower case, is called; raises InvalidRequest for a part
         that does not belong."""
 
 
 class StagedParts:
-    """A multipart body whose parts are files. Raises FormParserError."""
+    """A multipart body whose parts are files, and short texts. Raises FormParserError."""
 
     def __init__(self, boundary: bytes, policy: PartsPolicy, room: UploadBudget) -> None:
         self._policy = policy
@@ -42,6 +52,7 @@ class StagedParts:
         self._headers: dict[bytes, bytes] = {}
         self._open: list[StagedFile] = []
         self._current: StagedFile | None = None
+        self._text: tuple[str, bytearray] | None = None
         self._raw_bytes = self._content_bytes = self._pending_bytes = 0
         self.received: list[StagedFile] = []
         self.is_complete = False
@@ -91,6 +102,10 @@ class StagedParts:
         self._header_value.clear()
 
     def _begin_content(self) -> None:
+        text = self._policy.text_of(self._headers)
+        if text is not None:
+            self._text = (text, bytearray())
+            return
         name = self._policy.name_of(self._headers)
         if len(self.received) >= self._policy.most_parts:
             raise InvalidRequest(f"More than {self._policy.most_parts} files in one request are not accepted.")
@@ -99,13 +114,22 @@ class StagedParts:
         self.received.append(self._current)
 
     def _content(self, data: bytes, start: int, end: int) -> None:
-        if self._current is not None:
+        if self._text is not None:
+            name, content = self._text
+            content += data[start:end]
+            if len(content) > _MAX_TEXT_BYTES:
+                raise InvalidRequest(f"The form's field `{name}` is too long; shorten it.")
+        elif self._current is not None:
             self._current.add(data[start:end])
             self._content_bytes += end - start
             self._pending_bytes += end - start
 
     def _end_part(self) -> None:
-        if self._current is not None:
+        if self._text is not None:
+            name, content = self._text
+            self._policy.end_text(name, content.decode(errors="replace"))
+            self._text = None
+        elif self._current is not None:
             self._current.is_complete = True
         self._current = None
 

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.telemetry.metrics import Metrics
 from server.uploads.one_slide import MAX_FILENAME_BYTES, SourceFile
+from server.uploads.slide_metadata import NOTHING_SAID, SlideMetadata, said_metadata
 from server.uploads.slide_source import slide_id_of
 from server.uploads.staged_parts import StagedParts
 from server.uploads.upload_files import BackgroundWriter, UploadBudget, UploadLimits
@@ -29,6 +30,7 @@ class ReceivedSlide:
 
     folder: Path
     files: tuple[SourceFile, ...]
+    metadata: SlideMetadata = NOTHING_SAID
 
     @property
     def slide_id(self) -> str:
@@ -42,23 +44,30 @@ class ReceivedSlide:
 
 
 async def receive_slide(
-    body: AsyncIterator[bytes], content_type: str, folder: Path, limits: UploadLimits, metrics: Metrics
+    body: AsyncIterator[bytes],
+    content_type: str,
+    folder: Path,
+    limits: UploadLimits,
+    metrics: Metrics,
+    *,
+    describes: bool = True,
 ) -> ReceivedSlide:
-    """Write the files of a multipart body into the new folder `folder`.
+    """Write the files of a multipart body into the new folder `folder`. It may say what the slide is about unless it
+    does not describe one.
 
     On any failure the folder is gone.
 
     Raises:
-        InvalidRequest: not multipart, no file, names that cannot be one slide's, or cut off.
+        InvalidRequest: not multipart, no file, names that cannot be one slide's, a text that is not taken, or cut off.
         UnsupportedFormat: an empty file.
         UploadTooLarge: beyond the limit.
         StorageFull: the disk is.
     """
     with staged(folder):
         room = UploadBudget(folder, limits, metrics)
-        form = slide_form(content_type, room)
-        await receive_parts(body, form)
-        return ReceivedSlide(folder, files_of(form))
+        form = slide_form(content_type, room, describes=describes)
+        await receive_parts(body, form.parts)
+        return ReceivedSlide(folder, files_of(form.parts), said_metadata(form.said))
 
 
 @contextmanager

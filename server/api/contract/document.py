@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from encoders.familiarity import FamiliarityVerdict
 from encoders.types import MppSource
 from model_store.errors import EyepieceError
+from server.api.contract.case_events import CASE_EVENT_SCHEMAS, CaseAnswers, CaseBegun, CaseNotice, CaseToken
 from server.api.contract.chat_answers import ChatCompletion, ChatCompletionChunk
 from server.api.contract.errors import (
     OF_EVERY_CONNECTION,
@@ -73,6 +74,10 @@ _MORE_SHAPES: tuple[type[BaseModel], ...] = (
     ChatCompletionChunk,
     AnswerNotice,
     AnswerToken,
+    CaseBegun,
+    CaseNotice,
+    CaseToken,
+    CaseAnswers,
     StreamError,
     EvidenceBegun,
     EvidenceProgress,
@@ -131,6 +136,7 @@ TAGS = [
     {"name": "dicomweb", "description": "Slides as DICOM: instances are sent to their studies (STOW-RS)."},
     {"name": "regions", "description": "Draw regions on a slide, to ask about them."},
     {"name": "questions", "description": "Ask about a slide, follow up, forget."},
+    {"name": "cases", "description": "Slides that belong together, and a question to each of them."},
     {"name": "evidence", "description": "On which tissue an answer rests."},
     {"name": "feedback", "description": "Judge an answer; export what was judged."},
     {"name": "openai", "description": "The same questions for clients that speak OpenAI's API."},
@@ -175,7 +181,7 @@ def _completed(document: dict[str, Any], ways_in: Sequence[str]) -> dict[str, An
     schemas: dict[str, Any] = components["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own; ours are problems
         schemas.pop(name, None)
-    schemas |= _more_shapes() | EVENT_SCHEMAS | UPLOAD_SCHEMAS | DICOM_SCHEMAS
+    schemas |= _more_shapes() | EVENT_SCHEMAS | CASE_EVENT_SCHEMAS | UPLOAD_SCHEMAS | DICOM_SCHEMAS
     meanings: dict[str, str] = {}
     for path, operations in document["paths"].items():
         for operation in operations.values():

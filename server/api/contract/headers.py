@@ -155,7 +155,7 @@ REQUEST_HEADERS: dict[str, Any] = {
     },
     "Upload-Metadata": {
         "description": "Names, each with a text in UTF-8 and Base64, with commas between: `filename`; for a slide of "
-        "several files `slide` and `path`.",
+        "several files `slide` and `path`; what is said of the slide, under the names of the fields of a Slide.",
         "schema": {"type": "string", "examples": ["filename YmlvcHN5LnN2cw=="]},
     },
     "Upload-Checksum": {

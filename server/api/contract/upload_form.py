@@ -2,7 +2,13 @@
 
 from typing import Any
 
+from server.api.contract.slide_metadata import SAID_OF_SLIDES
+from server.uploads.slide_metadata import MOST_LABELS, MOST_METADATA_CHARS
+
 _FILE = {"type": "string", "format": "binary"}
+_SAID = {field: (MOST_METADATA_CHARS, told) for field, told in SAID_OF_SLIDES.items()} | {
+    "labels": (MOST_LABELS * (MOST_METADATA_CHARS + 1), "Words of your own, with commas between.")
+}
 UPLOAD_SCHEMAS: dict[str, Any] = {
     "SlideUpload": {
         "type": "object",
@@ -16,7 +22,11 @@ UPLOAD_SCHEMAS: dict[str, Any] = {
                 "items": _FILE,
                 "description": "The slide's file. Repeat the field for a slide of several files (a DICOM series, "
                 "MIRAX): their names are then paths within the slide.",
-            }
+            },
+            **{
+                field: {"type": "string", "maxLength": most, "description": told}
+                for field, (most, told) in _SAID.items()
+            },
         },
     },
     "FeaturesUpload": {

@@ -1,6 +1,7 @@
 """Every router of the API, in the order in which addresses are looked up."""
 
 from server.api.routes import (
+    cases,
     chat,
     conversations,
     dicomweb,
@@ -9,6 +10,7 @@ from server.api.routes import (
     feedback,
     health,
     levels,
+    metadata,
     page,
     pictures,
     places,
@@ -24,6 +26,7 @@ ROUTERS = tuple(
     module.router
     for module in (
         slides,
+        metadata,
         uploads,
         dicomweb,
         pictures,
@@ -31,6 +34,7 @@ ROUTERS = tuple(
         places,
         regions,
         questions,
+        cases,
         evidence,
         conversations,
         feedback,

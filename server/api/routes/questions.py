@@ -2,15 +2,15 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from encoders.regions.outline import Outline
 from server.api.access import Tenant
 from server.api.audited import note_question
+from server.api.contract.asked import AskedRequest
 from server.api.contract.errors import OF_EVERY_KEY, OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import AnswerDoubt, stream_of
 from server.api.contract.headers import answer_headers, request_headers
@@ -21,8 +21,7 @@ from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.api.request_log import CLIENT_CLOSED, request_id_of
 from server.api.routes.keyed_route import KeyedRoute, done_once, needs
 from server.api.stream import errors_as_events, sse_response, unless_disconnected
-from server.asking.choices import MOST_CHOICE_CHARS, MOST_CHOICES, ONE_LINE
-from server.asking.questions import Question, SamplingOptions
+from server.asking.questions import Question
 from server.asking.scope import WHOLE, Scope
 from server.errors import ConversationDamaged, InvalidRequest, WrongConversation
 from server.slides.progress import Event
@@ -30,37 +29,15 @@ from server.slides.progress import Event
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
 # Sent only when it is not 0, so that bodies and events keep their shape.
 TURNS_LEFT_OUT = "X-Turns-Left-Out"
-# More than white space and control characters, which say nothing to a model.
-_SAYS_SOMETHING = r"[^\s\x00-\x1f\x7f-\x9f]"
 
 
-ChoiceText = Annotated[
-    str, Field(min_length=1, max_length=MOST_CHOICE_CHARS, json_schema_extra={"pattern": ONE_LINE.pattern})
-]
-
-
-class QuestionRequest(BaseModel):
+class QuestionRequest(AskedRequest):
     """A question about one slide; without conversation_id it starts a conversation."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    question: str = Field(
-        description="Plain text; the server's settings limit its length.",
-        examples=["What kind of tissue is this?"],
-        json_schema_extra={"pattern": _SAYS_SOMETHING},
-    )
     conversation_id: str | None = Field(
         None,
         max_length=64,
         description="The conversation to continue, as an earlier answer named it; leave it out to begin a new one.",
-    )
-    model: str | None = Field(
-        None,
-        max_length=64,
-        description="The `id` of a model of `GET /v1/models`; the first of them when left out. A conversation may "
-        "change it from turn to turn. A slide that is not encoded for it yet is encoded from then on "
-        "(`slide_not_ready`).",
-        examples=["demo"],
     )
     region: RegionName | RegionShape | None = Field(
         None,
@@ -69,30 +46,6 @@ class QuestionRequest(BaseModel):
         "one is about the slide. Of earlier turns the model is given those about the same.",
         examples=["reg_" + "0c" * 16],
     )
-    choices: Annotated[list[ChoiceText], Field(fail_fast=True)] | None = Field(
-        None,
-        min_length=2,
-        max_length=MOST_CHOICES,
-        description="The answer is exactly one of these, the likeliest: none is generated. Each is scored whole behind "
-        "the question, which goes to the model as it is, so name them there where the model must know them. "
-        "`temperature`, `seed` and `max_tokens` mean nothing beside it and are refused.",
-        examples=[["Yes", "No"]],
-        json_schema_extra={"uniqueItems": True},
-    )
-    stream: bool = Field(
-        True, description="True: stream server-sent events. False: one JSON object when the answer is complete."
-    )
-    max_tokens: int | None = Field(
-        None, ge=1, le=8192, description="Maximum number of tokens in the answer; by default the model's own limit."
-    )
-    temperature: float | None = Field(
-        None,
-        ge=0,
-        le=2,
-        allow_inf_nan=False,
-        description="0 always takes the likeliest token; higher values vary the answer. Defaults to the model's own.",
-    )
-    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1, description="Makes the sampling repeatable.")
 
     def as_question(self, request_id: str, region: Outline | str | None) -> Question:
         """The request without its transport, but for its name in the log; `region` is the body's (`asked_region`).
@@ -100,13 +53,8 @@ class QuestionRequest(BaseModel):
         Raises:
             InvalidRequest: it asks for choices and how to generate.
         """
-        options = SamplingOptions(max_tokens=self.max_tokens, temperature=self.temperature, seed=self.seed)
-        if self.choices is not None and options != SamplingOptions():
-            raise InvalidRequest(
-                "With choices nothing is generated, they are scored; leave out temperature, seed and max_tokens."
-            )
         choices = tuple(self.choices or ())
-        return Question(self.question, self.conversation_id, options, self.model, request_id, region, choices)
+        return Question(self.question, self.conversation_id, self.sampling, self.model, request_id, region, choices)
 
 
 class TokenUsage(BaseModel):

@@ -14,6 +14,7 @@ from server.api.contract.errors import OF_EVERY_KEY, OF_EVERY_RECORD, may_raise
 from server.api.contract.events import stream_of
 from server.api.contract.headers import answer_headers, request_headers, unchanged
 from server.api.contract.parameters import SlideId
+from server.api.contract.slide_metadata import SearchedMetadata
 from server.api.contract.upload_form import takes_form
 from server.api.dependencies import (
     AttachFeaturesDep,
@@ -148,7 +149,8 @@ RecordOfModel = Annotated[SlideRecord, Depends(_record_of_model)]
     response_model=Slide,
     openapi_extra=takes_form("SlideUpload"),
     responses={
-        200: _KNOWN_SLIDE | {"description": "The tenant has this content already; nothing was changed."},
+        200: _KNOWN_SLIDE
+        | {"description": "The tenant has this content already. What the form says of the slide holds from now on."},
         202: _ACCEPTED_SLIDE,
         **may_raise(*_UNREADABLE, *_RECEIVING),
     },
@@ -175,9 +177,10 @@ async def upload_slide(
 
 
 @router.get("")
-async def list_slides(
+async def list_slides(  # noqa: PLR0913 - one for each parameter
     tenant: Tenant,
     story: ListSlidesDep,
+    about: SearchedMetadata,
     cursor: Annotated[
         str,
         Query(
@@ -211,11 +214,16 @@ async def list_slides(
 ) -> SlidePage:
     """The tenant's slides, newest first, page by page; or those whose `id` begins as is said, as a rule one."""
     if beginning is not None:
-        if cursor or status is not None or name:
+        if cursor or status is not None or name or any(about.values):
             raise InvalidRequest("`id` goes with `limit` alone; leave the other parameters out.")
         page = await story.beginning(tenant, beginning, limit)
         return SlidePage(data=page.slides, next_cursor=None, complete=True)
-    page = await story.page(tenant, cursor=cursor, limit=limit, status=status, name=name)
+    if any(about.values):
+        if name:
+            raise InvalidRequest("`name` does not go with what is said of slides; leave one of them out.")
+        page = await story.described(tenant, about, cursor=cursor, limit=limit, status=status)
+    else:
+        page = await story.page(tenant, cursor=cursor, limit=limit, status=status, name=name)
     return SlidePage(data=page.slides, next_cursor=page.next_cursor, complete=page.complete)
 
 

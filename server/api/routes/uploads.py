@@ -152,7 +152,8 @@ async def create_upload(
 ) -> Response:
     """Begin an upload of `Upload-Length` bytes; the body, if any, are its first.
 
-    `Upload-Metadata` may say `filename`. The files of a slide of several (a DICOM series, MIRAX) say `slide`, a text of
+    `Upload-Metadata` may say `filename`, and of the slide `accession`, `case`, `patient_ref`, `stain`, `body_site` and
+    `labels` (with commas). The files of a slide of several (a DICOM series, MIRAX) say `slide`, a text of
     the client's own that they share, and `path` within the slide; POST /v1/uploads/slides makes the slide of them.
     What begins and is not gone on with is removed after a day (`Upload-Expires`)."""
     require_tus(request)
@@ -180,7 +181,7 @@ async def create_upload(
     responses={
         200: {
             "model": Slide,
-            "description": "The tenant has this content already; nothing was changed.",
+            "description": "The tenant has this content already. What the uploads say of the slide holds from now on.",
             **answer_headers("Location"),
         },
         202: {

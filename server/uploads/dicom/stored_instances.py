@@ -21,6 +21,13 @@ class _InstancesAlone:
 
     most_parts = MOST_FILES
 
+    def text_of(self, headers: Mapping[bytes, bytes]) -> str | None:
+        """See PartsPolicy: nothing is text."""
+        return None
+
+    def end_text(self, name: str, text: str) -> None:
+        """See PartsPolicy."""
+
     def name_of(self, headers: Mapping[bytes, bytes]) -> str:
         """See PartsPolicy. What an instance is called follows from what it says of itself."""
         kind, _ = parse_options_header(headers.get(b"content-type", DICOM_TYPE.encode()))

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from server.storage.slide_store import uploads_folder
 from server.uploads.dicom.dicom_instance import DicomInstance
+from server.uploads.slide_metadata import NOTHING_SAID, SlideMetadata, said_metadata
 
 UPLOAD_ID_PATTERN = re.compile(r"[0-9a-f]{64}")
 _HALF = 32
@@ -51,6 +52,8 @@ class UploadRecord(BaseModel):
     verified_bytes: int | None = None
     # Of all its bytes, once they are there.
     sha256: str | None = None
+    # What is said of the slide.
+    about: SlideMetadata = NOTHING_SAID
     # Of an instance that came by STOW-RS: what it says of itself.
     instance: DicomInstance | None = None
 
@@ -115,7 +118,11 @@ class MakingPaths:
 def new_upload(
     tenant: str, length_bytes: int, metadata: Mapping[str, str], raw: str, lifetime_s: float
 ) -> UploadRecord:
-    """An upload that is to be created; `metadata` is what the client says of its file, `raw` the same as it came."""
+    """An upload that is to be created; `metadata` is what the client says of its file, `raw` the same as it came.
+
+    Raises:
+        InvalidRequest: what it says of the slide cannot be kept.
+    """
     slide = metadata.get("slide") or None
     making = making_of(slide) if slide is not None else uuid.uuid4().hex
     name = next((metadata[key] for key in ("path", "filename", "name") if metadata.get(key)), "")
@@ -126,6 +133,7 @@ def new_upload(
         relative_path=name.replace("\\", "/"),
         slide=slide,
         metadata=raw,
+        about=said_metadata(metadata),
         created_at=until(0),
         expires_at=until(lifetime_s),
     )

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from server.commands.api_client import ApiClient
-from server.commands.ask import Question, ask
+from server.commands.ask import Question, ask, ask_case
 from server.commands.outcome import CommandError, ExitCode
 
 HANDED = Path(__file__).parents[4] / "shared/cases/answer_stream_u2028.txt"
@@ -145,3 +145,42 @@ def test_the_stream_from_the_field_is_printed(capsys: pytest.CaptureFixture[str]
     ask(client, Question("a" * 64, "What?"), as_json=False)
 
     assert capsys.readouterr().out.startswith("one\u2028two\n")
+
+
+SLIDES = [
+    {"slide_id": "a" * 64, "filename": "one.svs", "stain": "HE", "body_site": None},
+    {"slide_id": "b" * 64, "filename": "two.svs", "stain": None, "body_site": None},
+]
+REFUSED = {"slide_id": "b" * 64, "code": "slide_not_ready", "detail": "It is being encoded.\x1b[2J"}
+
+
+def case_client(*answers: dict[str, Any]) -> ApiClient:
+    first = [
+        ("notice", {"slide_id": "a" * 64, "notice": DONE["notice"]}),
+        ("token", {"slide_id": "a" * 64, "text": "Gland forming."}),
+        ("answer", {"slide_id": "a" * 64, **DONE}),
+    ]
+    told = {"case": "c", "question": "What?", "slides": SLIDES, "answers": answers}
+    return stream_of(("case", {"slides": SLIDES}), *first, ("refused", REFUSED), ("done", told))
+
+
+def test_the_slides_of_a_case_answer_under_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [{"slide_id": "a" * 64, "answer": DONE, "error": None}, {"answer": None, "error": REFUSED}]
+
+    ask_case(case_client(*answers), "c", Question("", "What?"), as_json=False)
+
+    shown = capsys.readouterr().out
+    assert "nothing is concluded from their answers together" in shown
+    first, second = shown.split("── ")[1:]
+    assert first.startswith("aaaaaaaaaaaa  one.svs, HE\nResearch use only")
+    assert first.endswith("Gland forming.\n\n")
+    assert second == "bbbbbbbbbbbb  two.svs\nno answer: It is being encoded.[2J (slide_not_ready)\n"
+
+
+def test_a_case_of_which_no_slide_answers_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    client = case_client({"slide_id": "b" * 64, "answer": None, "error": REFUSED})
+
+    with pytest.raises(CommandError, match="No slide of the case answered") as refused:
+        ask_case(client, "c", Question("", "What?"), as_json=False)
+
+    assert refused.value.exit_code == ExitCode.FAILED

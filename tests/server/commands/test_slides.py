@@ -10,7 +10,7 @@ import pytest
 
 from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
-from server.commands.slides import ListOptions, delete_slide, list_slides, show_slide
+from server.commands.slides import ListOptions, delete_slide, describe_slide, list_slides, show_slide
 
 ENCODING = {"model": "demo", "status": "ready", "tile_count": 7, "encoder_id": "0123", "error": None, "warnings": []}
 
@@ -138,3 +138,25 @@ def test_a_person_is_asked(
 
     assert server.asked[-1].startswith("DELETE") == deleted
     assert "s7.svs" in capsys.readouterr().err
+
+
+def test_what_is_said_of_slides_is_asked_for_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        said = {"case": "S1", "stain": "HE", "patient_ref": "p1\x1b[2J", "labels": ["a", "b"], "accession": None}
+        found = slide(1) | said
+        is_page = request.url.path == "/v1/slides"
+        return httpx.Response(200, json={"data": [found], "complete": True, "next_cursor": None} if is_page else found)
+
+    client = ApiClient("http://eyepiece.test", transport=httpx.MockTransport(answer))
+    list_slides(client, ListOptions(about={"case": "S1", "label": "a"}), as_json=False)
+    assert dict(asked[0].url.params) == {"case": "S1", "label": "a", "limit": "20"}
+
+    describe_slide(client, "0" * 63 + "1", {"case": "S1", "stain": "", "labels": [""]}, as_json=False)
+    assert json.loads(asked[-1].content) == {"case": "S1", "stain": None, "labels": None}
+    shown = capsys.readouterr().out
+    assert "case       S1\npatient    p1[2J\nstain      HE\nlabels     a, b\n" in shown
+    with pytest.raises(CommandError, match="Say what to change"):
+        describe_slide(client, "0" * 63 + "1", {}, as_json=False)

@@ -242,8 +242,8 @@ async def test_one_empty_file_among_several_is_refused(tmp_path: Path) -> None:
 
 
 async def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert upload_form._FilesAlone.most_parts == 5_000
-    monkeypatch.setattr(upload_form._FilesAlone, "most_parts", 20)
+    assert upload_form._FilesAndTexts.most_parts == 5_000
+    monkeypatch.setattr(upload_form._FilesAndTexts, "most_parts", 20)
     parts = (part(b"x", filename=f"{index}".encode()) for index in range(21))
 
     with pytest.raises(InvalidRequest, match="20 files"):

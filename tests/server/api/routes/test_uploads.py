@@ -16,6 +16,12 @@ from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
 
 SLIDE_FIELDS = {
+    "accession",
+    "case",
+    "patient_ref",
+    "stain",
+    "body_site",
+    "labels",
     "familiarity",
     "id",
     "object",
