@@ -32,6 +32,12 @@ class InstalledModel:
         return self.folder / self.manifest.llm.path
 
     @property
+    def weights_digest(self) -> str:
+        """SHA-256 over the digests of all its files: encoders, projector and language model, and the manifest."""
+        rows = [f"{digest}  {path}\n" for path, digest in sorted(self.digests.items())]
+        return hashlib.sha256("".join(rows).encode()).hexdigest()
+
+    @property
     def llm_digest(self) -> str:
         """SHA-256 over the digests of all files of `llm_folder`, however many shards the weights have."""
         prefix = f"{self.manifest.llm.path}/"

@@ -277,6 +277,33 @@ def ask(  # noqa: PLR0913 - typer reads the options off the signature
 
 
 @app.command()
+def report(  # noqa: PLR0913 - one for each option
+    slide: SlideArgument,
+    template: Annotated[
+        Path | None, typer.Option(help="JSON with title and sections.", show_default="the server's own")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, pdf or fhir.")] = "text",
+    out: Annotated[Path | None, typer.Option(help="A new file.", show_default="standard output")] = None,
+    number: Annotated[
+        int | None, typer.Option(min=1, help="Take this report, which is kept, and write none.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Another model than the server's first.", show_default=False)
+    ] = None,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Have a draft report written about a slide: as text, JSON, PDF or FHIR."""
+    from server.commands.api_client import ApiClient
+    from server.commands.find_slide import find_slide_id
+    from server.commands.report import ReportOptions, report
+
+    with ApiClient(url or default_url(), key) as client:
+        slide_id = find_slide_id(client, argument_text(slide))
+        report(client, ReportOptions(slide_id, form, out, template, model, number))
+
+
+@app.command()
 def chat(
     slide: SlideArgument,
     conversation: Annotated[

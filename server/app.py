@@ -48,6 +48,7 @@ from server.encoding.jobs import EncodeJobs
 from server.errors import QueueUnavailable
 from server.identity.audit_log import AuditLog
 from server.identity.credentials import open_credentials
+from server.reports.report_record import ReportShelf
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
@@ -209,6 +210,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         embeddings=embeddings,
         conversations=Conversations(redis, settings.conversation_ttl_s),
         feedback=FeedbackShelf(store),
+        reports=ReportShelf(store),
         inspector=SlideInspector(settings),
         upload_shelf=shelf,
         upload_locks=UploadLocks(redis, lambda: drain.refusing),
@@ -248,7 +250,7 @@ def _served_models(settings: Settings, models: Sequence[InstalledModel], embeddi
         spoken_to = LanguageModel(VllmClient(address.url, key), model.manifest.llm.served_name, inputs)
         kept = SlideInputCache(embeddings, inputs, MEMORY_BYTES // len(models))
         control = ControlText(control_tokens(model.llm_folder))
-        served.append(ServedModel(model.manifest, spoken_to, inputs, kept, control))
+        served.append(ServedModel(model.manifest, spoken_to, inputs, kept, control, model.weights_digest))
     return ServedModels(served)
 
 

@@ -7,7 +7,7 @@ EyepieceError                     model_store.errors
     ├── RequestError              the caller's to mend
     │   ├── InvalidRequest, Unauthorized, InsufficientScope, NotFound, NoPixels, MethodNotAllowed
     │   ├── SlideNotReady, SlideFailed, RecordUnreadable, WrongConversation, ConversationDamaged
-    │   ├── RegionNotReady, RegionFailed
+    │   ├── RegionNotReady, RegionFailed, ReportInterrupted
     │   ├── RequestInFlight, IdempotencyKeyReused
     │   ├── QuestionTooLong, BodyTooLarge, BodyTooSlow, HeadTooLarge, HeadTooSlow, MalformedRequest
     │   ├── RangeNotSatisfiable, NoLevels
@@ -113,6 +113,12 @@ class RegionFailed(RequestError):
     """The region could not be made; its `error` says why."""
 
     code = "region_failed"
+
+
+class ReportInterrupted(RequestError):
+    """The slide was encoded anew while its report was written; nothing was kept. Ask again."""
+
+    code = "report_interrupted"
 
 
 class WrongConversation(RequestError):
@@ -373,6 +379,7 @@ HTTP_STATUS: dict[str, int] = {
     "slide_failed": 409,
     "region_not_ready": 409,
     "region_failed": 409,
+    "report_interrupted": 409,
     "wrong_conversation": 409,
     "damaged_conversation": 409,
     "request_in_flight": 409,

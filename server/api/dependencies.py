@@ -33,6 +33,8 @@ from server.flow.receive_upload import ReceiveUpload
 from server.flow.show_evidence import EvidenceLimits, ShowEvidence
 from server.flow.show_levels import ShowLevels
 from server.flow.slide_states import SlideStates
+from server.flow.write_report import WriteReport
+from server.reports.report_record import ReportShelf
 from server.slides.catalogue import SlideCatalogue
 from server.slides.feedback import FeedbackShelf
 from server.slides.open_slides import OpenSlides
@@ -214,6 +216,10 @@ def _ask_case(parts: Parts) -> AskCase:
     return AskCase(_list_slides(parts), _answer_question(parts))
 
 
+def _write_report(parts: Parts) -> WriteReport:
+    return WriteReport(parts.slides, _answer_question(parts), parts.reports, parts.usage, parts.outbox)
+
+
 def _change_metadata(parts: Parts) -> ChangeMetadata:
     return ChangeMetadata(parts.slides, slide_states(parts))
 
@@ -247,6 +253,7 @@ DrawRegionDep = Annotated[DrawRegion, _made_of(_draw_region)]
 AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
 AskCaseDep = Annotated[AskCase, _made_of(_ask_case)]
 ChangeMetadataDep = Annotated[ChangeMetadata, _made_of(_change_metadata)]
+WriteReportDep = Annotated[WriteReport, _made_of(_write_report)]
 ShowEvidenceDep = Annotated[ShowEvidence, _made_of(_show_evidence)]
 GiveFeedbackDep = Annotated[GiveFeedback, _made_of(_give_feedback)]
 EncodeAgainDep = Annotated[EncodeAgain, _made_of(_encode_again)]
@@ -263,6 +270,7 @@ TilePlacesDep = Annotated[TilePlacesCache, _made_of(lambda parts: parts.tile_pla
 OpenSlidesDep = Annotated[OpenSlides, _made_of(lambda parts: parts.open_slides)]
 ThumbnailsDep = Annotated[Thumbnails, _made_of(lambda parts: parts.thumbnails)]
 ConversationsDep = Annotated[Conversations, _made_of(lambda parts: parts.conversations)]
+ReportsDep = Annotated[ReportShelf, _made_of(lambda parts: parts.reports)]
 FeedbackDep = Annotated[FeedbackShelf, _made_of(lambda parts: parts.feedback)]
 WebhooksDep = Annotated[Webhooks, _made_of(lambda parts: parts.webhooks)]
 UsageDep = Annotated[Usage, _made_of(lambda parts: parts.usage)]

@@ -18,6 +18,7 @@ from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
 from server.identity.audit_log import AuditLog
 from server.identity.credentials import Credentials
+from server.reports.report_record import ReportShelf
 from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.evidence_record import EvidenceShelf
@@ -66,6 +67,7 @@ class Parts:
     embeddings: EmbeddingCache
     conversations: Conversations
     feedback: FeedbackShelf
+    reports: ReportShelf
     inspector: SlideInspector
     upload_shelf: UploadShelf
     upload_locks: UploadLocks

@@ -19,6 +19,8 @@ class ServedModel:
     slide_inputs: SlideInputs
     asked_slides: SlideInputCache
     control_text: ControlText
+    # Of all its files (`model_store.installed`), for what must be traced back to them.
+    weights_digest: str
 
     @property
     def name(self) -> str:

@@ -197,6 +197,19 @@ class ApiClient:
             response = self._http.post(f"/v1/slides/{slide_id}/questions", json={**body, "stream": False})
         return _json_or_raise(response)
 
+    def report_events(self, slide_id: str, body: dict[str, Any]) -> Iterator[ServerEvent]:
+        """`report`, `token` and `section` events, then `done` or `error`. `body` is the body of that route."""
+        with _translated_errors(self.base_url):
+            yield from self._stream("POST", f"/v1/slides/{slide_id}/reports", None, body)
+
+    def report(self, slide_id: str, number: int, form: str) -> bytes:
+        """A report that is kept, in a form."""
+        with _translated_errors(self.base_url):
+            response = self._http.get(f"/v1/slides/{slide_id}/reports/{number}", params={"format": form})
+        if response.is_error:
+            raise refusal(response)
+        return response.content
+
     def evidence(self, slide_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """Where an answer has its support, all at once: the shape of that route's `done`."""
         with _translated_errors(self.base_url):

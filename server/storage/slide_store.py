@@ -4,6 +4,7 @@
                                         embeddings/<encoder id>.safetensors,
                                         regions/<region id>.{json,safetensors},
                                         evidence/<evidence id>.{json,<n>.safetensors},
+                                        reports/{last,<number>}.json,
                                         feedback/<conversation id>/<turn>.json,
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
     tenants/<tenant>/metadata-key and index/described/<tenant>/… (`server.slides.metadata_index`)
@@ -137,6 +138,11 @@ class SlidePaths:
     def evidence_part(self, evidence_id: str, number: int) -> str:
         """Some of them, in a safetensors file."""
         return f"{self.evidence}/{evidence_id}.{number}.safetensors"
+
+    @property
+    def reports(self) -> str:
+        """The prefix of reports about the slide."""
+        return f"{self.folder}/reports"
 
     @property
     def feedback(self) -> str:

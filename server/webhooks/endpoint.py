@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 # What can be told. A name is offered when something sends it, and no sooner.
-EventType = Literal["slide.ready", "slide.failed"]
+EventType = Literal["slide.ready", "slide.failed", "report.ready"]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 _BEGIN = "whsec_"
 # What Standard Webhooks asks of a secret's random bytes.

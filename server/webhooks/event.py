@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 
@@ -38,6 +39,24 @@ def slide_event(
         "status": kind.removeprefix("slide."),
         "error_code": error_code,
     }
+    return _event(kind, tenant, slide_id, named, data)
+
+
+def report_event(tenant: str, slide_id: str, report_id: str, number: int, model: str) -> WebhookEvent:
+    """A report about the slide is kept. The body holds where it is and nothing of it."""
+    kind: EventType = "report.ready"
+    data = {
+        "slide_id": slide_id,
+        "tenant": tenant,
+        "report": number,
+        "report_id": report_id,
+        "model": model,
+        "status": "preliminary",
+    }
+    return _event(kind, tenant, slide_id, "\n".join([tenant, slide_id, report_id, kind]), data)
+
+
+def _event(kind: EventType, tenant: str, slide_id: str, named: str, data: dict[str, Any]) -> WebhookEvent:
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     body = orjson.dumps({"type": kind, "timestamp": moment, "data": data}).decode()
     return WebhookEvent(f"evt_{hashlib.sha256(named.encode()).hexdigest()[:32]}", kind, tenant, slide_id, body)

@@ -48,6 +48,7 @@ from server.api.contract.headers import (
     header_references,
     request_headers,
 )
+from server.api.contract.report_events import REPORT_EVENT_SCHEMAS, ReportBegun, ReportToken, WrittenSection
 from server.api.contract.upload_form import UPLOAD_SCHEMAS
 from server.api.dicom_json import DICOM_SCHEMAS
 from server.api.routes.chat import speaks_openai
@@ -78,6 +79,9 @@ _MORE_SHAPES: tuple[type[BaseModel], ...] = (
     CaseNotice,
     CaseToken,
     CaseAnswers,
+    ReportBegun,
+    ReportToken,
+    WrittenSection,
     StreamError,
     EvidenceBegun,
     EvidenceProgress,
@@ -137,6 +141,7 @@ TAGS = [
     {"name": "regions", "description": "Draw regions on a slide, to ask about them."},
     {"name": "questions", "description": "Ask about a slide, follow up, forget."},
     {"name": "cases", "description": "Slides that belong together, and a question to each of them."},
+    {"name": "reports", "description": "Drafts of several sections, kept, and read as JSON, text, PDF or FHIR."},
     {"name": "evidence", "description": "On which tissue an answer rests."},
     {"name": "feedback", "description": "Judge an answer; export what was judged."},
     {"name": "openai", "description": "The same questions for clients that speak OpenAI's API."},
@@ -181,7 +186,9 @@ def _completed(document: dict[str, Any], ways_in: Sequence[str]) -> dict[str, An
     schemas: dict[str, Any] = components["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own; ours are problems
         schemas.pop(name, None)
-    schemas |= _more_shapes() | EVENT_SCHEMAS | CASE_EVENT_SCHEMAS | UPLOAD_SCHEMAS | DICOM_SCHEMAS
+    schemas |= (
+        _more_shapes() | EVENT_SCHEMAS | CASE_EVENT_SCHEMAS | REPORT_EVENT_SCHEMAS | UPLOAD_SCHEMAS | DICOM_SCHEMAS
+    )
     meanings: dict[str, str] = {}
     for path, operations in document["paths"].items():
         for operation in operations.values():

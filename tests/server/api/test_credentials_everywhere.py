@@ -23,7 +23,7 @@ from server.identity.oidc_provider import OidcProvider
 from server.slides.slide_record import now
 
 OPEN = {"GET /livez", "GET /readyz", "GET /metrics"}
-READ, WRITE, ASK, ADMIN, ANY = "slides:read", "slides:write", "ask", "admin", None
+READ, WRITE, ASK, REPORTS, ADMIN, ANY = "slides:read", "slides:write", "ask", "reports", "admin", None
 SLIDE, TURN = "/v1/slides/{slide_id}", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"
 UPLOAD = "/v1/uploads/{upload_id}"
 EXPECTED = {
@@ -54,6 +54,10 @@ EXPECTED = {
     f"DELETE {UPLOAD}": WRITE,
     f"DELETE {SLIDE}": WRITE,
     f"PATCH {SLIDE}": WRITE,
+    f"GET {SLIDE}/reports": REPORTS,
+    f"POST {SLIDE}/reports": REPORTS,
+    f"GET {SLIDE}/reports/{{number}}": REPORTS,
+    f"DELETE {SLIDE}/reports/{{number}}": REPORTS,
     "GET /v1/cases": READ,
     "POST /v1/cases/questions": ASK,
     f"POST {SLIDE}/encode": WRITE,
@@ -76,7 +80,13 @@ EXPECTED = {
     "GET /v1/models": ANY,
     "GET /v1/models/{model}": ANY,
 }
-NAMED = {"conversation_id": "conv_" + "x" * 22, "region_id": "reg_" + "0c" * 16, "turn": 1, "model": "demo"} | {
+NAMED = {
+    "conversation_id": "conv_" + "x" * 22,
+    "region_id": "reg_" + "0c" * 16,
+    "turn": 1,
+    "number": 1,
+    "model": "demo",
+} | {
     "upload_id": "7a" * 32,
     "endpoint": "lis",
     "study_uid": "1.2",

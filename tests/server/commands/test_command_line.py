@@ -62,7 +62,18 @@ def test_every_command_explains_itself(path: list[str]) -> None:
 def test_the_commands_are_those_of_the_design() -> None:
     names = {path[0] for path in command_paths()}
 
-    client = {"inspect", "upload", "ask", "chat", "slides", "feedback", "make-slide", "eval-demo", "eval-regions"}
+    client = {
+        "inspect",
+        "upload",
+        "ask",
+        "report",
+        "chat",
+        "slides",
+        "feedback",
+        "make-slide",
+        "eval-demo",
+        "eval-regions",
+    }
     client |= {"eval-honesty", "eval-evidence", "eval-choices", "evaluate", "cohort"}
     kept = {"keys", "audit", "tenants", "models", "levels", "status"}
     assert names == {"up", "api", "worker", "llm", "doctor", "demo"} | kept | client

@@ -21,7 +21,7 @@ def test_settings_take_endpoints_as_json(monkeypatch: pytest.MonkeyPatch) -> Non
 
     (endpoint,) = Settings().webhooks
 
-    assert (endpoint.host, endpoint.events) == ("lis.hospital.example", ("slide.ready", "slide.failed"))
+    assert (endpoint.host, endpoint.events) == ("lis.hospital.example", ("slide.ready", "slide.failed", "report.ready"))
     assert endpoint.keys == (b"a" * 32,)
     assert SECRET not in repr(endpoint)
 
@@ -43,7 +43,7 @@ def test_settings_take_endpoints_as_json(monkeypatch: pytest.MonkeyPatch) -> Non
         {"secrets": ("whsec_!",)},
         {"secrets": ("a" * 40,)},
         {"secrets": (SECRET, SECRET, SECRET)},
-        {"events": ("report.ready",)},
+        {"events": ("report.signed",)},
         {"events": ()},
         {"name": "Two Words"},
         {"ca_file": Path("/nowhere.pem")},
