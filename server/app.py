@@ -153,7 +153,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
         openapi_url=None,  # server.api.routes.document: behind the key, and nothing of it from elsewhere
         redirect_slashes=False,  # it would redirect to whatever the Host header says
     )
-    app.state.parts = build_parts(settings, models)
+    app.state.parts, app.state.made = build_parts(settings, models), {}
     app.state.readiness = build_readiness(app.state.parts)
     for router in ROUTERS:
         app.include_router(router)

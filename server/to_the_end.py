@@ -30,6 +30,12 @@ async def stop(task: "asyncio.Future[Any]") -> None:
         task.exception()  # or asyncio would complain that nobody has looked at it
 
 
+def give_up(task: "asyncio.Future[Any]") -> None:
+    """Cancel a task that has nothing to tidy up, and wait for nothing: some turns of the loop less before an answer."""
+    if not task.cancel() and not task.cancelled():
+        task.exception()  # as above
+
+
 async def _until_done(task: "asyncio.Future[Any]") -> None:
     """Wait for the task; a cancellation of the caller is raised when it is done."""
     cancelled: asyncio.CancelledError | None = None

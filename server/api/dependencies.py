@@ -1,6 +1,7 @@
 """Dependencies that routes name by type: single parts, and the stories of `server.flow` made of them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -229,9 +230,27 @@ def show_levels(parts: Parts) -> ShowLevels:
     return ShowLevels(parts.store, parts.embeddings, parts.models, parts.levels_turns)
 
 
+@dataclass(frozen=True)
+class Answering:
+    """All that a question takes, as one dependency: FastAPI solves each with every request, and a first token waits."""
+
+    story: AnswerQuestion
+    slots: TenantSlots
+    drain: Drain
+
+
+def _answering(parts: Parts) -> Answering:
+    return Answering(_answer_question(parts), parts.question_slots, parts.drain)
+
+
 def _made_of(make: Callable[[Parts], Any]) -> Any:
+    """A dependency that is made once for an application: nothing in it is of a request."""
+
     async def dependency(request: Request) -> Any:
-        return make(parts_of(request))
+        made: dict[Any, Any] = request.app.state.made
+        if make not in made:
+            made[make] = make(parts_of(request))
+        return made[make]
 
     return Depends(dependency)
 
@@ -250,7 +269,7 @@ DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
 ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]
 FollowSlideDep = Annotated[FollowSlide, _made_of(_follow_slide)]
 DrawRegionDep = Annotated[DrawRegion, _made_of(_draw_region)]
-AnswerQuestionDep = Annotated[AnswerQuestion, _made_of(_answer_question)]
+AnsweringDep = Annotated[Answering, _made_of(_answering)]
 AskCaseDep = Annotated[AskCase, _made_of(_ask_case)]
 ChangeMetadataDep = Annotated[ChangeMetadata, _made_of(_change_metadata)]
 WriteReportDep = Annotated[WriteReport, _made_of(_write_report)]

@@ -7,14 +7,14 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 from fastapi.sse import KEEPALIVE_COMMENT
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from model_store.errors import EyepieceError
 from server.errors import Draining, openai_error
 from server.slides.progress import Event
-from server.to_the_end import stop, to_the_end
+from server.to_the_end import give_up, stop, to_the_end
 
 T = TypeVar("T")
 
@@ -54,13 +54,17 @@ class EventStream(StreamingResponse, Generic[T]):
         self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream, then free."""
+        """Stream until the end, the cut or the client's hang-up, then free."""
+        gone = asyncio.ensure_future(_disconnected(receive))
         try:
-            await super().__call__(scope, receive, send)
+            await self._stream(send, gone)
+        except OSError as error:  # what a server raises for a connection that is closed (ASGI 2.4)
+            raise ClientDisconnect from error
         finally:
+            await stop(gone)
             await to_the_end(self._resources.aclose())
 
-    async def stream_response(self, send: Send) -> None:
+    async def _stream(self, send: Send, gone: "asyncio.Future[None]") -> None:
         """Headers, events, end."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         clock = asyncio.get_running_loop().time
@@ -69,12 +73,14 @@ class EventStream(StreamingResponse, Generic[T]):
         try:
             while not writing.done():
                 quiet_s = clock() - self._sent_at
-                waited_for: set[asyncio.Future[Any]] = {writing, self._cut}
+                waited_for: set[asyncio.Future[Any]] = {writing, self._cut, gone}
                 await asyncio.wait(
                     waited_for, timeout=max(0, _KEEPALIVE_S - quiet_s), return_when=asyncio.FIRST_COMPLETED
                 )
                 if writing.done():
                     break
+                if gone.done():
+                    return
                 if self._cut.done():
                     await stop(writing)
                     await send(_body(self._last_words))
@@ -139,13 +145,13 @@ async def unless_disconnected(request: Request, work: Awaitable[T], cut: "asynci
         Draining: `cut` was done first.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    gone = asyncio.ensure_future(_disconnected(request.receive))
     try:
         waited_for: set[asyncio.Future[Any]] = {task, gone, cut}
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await stop(task)
-        await stop(gone)
+        give_up(gone)
     if not task.cancelled():  # also when it was done at the last moment: what it has opened must be closed
         return task.result()
     if cut.done():
@@ -175,6 +181,6 @@ def _body(content: bytes) -> Message:
     return {"type": "http.response.body", "body": content, "more_body": True}
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass

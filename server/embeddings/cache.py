@@ -21,6 +21,12 @@ from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+# One command, because a pipeline of two costs this process as much again, and an answer waits for it.
+_RENEW = """
+local is_hot = redis.call('HEXISTS', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return is_hot
+"""
 # Whose embedding: a slide's, or that of a region of one.
 Embedded = SlideRecord | SlideRegion
 
@@ -43,6 +49,7 @@ class EmbeddingCache:
         self._store = store
         self._ttl_s = ttl_s
         self._metrics = metrics
+        self._renew = redis.register_script(_RENEW)
         self._reading: dict[str, asyncio.Task[bytes | None]] = {}
 
     async def exists(self, record: Embedded) -> bool:
@@ -82,10 +89,7 @@ class EmbeddingCache:
     async def renew(self, record: Embedded) -> bool:
         """Whether the embedding is hot, for another while then; True as well while Redis cannot be asked."""
         try:
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.hexists(_key(record), _field(record))
-            pipe.expire(_key(record), self._ttl_s)
-            is_hot = bool((await pipe.execute())[0])
+            is_hot = bool(await self._renew(keys=[_key(record)], args=[_field(record), self._ttl_s]))
         except RedisError:  # a slide's embedding never changes: who holds it may use it
             is_hot = True
         if is_hot:

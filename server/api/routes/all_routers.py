@@ -1,4 +1,4 @@
-"""Every router of the API, in the order in which addresses are looked up."""
+"""Every router of the API, in the order in which addresses are looked up: what a first token waits for comes first."""
 
 from server.api.routes import (
     cases,
@@ -26,21 +26,21 @@ from server.api.routes import (
 ROUTERS = tuple(
     module.router
     for module in (
+        questions,
+        chat,
+        pictures,
         slides,
         metadata,
         uploads,
         dicomweb,
-        pictures,
         levels,
         places,
         regions,
-        questions,
         cases,
         reports,
         evidence,
         conversations,
         feedback,
-        chat,
         usage,
         webhooks,
         health,

@@ -23,7 +23,7 @@ from server.api.contract.chat_answers import ChatCompletion, Model, ModelList, M
 from server.api.contract.errors import OF_EVERY_QUESTION, may_raise
 from server.api.contract.events import stream_of
 from server.api.contract.parameters import ModelName
-from server.api.dependencies import AnswerQuestionDep, DrainDep, ModelsDep, QuestionSlotsDep, ReadinessDep
+from server.api.dependencies import AnsweringDep, ModelsDep, ReadinessDep
 from server.api.region_shapes import asked_region
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute, needs
@@ -98,9 +98,7 @@ async def create_chat_completion(
     chat: ChatCompletionRequest,
     request: Request,
     tenant: Tenant,
-    story: AnswerQuestionDep,
-    slots: QuestionSlotsDep,
-    drain: DrainDep,
+    answering: AnsweringDep,
 ) -> Response:
     """OpenAI-compatible chat about one slide, streaming or not; nothing is remembered between requests.
 
@@ -108,6 +106,7 @@ async def create_chat_completion(
     know images, an `image_url` of `slide:<id>` or `https://slides.invalid/<id>`, which is never fetched. A `region` of
     the slide is named beside its `id`, in an address behind `#`. Options that are not implemented are taken at the
     value that changes nothing, and refused by name at any other."""
+    story, cut = answering.story, answering.drain.cut
     model = story.models.named(chat.model)
     refuse_unsupported(chat)
     slide_id = await slide_id_of(request, slide_of(chat)[0])
@@ -116,8 +115,8 @@ async def create_chat_completion(
     turns = sum(message.role == "user" for message in chat.messages)
     watch = Stopwatch()
     async with AsyncExitStack() as resources:
-        resources.enter_context(slots.one(tenant))
-        opened = await unless_disconnected(request, _open(chat, tenant, slide_id, model, watch, story), drain.cut)
+        resources.enter_context(answering.slots.one(tenant))
+        opened = await unless_disconnected(request, _open(chat, tenant, slide_id, model, watch, story), cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
         answer, doubts = opened.answer, scope_warnings(opened.record, opened.region)
@@ -130,9 +129,9 @@ async def create_chat_completion(
         resources.push_async_callback(answer.close)
         if chat.stream:
             chunks = chat_chunks(answer, completion, chat.wants_usage, watch, story.metrics)
-            return openai_response(_errors_as_chunks(chunks), drain.cut, resources.pop_all())
+            return openai_response(_errors_as_chunks(chunks), cut, resources.pop_all())
         work = chat_completion(answer, completion, watch, story.metrics)
-        whole = await unless_disconnected(request, work, drain.cut)
+        whole = await unless_disconnected(request, work, cut)
     return Response(status_code=CLIENT_CLOSED) if whole is None else JSONResponse(whole)
 
 

@@ -1,6 +1,6 @@
 """The class of all routes under /v1: the key or token and its scope, then the query, and only then the body."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,13 @@ SCOPE_OF_OPERATION = "x-scope"
 
 @dataclass(frozen=True)
 class _Needed:
-    """Says which scope a route needs. FastAPI calls it with every request, and nothing is left to do then."""
+    """Says which scope a route needs."""
 
     scope: AccessScope | None
     counted: Counted | None
 
-    async def __call__(self) -> None:
-        """KeyedRoute has checked it."""
+    def __call__(self) -> None:
+        """A dependency has to be one; `KeyedRoute` takes it out."""
 
 
 def needs(scope: AccessScope | None, counted: Counted | None = None) -> list[params.Depends]:
@@ -43,10 +43,10 @@ def needs(scope: AccessScope | None, counted: Counted | None = None) -> list[par
 
 @dataclass(frozen=True)
 class _DoneOnce:
-    """Says that a route takes an `Idempotency-Key`; nothing is left to do when FastAPI calls it."""
+    """Says that a route takes an `Idempotency-Key`."""
 
-    async def __call__(self) -> None:
-        """KeyedRoute has seen to it."""
+    def __call__(self) -> None:
+        """As above."""
 
 
 def done_once() -> list[params.Depends]:
@@ -56,29 +56,37 @@ def done_once() -> list[params.Depends]:
 
 
 class KeyedRoute(APIRoute):
-    """FastAPI reads and validates a body before it asks any dependency: whoever has no key would be served that far."""
+    """FastAPI reads and validates a body before it asks any dependency: whoever has no key would be served that far.
+
+    What a route says of itself stands among its dependencies, for FastAPI has no other place for it, and is taken out
+    of them: it solves each with every request, and a first token waits for that."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-        self.openapi_extra = {**(self.openapi_extra or {}), SCOPE_OF_OPERATION: _scope_of(self) or ""}
+        dependencies: list[params.Depends] = list(options.pop("dependencies", None) or ())
+        said = [it.dependency for it in dependencies]
+        needed = [it for it in said if isinstance(it, _Needed)]
+        self._counted = needed[-1].counted if needed else None
+        self._is_done_once = any(isinstance(it, _DoneOnce) for it in said)
+        others = [it for it in dependencies if not isinstance(it.dependency, _Needed | _DoneOnce)]
+        super().__init__(path, endpoint, dependencies=others, **options)
+        self._scope = needed[-1].scope if needed else _scope_of(self.methods or ())
+        self.openapi_extra = {**(self.openapi_extra or {}), SCOPE_OF_OPERATION: self._scope or ""}
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the checks."""
         handle = super().get_route_handler()
-        is_done_once = any(isinstance(it.dependency, _DoneOnce) for it in self.dependencies)
         known = frozenset(_query_parameters(self.dependant))
-        scope, counted = _scope_of(self), _counted_as(self)
 
         async def handle_keyed(request: Request) -> Response:
             parts = parts_of(request)
-            await note_caller(request, parts.credentials, parts.settings, scope)
-            limit = await parts.rates.admit(request.state.tenant, request.state.caller.digest, counted)
+            await note_caller(request, parts.credentials, parts.settings, self._scope)
+            limit = await parts.rates.admit(request.state.tenant, request.state.caller.digest, self._counted)
             _refuse_other_parameters(request, known)
             await resolve_slide(request)  # what is done next is to the slide itself, and logged so
-            await begin(request, parts.audit if scope is not None else None)
-            if is_done_once:
+            await begin(request, parts.audit if self._scope is not None else None)
+            if self._is_done_once:
                 response = await answer_once(request, parts.replies, handle)
-            elif counted == "upload_bytes":
+            elif self._counted == "upload_bytes":
                 response = await _count_upload(request, parts.rates, handle)
             else:
                 response = await handle(request)
@@ -90,24 +98,15 @@ class KeyedRoute(APIRoute):
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Starlette's way into a route: what reaches anything of a tenant is in the audit log where there is one."""
         parts = parts_of(Request(scope))
-        if parts.audit is None or _scope_of(self) is None:
+        if parts.audit is None or self._scope is None:
             await super().handle(scope, receive, send)
             return
         await recorded(parts.audit, parts.settings.audit_questions, super().handle, scope, receive, send)
 
 
-def _scope_of(route: APIRoute) -> AccessScope | None:
-    """The scope that a route needs."""
-    said = [it.dependency.scope for it in route.dependencies if isinstance(it.dependency, _Needed)]
-    if said:
-        return said[-1]
-    return "slides:read" if set(route.methods or ()) <= {"GET", "HEAD"} else "slides:write"
-
-
-def _counted_as(route: APIRoute) -> Counted | None:
-    """What a request to a route counts as, beside a request."""
-    said = [it.dependency.counted for it in route.dependencies if isinstance(it.dependency, _Needed)]
-    return said[-1] if said else None
+def _scope_of(methods: Collection[str]) -> AccessScope:
+    """The scope that a route needs which does not say."""
+    return "slides:read" if set(methods) <= {"GET", "HEAD"} else "slides:write"
 
 
 async def _count_upload(

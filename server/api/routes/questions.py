@@ -15,7 +15,7 @@ from server.api.contract.errors import OF_EVERY_KEY, OF_EVERY_QUESTION, may_rais
 from server.api.contract.events import AnswerDoubt, stream_of
 from server.api.contract.headers import answer_headers, request_headers
 from server.api.contract.parameters import SlideId
-from server.api.dependencies import AnswerQuestionDep, DrainDep, QuestionSlotsDep
+from server.api.dependencies import AnsweringDep
 from server.api.idempotency import IDEMPOTENCY_KEY, REPLAYED
 from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.api.request_log import CLIENT_CLOSED, request_id_of
@@ -133,32 +133,31 @@ async def ask_question(
     body: QuestionRequest,
     request: Request,
     tenant: Tenant,
-    story: AnswerQuestionDep,
-    slots: QuestionSlotsDep,
-    drain: DrainDep,
+    answering: AnsweringDep,
 ) -> Response:
     """Ask about a slide: server-sent events, or one JSON object with `stream: false`.
 
     The event `notice` comes first: whose answer it will be, and what must be known to read it. `token` events hold the
     answer as it is written; then comes `done` with the whole of it, or `error`. A `token` event holds the text that
     arrived together, which is mostly one token; an answer that is one of `choices` is one `token` event."""
+    story, cut = answering.story, answering.drain.cut
     note_question(request, body.question)
     if body.stream and IDEMPOTENCY_KEY in request.headers:
         raise InvalidRequest("Idempotency-Key goes with `stream: false`; events that were streamed are not kept.")
     async with AsyncExitStack() as resources:
-        resources.enter_context(slots.one(tenant))
+        resources.enter_context(answering.slots.one(tenant))
         question = body.as_question(request_id_of(request.scope), await asked_region(body.region))
-        opened = await unless_disconnected(request, story.open(tenant, slide_id, question), drain.cut)
+        opened = await unless_disconnected(request, story.open(tenant, slide_id, question), cut)
         if opened is None:
             return Response(status_code=CLIENT_CLOSED)
         resources.push_async_callback(opened.answer.close)
         headers = {TURNS_LEFT_OUT: str(opened.turns_left_out)} if opened.turns_left_out else {}
         events = story.stream(opened)
         if body.stream:
-            streamed = sse_response(errors_as_events(events), drain.cut, resources.pop_all())
+            streamed = sse_response(errors_as_events(events), cut, resources.pop_all())
             streamed.headers.update(headers)
             return streamed
-        done = await unless_disconnected(request, _last(events), drain.cut)
+        done = await unless_disconnected(request, _last(events), cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
 
 
