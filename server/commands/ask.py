@@ -1,11 +1,12 @@
 """`eyepiece ask`: a question about a slide, its answer as it is generated."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.piece_names import pieces_of
 from server.commands.terminal import print_json, print_now, printable
 
 
@@ -55,13 +56,13 @@ def _region(text: str) -> str | dict[str, Any]:
     return {"rectangle": {"x": x, "y": y, "width": width, "height": height}}
 
 
-def scope_line(told: dict[str, Any]) -> str:
-    """What of the slide an answer is about."""
+def scope_line(told: dict[str, Any], models: Sequence[dict[str, Any]]) -> str:
+    """What of the slide an answer is about; `models` are the server's, looked at for a region alone."""
     scope = told.get("scope", {"kind": "slide"})
     if scope["kind"] == "slide":
         return "about the whole slide"
     area = "" if scope["area_mm2"] is None else f", {scope['area_mm2']:.2f} mm²"
-    return f"about region {scope['region_id']} ({scope['tiles']} tiles{area})"
+    return f"about region {scope['region_id']} ({scope['tiles']} {pieces_of(models, told.get('model'))}{area})"
 
 
 def ask(client: ApiClient, question: Question, as_json: bool) -> None:
@@ -75,7 +76,8 @@ def ask(client: ApiClient, question: Question, as_json: bool) -> None:
         return
     done = stream_answer(client, question, on_notice=print_notice)
     print_choices(done)
-    print(answer_footer(done))
+    in_region = done.get("scope", {"kind": "slide"})["kind"] == "region"
+    print(answer_footer(done, client.models() if in_region else []))
     if not done.get("remembered", True):
         print("The server could not store this turn; a follow-up will not know of it.")
     if done["conversation_id"]:
@@ -169,13 +171,13 @@ def print_choices(done: dict[str, Any]) -> None:
         print(printable(f"{choice['probability']:.4f} of all choices: {choice['text']}"))
 
 
-def answer_footer(done: dict[str, Any]) -> str:
-    """Model, usage and timing, in lines for a person."""
+def answer_footer(done: dict[str, Any], models: Sequence[dict[str, Any]]) -> str:
+    """Model, usage and timing, in lines for a person; `models` are the server's."""
     usage, timing = done["usage"], done["timing"]
     first_ms = timing["time_to_first_token_ms"]
     first = "no token" if first_ms is None else f"first token after {first_ms:.0f} ms"
     return printable(
-        f"\n{scope_line(done)}\nmodel {done['model']} · encoder {done['encoder_id']} · "
+        f"\n{scope_line(done, models)}\nmodel {done['model']} · encoder {done['encoder_id']} · "
         f"{usage['slide_tokens']} slide tokens, {usage['cached_tokens']} of {usage['prompt_tokens']} prompt tokens "
         f"cached, {usage['completion_tokens']} generated\n"
         f"{first} (embedding {timing['cache_ms']:.1f} ms), all {timing['total_ms']:.0f} ms"

@@ -162,7 +162,7 @@ class _Talk:
             return done
         done = stream_answer(self._client, question, on_notice=print_doubts)
         number = "" if done.get("turn") is None else f", turn {done['turn']}"
-        print(printable(f"[{done['model']}{number}, {scope_line(done)}]\n"))
+        print(printable(f"[{done['model']}{number}, {scope_line(done, list(self._models.values()))}]\n"))
         if not done.get("remembered", True):
             print("The server could not store this turn; a follow-up will not know of it.")
         return done
@@ -198,14 +198,15 @@ class _Talk:
         if self._as_json:
             print_json_line(self._slide)
         else:
-            print(slide_text(self._slide) + ("\nA new conversation." if said else ""))
+            print(slide_text(self._slide, list(self._models.values())) + ("\nA new conversation." if said else ""))
 
     def _change_region(self, said: str) -> None:
         if said:
             _ = Question("", "", region=said).body  # what cannot be a region is refused here
             self._region = said
         if not self._as_json:
-            print(printable(f"Questions are about {self._region or 'what the conversation was about last'}."))
+            about = "the whole slide" if self._region == "slide" else self._region
+            print(printable(f"Questions are about {about or 'what the conversation was about last'}."))
 
     def _judge(self, said: str) -> None:
         verdict, _, words = said.partition(" ")

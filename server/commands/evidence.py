@@ -14,9 +14,10 @@ def evidence_text(found: dict[str, Any]) -> str:
     lines = [found["finding"], *_map_of(found), ""]
     for name in found["strongest"][:_SHOWN]:
         cell = by_name[name]
+        tiles = "1 tile" if cell["tiles"] == 1 else f"{cell['tiles']} tiles"
         lines.append(
-            f"{name}: support falls by {cell['drop']:.2f} (control {cell['control']:.2f}), at x {cell['x']:.0f}, "
-            f"y {cell['y']:.0f}, {cell['width']:.0f} × {cell['height']:.0f} px of level 0, {cell['tiles']} tiles"
+            f"{name}: support falls by {cell['drop']:.2f} (control {cell['control']:z.2f}), at x {cell['x']:.0f}, "
+            f"y {cell['y']:.0f}, {cell['width']:.0f} × {cell['height']:.0f} px of level 0, {tiles}"
         )
     return "\n".join([*lines, found["caption"]])
 

@@ -1,13 +1,14 @@
 """`eyepiece slides`: list what is on the server, look at one, delete one."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from server.commands.api_client import ApiClient
 from server.commands.find_slide import find_slide, slide_line
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.piece_names import pieces_of
 from server.commands.terminal import print_json, printable
 
 _PAGE = 100
@@ -66,7 +67,7 @@ def show_slide(client: ApiClient, said: str, as_json: bool) -> None:
     if as_json:
         print_json(slide)
     else:
-        print(slide_text(slide))
+        print(slide_text(slide, client.models()))
 
 
 def describe_slide(client: ApiClient, said: str, changes: Mapping[str, Any], as_json: bool) -> None:
@@ -82,7 +83,7 @@ def describe_slide(client: ApiClient, said: str, changes: Mapping[str, Any], as_
     if as_json:
         print_json(slide)
     else:
-        print(slide_text(slide))
+        print(slide_text(slide, client.models()))
 
 
 def delete_slide(client: ApiClient, said: str, *, yes: bool, as_json: bool) -> None:
@@ -107,8 +108,8 @@ def delete_slide(client: ApiClient, said: str, *, yes: bool, as_json: bool) -> N
         print(f"deleted: {slide_line(slide)}")
 
 
-def slide_text(slide: dict[str, Any]) -> str:
-    """All that a person may want to know of a slide."""
+def slide_text(slide: dict[str, Any], models: Sequence[dict[str, Any]]) -> str:
+    """All that a person may want to know of a slide; `models` are the server's."""
     mib = slide["size_bytes"] / 2**20
     lines = [
         f"slide      {slide['id']}",
@@ -123,7 +124,7 @@ def slide_text(slide: dict[str, Any]) -> str:
     lines.append(f"uploaded   {str(slide['created_at'])[:19].replace('T', ' ')} UTC")
     encodings = slide["encodings"] or [slide | {"model": "status"}]
     for it in encodings:
-        tiles = "" if it["tile_count"] is None else f", {it['tile_count']} tiles"
+        tiles = "" if it["tile_count"] is None else f", {it['tile_count']} {pieces_of(models, it['model'])}"
         lines.append(
             f"{it['model']:<10} {it['status']}{tiles}" + (f", encoder {it['encoder_id']}" if it["encoder_id"] else "")
         )

@@ -16,6 +16,7 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.piece_names import pieces_of
 from server.commands.send_slide import SlideSender
 from server.commands.slide_files import SlideFiles, slide_files
 from server.commands.terminal import print_json, print_json_line, printable
@@ -132,7 +133,7 @@ def upload_and_wait(client: ApiClient, options: UploadOptions, console: Console)
 def describe_slide(slide: dict[str, Any], models: Sequence[dict[str, Any]]) -> str:
     """For a person: what it is, what is doubtful about it, and its id, which every other command takes. `models` are
     the server's, whose first one sees the slide as tiles or as regions."""
-    pieces = "regions" if models[0].get("kind") == "levels" else "tiles"
+    pieces = pieces_of(models)
     facts = f"{slide['width']} × {slide['height']} px at {slide['mpp']} µm/px, {slide['tile_count']} {pieces}"
     if slide["width"] is None or slide["mpp"] is None:  # precomputed features that do not say
         facts = f"{slide['vendor']}, {slide['tile_count'] or 'no'} {pieces}"

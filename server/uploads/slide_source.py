@@ -25,6 +25,7 @@ from encoders.tiling.slide_kind import may_be_slide, name_to_open
 from encoders.types import SlideFacts
 from server.storage.slide_store import SlidePaths, SlideStore
 from server.uploads.one_slide import SourceFile, require_one_slide
+from server.uploads.slide_identity import manifest_text
 from server.uploads.slide_inspection import SlideInspector
 
 # Index files that name the others; any other slide is opened by whichever of its files OpenSlide takes.
@@ -56,19 +57,6 @@ class Entry:
 
     relative_path: str | None
     facts: SlideFacts
-
-
-def manifest_text(files: Sequence[SourceFile]) -> str:
-    """The manifest of several files."""
-    ordered = sorted(files, key=lambda file: file.relative_path)
-    return "".join(f"{file.relative_path}\t{file.size_bytes}\t{file.sha256}\n" for file in ordered)
-
-
-def slide_id_of(files: Sequence[SourceFile]) -> str:
-    """The identity of a slide: of its bytes, or of its manifest."""
-    if len(files) == 1:
-        return files[0].sha256
-    return hashlib.sha256(manifest_text(files).encode()).hexdigest()
 
 
 async def find_entry(tenant: str, files: Sequence[SourceFile], folder: Path, inspector: SlideInspector) -> Entry:

@@ -17,8 +17,8 @@ from starlette.requests import ClientDisconnect
 from server.errors import InvalidRequest, StorageFull, StorageUnavailable
 from server.telemetry.metrics import Metrics
 from server.uploads.one_slide import MAX_FILENAME_BYTES, SourceFile
+from server.uploads.slide_identity import slide_id_of
 from server.uploads.slide_metadata import NOTHING_SAID, SlideMetadata, said_metadata
-from server.uploads.slide_source import slide_id_of
 from server.uploads.staged_parts import StagedParts
 from server.uploads.upload_files import BackgroundWriter, UploadBudget, UploadLimits
 from server.uploads.upload_form import files_of, slide_form

@@ -28,9 +28,10 @@ def client_of(handler: Callable[[httpx.Request], httpx.Response]) -> ApiClient:
     return ApiClient("http://eyepiece.test", transport=httpx.MockTransport(handler))
 
 
-def stream_of(*events: tuple[str, dict[str, Any]]) -> ApiClient:
+def stream_of(*events: tuple[str, dict[str, Any]], kind: str = "tiles") -> ApiClient:
     text = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
-    return client_of(lambda request: httpx.Response(200, text=text))
+    models = httpx.Response(200, json={"data": [{"id": "other", "kind": "tiles"}, {"id": "demo", "kind": kind}]})
+    return client_of(lambda it: models if it.url.path == "/v1/models" else httpx.Response(200, text=text))
 
 
 def test_the_notice_comes_first_then_tokens_usage_timing_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,11 +132,14 @@ def test_it_says_what_the_answer_is_about(capsys: pytest.CaptureFixture[str]) ->
     ask(stream_of(("done", DONE | {"scope": scope})), Question("a" * 64, "What?"), as_json=False)
     ask(stream_of(("done", DONE | {"scope": scope | {"area_mm2": None}})), Question("a" * 64, "What?"), as_json=False)
     ask(stream_of(("done", DONE | {"scope": {"kind": "slide"}})), Question("a" * 64, "What?"), as_json=False)
+    of_levels = stream_of(("done", DONE | {"scope": scope | {"tiles": 5}}), kind="levels")
+    ask(of_levels, Question("a" * 64, "What?"), as_json=False)
 
     shown = capsys.readouterr().out
     assert "about region reg_0c (29 tiles, 0.36 mm²)\nmodel demo" in shown
     assert "about region reg_0c (29 tiles)\nmodel demo" in shown
     assert "about the whole slide\nmodel demo" in shown
+    assert "about region reg_0c (5 regions, 0.36 mm²)\nmodel demo" in shown
 
 
 @pytest.mark.skipif(not HANDED.is_file(), reason="the stream from the field is not here")

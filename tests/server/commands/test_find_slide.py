@@ -45,7 +45,9 @@ class Server:
         query = request.url.params
         self.asked.append(f"{request.url.path.removeprefix('/v1')}?{query}")
         if request.url.path != "/v1/slides":
-            return httpx.Response(200, json=SLIDES[0])
+            named = [it for it in SLIDES if it["id"] == request.url.path.rpartition("/")[2]]
+            gone = {"code": "not_found", "detail": "There is no such slide.", "status": 404}
+            return httpx.Response(200, json=named[0]) if named else httpx.Response(404, json=gone)
         if "id" in query:
             found = [it for it in SLIDES if it["id"].startswith(query["id"])]
             return httpx.Response(200, json={"data": found, "next_cursor": None, "complete": True})
@@ -118,6 +120,29 @@ def test_a_file_here_that_is_another_one_than_the_slide_there_is_refused(client:
             find_slide(client, str(path))
     path.write_bytes(b"right")
     assert find_slide(client, str(path)) == SLIDES[-1]
+
+
+def test_a_folder_here_or_any_file_of_its_series_is_the_slide_that_is_made_of_them(
+    client: ApiClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for name in ("a.dcm", "b.dcm"):
+        (folder / name).write_bytes(name.encode())
+    with pytest.raises(CommandError, match="has the content of"):
+        find_slide(client, str(folder))
+
+    rows = "".join(f"{name}\t5\t{sha256(name.encode()).hexdigest()}\n" for name in ("a.dcm", "b.dcm"))
+    SLIDES.append(slide(sha256(rows.encode()).hexdigest(), "a.dcm"))
+    try:
+        assert find_slide(client, str(folder)) == SLIDES[-1]
+        assert find_slide(client, str(folder / "a.dcm")) == SLIDES[-1]
+        assert find_slide(client, str(folder / "b.dcm")) == SLIDES[-1]
+        (folder / "b.dcm").write_bytes(b"other")
+        with pytest.raises(CommandError, match="has other content"):
+            find_slide(client, str(folder / "a.dcm"))
+    finally:
+        SLIDES.pop()
 
 
 def test_of_slides_of_one_name_the_file_here_is_meant(client: ApiClient, tmp_path: Path) -> None:

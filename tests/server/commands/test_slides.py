@@ -29,7 +29,7 @@ def slide(number: int) -> dict[str, Any]:
         "created_at": "2026-11-29T10:11:12.123Z",
         "error": None,
         "warnings": [{"code": "mpp_contradicted", "detail": "Two resolutions.\x1b[2J"}],
-        "encodings": [ENCODING],
+        "encodings": [ENCODING, ENCODING | {"model": "h", "tile_count": 3}],
     }
 
 
@@ -44,6 +44,8 @@ class Server:
         self.asked.append(f"{request.method} {request.url.path.removeprefix('/v1/slides')}?{request.url.params}")
         if request.method == "DELETE":
             return httpx.Response(204)
+        if request.url.path == "/v1/models":
+            return httpx.Response(200, json={"data": [{"id": "demo", "kind": "tiles"}, {"id": "h", "kind": "levels"}]})
         if request.url.path != "/v1/slides":
             return httpx.Response(200, json=slide(int(request.url.path[-64:], 16)))
         begin, limit = int(request.url.params.get("cursor", "0")), int(request.url.params["limit"])
@@ -100,6 +102,7 @@ def test_a_slide_is_shown_with_encodings_and_doubts(client: ApiClient, capsys: p
     assert "s7.svs (3.0 MiB), aperio\n" in shown
     assert "4096 × 3072 at 0.5 µm/px, 20×\n" in shown
     assert "demo       ready, 7 tiles, encoder 0123\n" in shown
+    assert "h          ready, 3 regions, encoder 0123\n" in shown
     assert "doubt      Two resolutions.[2J\n" in shown
 
 
@@ -147,7 +150,7 @@ def test_what_is_said_of_slides_is_asked_for_and_shown(capsys: pytest.CaptureFix
         asked.append(request)
         said = {"case": "S1", "stain": "HE", "patient_ref": "p1\x1b[2J", "labels": ["a", "b"], "accession": None}
         found = slide(1) | said
-        is_page = request.url.path == "/v1/slides"
+        is_page = request.url.path in ("/v1/slides", "/v1/models")
         return httpx.Response(200, json={"data": [found], "complete": True, "next_cursor": None} if is_page else found)
 
     client = ApiClient("http://eyepiece.test", transport=httpx.MockTransport(answer))
@@ -155,7 +158,8 @@ def test_what_is_said_of_slides_is_asked_for_and_shown(capsys: pytest.CaptureFix
     assert dict(asked[0].url.params) == {"case": "S1", "label": "a", "limit": "20"}
 
     describe_slide(client, "0" * 63 + "1", {"case": "S1", "stain": "", "labels": [""]}, as_json=False)
-    assert json.loads(asked[-1].content) == {"case": "S1", "stain": None, "labels": None}
+    (changed,) = [it for it in asked if it.method == "PATCH"]
+    assert json.loads(changed.content) == {"case": "S1", "stain": None, "labels": None}
     shown = capsys.readouterr().out
     assert "case       S1\npatient    p1[2J\nstain      HE\nlabels     a, b\n" in shown
     with pytest.raises(CommandError, match="Say what to change"):

@@ -86,7 +86,7 @@ def test_a_slide_is_sent_followed_and_shown_ready(path: Path) -> None:
     slide = upload_and_wait(client_of(server), UploadOptions(path), quiet())
 
     assert describe_slide(slide, TILES).startswith("ready: slide.tiff, 4096 × 3072 px at 0.5 µm/px, 7 tiles")
-    assert ", 7 regions\n" in describe_slide(slide, [{"kind": "levels"}, *TILES])
+    assert ", 7 regions\n" in describe_slide(slide, [{"id": "h", "kind": "levels"}, *TILES])
     assert server.asked == [*SENT, "GET /ID/events", "GET /ID"]
 
 
