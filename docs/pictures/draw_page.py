@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
-from browsed_page import PROGRAMS, Browsed, browsed
+import numpy as np
+from browsed_page import FLAGS, PROGRAMS, Browsed, browsed
 from running_server import running_server, upload
 
 from synthetic.write_slide import write_sample_slide
@@ -22,7 +24,7 @@ from synthetic.write_slide import write_sample_slide
 _FOLDER = Path(__file__).parent
 # With necrosis in the lower right, so that "where?" has an answer.
 _SEED = 101
-_QUALITY = 82
+_QUALITY = 72
 
 
 async def _answer(page: Browsed, slide_id: str) -> None:
@@ -35,13 +37,38 @@ async def _answer(page: Browsed, slide_id: str) -> None:
     await _sharp(page)
 
 
+async def _region(page: Browsed, slide_id: str) -> None:
+    """A region with necrosis, and what the model says of it."""
+    await page.open(slide_id)
+    await page.sees_the_slide()
+    await page.new_conversation()
+    await page.window.locator('#tools [data-command="rectangle"]').click()
+    await page.drag(0.52, 0.52, 0.86, 0.86)
+    await page.chosen_region()
+    await page.answer("Is there necrosis?")
+    await _sharp(page)
+
+
+async def _evidence(page: Browsed, slide_id: str) -> None:
+    """On which tissue an answer rests."""
+    await page.open(slide_id)
+    await page.sees_the_slide()
+    await page.new_conversation()
+    card = await page.answer("Where is the necrosis?")
+    await card.locator(".evidence-button").click()
+    await card.locator(".finding").wait_for()
+    await page.window.locator("#question").focus()
+    await page.window.mouse.move(5, 5)
+    await _sharp(page)
+
+
 async def _doubt(page: Browsed, slide_id: str) -> None:
     """Wordings compared, and a question that the model was not taught to answer."""
     await page.open(slide_id)
     await page.new_conversation()
     card = await page.answer("Is there necrosis?")
     await card.get_by_role("button", name="Are you sure?").click()
-    await card.locator(".sureness li").first.wait_for()
+    await card.locator(".sureness[data-comparison]").wait_for()
     await page.ask("What treatment do you recommend?")
     await _sharp(page)
 
@@ -68,6 +95,8 @@ async def _sharp(page: Browsed) -> None:
 
 _PICTURES: dict[str, Callable[[Browsed, str], Awaitable[None]]] = {
     "page-answer": _answer,
+    "page-region": _region,
+    "page-evidence": _evidence,
     "page-doubt": _doubt,
     "page-failure": _failure,
     "page-narrow": _narrow,
@@ -110,14 +139,20 @@ async def _draw(url: str, slides: dict[str, str], names: list[str]) -> None:
 
     program = os.environ.get("EYEPIECE_BROWSER") or next(filter(None, map(shutil.which, PROGRAMS)))
     async with async_playwright() as playwright:
-        browser: Any = await playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        browser: Any = await playwright.chromium.launch(executable_path=program, args=list(FLAGS))
         for name in names:
             async with browsed(browser, url, reduced_motion="reduce") as page:
                 await _PICTURES[name](page, slides[name])
-                path = _FOLDER / f"{name}.jpg"
-                await page.window.screenshot(path=path, type="jpeg", quality=_QUALITY)
+                path = _FOLDER / f"{name}.webp"
+                path.write_bytes(_webp(await page.window.screenshot()))
                 print(path.name, path.stat().st_size, "bytes")
         await browser.close()
+
+
+def _webp(png: bytes) -> bytes:
+    pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    _, encoded = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
+    return bytes(encoded)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ function addTo(answer, { actions, below }) {
     }
     show(evidence, panel);
     setOpen(true);
-    open = { hide };
+    open = { hide, panel };
     showEvidence(evidence);
     panel.scrollIntoView({ block: "nearest" });
     setOn("evidence", true);
@@ -80,7 +80,7 @@ function addTo(answer, { actions, below }) {
   toggles.set(answer, toggle);
 }
 
-/** The panel that is open: `{hide}`; one at a time, as over the slide. */
+/** The panel that is open: `{hide, panel}`; one at a time, as over the slide. */
 let open = null;
 
 function hideShown() {
@@ -173,7 +173,7 @@ function cellItem(evidence, cell, index) {
   fly.append(
     element("b", { class: "cell-rank", text: String(index + 1) }),
     element("span", { text: `${dropWords(cell.drop)} (${STRENGTHS[strengthOf(cell.drop)].name})` }),
-    element("span", { class: "small", text: `control ${cell.control.toFixed(2)}, ${cell.tiles} tiles` }),
+    element("span", { class: "small", text: `control ${cell.control.toFixed(2)}, ${cell.tiles} ${cell.tiles === 1 ? "tile" : "tiles"}` }),
     cell.choices.length ? element("span", { class: "small", text: choiceWords(cell.choices) }) : "",
   );
   const refine = evidence.parent
@@ -189,7 +189,11 @@ function cellItem(evidence, cell, index) {
 
 function lookCloser(evidence, cell) {
   const finer = evidence.refine(cell);
+  const showFiner = () => open?.panel.querySelector(".finer")?.scrollIntoView({ block: "nearest" });
   finer.addEventListener("change", () => evidence.note({}));
+  finer.addEventListener("settled", showFiner);
+  evidence.note({});
+  showFiner();
 }
 
 function finer({ refined }) {

@@ -40,6 +40,7 @@ function verdictButtons(answer, card) {
       else await api.json("PUT", path, { body: { verdict, words: words.text || null } });
       says.textContent = "";
       show(isTakenBack ? null : verdict);
+      words.bringIntoView();
     } catch (error) {
       says.textContent = error.detail ?? String(error);
     }
@@ -83,6 +84,9 @@ function wordsForm(path, card) {
     show(chosen) {
       verdict = chosen;
       form.hidden = chosen === null;
+    },
+    bringIntoView() {
+      form.scrollIntoView({ block: "nearest" });
     },
   };
 }

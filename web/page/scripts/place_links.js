@@ -1,7 +1,7 @@
 /** Places that an answer names become links to them. All other text stays text. */
 
 import { decorateCards } from "./cards.js";
-import { button, svgElement } from "./elements.js";
+import { button, element, svgElement } from "./elements.js";
 import { boxIn, placesIn } from "./place_words.js";
 import { tissueBox } from "./places.js";
 import { chooseSlide } from "./slides.js";
@@ -9,6 +9,9 @@ import { store } from "./store.js";
 import { say } from "./tool_says.js";
 import { showView } from "./views.js";
 import { viewer } from "./viewer.js";
+
+/** What stays on the line of the word before it. */
+const MARKS = /^[.,;:!?)]*/;
 
 export function startPlaceLinks() {
   decorateCards((answer, { text }) => {
@@ -24,11 +27,10 @@ function linked(answer) {
   let from = 0;
   for (const { start, end, box } of placesIn(answer.text)) {
     const words = answer.text.slice(start, end);
-    nodes.push(
-      document.createTextNode(answer.text.slice(from, start)),
-      button(words, () => fly(answer, box, words), { class: "place", title: `Show the ${words} on the slide` }),
-    );
-    from = end;
+    const link = button(words, () => fly(answer, box, words), { class: "place", title: `Show the ${words} on the slide` });
+    const [mark] = answer.text.slice(end).match(MARKS);
+    nodes.push(document.createTextNode(answer.text.slice(from, start)), mark ? element("span", { class: "unbroken" }, link, mark) : link);
+    from = end + mark.length;
   }
   nodes.push(document.createTextNode(answer.text.slice(from)));
   return nodes;

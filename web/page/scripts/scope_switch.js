@@ -23,7 +23,7 @@ function show() {
     element(
       "fieldset",
       { disabled: !slide || store.get("slideGone") !== null },
-      element("legend", { class: "small", text: "The question is about" }),
+      element("legend", { class: "small", text: "About" }),
       choices,
       regions.length || slide?.status !== "ready"
         ? null

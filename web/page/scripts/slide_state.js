@@ -83,8 +83,11 @@ function progress(slide) {
 
 function failure(slide) {
   const error = slide.error ?? { code: "unknown", detail: "Nobody knows why." };
-  const remedy = error.code === MISSING_RESOLUTION ? resolutionForm(slide) : againButton(slide);
-  return box("This slide cannot be asked about", element("p", { text: error.detail }), remedy);
+  if (error.code === MISSING_RESOLUTION) {
+    const words = "The file does not say how large a pixel of it is. Say so, and the slide is prepared.";
+    return box("This slide cannot be asked about yet", element("p", { text: words }), resolutionForm(slide));
+  }
+  return box("This slide cannot be asked about", element("p", { text: error.detail }), againButton(slide));
 }
 
 function resolutionForm(slide) {

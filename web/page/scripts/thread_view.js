@@ -35,16 +35,24 @@ function show() {
   showElsewhere();
   const thread = store.get("thread");
   const place = byId("thread");
+  place.setAttribute("aria-busy", String(thread?.isRestoring ?? false));
   const wasAtEnd = place.scrollHeight - place.scrollTop - place.clientHeight < NEAR_END_PX;
   const shown = (thread?.answers ?? []).map((answer) => {
     if (!cards.has(answer)) cards.set(answer, cardOf(answer));
     return cards.get(answer);
   });
   const isNew = shown.length > 0 && !place.contains(shown.at(-1));
-  if (shown.length !== place.children.length || shown.some((card, index) => place.children[index] !== card)) {
-    place.replaceChildren(...(shown.length ? shown : [element("p", { class: "empty-words", text: "No questions yet." })]));
+  if (!shown.length) {
+    place.replaceChildren(element("p", { class: "empty-words", text: emptyWords(thread) }));
+  } else if (shown.length !== place.children.length || shown.some((card, index) => place.children[index] !== card)) {
+    place.replaceChildren(...shown);
   }
   if (wasAtEnd || isNew) place.scrollTop = place.scrollHeight;
+}
+
+function emptyWords(thread) {
+  if (!thread) return "";
+  return thread.isRestoring ? "Looking for earlier questions …" : "No questions yet.";
 }
 
 function showElsewhere() {

@@ -16,6 +16,8 @@ class Thread extends EventTarget {
   conversationId = null;
   /** Of the slide, the last used first, as the API lists them; null before they were loaded. */
   conversations = null;
+  /** Whether its last conversation is still looked for. */
+  isRestoring = true;
   /** What the next question is about. */
   scope = WHOLE_SLIDE;
   /** What is typed and not sent. */
@@ -82,6 +84,11 @@ class Thread extends EventTarget {
     await this.loadConversations();
   }
 
+  noteRestored() {
+    this.isRestoring = false;
+    this.#tell();
+  }
+
   #tell() {
     this.dispatchEvent(new Event("change"));
   }
@@ -123,6 +130,8 @@ async function restore() {
     if (latest?.title) await thread.open(latest.id, true);
   } catch {
     // Said elsewhere: the slide is gone, or the server is away.
+  } finally {
+    thread.noteRestored();
   }
 }
 

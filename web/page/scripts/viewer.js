@@ -45,6 +45,7 @@ class Viewer extends EventTarget {
     this.#osd.innerTracker.keyDownHandler = null;
     this.#addLayers();
     for (const name of ["update-viewport", "open", "resize"]) this.#osd.addHandler(name, () => this.#moved());
+    for (const name of ["tile-loaded", "tile-load-failed"]) this.#osd.addHandler(name, () => this.#noteOpening(false));
     this.#osd.addHandler("tile-load-failed", ({ tile }) => this.dispatchEvent(new CustomEvent("tile-failed", { detail: tile })));
   }
 
@@ -144,6 +145,7 @@ class Viewer extends EventTarget {
     this.#size = slide ? { width: slide.width, height: slide.height } : null;
     this.#ground.replaceChildren();
     this.#osd.close();
+    this.#noteOpening(Boolean(slide));
     if (!slide) return;
     this.#osd.open({
       tileSource: {
@@ -164,6 +166,11 @@ class Viewer extends EventTarget {
   loadAgain() {
     this.#osd.setAjaxHeaders(api.headers, true);
     this.#image()?.reset();
+  }
+
+  /** Before its first tile there is nothing to see of a slide, which may take a second. */
+  #noteOpening(isOpening) {
+    this.#osd.element.classList.toggle("is-opening", isOpening);
   }
 
   #image() {
