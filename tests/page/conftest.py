@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from browsed_page import PROGRAMS, Browsed, browsed
+from browsed_page import FLAGS, PROGRAMS, Browsed, browsed
 from running_server import RunningServer, running_server, upload
 from written_evidence import evidence_events
 
@@ -53,8 +53,7 @@ async def browser(browser_program: str) -> AsyncIterator[Any]:
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
-        browser = await playwright.chromium.launch(executable_path=browser_program, args=flags)
+        browser = await playwright.chromium.launch(executable_path=browser_program, args=list(FLAGS))
         yield browser
         await browser.close()
 
@@ -82,12 +81,21 @@ def _ready_slide(
     return slide
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Any, server: RunningServer) -> AsyncIterator[Browsed]:
-    """The page in a window of 1366×768 that shares nothing with other tests' windows. What the browser complains about
-    fails the test."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def window(browser: Any, server: RunningServer) -> AsyncIterator[Browsed]:
     async with browsed(browser, server.url) as page:
         yield page
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(window: Browsed) -> AsyncIterator[Browsed]:
+    """The page in a window of 1366×768, which tests have one after the other: each loads the page anew, and nothing but
+    the browser's cache is left of those before. What the browser complains about fails the test."""
+    await window.window.bring_to_front()  # a window behind another one draws nothing
+    yield window
+    complaints = list(window.complaints)
+    await window.leave()
+    assert complaints == [], complaints
 
 
 @pytest.fixture

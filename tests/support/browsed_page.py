@@ -3,11 +3,19 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 WIDTH_PX, HEIGHT_PX = 1366, 768
+_SIZE = {"width": WIDTH_PX, "height": HEIGHT_PX}
+# No name but those of this machine is known to the browser, and it has no use for its sandbox, GPU or own services.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
+)
 # Debian's, Ubuntu's and Google's names. Playwright's own browsers are not used: they come from a server of their own.
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # On two busy cores a slide is encoded in a minute.
@@ -32,9 +40,22 @@ class Browsed:
             await self.window.locator(f'#slide-list [data-slide="{slide_id}"] [aria-current]').wait_for(
                 state="attached"
             )
-            # Earlier conversations come behind the slide; cards are counted from there.
-            with suppress(Exception):
-                await self.window.wait_for_load_state("networkidle", timeout=5_000)
+            await self._has_its_conversations()
+
+    async def _has_its_conversations(self) -> None:
+        """Earlier ones come behind the slide; cards are counted from there."""
+        await self.window.locator('#thread[aria-busy="false"]').wait_for(state="attached")
+
+    async def leave(self) -> None:
+        """Leave the window as a new one would be, but for what the browser has in its cache."""
+        await self.window.unroute_all(behavior="ignoreErrors")
+        await self.window.evaluate("location.origin === 'null' || localStorage.clear()")
+        await self.window.goto("about:blank")
+        await self.window.context.set_offline(False)
+        await self.window.context.clear_permissions()
+        await self.window.emulate_media(media="null")
+        await self.window.set_viewport_size(_SIZE)
+        self.complaints.clear()
 
     async def choose(self, slide_id: str) -> None:
         """Choose another slide from the list."""
@@ -49,7 +70,7 @@ class Browsed:
     async def new_conversation(self) -> None:
         """Begin one, when the earlier ones have been found."""
         await self.window.locator("#question:enabled").wait_for()
-        await self.window.wait_for_load_state("networkidle")
+        await self._has_its_conversations()
         if await self.window.locator("#new-conversation").is_enabled():
             await self.window.locator("#new-conversation").click()
 
@@ -111,13 +132,14 @@ class Browsed:
         _, _, width, height = await self.canvas()
         return {"x": -x / scale, "y": -y / scale, "width": width / scale, "height": height / scale, "scale": scale}
 
-    async def view_at_rest(self) -> dict[str, float]:
-        """The same, once it does not move any more."""
-        before, same = None, 0
-        while same < 3:
-            await self.window.wait_for_timeout(60)
-            now = await self.view()
-            before, same = now, same + 1 if now == before else 0
+    async def view_at_rest(self, other_than: dict[str, float] | None = None) -> dict[str, float]:
+        """The same, once it does not move any more, and has begun to where `other_than` is the view before."""
+        before, same, now = None, 0, await self.view()
+        async with asyncio.timeout(PATIENCE_MS / 1000):
+            while same < 3 or now == other_than:
+                await self.window.wait_for_timeout(60)
+                now = await self.view()
+                before, same = now, same + 1 if now == before else 0
         return now
 
     async def um_per_px(self, mpp: float) -> float:
@@ -152,25 +174,29 @@ class Browsed:
 @asynccontextmanager
 async def browsed(browser: Any, url: str, **options: Any) -> AsyncIterator[Browsed]:
     """A window until the block ends; raises AssertionError then for what the browser complained about."""
-    context = await browser.new_context(viewport={"width": WIDTH_PX, "height": HEIGHT_PX}, **options)
-    context.set_default_timeout(PATIENCE_MS)
-    page = Browsed(await context.new_page(), url)
-    page.window.on("pageerror", lambda error: page.complaints.append(f"script: {error}"))
-    page.window.on("console", lambda message: _note(page, message))
-
-    async def keep_inside(route: Any) -> None:
-        if route.request.url.startswith(url):
-            await route.fallback()
-        else:
-            page.complaints.append(f"outside: {route.request.url}")
-            await route.abort()
-
-    await context.route("**/*", keep_inside)
+    page = await opened(browser, url, **options)
     try:
         yield page
         assert page.complaints == [], page.complaints
     finally:
-        await context.close()
+        await page.window.context.close()
+
+
+async def opened(browser: Any, url: str, **options: Any) -> Browsed:
+    """A window of its own, which stays open."""
+    context = await browser.new_context(viewport=_SIZE, **options)
+    context.set_default_timeout(PATIENCE_MS)
+    page = Browsed(await context.new_page(), url)
+    page.window.on("pageerror", lambda error: page.complaints.append(f"script: {error}"))
+    page.window.on("console", lambda message: _note(page, message))
+    # Listened to and not routed: a browser whose requests are routed keeps nothing in its cache.
+    context.on("request", lambda request: _note_outside(page, request.url))
+    return page
+
+
+def _note_outside(page: Browsed, address: str) -> None:
+    if not address.startswith((page.url, f"blob:{page.url}", "about:", "data:")):
+        page.complaints.append(f"outside: {address}")
 
 
 def _note(page: Browsed, message: Any) -> None:
