@@ -34,6 +34,7 @@ def commands(long: bool) -> dict[str, list[str]]:
         "footprint": ["--real"],
         "overhead": flag,
         "generate_worker": flag,
+        "page_view": flag,
         "big_upload": flag,
         "large_archive": [] if long else ["--slides", "10000"],
     }

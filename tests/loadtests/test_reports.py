@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import big_upload, footprint, generate_worker, overhead, token_cost
+from loadtests import big_upload, footprint, generate_worker, overhead, page_view, token_cost
 from loadtests.__main__ import commands
 from loadtests.journey import _step
 from loadtests.results_file import percentile, write_result
@@ -105,6 +105,16 @@ def test_an_upload_is_compared_with_the_slower_of_disk_and_hash() -> None:
 
     assert one.ratio == pytest.approx(0.9)
     assert "grew by 70 MB, target 64, MISSED" in big_upload.report(500, [one])
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(50, "met"), (95, "MISSED")])
+def test_what_was_waited_for_is_judged_by_the_percentile_of_its_target(percent: int, verdict: str) -> None:
+    waited = page_view.Waited("a tile", [10.0] * 18 + [80.0] * 2, percent, 50)
+
+    assert waited.is_met is (verdict == "met")
+    assert f"| a tile | 20 | 10.0 | 80.0 | 80.0 | {'median' if percent == 50 else 'p95'} ≤ 50, {verdict} |" in (
+        page_view.report([waited])
+    )
 
 
 def test_the_99th_percentile_of_few_is_their_largest() -> None:
