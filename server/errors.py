@@ -72,6 +72,10 @@ class InsufficientScope(RequestError):
 
     code = "insufficient_scope"
 
+    def __init__(self, detail: str, scope: str = "") -> None:
+        super().__init__(detail)
+        self.scope = scope
+
 
 class NotFound(RequestError):
     """It does not exist for this tenant, whoever else may have it."""
@@ -469,7 +473,7 @@ def openai_error_body(code: str, detail: str) -> dict[str, Any]:
 
 
 def response_headers(error: EyepieceError) -> dict[str, str]:
-    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key is missing, `RateLimit-…` of a limit, how far
+    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key or a scope is missing, `RateLimit-…` of a limit, how far
     an upload has come."""
     headers: dict[str, str] = dict(error.limit) if isinstance(error, RateLimited) else {}
     if isinstance(error, RangeNotSatisfiable):
@@ -478,6 +482,8 @@ def response_headers(error: EyepieceError) -> dict[str, str]:
         headers["Upload-Offset"] = str(error.offset_bytes)
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, InsufficientScope):  # RFC 6750, 3.1
+        headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope}"'
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is None and http_status(error) == 503:
         retry_after_s = 5

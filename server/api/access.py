@@ -84,7 +84,8 @@ async def note_caller(
     request.state.caller = caller
     request.state.tenant = caller.tenant
     if scope is not None and scope not in caller.scopes:
-        raise InsufficientScope(f"This needs the scope `{scope}`; ask the operator for a key or token that has it.")
+        detail = f"This needs the scope `{scope}`; ask the operator for a key or token that has it."
+        raise InsufficientScope(detail, scope)
 
 
 def _noted_tenant(request: Request) -> str:

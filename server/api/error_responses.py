@@ -90,10 +90,12 @@ async def _framework(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods_at(scope: Scope) -> set[str]:
-    """Every method that the address takes."""
-    routes = [route for router in ROUTERS for route in router.routes]
+    """Every method that the address takes. Where a route spells it out, what others would take it for is another
+    address: /v1/uploads/slides is no upload."""
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
     at_address = [route for route in routes if route.matches(dict(scope))[0] is not Match.NONE]
-    return {method for route in at_address if isinstance(route, Route) for method in route.methods or ()}
+    spelled_out = [route for route in at_address if route.path == scope["path"]]
+    return {method for route in spelled_out or at_address for method in route.methods or ()}
 
 
 _FRAMEWORK_ERRORS: dict[int, EyepieceError] = {

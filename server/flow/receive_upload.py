@@ -212,7 +212,7 @@ class ReceiveUpload:
                     if (await self.shelf.require(tenant, upload.id)).expires_at >= until(0):
                         return len(uploads)
                     await self._remove([upload], over=False)
-                    log.info("upload_expired", upload=upload.id[:12])
+                    log.info("upload_expired", upload=upload.id[-12:])
             await self.shelf.remove_making(tenant, making)
         return 0
 

@@ -44,6 +44,8 @@ ALLOWED_FIELDS = frozenset(
         "reason",
         "key_digest",  # its beginning
         "layers",
+        "upload",  # of an id of ours; of a series the beginning of its UID's hash
+        "archive",  # the operator's name for it
         "webhook",  # the operator's name for an endpoint
     }
 )

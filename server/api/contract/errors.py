@@ -89,7 +89,7 @@ _OFTEN_ABSENT: Any = None
 _DECLARED = "x-codes"
 _HEADERS_OF = {
     401: ("WWW-Authenticate",),
-    403: ("Retry-After",),
+    403: ("Retry-After", "WWW-Authenticate"),
     409: ("Retry-After", "Upload-Offset"),
     412: ("Tus-Version",),
     416: ("Content-Range",),

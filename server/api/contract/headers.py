@@ -22,9 +22,12 @@ ANSWER_HEADERS: dict[str, Any] = {
         "schema": {"type": "integer", "minimum": 0, "examples": [5]},
     },
     "WWW-Authenticate": {
-        "description": "How to send a key.",
-        "required": True,
-        "schema": {"type": "string", "const": "Bearer"},
+        "description": "With 401, that a key or token is needed; with 403 `insufficient_scope`, the scope that it lacks.",
+        "schema": {
+            "type": "string",
+            "pattern": '^Bearer( error="insufficient_scope", scope="[a-z:]+")?$',
+            "examples": ["Bearer", 'Bearer error="insufficient_scope", scope="ask"'],
+        },
     },
     "ETag": {
         "description": "Version of the content, for `If-None-Match` and `If-Range`.",

@@ -104,5 +104,5 @@ class UploadShelf:
             return None
         with suppress(ValidationError):
             return UploadRecord.model_validate_json(content)
-        log.warning("upload_record_unreadable", upload=upload_id[:12])
+        log.warning("upload_record_unreadable", upload=upload_id[-12:])
         return None

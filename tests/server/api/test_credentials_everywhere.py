@@ -187,6 +187,7 @@ async def test_no_scope_at_all_opens_what_needs_none(hospital: Hospital) -> None
         refused = await client.get("/v1/slides")
     assert refused.json()["code"] == "insufficient_scope"
     assert "`slides:read`" in refused.json()["detail"]
+    assert refused.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope", scope="slides:read"'
 
 
 async def test_no_route_takes_a_credential_that_is_not_valid(
