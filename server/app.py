@@ -25,7 +25,14 @@ from server.admission.slots import TenantSlots
 from server.api.body_rate import BodyRate
 from server.api.connections import ConnectionLimits, allow_descriptors, bounded_protocol
 from server.api.contract.document import DocumentedAPI
-from server.api.dependencies import erase_tenant, forget_slide, queue_encode, receive_series, receive_upload
+from server.api.dependencies import (
+    erase_tenant,
+    forget_slide,
+    pull_series,
+    queue_encode,
+    receive_series,
+    receive_upload,
+)
 from server.api.drain import Drain, DrainGate, DrainingServer
 from server.api.error_responses import add_error_responses, error_response
 from server.api.parts import Parts
@@ -54,6 +61,7 @@ from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
 from server.slides.evidence_record import EvidenceShelf
 from server.slides.feedback import FeedbackShelf
+from server.slides.instance_shelf import InstanceShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
@@ -68,11 +76,14 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import TraceRequests, configure_tracing
 from server.upkeep.archive_walk import ArchiveWalk
 from server.upkeep.engine_watch import EngineWatch
+from server.upkeep.import_watch import ImportWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
 from server.upkeep.series_watch import SeriesWatch
 from server.upkeep.upload_sweep import UploadSweep
 from server.upkeep.webhook_delivery import WebhookDelivery
+from server.uploads.dicom.import_queue import ImportQueue
+from server.uploads.dicom.import_record import ImportShelf
 from server.uploads.dicom.series_clock import SeriesClock
 from server.uploads.resumable.open_uploads import OpenUploads
 from server.uploads.resumable.running_hash import RunningHashes
@@ -196,6 +207,7 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         store=store,
         slides=SlideCatalogue(store, redis, ids.pop(models[0].manifest.name), ids),
         series=SeriesIndex(store),
+        instances=InstanceShelf(store),
         credentials=open_credentials(store, settings.oidc_providers),
         audit=None if settings.audit_dir is None else AuditLog(settings.audit_dir),
         jobs=EncodeJobs(redis, settings),
@@ -217,6 +229,8 @@ def build_parts(settings: Settings, models: Sequence[InstalledModel]) -> Parts:
         upload_hashes=RunningHashes(),
         open_uploads=OpenUploads(redis, settings.max_open_uploads_per_tenant),
         series_clock=SeriesClock(redis),
+        imports=ImportShelf(store),
+        import_queue=ImportQueue(redis),
         open_slides=open_slides,
         thumbnails=Thumbnails(open_slides),
         metrics=metrics,
@@ -290,6 +304,12 @@ def build_webhook_delivery(parts: Parts) -> WebhookDelivery:
     return WebhookDelivery(parts.outbox, parts.webhooks, parts.settings.webhook_attempts, parts.metrics)
 
 
+def build_import_watch(parts: Parts) -> ImportWatch:
+    """What goes on with imports."""
+    kept_s = parts.settings.upload_lifetime_s
+    return ImportWatch(parts.redis, parts.slides, pull_series(parts), kept_s)
+
+
 def build_archive_walk(parts: Parts) -> ArchiveWalk:
     """What goes through all slides, now and then."""
     return ArchiveWalk(parts.redis, parts.store, parts.slides, parts.usage)
@@ -305,6 +325,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(UploadSweep(parts.redis, parts.slides, receive_upload(parts)).run()),
         asyncio.create_task(build_webhook_delivery(parts).run()),
         asyncio.create_task(SeriesWatch(parts.redis, parts.slides, receive_series(parts)).run()),
+        asyncio.create_task(build_import_watch(parts).run()),
         asyncio.create_task(log_sandbox()),
     ]
     if parts.audit is not None:

@@ -13,6 +13,8 @@ EyepieceError                     model_store.errors
     │   ├── RangeNotSatisfiable, NoLevels
     │   ├── WrongOffset, UploadLocked, UploadGone, UploadIncomplete, UploadTooLong      a resumable upload
     │   ├── ChecksumMismatch, UnknownChecksum, WrongContentType, UnknownTusVersion
+    │   ├── NotAcceptable
+    │   ├── SeriesDiffers         a pulled series has more, or other, instances than its slide
     │   ├── QuotaExceeded         what the operator grants the tenant is used up
     │   ├── RateLimited           the operator's rate for the tenant or its key is used up for now
     │   └── Overloaded            come back after `retry_after_s`
@@ -21,6 +23,7 @@ EyepieceError                     model_store.errors
         ├── TooManyConnections
         ├── IdentityProviderUnavailable, AuditUnavailable
         ├── SlideReaderLost      the process that reads a slide for viewers
+        ├── ArchiveUnavailable, ArchiveRefused, ArchiveAnswerUnusable      an archive that a series is pulled from
         ├── StorageFull, StorageUnavailable, QueueUnavailable
         └── LanguageModelUnavailable, LanguageModelFailed, SlideLost
 
@@ -271,6 +274,18 @@ class WrongContentType(RequestError):
     code = "wrong_content_type"
 
 
+class NotAcceptable(RequestError):
+    """What is asked for is there in another form than those that `Accept` allows."""
+
+    code = "not_acceptable"
+
+
+class SeriesDiffers(RequestError):
+    """The series is a slide already, and has other instances now; a slide does not change."""
+
+    code = "series_differs"
+
+
 class UnknownTusVersion(RequestError):
     """The request names no version of the tus protocol that the server speaks."""
 
@@ -333,6 +348,24 @@ class SlideReaderLost(DependencyError):
     """The process that reads the slide ended unexpectedly or gave no answer in time; the next request gets another."""
 
     code = "slide_reader_lost"
+
+
+class ArchiveUnavailable(DependencyError):
+    """The DICOM archive does not answer, or is busy; the import goes on by itself."""
+
+    code = "archive_unavailable"
+
+
+class ArchiveRefused(DependencyError):
+    """The DICOM archive does not take this server's credentials."""
+
+    code = "archive_refused"
+
+
+class ArchiveAnswerUnusable(DependencyError):
+    """The DICOM archive answers what DICOMweb does not know, or broke off."""
+
+    code = "archive_answer_unusable"
 
 
 class StorageFull(DependencyError):
@@ -404,6 +437,8 @@ HTTP_STATUS: dict[str, int] = {
     "checksum_mismatch": 460,
     "unknown_checksum": 400,
     "wrong_content_type": 415,
+    "not_acceptable": 406,
+    "series_differs": 409,
     "unknown_tus_version": 412,
     "malformed_request": 400,
     "head_too_large": 431,
@@ -428,6 +463,9 @@ HTTP_STATUS: dict[str, int] = {
     "identity_provider_unavailable": 503,
     "audit_unavailable": 503,
     "slide_reader_lost": 503,
+    "archive_unavailable": 503,
+    "archive_refused": 502,
+    "archive_answer_unusable": 502,
     "storage_full": 507,
     "storage_unavailable": 503,
     "queue_unavailable": 503,
@@ -473,8 +511,8 @@ def openai_error_body(code: str, detail: str) -> dict[str, Any]:
 
 
 def response_headers(error: EyepieceError) -> dict[str, str]:
-    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key or a scope is missing, `RateLimit-…` of a limit, how far
-    an upload has come."""
+    """`Retry-After` where waiting helps, `WWW-Authenticate` where a key or a scope is missing, `RateLimit-…` of a
+    limit, how far an upload has come."""
     headers: dict[str, str] = dict(error.limit) if isinstance(error, RateLimited) else {}
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size_bytes}"

@@ -17,6 +17,7 @@ from model_store.manifest import NAME_PATTERN
 from server.admission.quota import Quota
 from server.admission.rate_limits import RateLimits
 from server.identity.oidc_provider import OidcProvider
+from server.uploads.dicom.archive import DicomwebArchive
 from server.webhooks.endpoint import WebhookEndpoint
 
 
@@ -172,6 +173,11 @@ class Settings(BaseSettings):
         description="A DICOM series of which nothing is known to be missing becomes a slide when no instance of it has "
         "come for this long.",
     )
+    dicomweb_archives: tuple[DicomwebArchive, ...] = Field(
+        (),
+        description="DICOM archives that slides may be pulled from, as a JSON list with credentials; only the API "
+        "needs it. docs/integration.md describes the fields.",
+    )
     max_open_uploads_per_tenant: Annotated[int, Field(ge=1)] = Field(
         20_000, description="Resumable uploads of a tenant that are not finished; one for each file of a slide."
     )
@@ -287,6 +293,13 @@ class Settings(BaseSettings):
         if len({it.name for it in endpoints}) < len(endpoints):
             raise ValueError("it names an endpoint twice")
         return endpoints
+
+    @field_validator("dicomweb_archives")
+    @classmethod
+    def _each_archive_once(cls, archives: tuple[DicomwebArchive, ...]) -> tuple[DicomwebArchive, ...]:
+        if len({it.name for it in archives}) < len(archives):
+            raise ValueError("it names an archive twice")
+        return archives
 
     @field_validator("models")
     @classmethod

@@ -1,7 +1,7 @@
 """Dependencies that routes name by type: single parts, and the stories of `server.flow` made of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -24,10 +24,13 @@ from server.flow.delete_slide import DeleteSlide, ForgetSlide
 from server.flow.draw_region import DrawRegion
 from server.flow.encode_again import EncodeAgain
 from server.flow.erase_tenant import EraseTenant
+from server.flow.find_instances import FindInstances
+from server.flow.follow_import import FollowImport
 from server.flow.follow_slide import FollowSlide
 from server.flow.give_feedback import GiveFeedback
 from server.flow.list_slides import ListSlides
 from server.flow.prepare_slide import PrepareSlide
+from server.flow.pull_series import PullSeries
 from server.flow.queue_encode import QueueEncode
 from server.flow.receive_series import ReceiveSeries
 from server.flow.receive_upload import ReceiveUpload
@@ -96,6 +99,7 @@ def _prepare_slide(parts: Parts) -> PrepareSlide:
         store=parts.store,
         slides=parts.slides,
         series=parts.series,
+        instances=parts.instances,
         usage=parts.usage,
         inspector=parts.inspector,
         encodes=queue_encode(parts),
@@ -122,6 +126,21 @@ def receive_upload(parts: Parts) -> ReceiveUpload:
 def receive_series(parts: Parts) -> ReceiveSeries:
     """How slides come as DICOM."""
     return ReceiveSeries(receive_upload(parts), parts.series, parts.series_clock, parts.settings.dicom_quiet_s)
+
+
+def _find_instances(parts: Parts) -> FindInstances:
+    return FindInstances(parts.store, parts.slides, parts.series, parts.instances, parts.usage, parts.inspector)
+
+
+def pull_series(parts: Parts) -> PullSeries:
+    """How series are pulled from archives."""
+    patient = replace(receive_series(parts), quiet_s=2 * parts.settings.upload_lifetime_s)
+    archives = {it.name: it for it in parts.settings.dicomweb_archives}
+    return PullSeries(archives, parts.imports, parts.import_queue, parts.progress, patient, _find_instances(parts))
+
+
+def _follow_import(parts: Parts) -> FollowImport:
+    return FollowImport(parts.progress, parts.imports, lambda: parts.drain.begun)
 
 
 def _attach_features(parts: Parts) -> AttachFeatures:
@@ -264,6 +283,9 @@ async def _readiness(request: Request) -> Readiness:
 PrepareSlideDep = Annotated[PrepareSlide, _made_of(_prepare_slide)]
 ReceiveUploadDep = Annotated[ReceiveUpload, _made_of(receive_upload)]
 ReceiveSeriesDep = Annotated[ReceiveSeries, _made_of(receive_series)]
+PullSeriesDep = Annotated[PullSeries, _made_of(pull_series)]
+FollowImportDep = Annotated[FollowImport, _made_of(_follow_import)]
+FindInstancesDep = Annotated[FindInstances, _made_of(_find_instances)]
 AttachFeaturesDep = Annotated[AttachFeatures, _made_of(_attach_features)]
 DeleteSlideDep = Annotated[DeleteSlide, _made_of(_delete_slide)]
 ListSlidesDep = Annotated[ListSlides, _made_of(_list_slides)]

@@ -16,6 +16,12 @@ DICOM_SCHEMAS: dict[str, Any] = {
         "items": {"type": "string", "format": "binary"},
         "description": "Parts of `application/dicom`, each an instance as a file has it (DICOM PS3.10).",
     },
+    "DicomFrames": {
+        "type": "array",
+        "minItems": 1,
+        "items": {"type": "string", "format": "binary"},
+        "description": "Parts, each a frame as it is stored.",
+    },
     "DicomDataset": {
         "type": "object",
         "description": "Attributes in the DICOM JSON model (PS3.18, annex F), by their tags in hex.",
@@ -29,6 +35,7 @@ DICOM_SCHEMAS: dict[str, Any] = {
         "properties": {
             "vr": {"type": "string", "pattern": "^[A-Z]{2}$", "examples": ["UI"]},
             "Value": {"type": "array", "items": {}, "minItems": 1},
+            "InlineBinary": {"type": "string", "description": "Bytes in Base64, in place of values."},
         },
     },
 }
@@ -43,12 +50,12 @@ def stow_answer(taken: Sequence[TakenInstance]) -> dict[str, Any]:
         for it in taken
         if it.instance is not None and it.reason is not None and not it.reason.is_warning
     ]
-    unknown = [{_FAILURE_REASON: _attribute("US", int(it.reason or 0))} for it in taken if it.instance is None]
+    unknown = [{_FAILURE_REASON: attribute("US", int(it.reason or 0))} for it in taken if it.instance is None]
     sequences: dict[str, list[dict[str, Any]]] = {_REFERENCED: kept, _FAILED: failed, _OTHER_FAILURES: unknown}
-    answer = {_RETRIEVE_URL: _attribute("UR")}
+    answer = {_RETRIEVE_URL: attribute("UR")}
     for tag, items in sequences.items():
         if items:
-            answer[tag] = _attribute("SQ", *items)
+            answer[tag] = attribute("SQ", *items)
     return answer
 
 
@@ -63,11 +70,12 @@ def _referenced(taken: TakenInstance) -> dict[str, Any]:
     instance, reason = taken.instance, taken.reason
     if instance is None:
         return {}
-    item = {_SOP_CLASS: _attribute("UI", instance.sop_class), _SOP_INSTANCE: _attribute("UI", instance.sop_instance)}
+    item = {_SOP_CLASS: attribute("UI", instance.sop_class), _SOP_INSTANCE: attribute("UI", instance.sop_instance)}
     if reason is not None:
-        item[_WARNING_REASON if reason.is_warning else _FAILURE_REASON] = _attribute("US", int(reason))
+        item[_WARNING_REASON if reason.is_warning else _FAILURE_REASON] = attribute("US", int(reason))
     return item
 
 
-def _attribute(vr: str, *values: Any) -> dict[str, Any]:
+def attribute(vr: str, *values: Any) -> dict[str, Any]:
+    """One with these values."""
     return {"vr": vr, "Value": list(values)} if values else {"vr": vr}

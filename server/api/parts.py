@@ -23,6 +23,7 @@ from server.settings import Settings
 from server.slides.catalogue import SlideCatalogue
 from server.slides.evidence_record import EvidenceShelf
 from server.slides.feedback import FeedbackShelf
+from server.slides.instance_shelf import InstanceShelf
 from server.slides.open_slides import OpenSlides
 from server.slides.progress import ProgressLog
 from server.slides.region_record import Regions
@@ -32,6 +33,8 @@ from server.slides.thumbnails import Thumbnails
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
+from server.uploads.dicom.import_queue import ImportQueue
+from server.uploads.dicom.import_record import ImportShelf
 from server.uploads.dicom.series_clock import SeriesClock
 from server.uploads.resumable.open_uploads import OpenUploads
 from server.uploads.resumable.running_hash import RunningHashes
@@ -53,6 +56,7 @@ class Parts:
     store: SlideStore
     slides: SlideCatalogue
     series: SeriesIndex
+    instances: InstanceShelf
     credentials: Credentials
     audit: AuditLog | None
     jobs: EncodeJobs
@@ -74,6 +78,8 @@ class Parts:
     upload_hashes: RunningHashes
     open_uploads: OpenUploads
     series_clock: SeriesClock
+    imports: ImportShelf
+    import_queue: ImportQueue
     open_slides: OpenSlides
     thumbnails: Thumbnails
     metrics: Metrics

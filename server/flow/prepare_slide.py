@@ -3,24 +3,27 @@
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from encoders.errors import ReaderDied, SlideError
 from encoders.precomputed.features_kind import features_kind
 from server.errors import NotFound, Overloaded
 from server.flow.admit_upload import AdmitUpload
 from server.flow.queue_encode import QueueEncode
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
+from server.slides.instance_shelf import InstanceShelf
 from server.slides.public_slide import Slide, describe_unreadable
 from server.slides.series_index import SeriesIndex
 from server.slides.slide_record import FEATURES_VENDOR, SlideRecord
 from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
+from server.uploads.dicom.described_instances import DescribedInstance, describe_instances
 from server.uploads.dicom.dicom_instance import read_instance
 from server.uploads.slide_inspection import SlideInspector
 from server.uploads.slide_source import find_entry, publish_source, source_is_whole
@@ -49,6 +52,7 @@ class PrepareSlide:
     store: SlideStore
     slides: SlideCatalogue
     series: SeriesIndex
+    instances: InstanceShelf
     usage: Usage
     inspector: SlideInspector
     encodes: QueueEncode
@@ -81,6 +85,7 @@ class PrepareSlide:
 
     async def _keep(self, tenant: str, received: ReceivedSlide, reserved_bytes: int) -> tuple[SlideRecord, bool]:
         record = await self._inspect_upload(tenant, received)
+        described = await self._describe(record, received)
         async with (
             self.slides.lock(tenant, received.slide_id),  # the reconciler removes folders without a record
             self.usage.room_for(tenant, received.size_bytes - reserved_bytes) as room,
@@ -88,8 +93,27 @@ class PrepareSlide:
             await self.slides.announce(record)
             await publish_source(self.store, record.paths, received.files, replace=True)
             room.is_used = await self.slides.create(record)
+            if described is not None:
+                await self.usage.count_stored(tenant, await self.instances.keep(record, described))
             await self.series.note(record)
         return await self.slides.require(tenant, received.slide_id), room.is_used
+
+    async def _describe(
+        self, record: SlideRecord, received: ReceivedSlide
+    ) -> Sequence[DescribedInstance] | SlideError | None:
+        """What the headers of a DICOM series say, or why that cannot be said; None where nobody could look, which is
+        made up for when somebody asks. A slide that can be read is kept in any case."""
+        if record.series_uid is None:
+            return None
+        folder = self.store.new_staging_path()
+        try:
+            return await describe_instances(record.tenant, record.series_uid, received.files, folder, self.inspector)
+        except SlideError as error:
+            log.warning("instances_not_described", slide=record.id[:12], code=error.code)
+            return error
+        except ReaderDied:
+            log.warning("instances_not_described", slide=record.id[:12])
+            return None
 
     async def _inspect_upload(self, tenant: str, received: ReceivedSlide) -> SlideRecord:
         """The record of what was received. Features are only recognised here; the worker reads them and knows the

@@ -60,6 +60,8 @@ class TakenInstance:
 
     instance: DicomInstance | None
     reason: StowReason | None = None
+    # What reason says in a number, where an error of ours is behind it.
+    error: EyepieceError | None = None
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,16 @@ class ReceiveSeries:
     quiet_s: float
 
     async def receive(
-        self, tenant: str, body: AsyncIterator[bytes], content_type: str, announced_bytes: int, study: str | None
+        self,
+        tenant: str,
+        body: AsyncIterator[bytes],
+        content_type: str,
+        announced_bytes: int,
+        study: str | None,
+        series: str | None = None,
     ) -> list[TakenInstance]:
-        """Keep the instances of a request, which all belong to `study` where one is said; in their order.
+        """Keep the instances of a request, which all belong to `study` and `series` where they are said; in their
+        order.
 
         Raises:
             WrongContentType, InvalidRequest, UploadTooLarge, QuotaExceeded, StorageFull, Overloaded: none is kept.
@@ -95,15 +104,15 @@ class ReceiveSeries:
         folder = self.uploads.shelf.store.new_staging_path()
         files = await receive_instances(body, content_type, folder, limits, self.uploads.slides.metrics)
         try:
-            return [await self._taken(tenant, file, study) for file in files]
+            return [await self._taken(tenant, file, study, series) for file in files]
         finally:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _taken(self, tenant: str, file: SourceFile, study: str | None) -> TakenInstance:
+    async def _taken(self, tenant: str, file: SourceFile, study: str | None, series: str | None) -> TakenInstance:
         instance = await asyncio.to_thread(read_instance, file.path)
         if instance is None:
             return TakenInstance(None, StowReason.CANNOT_UNDERSTAND)
-        if study is not None and instance.study != study:
+        if study not in (None, instance.study) or series not in (None, instance.series):
             return TakenInstance(instance, StowReason.DOES_NOT_MATCH)
         if not instance.is_whole_slide_image:
             return TakenInstance(instance, StowReason.CLASS_NOT_SUPPORTED)
@@ -113,7 +122,7 @@ class ReceiveSeries:
             return TakenInstance(instance, await self._keep(tenant, instance, file))
         except EyepieceError as error:
             log.warning("instance_not_kept", code=error.code)
-            return TakenInstance(instance, StowReason.OUT_OF_RESOURCES)
+            return TakenInstance(instance, StowReason.OUT_OF_RESOURCES, error)
 
     async def _keep(self, tenant: str, instance: DicomInstance, file: SourceFile) -> StowReason | None:
         """Put an instance to the others of its series; why not, if not."""
@@ -125,7 +134,7 @@ class ReceiveSeries:
             shelf = self.uploads.shelf
             if await shelf.outcome(tenant, making) is not None:  # it was refused, or its slide is deleted: begin anew
                 await shelf.remove_making(tenant, making)
-            known = await shelf.find(tenant, instance_upload_id(instance))
+            known = await shelf.find(tenant, instance_upload_id(instance.series, instance.sop_instance))
             if known is not None and known.is_complete and known.sha256 != file.sha256:
                 return StowReason.DUPLICATE
             if known is None or not known.is_complete:
@@ -188,6 +197,30 @@ class ReceiveSeries:
         missing = () if outcome is not None else tuple(missing_parts(instances))
         due_in_s = None if missing or outcome is not None else await self.clock.due_in_s(tenant, making)
         return WaitingSeries(instances[0].study, instances[0].series, uploads, missing, due_in_s, outcome)
+
+    async def has(self, tenant: str, series: str, instance: str) -> int | None:
+        """The size in bytes of an instance that waits for the others of its series; None when it has not come."""
+        if await self.uploads.shelf.outcome(tenant, making_of(series_slide(series))) is not None:
+            return None
+        known = await self.uploads.shelf.find(tenant, instance_upload_id(series, instance))
+        return known.length_bytes if known is not None and known.is_complete else None
+
+    async def missing(self, tenant: str, series: str) -> tuple[str, ...]:
+        """What is known to be missing of a series that waits, in sentences."""
+        waiting = await self._waiting(tenant, making_of(series_slide(series)))
+        return () if waiting is None else waiting.missing
+
+    async def make(self, tenant: str, series: str) -> str:
+        """The id of the slide of a series that has come whole, as whoever sent it knows.
+
+        Raises:
+            UploadIncomplete: something is missing.
+            SlideError: what came is no slide.
+        """
+        slide_id = await self.index.slide_of(tenant, series)
+        if slide_id is not None and await self._digests_of_slide(tenant, series) is not None:
+            return slide_id
+        return (await self.uploads.finish(tenant, series_slide(series), None)).slide.id
 
     async def make_due(self) -> int:
         """Make slides of the series that have been quiet for long enough; how many were looked at."""

@@ -5,12 +5,16 @@
 The uid is in no key: it leads to a patient in whoever's archive knows it.
 """
 
+import asyncio
 import hashlib
 
 from server.slides.slide_record import SlideRecord
 from server.storage.slide_store import SLIDE_ID_PATTERN, SlideStore, series_folder
 
 SERIES_PREFIX = "dicom:"
+_PAGE = 1_000
+# Of the store, for one search.
+_READS_AT_ONCE = 16
 
 
 class SeriesIndex:
@@ -29,6 +33,22 @@ class SeriesIndex:
         content = await self._store.get(_key(tenant, series))
         slide_id = "" if content is None else content.decode(errors="replace")
         return slide_id if SLIDE_ID_PATTERN.fullmatch(slide_id) else None
+
+    async def slides(self, tenant: str) -> list[str]:
+        """The ids of all slides that are series, as of `slide_of`."""
+        found: list[str] = []
+        after = ""
+        while keys := await self._store.keys_after(series_folder(tenant), after, _PAGE):
+            turns = asyncio.Semaphore(_READS_AT_ONCE)
+            found += [it for it in await asyncio.gather(*[self._read(tenant, key, turns) for key in keys]) if it]
+            after = keys[-1]
+        return found
+
+    async def _read(self, tenant: str, key: str, turns: asyncio.Semaphore) -> str:
+        async with turns:
+            content = await self._store.get(f"{series_folder(tenant)}/{key}")
+        slide_id = "" if content is None else content.decode(errors="replace")
+        return slide_id if SLIDE_ID_PATTERN.fullmatch(slide_id) else ""
 
     async def forget(self, record: SlideRecord) -> None:
         """The slide is gone."""

@@ -6,6 +6,7 @@
                                         evidence/<evidence id>.{json,<n>.safetensors},
                                         reports/{last,<number>}.json,
                                         feedback/<conversation id>/<turn>.json,
+                                        dicom/{series.json, <sha256 of an instance>.{json,frames}},
                                         parts/<encoder id>/<first tile>-<count>.safetensors, while it is encoded}
     tenants/<tenant>/metadata-key and index/described/<tenant>/… (`server.slides.metadata_index`)
     tenants/<tenant>/series/<sha256 of a DICOM series uid>  (`server.slides.series_index`)
@@ -116,6 +117,19 @@ class SlidePaths:
     def embedding(self, encoder_id: str) -> str:
         """The safetensors file that answers are made from."""
         return f"{self.folder}/embeddings/{encoder_id}.safetensors"
+
+    @property
+    def dicom_series(self) -> str:
+        """Of a slide that is a DICOM series: its instances as JSON."""
+        return f"{self.folder}/dicom/series.json"
+
+    def dicom_metadata(self, sha256: str) -> str:
+        """The header of one of its instances in DICOM JSON."""
+        return f"{self.folder}/dicom/{sha256}.json"
+
+    def dicom_frames(self, sha256: str) -> str:
+        """Where the frames of one of its instances lie: int64 little-endian, offset and byte count of each."""
+        return f"{self.folder}/dicom/{sha256}.frames"
 
     @property
     def regions(self) -> str:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import structlog
 
+from encoders.dicom.instance_process import DescribedFile, InstanceProcess
 from encoders.errors import UnreadableSlide
 from encoders.precomputed.features_process import check_features_of_slide
 from encoders.sandbox.probe import is_confined, layers_in_force
@@ -82,6 +83,13 @@ class SlideInspector:
             limits = self._limits if is_only_one else self._patient_limits
             return await self._run(lambda: _facts(path, folder, limits))
 
+    async def dicom_headers(self, tenant: str, folder: Path) -> list[DescribedFile]:
+        """What the headers of all files in `folder`, which are of one slide, say, when it is the tenant's turn; raises
+        SlideError when one cannot be read."""
+        async with self._turns.one(tenant) as is_only_one:
+            limits = self._limits if is_only_one else self._patient_limits
+            return await self._run(lambda: _dicom_headers(folder, limits))
+
     async def check_features(
         self, tenant: str, path: Path, manifest: Manifest, slide: FeaturesSlide
     ) -> tuple[SlideWarning, ...]:
@@ -104,6 +112,11 @@ class SlideInspector:
 def _facts(path: Path, folder: Path | None, limits: ReaderLimits) -> SlideFacts:
     with ReaderProcess(path, limits, folder=folder) as reader:
         return reader.facts()
+
+
+def _dicom_headers(folder: Path, limits: ReaderLimits) -> list[DescribedFile]:
+    with InstanceProcess(next(folder.iterdir()), limits, folder=folder) as process:
+        return list(process.described())
 
 
 def _check_features(

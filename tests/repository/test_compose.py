@@ -218,6 +218,16 @@ def test_everything_else_is_on_a_network_without_a_way_out() -> None:
     assert elsewhere == {"haproxy", "models"}  # `models` ends at once, and may have to fetch
 
 
+def test_archives_are_named_to_the_api_alone_and_reached_by_it_alone() -> None:
+    added = yaml.safe_load((ROOT / "deploy/compose.archives.yml").read_text())
+    known = {f"EYEPIECE_{name.upper()}" for name in Settings.model_fields}
+
+    assert list(added["services"]) == ["api"]
+    assert added["services"]["api"]["networks"] == [*SERVICES["api"]["networks"], *added["networks"]]
+    assert set(added["services"]["api"]["environment"]) <= known
+    assert added["networks"] == {"out": {}}
+
+
 @pytest.mark.parametrize("name", SCALED)
 def test_a_service_can_have_several_containers(name: str) -> None:
     assert not {"ports", "container_name", "hostname"} & set(SERVICES[name])

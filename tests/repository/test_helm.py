@@ -31,6 +31,7 @@ LARGEST: dict[str, Any] = {
     "model": "wsi-llava",
     "models": {"existingClaim": "models"},
     "store": {"url": "s3://slides/here", "secretEnvironment": "bucket"},
+    "api": {"secretEnvironment": "archives"},
     "settings": {"EYEPIECE_MAX_QUEUED_JOBS": "500"},
     "worker": {
         "gpuResource": MIG,
@@ -46,6 +47,7 @@ LARGEST: dict[str, Any] = {
         "clients": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
         "monitoring": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}],
         "storeEgress": [{"ports": [{"port": 443}]}],
+        "apiEgress": [{"ports": [{"port": 8042}]}],
     },
     "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
 }
@@ -325,6 +327,20 @@ def test_vllm_and_redis_are_reached_by_those_who_need_them_and_reach_nobody(whic
     workers = [name for name in pods(rendered(which)) if name.startswith("worker")]
     assert allowed["vllm"] == ["haproxy"]
     assert sorted(allowed["redis"]) == sorted(["api", *workers])
+
+
+def test_archives_are_named_to_the_api_alone_and_reached_by_it_alone() -> None:
+    objects = rendered("several models")
+    told = {
+        name: [it["secretRef"]["name"] for it in pod["spec"]["containers"][0].get("envFrom", [])]
+        for name, pod in pods(objects).items()
+    }
+    policies = of_kind(objects, "NetworkPolicy").items()
+    reaching = [name for name, policy in policies if {"ports": [{"port": 8042}]} in policy["spec"]["egress"]]
+
+    assert [name for name, secrets in told.items() if "archives" in secrets] == ["api"]
+    assert told["api"] == ["bucket", "archives"]
+    assert reaching == ["rel-eyepiece-api"]
 
 
 @pytest.mark.parametrize("which", RELEASES)

@@ -1,6 +1,7 @@
 """What one tenant has does not exist for another: over every route of the OpenAPI document, so that a route without a
 rule here fails."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,11 @@ from webhook_receiver import endpoint_at
 
 from server.api.parts import Parts
 from server.identity.api_keys import create_key
+from server.slides.instance_shelf import StoredInstance, StoredSeries
 from server.slides.progress import Event
 from server.slides.region_record import RegionRecord
-from server.slides.slide_record import now
+from server.slides.slide_record import SlideRecord, now
+from server.uploads.dicom.import_record import new_import
 
 PUBLIC = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
 # Routes that name no object of a tenant; each has a test of its own below.
@@ -27,12 +30,23 @@ WITHOUT_OBJECT = {
     ("POST", "/v1/dicomweb/studies"),
     ("POST", "/v1/dicomweb/studies/{study_uid}"),
     ("GET", "/v1/dicomweb/waiting"),
+    # tests/server/api/routes/test_dicom_objects.py
+    ("GET", "/v1/dicomweb/studies"),
+    ("GET", "/v1/dicomweb/series"),
+    ("GET", "/v1/dicomweb/instances"),
+    ("GET", "/v1/dicomweb/studies/{study_uid}/series"),
+    ("GET", "/v1/dicomweb/studies/{study_uid}/instances"),
+    ("GET", "/v1/dicomweb/studies/{study_uid}/series/{series_uid}/instances"),
+    ("POST", "/v1/imports"),
+    ("GET", "/v1/imports"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("GET", "/v1/usage"),
     ("GET", "/v1/feedback"),
     ("GET", "/v1/webhooks"),
 }
+DICOM_STUDY, DICOM_SERIES = "/v1/dicomweb/studies/{study_uid}", "/v1/dicomweb/studies/{study_uid}/series/{series_uid}"
+DICOM_INSTANCE = DICOM_SERIES + "/instances/{instance_uid}"
 REGION = "reg_" + "0c" * 16
 UNKNOWN_SLIDE, UNKNOWN_CONVERSATION = "0" * 64, "conv_" + "x" * 22
 
@@ -46,8 +60,21 @@ class Ids:
     region: str = REGION
     upload: str = "0" * 64
     endpoint: str = "theirs"
+    study: str = "1.2"
+    series: str = "1.2.3"
+    instance: str = "1.2.3.4"
+    pulled: str = "7a" * 16
 
 
+UNKNOWN = Ids(
+    UNKNOWN_SLIDE,
+    UNKNOWN_CONVERSATION,
+    endpoint="unknown",
+    study="9",
+    series="9.1",
+    instance="9.2",
+    pulled="0" * 32,
+)
 # How to ask for somebody's object over each route: a JSON body, or None.
 RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/slides/{slide_id}"): lambda ids: None,
@@ -86,6 +113,19 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"): lambda ids: None,
     ("DELETE", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"): lambda ids: None,
     ("POST", "/v1/chat/completions"): lambda ids: chat(ids.slide),
+    ("GET", "/v1/imports/{import_id}"): lambda ids: None,
+    ("GET", "/v1/imports/{import_id}/events"): lambda ids: None,
+    ("GET", DICOM_STUDY): lambda ids: None,
+    ("GET", f"{DICOM_STUDY}/metadata"): lambda ids: None,
+    ("GET", DICOM_SERIES): lambda ids: None,
+    ("GET", f"{DICOM_SERIES}/metadata"): lambda ids: None,
+    ("GET", f"{DICOM_SERIES}/rendered"): lambda ids: None,
+    ("GET", f"{DICOM_SERIES}/thumbnail"): lambda ids: None,
+    ("GET", DICOM_INSTANCE): lambda ids: None,
+    ("GET", f"{DICOM_INSTANCE}/metadata"): lambda ids: None,
+    ("GET", f"{DICOM_INSTANCE}/rendered"): lambda ids: None,
+    ("GET", f"{DICOM_INSTANCE}/thumbnail"): lambda ids: None,
+    ("GET", f"{DICOM_INSTANCE}/frames/{{frame_numbers}}"): lambda ids: None,
 }
 
 # Where the object stands in the query.
@@ -115,8 +155,10 @@ def operations(app: FastAPI) -> set[tuple[str, str]]:
 async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Ids) -> httpx.Response:
     method, template = operation
     named = {"slide_id": ids.slide, "conversation_id": ids.conversation, "turn": 1}
+    dicom = {"study_uid": ids.study, "series_uid": ids.series, "instance_uid": ids.instance, "frame_numbers": "1"}
+    dicom["import_id"] = ids.pulled
     path = template.format(
-        **named, region_id=ids.region, upload_id=ids.upload, endpoint=ids.endpoint, level=0, column=0, row=0
+        **named, **dicom, region_id=ids.region, upload_id=ids.upload, endpoint=ids.endpoint, level=0, column=0, row=0
     )
     query = QUERIES[operation](ids) if operation in QUERIES else None
     headers = {**HEADERS.get(operation, {}), "X-Request-Id": "5e" * 8}  # which stands in the body of an error too
@@ -139,7 +181,10 @@ async def keys(guarded: FastAPI) -> dict[str, str]:
 async def theirs(guarded: FastAPI, keys: dict[str, str]) -> Ids:
     """A ready slide of tenant a with a conversation, a region and events."""
     parts: Parts = guarded.state.parts
-    record = await stored_slide(parts, "theirs", tenant="a", ready=True)
+    record = await stored_slide(parts, "theirs", tenant="a", ready=True, study_uid="1.2", series_uid="1.2.3")
+    await note_instance(parts, record)
+    pulled = new_import("a", "pacs", "1.2", "1.2.3").changed(status="done", slide_id=record.id)
+    await parts.imports.keep(pulled)
     await parts.progress.append("a", record.id, Event("ready", {}))
     corners = ((0.0, 0.0), (9.0, 0.0), (9.0, 9.0))
     region = RegionRecord(
@@ -161,7 +206,26 @@ async def theirs(guarded: FastAPI, keys: dict[str, str]) -> Ids:
         of_slide = {"Upload-Length": "100", "Upload-Metadata": "slide dGhlaXJz,path YS5kY20="}
         upload = await client.post("/v1/uploads", headers={"Tus-Resumable": "1.0.0"} | of_slide)
     upload_id = upload.headers["Location"].rsplit("/", 1)[-1]
-    return Ids(record.id, asked.json()["conversation_id"], upload=upload_id)
+    return Ids(record.id, asked.json()["conversation_id"], upload=upload_id, pulled=pulled.id)
+
+
+async def note_instance(parts: Parts, record: SlideRecord) -> None:
+    """The slide is a DICOM series of one instance of one frame."""
+    instance = StoredInstance(
+        sop_class="1.2.840.10008.5.1.4.1.1.77.1.6",
+        sop_instance="1.2.3.4",
+        transfer_syntax="1.2.840.10008.1.2.1",
+        sha256=record.id,
+        size_bytes=record.size_bytes,
+        frame_count=1,
+        has_metadata=True,
+        attributes={},
+    )
+    kept = StoredSeries(study="1.2", series="1.2.3", instances=(instance,))
+    await parts.store.put(record.paths.dicom_series, kept.model_dump_json().encode())
+    await parts.store.put(record.paths.dicom_metadata(record.id), b"{}")
+    await parts.store.put(record.paths.dicom_frames(record.id), struct.pack("<qq", 0, record.size_bytes))
+    await parts.series.note(record)
 
 
 def test_every_route_has_a_rule(guarded: FastAPI) -> None:
@@ -174,7 +238,19 @@ async def test_another_tenants_object_is_as_if_it_never_existed(
 ) -> None:
     async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
         refused = await ask_for(b, operation, theirs)
-        unknown = await ask_for(b, operation, Ids(UNKNOWN_SLIDE, UNKNOWN_CONVERSATION, endpoint="unknown"))
+        unknown = await ask_for(
+            b,
+            operation,
+            Ids(
+                UNKNOWN_SLIDE,
+                UNKNOWN_CONVERSATION,
+                endpoint="unknown",
+                study="9",
+                series="9.1",
+                instance="9.2",
+                pulled="0" * 32,
+            ),
+        )
         still_there = await a.get(f"/v1/slides/{theirs.slide}")
         still_remembered = await a.get(f"/v1/conversations/{theirs.conversation}")
 
@@ -208,6 +284,10 @@ async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids,
         "model": "demo",
         "turn": 1,
         "study_uid": "1.2",
+        "series_uid": "1.2.3",
+        "instance_uid": "1.2.3.4",
+        "frame_numbers": "1",
+        "import_id": theirs.pulled,
     }
     path = template.format(
         **named, region_id=theirs.region, upload_id=theirs.upload, endpoint="theirs", level=0, column=0, row=0

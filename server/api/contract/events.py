@@ -46,6 +46,26 @@ class AnswerNotice(BaseModel):
     warnings: list[AnswerDoubt] = Field(description="What is doubtful about this answer; empty when nothing is.")
 
 
+class ImportProgress(BaseModel):
+    """Data of the event `progress` of an import."""
+
+    done: int = Field(description="Instances that have come.", examples=[3])
+    total: int | None = Field(description="Instances that the archive has.", examples=[7])
+    size_bytes: int = Field(description="Bytes that have come.", examples=[734003200])
+
+
+class ImportDone(BaseModel):
+    """Data of the event `done` of an import."""
+
+    slide_id: str = Field(description="The slide that it became.", examples=["5e" * 32])
+
+
+class ImportIncomplete(BaseModel):
+    """Data of the event `incomplete` of an import."""
+
+    missing: list[str] = Field(description="What is known to be missing, in sentences.")
+
+
 class EvidencePlace(BaseModel):
     """A cell of the tissue: its rectangle in level-0 pixels."""
 
@@ -246,6 +266,21 @@ EVENT_SCHEMAS: dict[str, Any] = {
         "ProgressEvent",
         "ReadyEvent",
         "FailedEvent",
+        "ErrorEvent",
+    ),
+    "ImportProgressEvent": event("progress", "ImportProgress", "How much has come.", resumable=True),
+    "ImportDoneEvent": event("done", "ImportDone", "The slide is made; the last event.", resumable=True),
+    "ImportIncompleteEvent": event(
+        "incomplete", "ImportIncomplete", "The archive has not all of it; the last event.", resumable=True
+    ),
+    "ImportFailedEvent": event("failed", SlideError.__name__, "It failed; the last event.", resumable=True),
+    "ImportEvent": one_of(
+        "An event of an import: `progress` …, then `done`, `incomplete` or `failed`; `error` when the server cannot go "
+        "on, after which the client follows again.",
+        "ImportProgressEvent",
+        "ImportDoneEvent",
+        "ImportIncompleteEvent",
+        "ImportFailedEvent",
         "ErrorEvent",
     ),
     "FeedbackLine": one_of("A line of an export.", "Feedback", "DamagedFeedback"),

@@ -22,12 +22,17 @@ ANSWER_HEADERS: dict[str, Any] = {
         "schema": {"type": "integer", "minimum": 0, "examples": [5]},
     },
     "WWW-Authenticate": {
-        "description": "With 401, that a key or token is needed; with 403 `insufficient_scope`, the scope that it lacks.",
+        "description": "With 401, that a key or token is needed; with 403 `insufficient_scope`, the scope it lacks.",
         "schema": {
             "type": "string",
             "pattern": '^Bearer( error="insufficient_scope", scope="[a-z:]+")?$',
             "examples": ["Bearer", 'Bearer error="insufficient_scope", scope="ask"'],
         },
+    },
+    "Warning": {
+        "description": "299 and what was not done as asked: more results than `limit`, attributes that are not known. "
+        "Absent otherwise.",
+        "schema": {"type": "string"},
     },
     "ETag": {
         "description": "Version of the content, for `If-None-Match` and `If-Range`.",

@@ -43,6 +43,21 @@ TurnNumber = Annotated[
         examples=[1],
     ),
 ]
+_UID: dict[str, Any] = {"pattern": "^[0-9.]{1,64}$"}
+StudyOfSlide = Annotated[
+    str,
+    Path(description="The study's Instance UID.", examples=["1.2.826.0.1.3680043.8.498.1"], json_schema_extra=_UID),
+]
+SeriesOfSlide = Annotated[
+    str,
+    Path(description="The series' Instance UID.", examples=["1.2.826.0.1.3680043.8.498.2"], json_schema_extra=_UID),
+]
+InstanceOfSlide = Annotated[
+    str,
+    Path(
+        description="The instance's SOP Instance UID.", examples=["1.2.826.0.1.3680043.8.498.3"], json_schema_extra=_UID
+    ),
+]
 ModelName = Annotated[str, Path(description="The model's `id`, as `GET /v1/models` lists it.", examples=["demo"])]
 
 

@@ -55,6 +55,22 @@ def done_once() -> list[params.Depends]:
     return [Depends(_DoneOnce())]
 
 
+@dataclass(frozen=True)
+class _AlsoTakes:
+    """Names query parameters that the handler reads from the request itself; nothing is left to do then."""
+
+    names: frozenset[str]
+    lists: frozenset[str]
+
+    async def __call__(self) -> None:
+        """KeyedRoute knows them."""
+
+
+def also_takes(names: frozenset[str], lists: frozenset[str]) -> list[params.Depends]:
+    """For `dependencies=` of a route whose query parameters are too many to be arguments; `lists` may be repeated."""
+    return [Depends(_AlsoTakes(names, lists))]
+
+
 class KeyedRoute(APIRoute):
     """FastAPI reads and validates a body before it asks any dependency: whoever has no key would be served that far.
 
@@ -66,8 +82,9 @@ class KeyedRoute(APIRoute):
         said = [it.dependency for it in dependencies]
         needed = [it for it in said if isinstance(it, _Needed)]
         self._counted = needed[-1].counted if needed else None
+        self._also = [it for it in said if isinstance(it, _AlsoTakes)]
         self._is_done_once = any(isinstance(it, _DoneOnce) for it in said)
-        others = [it for it in dependencies if not isinstance(it.dependency, _Needed | _DoneOnce)]
+        others = [it for it in dependencies if not isinstance(it.dependency, _Needed | _DoneOnce | _AlsoTakes)]
         super().__init__(path, endpoint, dependencies=others, **options)
         self._scope = needed[-1].scope if needed else _scope_of(self.methods or ())
         self.openapi_extra = {**(self.openapi_extra or {}), SCOPE_OF_OPERATION: self._scope or ""}
@@ -75,13 +92,14 @@ class KeyedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, behind the checks."""
         handle = super().get_route_handler()
-        known = frozenset(_query_parameters(self.dependant))
+        known = frozenset(_query_parameters(self.dependant)).union(*(it.names for it in self._also))
+        lists = frozenset[str]().union(*(it.lists for it in self._also))
 
         async def handle_keyed(request: Request) -> Response:
             parts = parts_of(request)
             await note_caller(request, parts.credentials, parts.settings, self._scope)
             limit = await parts.rates.admit(request.state.tenant, request.state.caller.digest, self._counted)
-            _refuse_other_parameters(request, known)
+            _refuse_other_parameters(request, known, lists)
             await resolve_slide(request)  # what is done next is to the slide itself, and logged so
             await begin(request, parts.audit if self._scope is not None else None)
             if self._is_done_once:
@@ -134,7 +152,7 @@ def _query_parameters(dependant: Dependant) -> Iterator[str]:
         yield from _query_parameters(needed)
 
 
-def _refuse_other_parameters(request: Request, known: frozenset[str]) -> None:
+def _refuse_other_parameters(request: Request, known: frozenset[str], lists: frozenset[str]) -> None:
     """A parameter that is misspelled or repeated must not be ignored: the answer would be to another question."""
     if not request.scope["query_string"]:
         return
@@ -142,7 +160,7 @@ def _refuse_other_parameters(request: Request, known: frozenset[str]) -> None:
     if unknown:
         takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
         raise InvalidRequest(utf8_text(f"This address has no query parameter {unknown[0][:40]!r}; {takes}."))
-    names = [name for name, _ in request.query_params.multi_items()]
+    names = [name for name, _ in request.query_params.multi_items() if name not in lists]
     if len(names) > len(set(names)):  # only the last would be heard
         repeated = next(name for name in names if names.count(name) > 1)
         raise InvalidRequest(f"The query parameter {repeated!r} comes twice; send it once.")

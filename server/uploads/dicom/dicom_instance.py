@@ -34,7 +34,7 @@ from encoders.tiling.dicom_head import (
 # DICOM PS3.5, chapter 9; leading zeros are forbidden there and happen.
 UID_PATTERN = re.compile(r"(?=[0-9.]{1,64}\Z)[0-9]+(\.[0-9]+)*")
 # What is no level of the slide, and may show a name (PS3.3, C.8.12.4.1.1); a localizer is made of other instances.
-_NO_LEVELS = frozenset({"LABEL", "OVERVIEW", "LOCALIZER", "THUMBNAIL"})
+NO_LEVELS = frozenset({"LABEL", "OVERVIEW", "LOCALIZER", "THUMBNAIL"})
 
 
 class DicomInstance(BaseModel):
@@ -63,7 +63,7 @@ class DicomInstance(BaseModel):
     @property
     def is_level(self) -> bool:
         """Whether it is, or is part of, a level: no label, overview or thumbnail."""
-        return not _NO_LEVELS & set(self.image_type)
+        return not NO_LEVELS & set(self.image_type)
 
     @property
     def is_finest_level(self) -> bool:

@@ -144,16 +144,15 @@ def series_slide(series: str) -> str:
     return f"dicom:{series}"
 
 
-def instance_upload_id(instance: DicomInstance) -> str:
+def instance_upload_id(series: str, sop_instance: str) -> str:
     """The id of the upload of an instance: the same whenever it is sent."""
-    own = hashlib.sha256(instance.sop_instance.encode()).hexdigest()[:_HALF]
-    return making_of(series_slide(instance.series)) + own
+    return making_of(series_slide(series)) + hashlib.sha256(sop_instance.encode()).hexdigest()[:_HALF]
 
 
 def instance_upload(tenant: str, instance: DicomInstance, size_bytes: int, lifetime_s: float) -> UploadRecord:
     """An upload of an instance, of which no byte is in the store yet."""
     return UploadRecord(
-        id=instance_upload_id(instance),
+        id=instance_upload_id(instance.series, instance.sop_instance),
         tenant=tenant,
         length_bytes=size_bytes,
         relative_path=f"{instance.sop_instance}.dcm",

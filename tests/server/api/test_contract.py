@@ -14,14 +14,18 @@ from fastapi import FastAPI
 from server.errors import HTTP_STATUS
 
 SLIDE_PATH = f"/v1/slides/{'5e' * 32}"
-# Told to clients in a slide's `error` or never, or belong to addresses that are none.
+# Told to clients in the `error` of a slide or an import, or never, or belong to addresses that are none.
 NOT_OF_A_ROUTE = {
+    "archive_answer_unusable",
+    "archive_refused",
+    "archive_unavailable",
     "cancelled",
     "dependency_unavailable",
     "missing_mpp",
     "model_unavailable",
     "no_tissue",
     "resolution_too_low",
+    "series_differs",
 }
 
 

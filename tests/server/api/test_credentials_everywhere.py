@@ -25,6 +25,8 @@ from server.slides.slide_record import now
 OPEN = {"GET /livez", "GET /readyz", "GET /metrics"}
 READ, WRITE, ASK, REPORTS, ADMIN, ANY = "slides:read", "slides:write", "ask", "reports", "admin", None
 SLIDE, TURN = "/v1/slides/{slide_id}", "/v1/conversations/{conversation_id}/turns/{turn}/feedback"
+DICOM_STUDY, DICOM_SERIES = "/v1/dicomweb/studies/{study_uid}", "/v1/dicomweb/studies/{study_uid}/series/{series_uid}"
+DICOM_INSTANCE = DICOM_SERIES + "/instances/{instance_uid}"
 UPLOAD = "/v1/uploads/{upload_id}"
 EXPECTED = {
     "GET /v1/slides": READ,
@@ -44,6 +46,27 @@ EXPECTED = {
     "POST /v1/dicomweb/studies": WRITE,
     "POST /v1/dicomweb/studies/{study_uid}": WRITE,
     "GET /v1/dicomweb/waiting": READ,
+    "POST /v1/imports": WRITE,
+    "GET /v1/imports": READ,
+    "GET /v1/imports/{import_id}": READ,
+    "GET /v1/imports/{import_id}/events": READ,
+    "GET /v1/dicomweb/studies": READ,
+    "GET /v1/dicomweb/series": READ,
+    "GET /v1/dicomweb/instances": READ,
+    f"GET {DICOM_STUDY}/series": READ,
+    f"GET {DICOM_STUDY}/instances": READ,
+    f"GET {DICOM_SERIES}/instances": READ,
+    f"GET {DICOM_STUDY}": READ,
+    f"GET {DICOM_STUDY}/metadata": READ,
+    f"GET {DICOM_SERIES}": READ,
+    f"GET {DICOM_SERIES}/metadata": READ,
+    f"GET {DICOM_SERIES}/rendered": READ,
+    f"GET {DICOM_SERIES}/thumbnail": READ,
+    f"GET {DICOM_INSTANCE}": READ,
+    f"GET {DICOM_INSTANCE}/metadata": READ,
+    f"GET {DICOM_INSTANCE}/rendered": READ,
+    f"GET {DICOM_INSTANCE}/thumbnail": READ,
+    f"GET {DICOM_INSTANCE}/frames/{{frame_numbers}}": READ,
     "OPTIONS /v1/uploads": WRITE,
     "POST /v1/uploads": WRITE,
     "POST /v1/uploads/slides": WRITE,
@@ -90,6 +113,10 @@ NAMED = {
     "upload_id": "7a" * 32,
     "endpoint": "lis",
     "study_uid": "1.2",
+    "series_uid": "1.2.3",
+    "instance_uid": "1.2.3.4",
+    "frame_numbers": "1",
+    "import_id": "7a" * 16,
 }
 
 

@@ -159,6 +159,7 @@ OTHERWISE: dict[str, str] = {
     "webhooks": json.dumps(
         [{"name": "lis", "tenant": "ward", "url": "https://lis.example/told", "secrets": [f"whsec_{'0' * 43}="]}]
     ),
+    "dicomweb_archives": '[{"name": "pacs", "tenants": ["ward"], "url": "https://pacs.example/dicom-web"}]',
     "oidc_providers": '[{"issuer": "https://id.example", "audience": "eyepiece", "tenant": "ward"}]',
 }
 

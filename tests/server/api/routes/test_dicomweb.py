@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -320,17 +321,26 @@ async def test_dicomweb_client_stores_a_series(app: FastAPI, parts: Parts, serie
         assert (await client.get(f"/v1/slides/dicom:{series_of(series[0])}")).json()["width"] == 512
 
 
-async def test_the_command_of_the_integration_page_stores_a_series(app: FastAPI, series: list[Path]) -> None:
+async def test_the_commands_of_the_integration_page_store_and_find_a_series(
+    app: FastAPI, parts: Parts, series: list[Path]
+) -> None:
     pytest.importorskip("dicomweb_client")
     page = (Path(__file__).resolve().parents[4] / "docs" / "integration.md").read_text()
-    (command,) = re.findall(r"^dicomweb_client .*", page, re.MULTILINE)
-    program = f"{Path(sys.executable).parent}/{command.replace('/mnt/archive/series', str(series[0].parent))}"
+    store_them, search_them = re.findall(r"^dicomweb_client .*", page, re.MULTILINE)
     async with served(app) as client:
-        shell = ["bash", "-c", program.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))]
-        ran = await asyncio.to_thread(subprocess.run, shell, capture_output=True, text=True, timeout=240, check=False)
 
-        assert ran.returncode == 0, ran.stderr
+        async def said(command: str) -> str:
+            program = f"{Path(sys.executable).parent}/{command.replace('/mnt/archive/series', str(series[0].parent))}"
+            shell = ["bash", "-c", program.replace("http://127.0.0.1:8000", str(client.base_url).rstrip("/"))]
+            ran = await asyncio.to_thread(subprocess.run, shell, capture_output=True, text=True, timeout=240)
+            assert ran.returncode == 0, ran.stderr
+            return ran.stdout
+
+        await said(store_them)
         assert [it["instances"] for it in await waiting(client)] == [2]
+        await receive_series(parts).make_due()
+        (study,) = json.loads(await said(search_them))
+        assert study["0020000D"]["Value"] == [study_of(series[0])]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/slides is not there")
