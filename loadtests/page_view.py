@@ -3,7 +3,7 @@
     python -m loadtests.page_view
     python -m loadtests.page_view --long --slide cmu-1-small-region.svs
 
-A server is started here, with the demo model behind a real vLLM. The slide is drawn, 8,192 × 6,144 px with a pyramid,
+A server is started here, with the demo model behind a real vLLM. The slide is drawn, 6,144 × 4,608 px with a pyramid,
 and encoded before anything is measured; all requests go through HTTP, one at a time, but those of a first view, which
 are six at a time as the page makes them.
 """
@@ -29,7 +29,7 @@ from loadtests.own_server import OwnServer, own_server
 from loadtests.results_file import percentile, verdict, write_result
 from synthetic.write_slide import write_sample_slide
 
-WIDTH_PX, HEIGHT_PX = 8_192, 6_144
+WIDTH_PX, HEIGHT_PX = 6_144, 4_608
 # What fills the window of a large screen, and how many tiles a page loads at a time (viewer.js).
 _VIEW_PX, _AT_ONCE = 1_600, 6
 _QUESTION = "Is there necrosis?"
