@@ -22,7 +22,7 @@ help:
 	@echo '              whether it tells which quadrant of an unseen slide has necrosis'
 	@echo 'make eval-honesty [SLIDES=20] [JSON=out.json] [BESIDE="control=a.json before=b.json"]'
 	@echo '              whether answers turn with the wording, and what it says where it knows nothing'
-	@echo 'make evaluate-demo [SLIDES=12] [RUN=data/evaluate-demo]'
+	@echo 'make evaluate-demo [SLIDES=12] [RUN=data/evaluate-demo] [ABLATIONS=1]'
 	@echo '              the demo model beside a text-only rival and one of thumbnails, with all conditions; a report'
 	@echo 'make eval-evidence [SLIDES=40] [JSON=out.json]'
 	@echo '              whether evidence lies where the necrosis is, and whether slides are known as familiar'
@@ -104,7 +104,7 @@ eval-honesty: environments
 	@$(BIN)/eyepiece eval-honesty $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON)) $(foreach run,$(BESIDE),--beside $(run))
 
 evaluate-demo: environments language-data
-	@$(BIN)/eyepiece evaluate demo --out $(or $(RUN),data/evaluate-demo) $(if $(SLIDES),--slides $(SLIDES))
+	@$(BIN)/eyepiece evaluate demo --out $(or $(RUN),data/evaluate-demo) $(if $(SLIDES),--slides $(SLIDES)) $(if $(filter-out 0,$(ABLATIONS)),--ablations)
 
 eval-evidence: environments
 	@$(BIN)/eyepiece eval-evidence $(if $(SLIDES),--slides $(SLIDES)) $(if $(JSON),--json $(JSON))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+from encoders.tile_budget import TileBudget
 from model_store.contracts.tile_encoder import InputSpec
 from model_store.installed import InstalledModel
 
@@ -12,11 +13,17 @@ NUMERICS_VERSION = 3
 _ID_CHARS = 16
 
 
-def encoder_id(model: InstalledModel, mpp_override: float | None = None, features_sha256: str | None = None) -> str:
-    """First 16 hex digits of the SHA-256 of canonical JSON: weights, inputs, slide stage, numerics, override.
+def encoder_id(
+    model: InstalledModel,
+    mpp_override: float | None = None,
+    features_sha256: str | None = None,
+    budget: TileBudget | None = None,
+) -> str:
+    """First 16 hex digits of the SHA-256 of canonical JSON: weights, inputs, slide stage, numerics, override, budget.
 
     Every contract says itself what of it changes an embedding. An override is part of the id because the same
-    slide gives other tiles with it; so is the digest of a features file that stands in for the slide's pixels.
+    slide gives other tiles with it; so are a tile budget, and the digest of a features file that stands in for the
+    slide's pixels.
     """
     manifest = model.manifest
     inputs = {name: _input_identity(model, given) for name, given in manifest.inputs.items()}
@@ -30,6 +37,8 @@ def encoder_id(model: InstalledModel, mpp_override: float | None = None, feature
         identity["mpp_override"] = float(mpp_override)
     if features_sha256 is not None:
         identity["features_sha256"] = features_sha256
+    if budget is not None:
+        identity["tile_budget"] = budget.identity()
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:_ID_CHARS]
 

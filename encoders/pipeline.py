@@ -118,8 +118,9 @@ def encode_slide(
         return _encode_given(slide, encoders, limits, features_path, caller)
     with ReaderProcess(slide.path, limits, folder=slide.folder) as reader:
         caller.on_opened(reader.kind, reader.reason)
-        read = encoders.stage.read(SlideInHand(reader, encoders.inputs, mpp_override, caller))
-    identity = encoder_id(encoders.model, mpp_override)
+        budget = None if slide.budget is None else slide.budget.of_slide(slide.slide_id)
+        read = encoders.stage.read(SlideInHand(reader, encoders.inputs, mpp_override, caller, budget))
+    identity = encoder_id(encoders.model, mpp_override, budget=slide.budget)
     read.write(features_path, slide.slide_id, identity)
     if isinstance(read, ReadTiles):
         _tell_familiarity(encoders, read.first_features, caller)

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tile_budget import TileBudget
 from model_store.contracts.tile_encoder import Reduction
 
 # "features": whoever made the features that we were given chose the resolution.
@@ -29,6 +30,7 @@ WarningCode = Literal[
     "levels_drawn_from_finer",  # tiles have no bytes, and low levels do not tell whether tissue is missing there
     "step_level_missing",  # regions lie by the slide's last level, because it has not the one that the model steps by
     "tiles_thinned",  # more tiles than the model takes rows: evenly spaced ones were used
+    "tile_budget",  # fewer tiles than there are were asked for
     "pictures_not_read",  # other large pictures lie in the file: scans or focal planes, of which one is read
     "finest_level_missing",  # DICOM whose finest file is a resampled one
     "tissue_doubted",  # planned tiles show lines or black rather than tissue
@@ -50,13 +52,15 @@ class SlideFile:
     """A slide on local disk; `slide_id` is the lower-case hex SHA-256 of its bytes.
 
     With `features_sha256`, `path` is a file of that digest with precomputed features to use instead of its pixels.
-    A slide of several files lies in `folder`, which holds no others; `path` is the one of them to open.
+    A slide of several files lies in `folder`, which holds no others; `path` is the one of them to open. With `budget`
+    not all of its tiles are read; given features are all used.
     """
 
     slide_id: str
     path: Path
     features_sha256: str | None = None
     folder: Path | None = None
+    budget: TileBudget | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 set.json                     the questions
 targets/NAME/target.json     who was asked, how, and under which conditions
 targets/NAME/answers.jsonl   raw replies (evaluation/asking/reply_log.py)
+targets/NAME/encodes.jsonl    what the encodes of an ablation took (evaluation/scoring/ablated.py)
+ablations/*.json             tables of other ablations (evaluation/ablations/)
 judge.json, judge.jsonl      the judge and its raw replies
 results.json, numbers.csv, rows.csv, report.html, targets/NAME/answers-as-is.jsonl    written by `score`
 """
@@ -93,6 +95,15 @@ class RunFolder:
     def answers_path(self, name: str) -> Path:
         """The log of a target's replies."""
         return self.path / "targets" / checked_name(name) / "answers.jsonl"
+
+    def encodes_path(self, name: str) -> Path:
+        """The log of what the encodes of an ablation took."""
+        return self.path / "targets" / checked_name(name) / "encodes.jsonl"
+
+    @property
+    def ablations_folder(self) -> Path:
+        """Where tables of ablations are that ask nobody."""
+        return self.path / "ablations"
 
     def keep_judge(self, record: Mapping[str, Any], conditions: Sequence[Condition]) -> None:
         """Writes who judges, the first time.

@@ -125,7 +125,7 @@ def write_records(store: Path, slides: int, slides_per_day: int) -> None:
 def open_archive(settings: Settings, redis: Redis) -> Archive:
     """The API's parts over a store, without a model."""
     store = SlideStore(str(settings.data_dir / "store"), settings.data_dir / "scratch")
-    slides, metrics = SlideCatalogue(store, redis, lambda mpp, features: ENCODER), Metrics(CollectorRegistry())
+    slides, metrics = SlideCatalogue(store, redis, lambda mpp, features, budget: ENCODER), Metrics(CollectorRegistry())
     embeddings, jobs = EmbeddingCache(redis, store, 3600, metrics), EncodeJobs(redis, settings)
     states, progress = SlideStates(embeddings, jobs, slides, ("demo",)), ProgressLog(redis, 3600)
     usage = Usage(redis, store, settings.quota, settings.tenant_quotas)

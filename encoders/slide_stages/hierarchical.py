@@ -119,7 +119,7 @@ class HierarchicalStage(SlideStage[ReadRegions]):
         """Plans regions and makes all of each but the rows; goes on behind those that are kept."""
         caller = slide.caller
         caller.on_progress("find_regions", 0, 1)
-        plan = slide.reader.plan(self.spec.regions, slide.mpp_override)
+        plan = slide.reader.plan(self.spec.regions, slide.mpp_override, slide.budget)
         caller.on_progress("find_regions", 1, 1)
         caller.on_warnings(plan.warnings)
         regions = load_regions(caller.parts, plan, self.spec)

@@ -25,7 +25,7 @@ def plan_inputs(slide: SlideInHand) -> dict[str, TilePlan]:
     plans: dict[str, TilePlan] = {}
     slide.caller.on_progress("tile", 0, len(slide.inputs))
     for name, given in slide.inputs.items():
-        plans[name] = slide.reader.plan(given.spec.tiling, slide.mpp_override)
+        plans[name] = slide.reader.plan(given.spec.tiling, slide.mpp_override, slide.budget)
         slide.caller.on_progress("tile", len(plans), len(slide.inputs))
     return plans
 
@@ -49,7 +49,7 @@ def encode_inputs(slide: SlideInHand, plans: dict[str, TilePlan]) -> dict[str, T
         if kept[name] == len(rows):
             continue
         if len(plans) > 1:  # tiles are of the reader's last plan
-            slide.reader.plan(given.spec.tiling, slide.mpp_override)
+            slide.reader.plan(given.spec.tiling, slide.mpp_override, slide.budget)
         _encode(slide.reader, given, rows, kept[name], PartWriter(parts[name], plan, rows, kept[name]), progress)
     return {name: TileFeatures(plans[name], features[name]) for name in plans}
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from encoders.caller import Caller
 from encoders.precomputed.given_features import GivenLevels, GivenTiles
 from encoders.slide_stages.tile_input import TileInput
+from encoders.tile_budget import TileBudget
 from encoders.tiling.isolation.reader_process import ReaderProcess
 from encoders.types import MppSource
 
@@ -31,12 +32,15 @@ def go_on() -> None:
 
 @dataclass(frozen=True)
 class SlideInHand:
-    """A slide that is open: its reader, what sees its tiles, and who wants it encoded."""
+    """A slide that is open: its reader, what sees its tiles, who wants it encoded, and of how many tiles at most.
+
+    `budget` is the slide's own (`TileBudget.of_slide`)."""
 
     reader: ReaderProcess
     inputs: Mapping[str, TileInput]
     mpp_override: float | None
     caller: Caller
+    budget: TileBudget | None = None
 
 
 class ReadSlide(Protocol):

@@ -14,14 +14,15 @@ Plans depend on the set, the conditions and the seed alone, so that a run which 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from evaluation.benchmark.items import Item, QuestionSet
 from evaluation.benchmark.read_options import taken_apart, with_options
 from evaluation.errors import EvaluationError
 from evaluation.metrics.closed import LETTERS
 
-Condition = Literal["as is", "no slide", "blank slide", "wrong slide", "wrong slide, same project", "paraphrased"]
+# Those below and ablations (ablations.py), whose names depend on numbers.
+Condition = str
 AS_IS: Final[Condition] = "as is"
 NO_SLIDE: Final[Condition] = "no slide"
 BLANK: Final[Condition] = "blank slide"
@@ -29,7 +30,6 @@ WRONG: Final[Condition] = "wrong slide"
 WRONG_SAME: Final[Condition] = "wrong slide, same project"
 PARAPHRASED: Final[Condition] = "paraphrased"
 CONDITIONS: Final[tuple[Condition, ...]] = (AS_IS, NO_SLIDE, BLANK, WRONG, WRONG_SAME, PARAPHRASED)
-ShownKind = Literal["slide", "blank", "none"]
 # Around a question when nobody wrote it in other words: they change the text and leave its meaning.
 FRAMES: Final = (
     "Please look at this slide and answer the following. {}",
@@ -40,9 +40,10 @@ FRAMES: Final = (
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown beside the question: a slide, a blank one in its place, or nothing."""
+    """What is shown beside the question. `kind` is "slide", "blank" for a blank one in its place, "none" for nothing,
+    or the ablation's name for a slide that lacks something."""
 
-    kind: ShownKind
+    kind: str
     slide: str = ""
 
 
@@ -126,7 +127,9 @@ def _shown(condition: Condition, item: Item, questions: QuestionSet) -> Shown:
     if condition == NO_SLIDE:
         return Shown("none")
     # One blank slide for all: every blank one is like another, and each has to be encoded.
-    return Shown("blank", questions.items[0].slide) if condition == BLANK else Shown("slide", item.slide)
+    if condition == BLANK:
+        return Shown("blank", questions.items[0].slide)
+    return Shown("slide" if condition in CONDITIONS else condition, item.slide)
 
 
 def _plain(condition: Condition, item: Item, shown: Shown) -> Ask:
@@ -152,9 +155,9 @@ def _number(*parts: object) -> int:
 
 
 def shown_slides(asks: Iterable[Ask]) -> Iterator[Shown]:
-    """All that has to be shown, each once, slides before the blank ones that are made of them."""
+    """All that has to be shown, each once, slides before what is made of them."""
     found = dict.fromkeys(ask.shown for ask in asks if ask.shown.kind != "none")
     for shown in list(found):
-        if shown.kind == "blank":
+        if shown.kind != "slide":
             found.setdefault(Shown("slide", shown.slide))
-    yield from sorted(found, key=lambda shown: shown.kind == "blank")
+    yield from sorted(found, key=lambda shown: shown.kind != "slide")

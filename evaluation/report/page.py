@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluation.asking.conditions import AS_IS
 from evaluation.errors import MissingLanguageData
+from evaluation.report.ablation_tables import ablation_tables
 from evaluation.report.examples import examples
 from evaluation.report.pick import METRIC_TITLES, Numbers, shown_metrics
 from evaluation.report.plots import COLOURS, legend, plot
@@ -35,7 +36,8 @@ def report_page(scored: Scored, record: Mapping[str, Any]) -> str:
     return template.render(
         set=scored.document["set"],
         targets=scored.document["targets"],
-        colours=dict(zip(numbers.targets, COLOURS * (1 + len(numbers.targets) // len(COLOURS)), strict=False)),
+        colours=_colours(numbers),
+        ablations=ablation_tables(scored.document, numbers),
         tables=tables,
         legend=Markup(legend()),  # noqa: S704 - made of constants
         plots=[  # all texts in them are escaped where they are drawn
@@ -51,3 +53,9 @@ def report_page(scored: Scored, record: Mapping[str, Any]) -> str:
         numbers=[line for line in scored.document["numbers"] if "refused" not in line],
         record=as_json(dict(record)),
     )
+
+
+def _colours(numbers: Numbers) -> dict[str, str]:
+    """Of the plots; what is not in them has none."""
+    plotted = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(numbers.targets)}
+    return {**dict.fromkeys(numbers.ablated, "transparent"), **plotted}

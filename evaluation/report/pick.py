@@ -27,14 +27,17 @@ METRIC_TITLES: Final = {
 
 
 class Numbers:
-    """The lines of a results document by what they are of."""
+    """The lines of a results document by what they are of. `targets` are compared with each other, each of `ablated`
+    with itself."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._lines: dict[tuple[str, str, str, str, str], Number] = {
             (line["target"], line["condition"], line["by"], line["group"], line["metric"]): line
             for line in document["numbers"]
         }
-        self.targets: list[str] = list(document["targets"])
+        ablated = [name for name, target in document["targets"].items() if target["record"].get("ablations")]
+        self.targets: list[str] = [name for name in document["targets"] if name not in ablated]
+        self.ablated: list[str] = ablated
 
     def find(self, target: str, condition: str, by: str, group: str, metric: str) -> Number | None:
         """One number; None where there is none."""

@@ -45,7 +45,7 @@ def main_table(numbers: Numbers, metric: str) -> Table:
                 found = [numbers.find(target, name, by, group, metric) for name in lines]
                 frees = [numbers.find(NO_MODEL, name, by, group, metric) for name in free]
                 failed = sum(as_is["failures"].values())
-                cells = [_with_margin(as_is), *(_mean(line) for line in found[1:])]
+                cells = [mean_with_margin(as_is), *(_mean(line) for line in found[1:])]
                 rows.append([group, target, str(as_is["rows"]), str(failed), *cells, _gain(found), *map(_mean, frees)])
     return Table(METRIC_TITLES[metric], head, rows)
 
@@ -55,10 +55,16 @@ def _of(numbers: Numbers, target: str, condition: str, metric: str) -> Sequence[
 
 
 def _mean(line: Number | None) -> str:
-    return "–" if line is None or line["mean_failures_as_0"] is None else f"{line['mean_failures_as_0']:.3f}"
+    return mean_text(None if line is None else line["mean_failures_as_0"])
 
 
-def _with_margin(line: Number) -> str:
+def mean_text(value: float | None) -> str:
+    """Three places, or a dash for nothing."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def mean_with_margin(line: Number) -> str:
+    """The mean, failures as 0, with its interval where there is one."""
     if line["low"] is None:
         return _mean(line)
     return f"{_mean(line)} ({line['low']:.2f}–{line['high']:.2f})"

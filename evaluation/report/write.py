@@ -9,6 +9,7 @@ from typing import Any, Final
 from evaluation.asking.conditions import AS_IS
 from evaluation.benchmark.wsi_bench import answers_b
 from evaluation.metrics.language_data import language_data_record
+from evaluation.report.ablation_tables import ablation_tables
 from evaluation.report.page import report_page
 from evaluation.report.pick import Numbers, shown_metrics
 from evaluation.report.table import main_table
@@ -69,7 +70,8 @@ def record_of(scored: Scored) -> dict[str, Any]:
 def terminal_text(scored: Scored) -> str:
     """The tables for a terminal."""
     numbers = Numbers(scored.document)
-    return "\n\n".join(main_table(numbers, metric).text() for metric in shown_metrics(numbers))
+    main = [main_table(numbers, metric).text() for metric in shown_metrics(numbers)]
+    return "\n\n".join([*main, *(table.text() for table, _ in ablation_tables(scored.document, numbers))])
 
 
 def _is_whole(line: Mapping[str, Any], target: str) -> bool:

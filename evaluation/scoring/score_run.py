@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from evaluation.ablations.compare_metrics import compare_metrics
+from evaluation.ablations.table_file import read_tables
 from evaluation.asking.conditions import AS_IS, plan_asks
 from evaluation.asking.reply_log import read_log
 from evaluation.asking.targets import ChatEndpoint, Generation
@@ -18,6 +20,7 @@ from evaluation.errors import RunMismatch
 from evaluation.judging.judge import Judge
 from evaluation.judging.prompts import OURS, Prompts
 from evaluation.run_folder import AskedTarget, RunFolder
+from evaluation.scoring.ablated import encodes_of
 from evaluation.scoring.baselines import baseline_rows
 from evaluation.scoring.projects import is_too_small, project_groups
 from evaluation.scoring.reliability import reliability
@@ -69,6 +72,9 @@ def score_run(folder: RunFolder, options: ScoreOptions) -> Scored:
         "targets": {target.name: target.as_document() for target in targets},
         "judge": None if judged is None else {**judged, "reliability": reliability(rows)},
         "papers": list(options.papers),
+        "ablated_encodes": {target.name: encodes_of(folder, target) for target in targets},
+        "ablations": [table.as_document() for table in read_tables(folder.ablations_folder)],
+        "metric_comparison": compare_metrics(rows),
         "numbers": _numbers(questions, rows, options),
     }
     return Scored(questions, rows, document)

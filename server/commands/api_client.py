@@ -149,13 +149,23 @@ class ApiClient:
         """The names of the models, the default's first."""
         return [str(model["id"]) for model in self.models()]
 
-    def encode(self, slide_id: str, mpp: float | None, urgent: bool, model: str | None = None) -> dict[str, Any]:
-        """Queues the slide again with a resolution (µm/px) or a priority, or for another model. Returns the Slide."""
+    def encode(
+        self,
+        slide_id: str,
+        mpp: float | None,
+        urgent: bool,
+        model: str | None = None,
+        tile_budget: dict[str, object] | str | None = None,
+    ) -> dict[str, Any]:
+        """Queues the slide again with a resolution (µm/px), a priority or a tile budget ("all" for none), or for
+        another model. Returns the Slide."""
         body: dict[str, Any] = {"priority": "urgent" if urgent else "routine"}
         if mpp is not None:
             body["mpp"] = mpp
         if model is not None:
             body["encoder"] = model
+        if tile_budget is not None:
+            body["tile_budget"] = tile_budget
         with _translated_errors(self.base_url):
             response = self._http.post(f"/v1/slides/{slide_id}/encode", json=body)
         return _json_or_raise(response)

@@ -23,6 +23,9 @@ from synthetic.write_slide import write_synthetic_slide
 AT_ONCE: Final = 3
 # Features are of the size of one.
 _BLANK_NOISE: Final = 0.01
+# Of tiles, and of regions (encoders/hierarchical/levels_file.py): a row for each place.
+_BY_PLACE: Final = ("features", "regions/features", "patches/index", "patches/features", "cells/features")
+_OF_THE_SLIDE: Final = ("slide/features",)
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,23 @@ def ready_slides(client: ApiClient, specimens: Iterable[Specimen], folder: Path)
 
 
 def rearrange_features(path: Path, specimen: Specimen) -> None:
-    """Changes a downloaded features file in place; tiles stay where tissue is.
+    """Changes a downloaded features file, or one of levels, in place; tiles or regions stay where tissue is.
 
-    "shuffled" gives every tile the features of another place; "blank" leaves nothing of any tile but a hundredth of
-    noise, the same for every slide: a server refuses features that are zero or all alike.
+    "shuffled" gives every tile or region the features of another place; "blank" leaves nothing of any but a hundredth
+    of noise, the same for every slide: a server refuses features that are zero or all alike.
     """
     with h5py.File(path, "r+") as file:
-        features = file["features"]
+        by_place = [name for name in _BY_PLACE if name in file]
         if specimen.variant == "blank":
-            features[...] = np.random.default_rng(0).normal(0.0, _BLANK_NOISE, features.shape)
+            for name in (*by_place, *(name for name in _OF_THE_SLIDE if name in file)):
+                if file[name].dtype.kind == "f":
+                    file[name][...] = np.random.default_rng(0).normal(0.0, _BLANK_NOISE, file[name].shape)
         else:
-            features[...] = features[()][np.random.default_rng([specimen.seed, 4]).permutation(len(features))]
+            order = np.random.default_rng([specimen.seed, 4]).permutation(len(file[by_place[0]]))
+            for name in by_place:
+                file[name][...] = file[name][()][order]
+        if "cells/found" in file:  # they lie in the regions that were there
+            del file["cells/found"]
 
 
 def _drawn(client: ApiClient, specimen: Specimen, folder: Path, artists: ProcessPoolExecutor) -> ReadySlide:

@@ -117,7 +117,7 @@ def ask(options: AskOptions) -> None:
     """
     with evaluation_errors():
         _require_one(options)
-        questions = _limited(read_set(options.questions, _known_layout(options.layout)), options.limit)
+        questions = limited_set(read_set(options.questions, _known_layout(options.layout)), options.limit)
         folder = RunFolder(options.out)
         folder.keep_set(questions)
         for note in questions.notes:
@@ -166,12 +166,12 @@ def _target(
         conditions = tuple(condition for condition in wanted if condition != NO_SLIDE)
         asks = plan_asks(questions, conditions, options.seed, wordings).asks
         client = resources.enter_context(ApiClient(options.eyepiece, options.key))
-        ids, model = eyepiece_slides(client, asks, _slide_paths(questions, options), options.model)
+        ids, model = eyepiece_slides(client, asks, paths_of_slides(questions, options), options.model)
         generation = Generation(options.temperature, options.max_tokens, None)
         return EyepieceTarget(options.eyepiece, options.key, model, ids, generation, patience), conditions
     generation = Generation(0.0 if options.temperature is None else options.temperature, options.max_tokens or 512)
     endpoint = ChatEndpoint(options.endpoint or "", options.model or "", options.endpoint_key, generation, patience)
-    shown = pictures_of(_slide_paths(questions, options), options.view) if options.view != "none" else lambda _: ()
+    shown = pictures_of(paths_of_slides(questions, options), options.view) if options.view != "none" else lambda _: ()
     target = PictureTarget(endpoint, options.view, shown, options.note)
     return target, tuple(condition for condition in wanted if condition in target.conditions)
 
@@ -289,7 +289,8 @@ def _conditions(wanted: tuple[str, ...] | None, otherwise: tuple[Condition, ...]
     return tuple(condition for condition in CONDITIONS if condition in wanted)
 
 
-def _limited(questions: QuestionSet, limit: int | None) -> QuestionSet:
+def limited_set(questions: QuestionSet, limit: int | None) -> QuestionSet:
+    """At most so many questions of each task."""
     if limit is None:
         return questions
     kept: dict[str, list[str]] = {}
@@ -306,7 +307,12 @@ def _paraphrases(path: Path | None) -> dict[str, str]:
     return {text_of(row, "key", path.name): text_of(row, "question", path.name) for row in rows}
 
 
-def _slide_paths(questions: QuestionSet, options: AskOptions) -> SlidePaths:
+def paths_of_slides(questions: QuestionSet, options: AskOptions) -> SlidePaths:
+    """The files that the command names.
+
+    Raises:
+        CommandError, UnreadableSet: it names none, or not one for each slide.
+    """
     if options.slides is None:
         raise CommandError("Name the folder of the slide files with --slides.", ExitCode.USAGE)
     return slide_paths(options.slides, questions.slides())

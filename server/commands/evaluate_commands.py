@@ -161,6 +161,54 @@ def evaluate_retrieval(
     retrieval(similarities)
 
 
+ablations_app = typer.Typer(
+    help="What is lost where a slide lacks something, and what the metrics are worth.", no_args_is_help=True
+)
+evaluate_app.add_typer(ablations_app, name="ablations")
+
+
+@ablations_app.command("ask")
+def ablations_ask(  # noqa: PLR0913 - one for each option
+    questions: Annotated[Path, typer.Argument(help="As of `evaluate ask`.")],
+    out: Annotated[Path, typer.Option(help="The folder of the run; begun, or gone on with.")],
+    name: Annotated[str, typer.Option(help="What to call it in the report; another name than the model's own run.")],
+    eyepiece: Annotated[str, typer.Option(metavar="URL", help="Ask this Eyepiece, whose first model is ablated.")],
+    slides: Annotated[Path, typer.Option(help="A folder of slide files named like the set's, or a CSV of slide,path.")],
+    budget: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Tiles of a budget; repeat it.", show_default="100, 1000, 10000"),
+    ] = None,
+    draws: Annotated[int, typer.Option(min=0, max=20, help="Random draws beside the evenly spaced choice.")] = 3,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many questions of each task.", show_default="all")
+    ] = None,
+    at_once: _AtOnce = 8,
+    timeout_s: Annotated[float, typer.Option(min=1, help="Seconds that an answer may take.")] = 120.0,
+    note: Annotated[str, typer.Option(help="Shown beside the name in the report.")] = "",
+    key: Key = "",
+) -> None:
+    """Ask with tiles shuffled, features blank and under tile budgets. Slides are encoded anew while it runs: use a
+    server that nobody else asks."""
+    from evaluation.asking.ablations import BUDGETS
+    from server.commands.evaluate import AskOptions
+    from server.commands.evaluate_ablations import AblationOptions, ask_ablations
+
+    asked = AskOptions(
+        questions, out, name, eyepiece=eyepiece, slides=slides, limit=limit, at_once=at_once, timeout_s=timeout_s,
+        note=note, key=key,
+    )  # fmt: skip
+    ask_ablations(AblationOptions(asked, tuple(budget or BUDGETS), draws))
+
+
+@ablations_app.command("metrics")
+def ablations_metrics(run: _Run) -> None:
+    """Hold text metrics against reports whose share of right statements is known; asks nobody."""
+    from evaluation.run_folder import RunFolder
+    from server.commands.evaluate_ablations import compare_text_metrics
+
+    compare_text_metrics(RunFolder(run))
+
+
 @evaluate_app.command("demo")
 def evaluate_demo(
     out: Annotated[Path, typer.Option(help="The folder of the run; begun, or gone on with.")],
@@ -168,8 +216,11 @@ def evaluate_demo(
     data_dir: Annotated[
         Path | None, typer.Option(help="State of the server that is started.", show_default="a temporary folder")
     ] = None,
+    ablations: Annotated[
+        bool, typer.Option("--ablations", help="Ask about slides that lack something, too: half an hour more.")
+    ] = False,
 ) -> None:
     """Compare the demo model with a model of text alone and one of thumbnails, on slides that are drawn for it."""
     from server.commands.evaluate_demo import DemoRun, evaluate_demo
 
-    evaluate_demo(DemoRun(out, slides, data_dir))
+    evaluate_demo(DemoRun(out, slides, data_dir, ablations=ablations))

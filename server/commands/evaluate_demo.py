@@ -3,6 +3,7 @@
 questions   WSI-Bench's layout A about drawn slides, truths exact         synthetic/write_wsi_bench.py
 slides      drawn, and some more that the thumbnail's stand-in has seen   here
 ask         the demo model through the API, both rivals by HTTP           server/commands/evaluate.py
+ablations   where asked for: the demo model with slides that lack something  server/commands/evaluate_ablations.py
 judge       a stand-in by rules, served like any other judge              evaluation/stand_ins/
 score       the table, and report.html
 """
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from evaluation.asking.conditions import Shown
+from evaluation.run_folder import RunFolder
 from evaluation.stand_ins.rule_judge import rule_judge
 from evaluation.stand_ins.serve import serve
 from evaluation.stand_ins.thumbnail import SeenSlide, ThumbnailStandIn, look_of
 from server.commands.demo import running_server
 from server.commands.evaluate import AskOptions, JudgeOptions, ScoreCommand, ask, judge, score
+from server.commands.evaluate_ablations import AblationOptions, ask_ablations, compare_text_metrics
 from server.commands.evaluate_progress import progress_bar
 from server.commands.evaluate_slides import pictures_of
 from server.machine.redis_server import free_loopback_port
@@ -34,17 +37,21 @@ FIRST_SEEN_SEED: Final = 2_000_300_000
 SEEN_SLIDES: Final = 12
 # Seen at low power: a thumbnail of 1,024 px shows no more.
 SEEN_MPP: Final = 1.0
+# A drawn slide has some 120 tiles: the usual budgets would leave all of them.
+BUDGETS: Final = (4, 16, 64)
 STAND_IN_NOTE: Final = "A stand-in by rules, no model: it knows the drawn world and"
 
 
 @dataclass(frozen=True)
 class DemoRun:
-    """`questions_each` of every task, None all."""
+    """`questions_each` of every task, None all. With `ablations` the demo model is also asked about slides that lack
+    something, and text metrics are held against reports."""
 
     out: Path
     slides: int = 12
     data_dir: Path | None = None
     questions_each: int | None = 12
+    ablations: bool = False
 
 
 def evaluate_demo(run: DemoRun) -> None:
@@ -71,7 +78,10 @@ def evaluate_demo(run: DemoRun) -> None:
         data_dir = run.data_dir or run.out / "server"
         port = free_loopback_port()
         resources.enter_context(running_server(data_dir, port))
-        ask(replace(asked, eyepiece=f"http://127.0.0.1:{port}"))
+        demo = replace(asked, eyepiece=f"http://127.0.0.1:{port}")
+        ask(demo)
+        if run.ablations:
+            ask_ablations(AblationOptions(replace(demo, name="demo-ablated"), BUDGETS, draws=1))
     known = seen_slides(list(seen_paths), [seed for seed, _ in seen_paths.values()])
     with ExitStack() as resources:
         thumbnails = resources.enter_context(serve(ThumbnailStandIn(known)))
@@ -81,6 +91,8 @@ def evaluate_demo(run: DemoRun) -> None:
         ask(replace(asked, name="text-only", endpoint=thumbnails, model="most-common-slide", view="none", note=note))
         address = resources.enter_context(serve(rule_judge))
         judge(JudgeOptions(run.out, address, "rule-judge (stand-in)", repeats=2))
+    if run.ablations:
+        compare_text_metrics(RunFolder(run.out))
     score(ScoreCommand(run.out))
 
 

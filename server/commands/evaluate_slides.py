@@ -1,6 +1,7 @@
 """Slides of a question set for who is asked: uploaded to an Eyepiece, or drawn as pictures for an endpoint."""
 
 import csv
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -61,14 +62,16 @@ def slide_paths(where: Path, slides: Sequence[str]) -> SlidePaths:
 
 
 def eyepiece_slides(
-    client: ApiClient, asks: Sequence[Ask], paths: SlidePaths, model: str | None
+    client: ApiClient, asks: Sequence[Ask], paths: SlidePaths, model: str | None, *, lift_budgets: bool = False
 ) -> tuple[dict[Shown, str], dict[str, Any]]:
     """Uploads all that will be shown and waits until it is encoded; ids, and the model with its encoder.
 
-    A blank slide is another one's features with nothing in them.
+    A blank slide is another one's features with nothing in them, a shuffled one its own in other places.
+
+    A slide may have a tile budget from an earlier run of ablations: with `lift_budgets` it is encoded of all its tiles.
 
     Raises:
-        CommandError: the server refused one, or it failed; or it has no such model.
+        CommandError: the server refused one, or it failed, or it has a tile budget; or there is no such model.
     """
     models = {str(found["id"]): found for found in client.models()}
     name = served_model(models, model)
@@ -81,16 +84,30 @@ def eyepiece_slides(
     ):
         for shown in wanted:
             path = paths[shown.slide]
-            if shown.kind == "blank":
-                path = Path(folder) / f"blank-{len(ids)}.h5"
+            if shown.kind != "slide":
+                path = Path(folder) / f"made-{len(ids)}.h5"
                 path.write_bytes(client.features(ids[Shown("slide", shown.slide)]))
-                rearrange_features(path, Specimen(0, "blank"))
+                rearrange_features(
+                    path, Specimen(_seed_of(shown.slide), "blank" if shown.kind == "blank" else "shuffled")
+                )
             slide = upload_and_wait(client, UploadOptions(path), Console(quiet=True))
+            if any(warning["code"] == "tile_budget" for warning in slide["warnings"]):
+                slide = _of_all_tiles(client, slide, shown.slide, lift_budgets)
             ids[shown] = str(slide["id"])
             encoders.add(ready_encoder(client, slide, name))
             advance()
     kept = ("id", "title", "quantization", "kind", "licence", "notice")
     return ids, {**{field: models[name].get(field) for field in kept}, "encoder_ids": sorted(encoders)}
+
+
+def _of_all_tiles(client: ApiClient, slide: dict[str, Any], name: str, lift_budgets: bool) -> dict[str, Any]:
+    if not lift_budgets:
+        raise CommandError(
+            f"{name} is encoded within a tile budget: it would be asked about in part. Encode it with `tile_budget` "
+            "`all` first.",
+            ExitCode.FAILED,
+        )
+    return client.encode(slide["id"], None, urgent=False, tile_budget="all")
 
 
 def pictures_of(paths: SlidePaths, view: View) -> Callable[[Shown], Sequence[bytes]]:
@@ -127,6 +144,11 @@ def as_jpeg(rgb: NDArray[np.uint8]) -> bytes:
     encoded, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     assert encoded, "JPEG takes every RGB picture"
     return np.asarray(jpeg).tobytes()
+
+
+def _seed_of(slide: str) -> int:
+    """Slides of equally many tiles are not all shuffled alike."""
+    return int.from_bytes(hashlib.sha256(slide.encode()).digest()[:6])
 
 
 def _read(path: Path, max_px: int) -> NDArray[np.uint8]:

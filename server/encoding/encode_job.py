@@ -203,7 +203,7 @@ class EncodeJob:
             asyncio.run_coroutine_threadsafe(self._note(record, {"familiarity": measured}), loop).result()
 
         caller = Caller(reporter.report, reporter.opened, cancelled, parts, note_warnings, note_familiarity)
-        slide = SlideFile(record.id, source.path, record.features_sha256, source.folder)
+        slide = SlideFile(record.id, source.path, record.features_sha256, source.folder, record.budget)
         encode = self.encodes[record.model]
         work = asyncio.create_task(asyncio.to_thread(encode, slide, record.mpp_override, features_path, caller))
         try:

@@ -7,19 +7,26 @@ from server.errors import InvalidRequest, NotFound
 from server.flow.queue_encode import QueueEncode
 from server.slides.catalogue import SlideCatalogue
 from server.slides.public_slide import Slide
-from server.slides.slide_record import Priority, SlideRecord
+from server.slides.slide_record import Priority, SlideRecord, SlideTileBudget
 from server.slides.usage import Usage
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
     """How to encode; `encoder` is a model's name or its encoder id for the slide, None the default's. `mpp` in µm/px
-    replaces what the file says, `from_pixels` lets go of attached features."""
+    replaces what the file says, `from_pixels` lets go of attached features, `all_tiles` of a `tile_budget`."""
 
     encoder: str | None
     mpp: float | None
     priority: Priority
     from_pixels: bool
+    tile_budget: SlideTileBudget | None = None
+    all_tiles: bool = False
+
+    @property
+    def of_the_slide(self) -> bool:
+        """Whether something is said that changes the slide for all models."""
+        return self.mpp is not None or self.from_pixels or self.tile_budget is not None or self.all_tiles
 
 
 @dataclass(frozen=True)
@@ -63,15 +70,23 @@ class EncodeAgain:
         changed = self.slides.with_override(stored, stored.mpp_override if options.mpp is None else options.mpp)
         if options.from_pixels:
             changed = self.slides.with_features(changed, None)
+        if options.tile_budget is not None or options.all_tiles:
+            changed = self.slides.with_budget(changed, options.tile_budget)
         return changed.model_copy(update=begun)
 
 
 def _refuse_what_means_nothing(record: SlideRecord, options: EncodeOptions) -> None:
-    if not (options.mpp is not None or options.from_pixels):
+    if not options.of_the_slide:
         return
     if record.model:
-        raise InvalidRequest("`mpp` and `source` change the slide for all models; send them without `encoder`.")
+        raise InvalidRequest(
+            "`mpp`, `source` and `tile_budget` change the slide for all models; send them without `encoder`."
+        )
     if not record.has_pixels:
-        raise InvalidRequest("This slide was uploaded as features; it has no pixels that `mpp` or `source` could mean.")
+        raise InvalidRequest(
+            "This slide was uploaded as features; it has no pixels that `mpp`, `source` or `tile_budget` could mean."
+        )
     if record.features_sha256 is not None and not options.from_pixels:
-        raise InvalidRequest("This slide has features attached; `mpp` needs `source: pixels` beside it.")
+        raise InvalidRequest(
+            "This slide has features attached; `mpp` and `tile_budget` need `source: pixels` beside them."
+        )

@@ -14,15 +14,19 @@ from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 
 import encoders.types
+from encoders.tile_budget import TileBudget
 from server.errors import NotFound, RecordNewer, RecordUnreadable
 from server.slides.metadata_index import MetadataIndex, Said, says
 from server.slides.slide_index import IndexState, Shelf, SlideIndex, SlideNames, entry_of, slide_id_of
 from server.slides.slide_record import (
     FEATURES_DOUBTED,
+    TILE_BUDGET,
     EncodingRecord,
     Salvage,
     SlideError,
     SlideRecord,
+    SlideTileBudget,
+    SlideWarning,
     UnreadableRecord,
     now,
     parse_record,
@@ -32,8 +36,8 @@ from server.slides.slide_record import (
 )
 from server.storage.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
 
-# Names the served encoders for an override of µm/px and the digest of attached features.
-EncoderIds = Callable[[float | None, str | None], str]
+# Names the served encoders for an override of µm/px, the digest of attached features, and a tile budget.
+EncoderIds = Callable[[float | None, str | None, TileBudget | None], str]
 # A lock whose holder died is free after so long; a living holder renews it, however slow its store is.
 _LOCK_S = 15.0
 
@@ -65,7 +69,7 @@ class SlideCatalogue:
     @property
     def served_encoder(self) -> str:
         """The id of the default model's encoders for a slide that nothing special was said of."""
-        return self._encoder_id(None, None)
+        return self._encoder_id(None, None, None)
 
     def new_record(self, tenant: str, slide_id: str, filename: str, size_bytes: int) -> SlideRecord:
         """The record of a slide that was just received."""
@@ -76,13 +80,21 @@ class SlideCatalogue:
             filename=filename,
             size_bytes=size_bytes,
             created_at=now(),
-            encoder_id=self._encoder_id(None, None),
+            encoder_id=self._encoder_id(None, None, None),
         )
 
     def with_override(self, record: SlideRecord, mpp: float | None) -> SlideRecord:
         """The record with another µm/px, under the encoder id that goes with it."""
         override = {"mpp_override": mpp, "mpp": mpp or record.mpp}
         return self._under_served_encoder(record.model_copy(update=override))
+
+    def with_budget(self, record: SlideRecord, budget: SlideTileBudget | None) -> SlideRecord:
+        """The record with another tile budget, None for all tiles, under the encoder id that goes with it."""
+        others = tuple(it for it in record.warnings if it.code != TILE_BUDGET)
+        # Said before it is encoded: an embedding that is there already is not made again, and nobody counts its tiles.
+        said = () if budget is None else (SlideWarning(code=TILE_BUDGET, detail=_budget_detail(budget)),)
+        changes = {"tile_budget": budget, "warnings": (*said, *others)}
+        return self._under_served_encoder(record.model_copy(update=changes))
 
     def with_features(
         self,
@@ -322,10 +334,17 @@ class SlideCatalogue:
         return await self._store.folders("tenants")
 
 
-def _embedding_inputs(record: SlideRecord) -> tuple[float | None, str | None]:
-    """What of a slide its encoder ids depend on: the override of µm/px and the digest of attached features. Features
-    were made at some resolution already; what was said of the pixels' does not change them."""
-    return record.mpp_override if record.features_sha256 is None else None, record.features_sha256
+def _embedding_inputs(record: SlideRecord) -> tuple[float | None, str | None, TileBudget | None]:
+    """What of a slide its encoder ids depend on: the override of µm/px, the digest of attached features, and the tile
+    budget. Features were made of some tiles at some resolution already; what was said of the pixels does not change
+    them."""
+    if record.features_sha256 is not None:
+        return None, record.features_sha256, None
+    return record.mpp_override, None, record.budget
+
+
+def _budget_detail(budget: SlideTileBudget) -> str:
+    return f"As was asked, at most {budget.tiles} of the slide's tiles are used; others are not seen."
 
 
 def _no_such_slide() -> NotFound:

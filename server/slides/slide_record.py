@@ -16,6 +16,7 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 import encoders.types
+from encoders.tile_budget import TileBudget, TileChoice
 from encoders.types import SlideFacts, WarningCode
 from server.errors import RecordNewer, RecordUnreadable
 from server.storage.slide_store import SlidePaths
@@ -36,6 +37,8 @@ _OF_A_MODEL = ("encoder_id", "tile_count", "error", "warnings", "familiarity")
 FEATURES_DOUBTED: WarningCode = "features_doubted"
 # The code of the one that is the slide stage's own: it goes when that says otherwise.
 TILES_THINNED: WarningCode = "tiles_thinned"
+# The code of the one that goes with the tile budget.
+TILE_BUDGET: WarningCode = "tile_budget"
 
 
 class SlideError(BaseModel):
@@ -54,6 +57,19 @@ class SlideWarning(BaseModel):
 
     code: str
     detail: str
+
+
+class SlideTileBudget(BaseModel):
+    """Encode at most so many of the slide's tiles, or regions where the model reads those."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tiles: int = Field(ge=1, le=10_000_000, description="How many at most.", examples=[1000])
+    choice: TileChoice = Field(
+        "uniform",
+        description="`uniform`: evenly spaced in reading order; `random`: drawn by `seed` and the slide's id.",
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of a random choice.")
 
 
 UNLIKE_TRAINING = SlideWarning(
@@ -113,6 +129,7 @@ class SlideRecord(BaseModel):
     mpp_override: float | None = None
     features_sha256: str | None = None
     metadata: SlideMetadata = NOTHING_SAID
+    tile_budget: SlideTileBudget | None = None
     entry: str | None = None
     priority: Priority = "routine"
     encoder_id: str
@@ -157,6 +174,12 @@ class SlideRecord(BaseModel):
         seen = there if there is not None and wanted else EncodingRecord(encoder_id=encoder_id, warnings=self.warnings)
         changes = {"model": model, "wanted": wanted, "encodings": others}
         return self.model_copy(update={**changes, **{name: getattr(seen, name) for name in _OF_A_MODEL}})
+
+    @property
+    def budget(self) -> TileBudget | None:
+        """Its tile budget in the words of the encoders."""
+        found = self.tile_budget
+        return None if found is None else TileBudget(found.tiles, found.choice, found.seed)
 
     @property
     def has_pixels(self) -> bool:

@@ -25,6 +25,7 @@ from encoders.pipeline import Encoders, encode_slide, load_encoders
 from encoders.slide_stages.longnet_pool import LongnetPoolStage
 from encoders.slide_stages.slide_stage import SlideStage, Tensors
 from encoders.slide_stages.tile_stage import ReadTiles
+from encoders.tile_budget import TileBudget
 from encoders.tile_encoder.batcher import SlideTiles, TileBatcher
 from encoders.tiling.isolation.reader_process import ReaderLimits
 from encoders.types import SlideEmbedding, SlideFile, Stage
@@ -59,9 +60,9 @@ class Job:
     def note_opened(self, reader: str, reason: str) -> None:
         self.opened.append((reader, reason))
 
-    def run(self, path: Path, mpp: float | None = None) -> SlideEmbedding:
+    def run(self, path: Path, mpp: float | None = None, budget: TileBudget | None = None) -> SlideEmbedding:
         return encode_slide(
-            SlideFile("ab" * 32, path),
+            SlideFile("ab" * 32, path, budget=budget),
             self.encoders,
             mpp_override=mpp,
             limits=LIMITS,
@@ -88,6 +89,23 @@ def test_a_slide_becomes_an_embedding_and_a_features_file(job: Job, sample_slide
     assert isinstance(stage, LongnetPoolStage)
     assert np.array_equal(embedding.tensors["slide_tokens"], stage.encoder.encode(features))
     assert from_bytes(to_bytes(embedding)).created_at == embedding.created_at
+
+
+@pytest.mark.parametrize("budget", [TileBudget(5), TileBudget(5, "random", 2)])
+def test_a_tile_budget_encodes_those_of_all_tiles_and_says_so_in_the_id(
+    job: Job, sample_slide: Path, budget: TileBudget
+) -> None:
+    whole = job.run(sample_slide)
+    all_tiles = read_features(job.features_path)
+
+    embedding = job.run(sample_slide, budget=budget)
+
+    features = read_features(job.features_path)
+    chosen = budget.of_slide("ab" * 32).chosen(whole.tile_count)
+    assert embedding.tile_count == len(features.features) == 5
+    assert np.array_equal(features.plan.coords, all_tiles.plan.coords[chosen])
+    assert np.allclose(features.features, all_tiles.features[chosen], atol=1e-4)
+    assert embedding.encoder_id == encoder_id(job.encoders.model, budget=budget) != whole.encoder_id
 
 
 def test_progress_starts_at_nothing_counts_tiles_and_ends_complete(job: Job, sample_slide: Path) -> None:

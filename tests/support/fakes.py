@@ -140,6 +140,7 @@ class FakeEncode:
     hold: bool = False
     warnings: tuple[SlideWarning, ...] = ()
     calls: int = 0
+    slides: list[SlideFile] = field(default_factory=list)
     started: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     saw_cancel: threading.Event = field(default_factory=threading.Event)
@@ -152,6 +153,7 @@ class FakeEncode:
         caller: Caller,
     ) -> SlideEmbedding:
         self.calls += 1
+        self.slides.append(slide)
         caller.on_progress("tile", 1, 1)
         caller.on_warnings(self.warnings)
         caller.on_progress("encode_tiles", 0, 7)

@@ -20,6 +20,7 @@ from encoders.load_weights import load_weights
 from encoders.pipeline import Encoders, encode_slide
 from encoders.slide_stages.hierarchical import HierarchicalStage, ReadRegions
 from encoders.slide_stages.slide_stage import SlideInHand
+from encoders.tile_budget import TileBudget
 from encoders.tiling.isolation.reader_process import ReaderLimits, ReaderProcess
 from encoders.tiling.region_plan import region_plan
 from encoders.types import SlideEmbedding, SlideFacts, SlideFile, TileBatch, TilePlan
@@ -103,7 +104,7 @@ class DrawnRegions:
         self.drawn = 0
         self._plan, self._cells = region_plan(facts, grid, coords, 0.25, None, ()), cells
 
-    def plan(self, cut: RegionGrid, mpp_override: float | None) -> TilePlan:
+    def plan(self, cut: RegionGrid, mpp_override: float | None, budget: TileBudget | None = None) -> TilePlan:
         """All of them, side by side."""
         assert cut.region_px == self._plan.tile_px
         assert mpp_override is None

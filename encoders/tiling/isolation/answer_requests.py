@@ -40,6 +40,7 @@ from encoders.tiling.plan_cut import plan_cut
 from encoders.tiling.read_tiles import read_tiles
 from encoders.tiling.slide_readers.choose_reader import ChosenReader, open_reader
 from encoders.tiling.slide_readers.slide_reader import SlideReader
+from encoders.tiling.spend_budget import within_budget
 from encoders.types import TilePlan
 
 Answer = tuple[Message, memoryview]
@@ -84,7 +85,8 @@ class Session:
 
     @answer.register
     def _(self, request: PlanRequest) -> Iterator[Answer]:
-        plan = self._plan = plan_cut(self._reader, request.cut, request.mpp_override, self._limits)
+        planned = plan_cut(self._reader, request.cut, request.mpp_override, self._limits)
+        plan = self._plan = within_budget(planned, request.budget)
         message = Planned(
             level=plan.level,
             read_px=plan.read_px,

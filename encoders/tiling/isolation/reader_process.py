@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.tile_budget import TileBudget
 from encoders.tiling.isolation.check_plan import plan_from_reply
 from encoders.tiling.isolation.file_process import FileProcess
 from encoders.tiling.isolation.reader_channel import warn_of_refused_limits
@@ -86,12 +87,13 @@ class ReaderProcess(FileProcess):
         warnings = warnings_from(said.warnings)
         return SlideFacts(said.vendor, said.width, said.height, said.mpp, said.objective_power, warnings)
 
-    def plan(self, cut: Cut, mpp_override: float | None) -> TilePlan:
-        """Finds tissue and plans tiles, or regions as tiles; raises any SlideError but UnsupportedFormat."""
-        request = PlanRequest(cut=cut, mpp_override=mpp_override)
+    def plan(self, cut: Cut, mpp_override: float | None, budget: TileBudget | None = None) -> TilePlan:
+        """Finds tissue and plans tiles, or regions as tiles, within the slide's own budget; raises any SlideError but
+        UnsupportedFormat."""
+        request = PlanRequest(cut=cut, mpp_override=mpp_override, budget=budget)
         reply, body = self._channel.ask(request, Planned, max_body_bytes=self._limits.max_tiles * 16)
         plan = plan_from_reply(reply, bytes(body), self.facts(), cut, mpp_override)
-        if plan is None:
+        if plan is None or (budget is not None and len(plan.coords) > budget.tiles):
             raise self._channel.reject_reply()
         self._plan = plan
         return plan

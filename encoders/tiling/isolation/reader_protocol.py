@@ -24,6 +24,7 @@ from encoders.errors import (
     UnsupportedFormat,
     UnusableFeatures,
 )
+from encoders.tile_budget import TileBudget
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.tiling.slide_readers.reader_kind import ReaderKind, ReaderReason
 from encoders.types import SlideWarning, WarningCode
@@ -72,11 +73,13 @@ class Open(Message):
 
 
 class PlanRequest(Message):
-    """Find tissue and plan tiles or regions; the child keeps the plan for `TilesRequest`."""
+    """Find tissue and plan tiles or regions, within the slide's own budget; the child keeps the plan for
+    `TilesRequest`."""
 
     ask: Literal["plan"] = "plan"
     cut: Cut
     mpp_override: float | None
+    budget: TileBudget | None = None
 
 
 class TilesRequest(Message):

@@ -55,7 +55,7 @@ from server.flow.list_slides import PREFIX_PATTERN
 from server.slides.progress import valid_event_id
 from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN
-from server.slides.slide_record import Priority, SlideRecord
+from server.slides.slide_record import Priority, SlideRecord, SlideTileBudget
 
 router = APIRouter(prefix="/v1/slides", tags=["slides"], route_class=KeyedRoute)
 _ACCEPTED = {"Retry-After": "5"}
@@ -115,10 +115,23 @@ class EncodeRequest(BaseModel):
     source: Literal["pixels"] | None = Field(
         None, description="`pixels`: encode the slide itself instead of the features attached to it."
     )
+    tile_budget: SlideTileBudget | Literal["all"] | None = Field(
+        None,
+        description="Encode no more tiles than this, for all models: to see what a slide seen in part costs and loses. "
+        "It stays until `all`, and is part of the encoder id.",
+    )
 
     def as_options(self) -> EncodeOptions:
         """The request without its transport."""
-        return EncodeOptions(self.encoder, self.mpp, self.priority, from_pixels=self.source == "pixels")
+        budget = self.tile_budget
+        return EncodeOptions(
+            self.encoder,
+            self.mpp,
+            self.priority,
+            from_pixels=self.source == "pixels",
+            tile_budget=None if budget == "all" else budget,
+            all_tiles=budget == "all",
+        )
 
 
 async def _record_of_model(

@@ -128,7 +128,7 @@ class Server:
 
     def _slide(self, name: str) -> dict[str, Any]:
         encodings = [{"model": "demo", "status": "ready", "encoder_id": "e1"}]
-        return {"id": name, "status": "ready", "mpp": 0.5, "error": None, "encodings": encodings}
+        return {"id": name, "status": "ready", "mpp": 0.5, "error": None, "warnings": [], "encodings": encodings}
 
     def features(self) -> bytes:
         import io

@@ -52,7 +52,7 @@ def cache(redis: Redis, store: CountingStore, metrics: Metrics) -> EmbeddingCach
 
 @pytest.fixture
 def record(redis: Redis, store: CountingStore) -> SlideRecord:
-    return SlideCatalogue(store, redis, lambda mpp, features: ENCODER).new_record("a", "0" * 64, "x.svs", 5)
+    return SlideCatalogue(store, redis, lambda mpp, features, budget: ENCODER).new_record("a", "0" * 64, "x.svs", 5)
 
 
 @pytest.fixture

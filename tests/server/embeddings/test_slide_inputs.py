@@ -56,7 +56,7 @@ def asked(cache: EmbeddingCache, inputs: CountingInputs) -> SlideInputCache:
 
 
 def new_record(redis: Redis, store: SlideStore, tenant: str = "a", slide_id: str = "0" * 64) -> SlideRecord:
-    return SlideCatalogue(store, redis, lambda mpp, features: ENCODER).new_record(tenant, slide_id, "x.svs", 5)
+    return SlideCatalogue(store, redis, lambda mpp, features, budget: ENCODER).new_record(tenant, slide_id, "x.svs", 5)
 
 
 def tier(metrics: Metrics, name: str) -> float | None:

@@ -21,7 +21,7 @@ def jobs(redis: Redis, settings: Settings) -> EncodeJobs:
 @pytest.fixture
 def record_of(tmp_path: Path, redis: Redis) -> Callable[..., SlideRecord]:
     catalogue = SlideCatalogue(
-        SlideStore(str(tmp_path / "store"), tmp_path), redis, lambda mpp, features: f"{mpp or 0:016.3f}"
+        SlideStore(str(tmp_path / "store"), tmp_path), redis, lambda mpp, features, budget: f"{mpp or 0:016.3f}"
     )
 
     def make(name: str = "a", tenant: str = "default", priority: Priority = "routine") -> SlideRecord:

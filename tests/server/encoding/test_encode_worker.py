@@ -34,7 +34,7 @@ def jobs(redis: Redis, settings: Settings) -> EncodeJobs:
 
 @pytest.fixture
 def catalogue(tmp_path: Path, redis: Redis) -> SlideCatalogue:
-    return SlideCatalogue(SlideStore(str(tmp_path / "store"), tmp_path), redis, lambda mpp, features: "e" * 16)
+    return SlideCatalogue(SlideStore(str(tmp_path / "store"), tmp_path), redis, lambda mpp, features, budget: "e" * 16)
 
 
 class HeldEncodes:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from encoders.embedding_file import to_bytes
 from encoders.errors import NoTissue
+from encoders.tile_budget import TileBudget
 from server.api.parts import Parts
 from server.machine.redis_server import free_loopback_port
 from server.slides.progress import Event
@@ -62,6 +63,47 @@ async def test_a_failed_slide_is_encoded_again_with_a_resolution(client: httpx.A
     assert await parts.progress.last("default", failed.id) is None
 
 
+async def test_a_tile_budget_is_another_encoder_until_all_tiles_are_asked_for(
+    client: httpx.AsyncClient, parts: Parts
+) -> None:
+    record = await stored_slide(parts, ready=True)
+    url = f"/v1/slides/{record.id}/encode"
+
+    few = (await client.post(url, json={"tile_budget": {"tiles": 100, "choice": "random", "seed": 1}})).json()
+    urgent = (await client.post(url, json={"priority": "urgent"})).json()
+    back = (await client.post(url, json={"tile_budget": "all"})).json()
+
+    assert (few["status"], few["warnings"][0]["code"]) == ("queued", "tile_budget")
+    assert few["encoder_id"] == urgent["encoder_id"] != record.encoder_id
+    assert (back["status"], back["warnings"], back["encoder_id"]) == ("ready", [], record.encoder_id)
+
+
+async def test_a_worker_is_given_the_slides_tile_budget(
+    client: httpx.AsyncClient, parts: Parts, sample_slide: bytes
+) -> None:
+    slide = (await upload(client, sample_slide)).json()
+    asked = await client.post(f"/v1/slides/{slide['id']}/encode", json={"tile_budget": {"tiles": 5}})
+    encode = FakeEncode(asked.json()["encoder_id"])
+    async with running_worker(parts.jobs, encode_job(parts, encode).run):
+        events = events_of(await client.get(f"/v1/slides/{slide['id']}/events"))
+
+    assert events[-1][0] == "ready"
+    assert [it.budget for it in encode.slides] == [TileBudget(5)]
+
+
+@pytest.mark.parametrize("attached", ["0" * 64, None])
+async def test_a_tile_budget_that_no_pixels_are_read_for_is_refused(
+    client: httpx.AsyncClient, parts: Parts, attached: str | None
+) -> None:
+    changes = {"vendor": "features"} if attached is None else {"features_sha256": attached}
+    record = await stored_slide(parts, **changes)
+
+    refused = await client.post(f"/v1/slides/{record.id}/encode", json={"tile_budget": {"tiles": 5}})
+
+    assert problem_of(refused, 422) == "invalid_request"
+    assert "tile_budget" in refused.json()["detail"]
+
+
 async def test_another_resolution_takes_the_old_job_back(client: httpx.AsyncClient, parts: Parts) -> None:
     record = await stored_slide(parts)
     await parts.jobs.enqueue(record)
@@ -95,6 +137,9 @@ async def test_a_ready_slide_is_not_encoded_again(client: httpx.AsyncClient, par
         b'{"mpp": ' + b"9" * 5000 + b"}",
         b'{"mpp": "0.5 microns"}',
         b'{"encoder": "other"}',
+        b'{"tile_budget": {"tiles": 0}}',
+        b'{"tile_budget": {"tiles": 5, "choice": "best"}}',
+        b'{"tile_budget": "some"}',
         b'{"priority": "now"}',
         b'{"unknown": 1}',
         b'{"\\ud800": 1}',

@@ -40,7 +40,7 @@ def make_job(settings: Settings, store: JournalStore, redis: Redis, encode: Fake
             settings=settings,
             store=store,
             slides=SlideCatalogue(
-                store, redis, lambda mpp, features: ENCODER if mpp is None and features is None else "f" * 16
+                store, redis, lambda mpp, features, budget: ENCODER if mpp is None and features is None else "f" * 16
             ),
             embeddings=EmbeddingCache(client, store, 60, Metrics(CollectorRegistry())),
             progress=ProgressLog(client, 60),

@@ -230,7 +230,9 @@ async def test_an_encode_is_not_lost_when_redis_is_away_at_its_end(
     job: EncodeJob, make_job: MakeJob, jobs: EncodeJobs, encode: FakeEncode, settings_without_redis: Settings
 ) -> None:
     away = connect_redis(settings_without_redis)
-    unlucky = dataclasses.replace(make_job(away), slides=SlideCatalogue(job.store, away, lambda mpp, features: ENCODER))
+    unlucky = dataclasses.replace(
+        make_job(away), slides=SlideCatalogue(job.store, away, lambda mpp, features, budget: ENCODER)
+    )
     record = await uploaded(job)
     await jobs.enqueue(record)
     message = await taken(jobs)

@@ -1,0 +1,1 @@
+"""Ablations that ask no model: metrics held against each other, and slides against their reports."""
