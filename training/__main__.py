@@ -10,11 +10,13 @@ from typing import Final
 
 from model_store.errors import ModelError
 from model_store.installed import open_model
+from model_store.packaged_models import PACKAGED
 from training.errors import TrainingError
 from training.familiar_slides import record_familiarity
 from training.hierarchical_demo import write_hierarchical_demo
 from training.pair_commands import add_pair_arguments, write_pairs_from
 from training.prefer_demo import ARMS, demo_start, export_preferred
+from training.slide_ablations import AblationSize, ablate_slide_encoder
 from training.train_demo import (
     DemoTraining,
     align_features,
@@ -44,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.stage == "prefer":
             _prefer(training, options)
+        elif options.stage == "ablations":
+            _ablate(training, options)
         elif options.stage == "pairs":
             write_pairs_from(options)
         elif options.stage in STAGES:
@@ -79,12 +83,21 @@ def _prefer(training: DemoTraining, options: argparse.Namespace) -> None:
     print(f"The model is in {written.folder}.")
 
 
+def _ablate(training: DemoTraining, options: argparse.Namespace) -> None:
+    start, out = demo_start(options.start or PACKAGED / "demo"), options.out or training.work / "ablations"
+    size = AblationSize(options.share, options.slides or training.recipe.training_slides, options.held_out)
+    for table in ablate_slide_encoder(training, start, size, out):
+        print(f"{table.title}\n" + "\n".join("\t".join(row) for row in (table.head, *table.rows)))
+    print(f"The tables are in {out}.")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Trains Eyepiece's demo model.")
     parser.add_argument(
         "stage",
-        choices=[*STAGES, "prefer", "pairs", "demo", "familiarity", "published", "hierarchical-demo"],
-        help="one stage, with those it needs; prefer: preference tuning, and the model; pairs: preference pairs from a "
+        choices=[*STAGES, "prefer", "ablations", "pairs", "demo", "familiarity", "published", "hierarchical-demo"],
+        help="one stage, with those it needs; prefer: preference tuning, and the model; "
+        "ablations: the slide encoder removed, and alignment by stage; pairs: preference pairs from a "
         "feedback export or a judge; demo: all stages of the model that ships, and the model; "
         "familiarity: its statistics of familiar tissue anew, in its folder; published: its LLaVA "
         "checkpoint; hierarchical-demo: a model of levels, which is not trained",
@@ -100,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     preference.add_argument("--seed", type=int, default=0, help="of the stage; slides and pairs depend on it")
     preference.add_argument("--steps", type=int, help="optimiser steps, instead of the recipe's")
     preference.add_argument("--slides", type=int, help="training slides, instead of the recipe's")
+    ablations = parser.add_argument_group("ablations")
+    ablations.add_argument("--share", type=float, default=1.0, help="of the recipe's steps")
+    ablations.add_argument("--held-out", type=int, default=100, help="slides that are asked about")
     add_pair_arguments(parser)
     return parser
 

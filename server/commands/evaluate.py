@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from evaluation.asking.conditions import AS_IS, CONDITIONS, NO_SLIDE, WRONG_SAME, Ask, Condition, plan_asks
+from evaluation.asking.conditions import AS_IS, BLANK, CONDITIONS, NO_SLIDE, WRONG_SAME, Ask, Condition, plan_asks
 from evaluation.asking.http_call import Patience
 from evaluation.asking.predicted import log_predictions
 from evaluation.asking.reply_log import ReplyLog, read_log
@@ -49,8 +49,9 @@ from server.commands.evaluate_progress import progress_bar
 from server.commands.evaluate_slides import SlidePaths, eyepiece_slides, pictures_of, slide_paths
 from server.commands.outcome import CommandError, ExitCode
 
-# A wrong slide's answers and those without one are what a judge's number has to be read beside.
-JUDGED: Final[tuple[Condition, ...]] = (AS_IS, NO_SLIDE, WRONG_SAME)
+# A wrong slide's answers and those without one are what a judge's number has to be read beside; an Eyepiece is never
+# asked without one, so a blank one is in its place.
+JUDGED: Final[tuple[Condition, ...]] = (AS_IS, NO_SLIDE, BLANK, WRONG_SAME)
 
 
 @dataclass(frozen=True)
