@@ -85,7 +85,8 @@ def _prefer(training: DemoTraining, options: argparse.Namespace) -> None:
 
 def _ablate(training: DemoTraining, options: argparse.Namespace) -> None:
     start, out = demo_start(options.start or PACKAGED / "demo"), options.out or training.work / "ablations"
-    size = AblationSize(options.share, options.slides or training.recipe.training_slides, options.held_out)
+    slides = options.slides or training.recipe.training_slides
+    size = AblationSize(options.share, slides, options.held_out, options.step_tokens)
     for table in ablate_slide_encoder(training, start, size, out):
         print(f"{table.title}\n" + "\n".join("\t".join(row) for row in (table.head, *table.rows)))
     print(f"The tables are in {out}.")
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     ablations = parser.add_argument_group("ablations")
     ablations.add_argument("--share", type=float, default=1.0, help="of the recipe's steps")
     ablations.add_argument("--held-out", type=int, default=100, help="slides that are asked about")
+    ablations.add_argument("--step-tokens", type=int, help="of a step, instead of the recipe's")
     add_pair_arguments(parser)
     return parser
 

@@ -47,16 +47,19 @@ _ROWS_AT_ONCE: Final = 32
 
 @dataclass(frozen=True)
 class AblationSize:
-    """`share` of the recipe's steps; slides to train on, and to be asked about."""
+    """`share` of the recipe's steps, each of `step_tokens` where that is given; slides to train on, and to be asked
+    about."""
 
     share: float = 1.0
     training_slides: int = 1_200
     held_out_slides: int = 100
+    step_tokens: int | None = None
 
     def of(self, settings: LoopSettings, stage: str) -> LoopSettings:
-        """A stage's settings, in a folder of their own."""
+        """A stage's settings, in a folder of their own; in float32, as the preference stage."""
         steps = max(1, round(settings.steps * self.share))
-        return replace(settings, stage=stage, steps=steps, warmup_steps=min(settings.warmup_steps, steps // 4))
+        warmup = min(settings.warmup_steps, steps // 4)
+        return replace(settings, stage=stage, steps=steps, warmup_steps=warmup, precision="fp32")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def _parts(training: DemoTraining, start: InstalledModel, size: AblationSize) ->
         where = training.work / folder
         return make_slide_bank(where, training.manifest, weights, slides, first_seed, training.processes)
 
+    if size.step_tokens is not None:
+        training = replace(training, recipe=replace(training.recipe, step_tokens=size.step_tokens))
     slides = bank("slide-bank", size.training_slides, FIRST_SLIDE_SEED)
     held_out = bank("held-out-bank", size.held_out_slides, FIRST_HELD_OUT_SEED)
     return _Parts(training, start, size, demo_tokenizer(), slides, held_out)
@@ -275,7 +280,8 @@ def _without_table(answers: Mapping[str, Sequence[_Answered]], size: AblationSiz
         rows.append([topic, "", str(len(pairs)), *cells, f"{mean:+.3f} ({loss.low:+.2f}–{loss.high:+.2f})"])
         numbers.append({"topic": topic, "questions": len(pairs), **dict(zip(names, shares, strict=True)), "loss": mean})
     notes = [
-        f"Projector new and trained for the same steps in both, {size.share:g} of the recipe's, on "
+        f"Projector new and trained for the same steps in both, {size.share:g} of the recipe's "
+        f"({_step_size(size)}), on "
         f"{size.training_slides} slides; {size.held_out_slides} others are asked about. The language model was the "
         "installed one, which had learned with a slide encoder: that favours the arm that has it.",
         f"Only {NECROSIS.name} depends on where tiles lie; all else a mean over tiles can hold.",
@@ -284,9 +290,14 @@ def _without_table(answers: Mapping[str, Sequence[_Answered]], size: AblationSiz
     return AblationTable("The demo's slide encoder removed, projector trained anew", notes, head, rows, numbers)
 
 
+def _step_size(size: AblationSize) -> str:
+    return "as large ones" if size.step_tokens is None else f"of {size.step_tokens:,} tokens"
+
+
 def _alignment_table(found: Sequence[tuple[str, Alignment]], size: AblationSize) -> AblationTable:
     notes = [
-        f"Of {size.held_out_slides} held-out slides one for each report; {size.share:g} of the recipe's steps. Stage 1 "
+        f"Of {size.held_out_slides} held-out slides one for each report; {size.share:g} of the recipe's steps "
+        f"({_step_size(size)}). Stage 1 "
         "in the space where its loss brings both together; stages 2 and 3 in the language model's embeddings, mean of "
         "the projected rows and of the report's tokens: nothing in their loss asks for that.",
     ]

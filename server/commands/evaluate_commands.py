@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from server.commands.options import Key
+from server.commands.options import DataDir, EncoderDevice, Key, ModelName, settings_from
 
 evaluate_app = typer.Typer(
     help="Compare models on questions about slides, beside what each gets without looking.", no_args_is_help=True
@@ -207,6 +207,26 @@ def ablations_metrics(run: _Run) -> None:
     from server.commands.evaluate_ablations import compare_text_metrics
 
     compare_text_metrics(RunFolder(run))
+
+
+@ablations_app.command("alignment")
+def ablations_alignment(
+    model: ModelName,
+    questions: Annotated[Path, typer.Argument(help="A set with reports, as of `evaluate ask`.")],
+    run: Annotated[Path, typer.Option("--out", help="The folder of the run that gets the table.")],
+    slides: Annotated[Path, typer.Option(help="A folder of slide files named like the set's, or a CSV of slide,path.")],
+    device: EncoderDevice = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Tell how far an installed model's slides lie together with their reports; no server is needed."""
+    from evaluation.run_folder import RunFolder
+    from model_store.installed import open_model
+    from server.commands.evaluate_alignment import align_model
+    from server.uploads.slide_inspection import reader_limits
+
+    settings = settings_from(data_dir=data_dir, device=device)
+    installed = open_model(settings.installed_models_dir, model)
+    align_model(installed, questions, slides, RunFolder(run), settings.device, reader_limits(settings))
 
 
 @evaluate_app.command("demo")
