@@ -1,4 +1,6 @@
-"""Features files as the field writes them, read through the child and checked against the untrained model."""
+"""Features files as the field writes them, read through the child and checked against the untrained model.
+
+What is taken is read through the child; of what is refused one of each format, and the rest by a thread of the test."""
 
 import re
 from dataclasses import replace
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from features_files import COORDS, TRIDENT_ATTRIBUTES, WIDTH, tile_features, write_hdf5, write_torch
+from features_in_thread import FeaturesThread
 from untrained_model import untrained_manifest
 
 from encoders.errors import UnsupportedFormat, UnusableFeatures
@@ -17,6 +20,7 @@ from encoders.features_file import write_features
 from encoders.precomputed.check_features import check_filled
 from encoders.precomputed.features_process import read_given_features
 from encoders.precomputed.given_features import GivenFeatures, GivenSlideTokens, GivenTiles
+from encoders.tiling.isolation import reader_channel
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 from encoders.types import TileFeatures, TilePlan
 from model_store.contracts.tile_encoder import Reduction
@@ -25,6 +29,11 @@ from model_store.manifest import Manifest
 UNTRAINED = untrained_manifest()
 LIMITS = ReaderLimits(deadline_s=60, cpu_s=60, max_tiles=1_000)
 RASTER = [1, 2, 3, 0]
+
+
+@pytest.fixture
+def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_channel, "_start_child", FeaturesThread)
 
 
 def like_published(manifest: Manifest) -> Manifest:
@@ -147,6 +156,7 @@ def bare(rows: int, columns: int) -> torch.Tensor:
     return torch.ones(rows, columns)
 
 
+@pytest.mark.usefixtures("in_thread")
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -177,6 +187,7 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path: Path, content: Any,
         read(write_torch(tmp_path / "f.pt", content))
 
 
+@pytest.mark.usefixtures("in_thread")
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
