@@ -27,6 +27,7 @@ from server.api.connections import ConnectionLimits, allow_descriptors, bounded_
 from server.api.contract.document import DocumentedAPI
 from server.api.dependencies import (
     erase_tenant,
+    expire_slides,
     forget_slide,
     pull_series,
     queue_encode,
@@ -54,6 +55,7 @@ from server.encoding.derived_jobs import DerivedJobs
 from server.encoding.jobs import EncodeJobs
 from server.errors import QueueUnavailable
 from server.identity.audit_log import AuditLog
+from server.identity.audited_expiry import audited_expiry
 from server.identity.credentials import open_credentials
 from server.reports.report_record import ReportShelf
 from server.served_models import open_served_models
@@ -79,6 +81,7 @@ from server.upkeep.engine_watch import EngineWatch
 from server.upkeep.import_watch import ImportWatch
 from server.upkeep.readiness import Readiness
 from server.upkeep.reconciler import Reconciler
+from server.upkeep.retention import Retention
 from server.upkeep.series_watch import SeriesWatch
 from server.upkeep.upload_sweep import UploadSweep
 from server.upkeep.webhook_delivery import WebhookDelivery
@@ -315,6 +318,16 @@ def build_archive_walk(parts: Parts) -> ArchiveWalk:
     return ArchiveWalk(parts.redis, parts.store, parts.slides, parts.usage)
 
 
+def build_retention(parts: Parts) -> Retention:
+    """What ends the time that slides are kept for."""
+    settings = parts.settings
+
+    def days_of(tenant: str) -> int:
+        return settings.tenant_retain_days.get(tenant, settings.retain_days)
+
+    return Retention(parts.redis, parts.slides, expire_slides(parts), days_of, partial(audited_expiry, parts.audit))
+
+
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
@@ -326,6 +339,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(build_webhook_delivery(parts).run()),
         asyncio.create_task(SeriesWatch(parts.redis, parts.slides, receive_series(parts)).run()),
         asyncio.create_task(build_import_watch(parts).run()),
+        asyncio.create_task(build_retention(parts).run()),
         asyncio.create_task(log_sandbox()),
     ]
     if parts.audit is not None:

@@ -230,6 +230,13 @@ class Settings(BaseSettings):
         '{"lab-a": {"stored_bytes": 2000000000000, "encodings_per_day": 0}}.',
     )
 
+    retain_days: Annotated[int, Field(ge=0, le=36_500)] = Field(
+        0, description="Days after its upload that a slide is deleted with all that was made of it; 0 = never."
+    )
+    tenant_retain_days: dict[str, Annotated[int, Field(ge=0, le=36_500)]] = Field(
+        {}, description='Tenants whose slides are kept for another time, as JSON: {"lab-a": 365}; 0 = for ever.'
+    )
+
     rate_limits: RateLimits = Field(
         RateLimits(),
         description="What a tenant may send in a minute, as JSON: "

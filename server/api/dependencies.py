@@ -24,6 +24,7 @@ from server.flow.delete_slide import DeleteSlide, ForgetSlide
 from server.flow.draw_region import DrawRegion
 from server.flow.encode_again import EncodeAgain
 from server.flow.erase_tenant import EraseTenant
+from server.flow.expire_slides import ExpireSlides
 from server.flow.find_instances import FindInstances
 from server.flow.follow_import import FollowImport
 from server.flow.follow_slide import FollowSlide
@@ -171,6 +172,11 @@ def _delete_slide(parts: Parts) -> DeleteSlide:
 def erase_tenant(parts: Parts) -> EraseTenant:
     """What erases all of a tenant."""
     return EraseTenant(parts.store, parts.redis, parts.slides, _delete_slide(parts))
+
+
+def expire_slides(parts: Parts) -> ExpireSlides:
+    """What ends the time that slides are kept for."""
+    return ExpireSlides(parts.store, parts.slides, _delete_slide(parts))
 
 
 def _follow_slide(parts: Parts) -> FollowSlide:

@@ -152,6 +152,8 @@ OTHERWISE: dict[str, str] = {
     "tile_reduction": "dct",
     "slide_attention": "flash-attn",
     "log_level": "debug",
+    "retain_days": "30",
+    "tenant_retain_days": '{"ward": 7}',
     "tenant_quotas": '{"ward": {"stored_bytes": 7}}',
     "rate_limits": '{"requests": 7}',
     "tenant_rate_limits": '{"ward": {"questions": 7}}',
