@@ -118,7 +118,7 @@ async def test_both_versions_differ_in_what_they_say_of_streams_alone(client: ht
     newer = (await client.get("/openapi.json?version=3.2")).json()
 
     assert (older["openapi"], newer["openapi"]) == ("3.1.1", "3.2.0")
-    assert json.dumps(newer).count('"itemSchema"') == 7
+    assert json.dumps(newer).count('"itemSchema"') == 8
     assert '"itemSchema"' not in json.dumps(older)
     assert older["components"] == newer["components"]
     refused = await client.get("/openapi.json?version=2.0")
