@@ -1,4 +1,4 @@
-# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | eval-choices | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | resumable | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | eval-choices | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | resumable | archive | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -42,6 +42,7 @@ help:
 	@echo '              requests made from the OpenAPI document, right and wrong ones, on a server started for it'
 	@echo 'make resumable [MB=2000]'
 	@echo '              upload a large slide through twenty cuts, a kill and a change of replica; installs tus-js-client (npm)'
+	@echo 'make archive  a real Orthanc pushes, is pulled from and fetches; needs Debian'"'"'s orthanc and orthanc-dicomweb'
 	@echo 'make replicas two of each behind HAProxy, killed and drained under load; needs haproxy'
 	@echo 'make two-models two models behind a real vLLM each, one killed; five minutes'
 	@echo 'make images [BUILDS=cpu] [TAG=local] [ENGINE=docker|podman] [BASES=debian]'

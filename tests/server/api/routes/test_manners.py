@@ -111,7 +111,7 @@ async def test_a_range_behind_the_end_is_refused(client: httpx.AsyncClient, slid
     ("path", "methods"),
     [
         ("/v1/slides", "GET, POST"),
-        ("/v1/slides/x", "DELETE, GET"),
+        ("/v1/slides/x", "DELETE, GET, PATCH"),
         ("/v1/slides/x/features", "GET, HEAD, PUT"),
         ("/v1/slides/x/thumbnail", "GET, HEAD"),
         ("/v1/slides/x/tiles/0/0_0.jpg", "GET"),
