@@ -97,14 +97,15 @@ class InstanceProcess(FileProcess):
             return None
         attributes = _checked_attributes(body[: ends[0]])
         frames = np.frombuffer(body, dtype="<i8", offset=ends[1]).reshape(-1, 2)
-        if attributes is None or not _lie_in_file(frames, path.stat().st_size):
+        metadata = body[ends[0] : ends[1]]
+        if attributes is None or not _lie_in_file(frames, path.stat().st_size) or not _is_dataset(metadata):
             return None
         return DescribedFile(
             name=name,
             sop_instance=reply.sop_instance,
             transfer_syntax=reply.transfer_syntax,
             attributes=attributes,
-            metadata=body[ends[0] : ends[1]] or None,
+            metadata=metadata or None,
             frames=frames if len(frames) else None,
         )
 
@@ -127,6 +128,14 @@ def _checked_attributes(text: bytes) -> Attributes | None:
     if not isinstance(found, dict) or not set(found) <= _TAGS:
         return None
     return found if all(_is_attribute(it) for it in found.values()) else None
+
+
+def _is_dataset(text: bytes) -> bool:
+    """Whether it is an object in JSON, or nothing."""
+    try:
+        return not text or isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_attribute(attribute: Any) -> bool:

@@ -37,7 +37,7 @@ from server.uploads.dicom.import_record import ImportFailure, ImportRecord, Impo
 log = structlog.get_logger(__name__)
 # Before the second attempt and so on; then it has failed. A quarter of a day, for an archive that is maintained.
 _WAITS_S = (5.0, 30.0, 120.0, 600.0, 1_800.0, 3_600.0, 3_600.0, 3_600.0, 3_600.0, 3_600.0)
-_MOST_OPEN = 1_000
+_MOST_KEPT = 5_000
 _PASSING = (DependencyError, Overloaded, UploadLocked)
 # What an archive answers wrongly it may have broken off; a third time it means it.
 _WRONG_ANSWERS = 2
@@ -55,6 +55,7 @@ class PullSeries:
     series: ReceiveSeries
     found: FindInstances
     waits_s: tuple[float, ...] = _WAITS_S
+    most_kept: int = _MOST_KEPT
 
     async def begin(self, tenant: str, archive: str, study: str, series: str) -> ImportRecord:
         """Ask for a series. One that is being pulled goes on; one that is over begins anew.
@@ -62,15 +63,18 @@ class PullSeries:
         Raises:
             NotFound: the tenant has no archive of this name.
             InvalidRequest: a UID is none.
-            Overloaded: too many imports of the tenant are open.
+            Overloaded: too many imports of the tenant are open, or were over in the last day.
         """
         self._archive(tenant, archive)
         if not UID_PATTERN.fullmatch(study) or not UID_PATTERN.fullmatch(series):
             raise InvalidRequest("`study` and `series` are UIDs: digits and dots, at most 64 characters.")
         known = await self.imports.find(tenant, import_id_of(archive, study, series))
         if known is None or not known.is_open:
-            if sum(it.is_open for it in await self.imports.all(tenant)) >= _MOST_OPEN:
-                raise Overloaded(f"{_MOST_OPEN} imports are open; ask again when some are over.", retry_after_s=60)
+            if known is None and await self.imports.count(tenant) >= self.most_kept:
+                raise Overloaded(
+                    f"{self.most_kept} imports are open or were over in the last day; ask again later.",
+                    retry_after_s=600,
+                )
             known = new_import(tenant, archive, study, series)
             await self.progress.forget(tenant, known.id)
             await self.imports.keep(known)

@@ -46,7 +46,9 @@ class ArchiveClient:
         self._url = archive.url
         own_ca = archive.ca_file
         trusted = ssl.create_default_context(cafile=own_ca) if own_ca else httpx.create_ssl_context(trust_env=False)
-        headers = {} if archive.token is None else {"Authorization": f"Bearer {archive.token.get_secret_value()}"}
+        headers = {"Accept-Encoding": "identity"}  # what is small on the way may be anything when it is unpacked
+        if archive.token is not None:
+            headers["Authorization"] = f"Bearer {archive.token.get_secret_value()}"
         login = None if archive.password is None else httpx.BasicAuth(archive.user, archive.password.get_secret_value())
         self._client = httpx.AsyncClient(
             verify=trusted, trust_env=False, follow_redirects=False, timeout=_TIMEOUT, headers=headers, auth=login

@@ -5,6 +5,7 @@
 The id follows from archive, study and series: who asks for the same again gets the same import. The UIDs are in no key.
 """
 
+import asyncio
 import hashlib
 import re
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from server.storage.slide_store import SlideStore, require_tenant_name
 
 log = structlog.get_logger(__name__)
 IMPORT_ID_PATTERN = re.compile(r"[0-9a-f]{32}")
+# Of the store, for one list.
+_READS_AT_ONCE = 16
 ImportStatus = Literal["queued", "running", "done", "incomplete", "failed"]
 OPEN_STATUSES: tuple[ImportStatus, ...] = ("queued", "running")
 
@@ -105,9 +108,18 @@ class ImportShelf:
 
     async def all(self, tenant: str) -> list[ImportRecord]:
         """All that can be read."""
-        names = await self._store.objects(_folder(tenant))
-        found = [await self.find(tenant, name.removesuffix(".json")) for name in names]
+        turns = asyncio.Semaphore(_READS_AT_ONCE)
+
+        async def read(name: str) -> ImportRecord | None:
+            async with turns:
+                return await self.find(tenant, name.removesuffix(".json"))
+
+        found = await asyncio.gather(*[read(name) for name in await self._store.objects(_folder(tenant))])
         return [it for it in found if it is not None]
+
+    async def count(self, tenant: str) -> int:
+        """How many there are, open or over; none is read."""
+        return len(await self._store.objects(_folder(tenant)))
 
     async def remove(self, record: ImportRecord) -> None:
         """Forget an import."""

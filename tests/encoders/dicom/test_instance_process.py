@@ -120,6 +120,8 @@ pipes.next_request()
         ("NAME", "b'{}'", {"frame_count": 1}),
         ("NAME", "b'{}' + bytes(8) + b'\\xff' * 7 + b'\\x7f'", {"frame_count": 1}),
         ("NAME", "b'[]'", {}),
+        ("NAME", "b'{}{}{'", {"metadata_bytes": 3}),
+        ("NAME", "b'{}[]'", {"metadata_bytes": 2}),
         ("NAME", 'b\'{"00100010": {"vr": "PN", "Value": [[1]]}}\'', {"attributes_bytes": 42}),
         ("NAME", "b'{\"00100030\": 7}'", {"attributes_bytes": 15}),
     ],

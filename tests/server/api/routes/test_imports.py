@@ -23,6 +23,7 @@ from served_app import served
 from server.api.dependencies import pull_series, receive_series
 from server.api.parts import Parts
 from server.app import build_import_watch
+from server.errors import Overloaded
 from server.identity.api_keys import create_key
 from server.uploads.dicom.archive import DicomwebArchive
 
@@ -215,6 +216,30 @@ async def test_an_archive_that_stays_away_is_given_up(
     assert await parts.import_queue.take(5) == []
     ((name, data),) = await events(client, record.id)
     assert (name, data["code"]) == ("failed", "archive_unavailable")
+
+
+async def test_imports_are_bounded_and_one_that_is_known_begins_anew(
+    client: httpx.AsyncClient, parts: Parts, archive: Archive, series: list[Path]
+) -> None:
+    archive.listed.clear()
+    story = replace(pull_series(parts), most_kept=1)
+    await pull(client, parts, asked(series[0]))
+    again = await story.begin("default", "pacs", study_of(series[0]), series_of(series[0]))
+
+    with pytest.raises(Overloaded):
+        await story.begin("default", "pacs", study_of(series[0]), "1.2.3")
+    assert again.status == "queued"
+
+
+async def test_what_is_over_is_forgotten(
+    client: httpx.AsyncClient, parts: Parts, archive: Archive, series: list[Path]
+) -> None:
+    archive.listed.clear()
+    failed = await pull(client, parts, asked(series[0]))
+    await pull_series(parts).find_forgotten("default", kept_s=3600)
+    assert (await client.get(f"{IMPORTS}/{failed['id']}")).status_code == 200
+    await pull_series(parts).find_forgotten("default", kept_s=-1)
+    assert (await client.get(f"{IMPORTS}/{failed['id']}")).status_code == 404
 
 
 async def test_an_instance_alone_without_multipart_is_taken(
