@@ -25,7 +25,7 @@ def ablation_tables(document: Mapping[str, Any], numbers: Numbers) -> list[tuple
 
 _NOTES = (
     "The loss is as is minus this, paired on the same questions, with a bootstrap by patient. Where its interval "
-    "reaches 0 nothing was shown to be lost.",
+    "reaches 0 nothing was shown to be lost; where no question has an answer yet, nothing is said.",
     "Tiles and seconds are medians over slides, seconds from the request to the ready slide; a slide with fewer tiles "
     "than the budget loses nothing.",
 )
@@ -52,8 +52,8 @@ def _lacking(document: Mapping[str, Any], numbers: Numbers, target: str, metric:
                 "",
                 str(line["rows"]),
                 str(sum(line["failures"].values())),
-                mean_with_margin(line),
-                _loss(line),
+                mean_with_margin(line) if line["scored"] else "–",
+                _loss(line) if line["scored"] else "",
                 _number(made.get("median_tiles"), "{:,.0f}"),
                 fewer,
                 _number(made.get("median_encode_s"), "{:.1f}"),

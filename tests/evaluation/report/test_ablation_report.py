@@ -15,6 +15,7 @@ from evaluation.run_folder import AskedTarget, RunFolder
 from evaluation.scoring.score_run import Scored, ScoreOptions, score_run
 
 FEW: Condition = "1,000 tiles"
+NOT_YET: Condition = "1,000 tiles, draw 1"
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def scored(tmp_path: Path) -> Scored:
     record = {"kind": "eyepiece", "model": {"id": "demo"}, "generation": {}}
     for name, extra, conditions in (
         ("plain", {}, (AS_IS, WRONG_SAME)),
-        ("lacking", {"ablations": [FEW]}, (AS_IS, FEW)),
+        ("lacking", {"ablations": [FEW]}, (AS_IS, FEW, NOT_YET)),
     ):
         run.keep_target(AskedTarget(name, {**record, **extra}, conditions, (), 0, {}))
         with ReplyLog.open(run.answers_path(name)) as log:
-            for ask in plan_asks(asked, conditions).asks:
+            for ask in plan_asks(asked, [it for it in conditions if it != NOT_YET]).asks:
                 text = ask.wanted if ask.condition == AS_IS else "A"
                 log.append({"key": ask.key, "condition": ask.condition, "text": text, "reason": None})
     with ReplyLog.open(run.encodes_path("lacking")) as log:
@@ -48,11 +49,17 @@ def test_a_model_is_ablated_beside_itself_alone(scored: Scored) -> None:
 
     assert (numbers.targets, numbers.ablated) == (["plain"], ["lacking"])
     text = terminal_text(scored)
-    (line,) = [line for line in text.splitlines() if line.startswith(FEW)]
+    (line,) = [line for line in text.splitlines() if line.startswith(f"{FEW} ")]
     # Two of six are A: a third is right, and two thirds are lost.
     assert line.split()[2:5] == ["6", "0", "0.333"]
     assert "+0.667" in line
     assert line.endswith("1,000             1 of 3       3.0")
+
+
+def test_a_budget_that_was_not_asked_about_yet_has_lost_nothing(scored: Scored) -> None:
+    (line,) = [line for line in terminal_text(scored).splitlines() if line.startswith(NOT_YET)]
+
+    assert line.split()[4:] == ["6", "6", "–"]
 
 
 def test_the_page_has_all_of_it_and_escapes_it(scored: Scored, tmp_path: Path) -> None:
@@ -68,4 +75,4 @@ def test_budgets_are_conditions_of_the_table_of_numbers(scored: Scored, tmp_path
     with (tmp_path / "numbers.csv").open() as table:
         conditions = {row["condition"] for row in csv.DictReader(table) if row["target"] == "lacking"}
 
-    assert conditions == {AS_IS, FEW}
+    assert conditions == {AS_IS, FEW, NOT_YET}
