@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from encoders.hierarchical.cell_kinds import CELL_KINDS
 from encoders.hierarchical.cell_outlines import CellPolygon
+from server.slides.public_point import Point
 
 CellKind = Literal["unclassified", "neoplastic", "inflammatory", "connective", "dead", "epithelial"]
 MEANING = (
@@ -17,7 +18,6 @@ MEANING = (
     "Cells and their kinds were found by a network and are not a diagnosis."
 )
 _ALL_SENT = ConfigDict(json_schema_serialization_defaults_required=True)
-_Xy = tuple[float, float]
 
 
 class LevelBox(BaseModel):
@@ -45,8 +45,8 @@ class LevelCell(BaseModel):
     """A cell of a chosen patch. Pixel i covers i to i + 1, so the middle of a pixel ends in .5."""
 
     kind: CellKind
-    centroid: _Xy = Field(description="(x, y) in pixels of level 0.", examples=[[41012.5, 8239.25]])
-    contour: list[_Xy] = Field(
+    centroid: Point = Field(description="(x, y) in pixels of level 0.", examples=[[41012.5, 8239.25]])
+    contour: list[Point] = Field(
         description="The outline as a closed ring of (x, y) in pixels of level 0, its first point again at its end. It "
         "goes through the middles of the outermost pixels."
     )
@@ -104,7 +104,7 @@ class GeoPolygon(BaseModel):
     """A polygon of one ring, which is closed; pixels of level 0."""
 
     type: Literal["Polygon"]
-    coordinates: list[list[_Xy]] = Field(min_length=1, max_length=1)
+    coordinates: list[list[Point]] = Field(min_length=1, max_length=1)
 
 
 class GeoClassification(BaseModel):

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.slides.public_point import WholePoint
+
 
 class SlidePlaces(BaseModel):
     """Where the tiles lie that a model was given of a slide; what lies in none was not read: glass, and pen."""
@@ -17,7 +19,7 @@ class SlidePlaces(BaseModel):
     side_px: float = Field(description="Side of a tile in pixels of level 0.", examples=[224])
     least: int = Field(description="How many of them a region needs, to be asked about.", examples=[16])
     count: int = Field(description="How many there are.", examples=[4810])
-    coords: list[tuple[int, int]] = Field(
+    coords: list[WholePoint] = Field(
         description="Upper left corner (x, y) of each in pixels of level 0, in the order of `GET …/features`; of a "
         "model of levels, of its own regions.",
         examples=[[[12000, 8000], [12224, 8000]]],

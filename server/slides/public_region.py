@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.slides.public_point import Point
 from server.slides.public_slide import Status
 from server.slides.region_record import RegionRecord
 from server.slides.slide_record import SlideError, SlideWarning
@@ -30,7 +31,7 @@ class Region(BaseModel):
     area_mm2: float | None = Field(
         description="What these tiles cover, in mm²; null where nobody has said the slide's µm/px.", examples=[0.36]
     )
-    polygon: list[tuple[float, float]] = Field(description="Corners (x, y) in level-0 pixels, as it was drawn first.")
+    polygon: list[Point] = Field(description="Corners (x, y) in level-0 pixels, as it was drawn first.")
     warnings: list[SlideWarning] = Field(description="Doubts about the region; empty when there are none.")
     error: SlideError | None = Field(description="Why it could not be made; null unless it could not.")
     created_at: datetime = Field(description="When it was drawn first (RFC 3339).")

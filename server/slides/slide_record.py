@@ -64,12 +64,12 @@ class SlideTileBudget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tiles: int = Field(ge=1, le=10_000_000, description="How many at most.", examples=[1000])
+    tiles: int = Field(strict=True, ge=1, le=10_000_000, description="How many at most.", examples=[1000])
     choice: TileChoice = Field(
         "uniform",
         description="`uniform`: evenly spaced in reading order; `random`: drawn by `seed` and the slide's id.",
     )
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="Of a random choice.")
+    seed: int = Field(0, strict=True, ge=0, le=2**31 - 1, description="Of a random choice.")
 
 
 UNLIKE_TRAINING = SlideWarning(
