@@ -64,6 +64,8 @@ class Ids:
     series: str = "1.2.3"
     instance: str = "1.2.3.4"
     pulled: str = "7a" * 16
+    case: str = "theirs"
+    report: int = 1
 
 
 UNKNOWN = Ids(
@@ -74,11 +76,20 @@ UNKNOWN = Ids(
     series="9.1",
     instance="9.2",
     pulled="0" * 32,
+    case="unknown",
+    report=9,
 )
 # How to ask for somebody's object over each route: a JSON body, or None.
 RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
     ("GET", "/v1/slides/{slide_id}"): lambda ids: None,
     ("DELETE", "/v1/slides/{slide_id}"): lambda ids: None,
+    ("PATCH", "/v1/slides/{slide_id}"): lambda ids: {"stain": "HE"},
+    ("GET", "/v1/cases"): lambda ids: None,
+    ("POST", "/v1/cases/questions"): lambda ids: {"case": ids.case, "question": "Why?", "stream": False},
+    ("POST", "/v1/slides/{slide_id}/reports"): lambda ids: {"stream": False},
+    ("GET", "/v1/slides/{slide_id}/reports"): lambda ids: None,
+    ("GET", "/v1/slides/{slide_id}/reports/{number}"): lambda ids: None,
+    ("DELETE", "/v1/slides/{slide_id}/reports/{number}"): lambda ids: None,
     ("POST", "/v1/slides/{slide_id}/encode"): lambda ids: {},
     ("GET", "/v1/slides/{slide_id}/events"): lambda ids: None,
     ("GET", "/v1/slides/{slide_id}/thumbnail"): lambda ids: None,
@@ -131,6 +142,7 @@ RULES: dict[tuple[str, str], Callable[[Ids], dict[str, Any] | None]] = {
 # Where the object stands in the query.
 QUERIES: dict[tuple[str, str], Callable[[Ids], dict[str, str]]] = {
     ("GET", "/v1/conversations"): lambda ids: {"slide": ids.slide},
+    ("GET", "/v1/cases"): lambda ids: {"case": ids.case},
 }
 
 # Without which a route looks at no object.
@@ -157,6 +169,7 @@ async def ask_for(client: httpx.AsyncClient, operation: tuple[str, str], ids: Id
     named = {"slide_id": ids.slide, "conversation_id": ids.conversation, "turn": 1}
     dicom = {"study_uid": ids.study, "series_uid": ids.series, "instance_uid": ids.instance, "frame_numbers": "1"}
     dicom["import_id"] = ids.pulled
+    named["number"] = ids.report
     path = template.format(
         **named, **dicom, region_id=ids.region, upload_id=ids.upload, endpoint=ids.endpoint, level=0, column=0, row=0
     )
@@ -203,6 +216,8 @@ async def theirs(guarded: FastAPI, keys: dict[str, str]) -> Ids:
         asked = await client.post(f"/v1/slides/{record.id}/questions", json=body)
         turn = f"/v1/conversations/{asked.json()['conversation_id']}/turns/1"
         await client.put(f"{turn}/feedback", json={"verdict": "unsure", "words": "theirs"})
+        await client.patch(f"/v1/slides/{record.id}", json={"case": "theirs"})
+        await client.post(f"/v1/slides/{record.id}/reports", json={"stream": False})
         of_slide = {"Upload-Length": "100", "Upload-Metadata": "slide dGhlaXJz,path YS5kY20="}
         upload = await client.post("/v1/uploads", headers={"Tus-Resumable": "1.0.0"} | of_slide)
     upload_id = upload.headers["Location"].rsplit("/", 1)[-1]
@@ -238,19 +253,7 @@ async def test_another_tenants_object_is_as_if_it_never_existed(
 ) -> None:
     async with client_of(guarded, keys["b"]) as b, client_of(guarded, keys["a"]) as a:
         refused = await ask_for(b, operation, theirs)
-        unknown = await ask_for(
-            b,
-            operation,
-            Ids(
-                UNKNOWN_SLIDE,
-                UNKNOWN_CONVERSATION,
-                endpoint="unknown",
-                study="9",
-                series="9.1",
-                instance="9.2",
-                pulled="0" * 32,
-            ),
-        )
+        unknown = await ask_for(b, operation, UNKNOWN)
         still_there = await a.get(f"/v1/slides/{theirs.slide}")
         still_remembered = await a.get(f"/v1/conversations/{theirs.conversation}")
 
@@ -288,6 +291,7 @@ async def test_nobody_gets_anything_without_a_key(guarded: FastAPI, theirs: Ids,
         "instance_uid": "1.2.3.4",
         "frame_numbers": "1",
         "import_id": theirs.pulled,
+        "number": theirs.report,
     }
     path = template.format(
         **named, region_id=theirs.region, upload_id=theirs.upload, endpoint="theirs", level=0, column=0, row=0

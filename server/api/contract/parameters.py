@@ -43,7 +43,9 @@ TurnNumber = Annotated[
         examples=[1],
     ),
 ]
-_UID: dict[str, Any] = {"pattern": "^[0-9.]{1,64}$"}
+# All that an address can be told of a UID by.
+UID_FORM = "^[0-9.]{1,64}$"
+_UID: dict[str, Any] = {"pattern": UID_FORM}
 StudyOfSlide = Annotated[
     str,
     Path(description="The study's Instance UID.", examples=["1.2.826.0.1.3680043.8.498.1"], json_schema_extra=_UID),

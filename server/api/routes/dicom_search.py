@@ -1,5 +1,6 @@
 """/v1/dicomweb, searching: which studies, series and instances there are (QIDO-RS, DICOM PS3.18, 10.6)."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,18 +11,19 @@ from encoders.dicom.searched_attributes import AttributeLevel
 from server.api.access import Tenant
 from server.api.contract.errors import may_raise
 from server.api.contract.headers import answer_headers
-from server.api.contract.parameters import SeriesOfSlide, StudyOfSlide
+from server.api.contract.parameters import UID_FORM, SeriesOfSlide, StudyOfSlide
 from server.api.dependencies import FindInstancesDep
 from server.api.dicom_accept import require_json
 from server.api.dicom_json import DICOM_JSON, attribute
 from server.api.dicom_query import FILTERS, FILTERS_PARAMETER, chosen, fields_of, filters_of
 from server.api.routes.keyed_route import KeyedRoute, also_takes
-from server.errors import NotAcceptable
+from server.errors import InvalidRequest, NotAcceptable
 from server.flow.find_instances import FindInstances
 from server.slides.instance_search import InstanceQuery
 
 router = APIRouter(prefix="/v1/dicomweb", tags=["dicomweb"], route_class=KeyedRoute)
 MOST_RESULTS = 1_000
+_UID = re.compile(UID_FORM)
 
 
 Fields = Annotated[
@@ -78,6 +80,8 @@ class Search:
     async def answer(self, level: AttributeLevel, study: str | None = None, series: str | None = None) -> JSONResponse:
         """What matches, of a study or series where one is named."""
         require_json(self.request.headers.get("accept", ""))
+        if not all(_UID.fullmatch(uid) for uid in (study, series) if uid is not None):
+            raise InvalidRequest("The address names no UID: one has digits and dots, at most 64 together.")
         filters = filters_of(self.request.query_params)
         fields, unknown = fields_of(self.fields, filters)
         found = await self.story.search(self.tenant, InstanceQuery(level, filters, study, series))

@@ -160,6 +160,7 @@ async def test_what_is_not_there_or_not_as_asked_is_said(
 
     assert problem_of(await client.get(f"{WEB}/studies/1.2.3"), 404) == "not_found"
     assert problem_of(await client.get(f"{WEB}/studies/1.2.3/series/{series}/metadata"), 404) == "not_found"
+    assert problem_of(await client.get(f"{WEB}/studies/no-uid/series"), 422) == "invalid_request"
     assert problem_of(await client.get(f"{level}/frames/5"), 404) == "not_found"
     assert problem_of(await client.get(f"{level}/frames/0"), 404) == "not_found"
     assert problem_of(await client.get(f"{level}/rendered?viewport=1,2,3,4"), 422) == "invalid_request"
