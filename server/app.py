@@ -170,7 +170,7 @@ def build_app(settings: Settings, models: Sequence[InstalledModel]) -> FastAPI:
     app.state.parts, app.state.made = build_parts(settings, models), {}
     app.state.readiness = build_readiness(app.state.parts)
     for router in ROUTERS:
-        app.include_router(router)
+        app.take(router)
     add_error_responses(app)
     app.add_middleware(
         BodyLimit,

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "page"
@@ -27,8 +28,10 @@ class PageFile:
     digest: str
 
 
+@cache
 def read_page() -> Mapping[str, PageFile]:
-    """Every file of the page, by its path within it; `index.html` is the page itself."""
+    """Every file of the page, by its path within it; `index.html` is the page itself. Read once in a process: they are
+    part of the package."""
     files = sorted(path for path in _FOLDER.rglob("*") if path.is_file())
     return {path.relative_to(_FOLDER).as_posix(): _read(path) for path in files}
 

@@ -1,7 +1,7 @@
 """The Slide of the HTTP contract, as its record and its state make it."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -98,9 +98,14 @@ class Slide(BaseModel):
     )
 
 
+def _stored(record: SlideRecord, fields: set[str]) -> dict[str, Any]:
+    """Those of the fields that a record has here; what a newer release keeps under such a name means something else."""
+    return record.model_dump(include=fields & set(SlideRecord.model_fields))
+
+
 def describe(record: SlideRecord, encodings: list[SlideEncoding]) -> Slide:
     """The public view of a record; the default model's encoding is the first."""
-    shown = record.model_dump(include=set(Slide.model_fields) - {"encodings", "familiarity", "warnings"})
+    shown = _stored(record, set(Slide.model_fields) - {"encodings", "familiarity", "warnings"})
     first = encodings[0]
     return Slide(
         **shown,
@@ -115,7 +120,7 @@ def describe(record: SlideRecord, encodings: list[SlideEncoding]) -> Slide:
 
 def describe_encoding(record: SlideRecord, model: str, status: Status) -> SlideEncoding:
     """The public view of what `model` sees of a record."""
-    shown = record.model_dump(include=set(SlideEncoding.model_fields) - {"model", "familiarity", "warnings"})
+    shown = _stored(record, set(SlideEncoding.model_fields) - {"model", "familiarity", "warnings"})
     familiarity = _familiarity(record) if status == "ready" else None
     return SlideEncoding(**shown, model=model, status=status, warnings=list(record.doubts), familiarity=familiarity)
 

@@ -8,7 +8,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -173,6 +173,14 @@ class DocumentedAPI(FastAPI):
         )
         self._ways_in = [_KEY] + [_TOKEN] * takes_tokens + [""] * (not needs_key)
         self._documents: dict[Version, dict[str, Any]] = {}
+
+    def take(self, router: APIRouter) -> None:
+        """Serve the router's routes, the very same that other applications of this process serve: `include_router`
+        makes each of them anew for every application, and looks an address up twice."""
+        for route in router.routes:
+            if isinstance(route, APIRoute):
+                route.unique_id = operation_id(route)
+        self.router.routes.extend(router.routes)
 
     def openapi(self) -> dict[str, Any]:
         """The document of OpenAPI 3.2."""

@@ -160,6 +160,7 @@ async def create_upload(
     length = upload_length(request)
     raw = request.headers.get("upload-metadata", "").encode("latin-1", errors="replace").decode("ascii", "replace")
     metadata = upload_metadata(raw)
+    checksum(request)  # one that cannot be read is refused also where there is nothing yet that it could be of
     if not _has_body(request):
         state = UploadState(await story.create(tenant, length, metadata, raw), 0)
         return Response(status_code=201, headers=_offset_headers(state) | _location(state.upload))

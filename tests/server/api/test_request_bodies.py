@@ -162,6 +162,10 @@ KEYED_BODIES: list[tuple[str, str, str]] = [
     ("POST", CHAT, "application/json"),
     ("POST", f"/v1/slides/{SLIDE}/questions", "application/json"),
     ("POST", f"/v1/slides/{SLIDE}/encode", "text/plain"),
+    ("PATCH", f"/v1/slides/{SLIDE}", "application/json"),
+    ("POST", "/v1/cases/questions", "application/json"),
+    ("POST", f"/v1/slides/{SLIDE}/reports", "application/json"),
+    ("POST", "/v1/imports", "application/json"),
     ("POST", f"/v1/slides/{SLIDE}/regions", "application/json"),
     ("POST", f"/v1/slides/{SLIDE}/evidence", "application/json"),
     ("POST", "/v1/webhooks/lis/replay", "application/json"),
@@ -212,7 +216,8 @@ async def test_an_unknown_query_parameter_is_named(client: httpx.AsyncClient) ->
     assert problem_of(refused, 422) == "invalid_request"
     assert (
         refused.json()["detail"]
-        == "This address has no query parameter 'limits'; it takes cursor, id, limit, name, status."
+        == "This address has no query parameter 'limits'; it takes accession, body_site, case, cursor, "
+        "id, label, limit, name, patient_ref, stain, status."
     )
     assert problem_of(await client.get(f"/v1/slides/{SLIDE}?x=1"), 422) == "invalid_request"
 
