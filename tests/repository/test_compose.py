@@ -146,19 +146,28 @@ def test_every_environment_of_an_image_is_trimmed() -> None:
     assert sorted(re.findall(r"sh deploy/trim_environment\.sh (\S+)", DOCKERFILE)) == sorted(made)
 
 
-def test_trimming_takes_folders_of_tests_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["without-pictures"]])
+def test_trimming_takes_what_nothing_reads_and_leaves_the_rest(tmp_path: Path, options: list[str]) -> None:
     packages = tmp_path / "lib/python3.11/site-packages"
-    taken = ("numpy/tests/a.py", "numpy/linalg/tests/__pycache__/b.pyc")
-    kept = ("numpy/testing/c.py", "jinja2/tests.py", "numpy/linalg/d.py")
-    for name in (*taken, *kept):
+    taken = {
+        "numpy/tests/a.py",
+        "numpy/linalg/tests/__pycache__/b.pyc",
+        "pydicom/data/test_files/a.dcm",
+        "fontTools/misc/bezierTools.c",
+        "fontTools/misc/bezierTools.cpython-311-x86_64-linux-gnu.so",
+    }
+    kept = {"numpy/testing/c.py", "jinja2/tests.py", "numpy/linalg/d.py", "fontTools/misc/bezierTools.py", "triton/a.c"}
+    pictures = {"PIL/Image.py", "pillow.libs/libavif.so", "pillow-12.0.0.dist-info/RECORD"}
+    for name in taken | kept | pictures:
         (packages / name).parent.mkdir(parents=True, exist_ok=True)
         (packages / name).touch()
     (tmp_path / ".lock").touch()
 
-    subprocess.run(["sh", ROOT / "deploy/trim_environment.sh", tmp_path], check=True)
+    subprocess.run(["sh", ROOT / "deploy/trim_environment.sh", tmp_path, *options], check=True)
 
+    left = kept if options else kept | pictures
     assert not (tmp_path / ".lock").exists()
-    assert {str(path.relative_to(packages)) for path in packages.rglob("*") if path.is_file()} == set(kept)
+    assert {str(path.relative_to(packages)) for path in packages.rglob("*") if path.is_file()} == left
 
 
 @pytest.mark.parametrize(
