@@ -41,6 +41,7 @@ from server.commands.options import (
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
 from server.commands.slide_commands import slides_app
 from server.commands.terminal import accept_any_text, argument_text
+from server.commands.webhook_commands import webhooks_app
 
 app = typer.Typer(
     name="eyepiece",
@@ -57,6 +58,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(audit_app, name="audit")
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(feedback_app, name="feedback")
+app.add_typer(webhooks_app, name="webhooks")
 app.add_typer(models_app, name="models")
 app.add_typer(levels_app, name="levels")
 app.add_typer(evaluate_app, name="evaluate")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -242,6 +243,26 @@ class ApiClient:
         """Judges a turn; `body` is the body of that route. Returns the Feedback."""
         with _translated_errors(self.base_url):
             response = self._http.put(f"/v1/conversations/{conversation_id}/turns/{turn}/feedback", json=body)
+        return _json_or_raise(response)
+
+    def webhooks(self) -> dict[str, Any]:
+        """Who is told of the tenant's slides."""
+        with _translated_errors(self.base_url):
+            response = self._http.get("/v1/webhooks")
+        return _json_or_raise(response)
+
+    def dead_webhooks(self, endpoint: str) -> dict[str, Any]:
+        """What an endpoint did not take."""
+        with _translated_errors(self.base_url):
+            response = self._http.get(f"/v1/webhooks/{quote(endpoint, safe='')}/dead")
+        return _json_or_raise(response)
+
+    def replay_webhooks(self, endpoint: str, events: list[str]) -> dict[str, Any]:
+        """Has these events, or all that were given up, tried again."""
+        with _translated_errors(self.base_url):
+            response = self._http.post(
+                f"/v1/webhooks/{quote(endpoint, safe='')}/replay", json={"ids": events} if events else {}
+            )
         return _json_or_raise(response)
 
     def features(self, slide_id: str) -> bytes:

@@ -75,7 +75,7 @@ def test_the_commands_are_those_of_the_design() -> None:
         "eval-regions",
     }
     client |= {"eval-honesty", "eval-evidence", "eval-choices", "evaluate", "cohort"}
-    kept = {"keys", "audit", "tenants", "models", "levels", "status"}
+    kept = {"keys", "audit", "tenants", "models", "levels", "status", "webhooks"}
     assert names == {"up", "api", "worker", "llm", "doctor", "demo"} | kept | client
 
 
