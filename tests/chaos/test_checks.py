@@ -131,6 +131,7 @@ JOB = "saq:job:eyepiece-routine:a"
         (f"eyepiece:{{default}}:embeddings:{READY}", b"", False, None),
         ("eyepiece:{default}:conversation:conv_1", b"", False, None),
         ("eyepiece:workers", b"", True, None),
+        ("eyepiece:webhooks:events", b"", True, None),
         ("eyepiece:{default}:slide-names", {f"8204123456789-{READY}": ""}, False, None),
         ("eyepiece:{default}:slide-names", {f"8204123456789-{'0' * 64}": ""}, False, "which is no slide"),
         ("eyepiece:{default}:slide-names", {f"8204123456789-{READY}": ""}, True, "stays for ever"),
