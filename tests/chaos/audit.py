@@ -13,8 +13,8 @@ from chaos.fingerprint import Fingerprint, stored_fingerprint
 from redis import Redis
 
 _TENANT_FOLDER = "tenants/default/slides"
-# A sorted set of words that expire by their score (server.encoding.worker_presence); it is one small key for ever. Events
-# are bounded in number, and cleared once a minute where nobody is to be told (server.upkeep.webhook_delivery).
+# A sorted set of words that expire by their score (server.encoding.worker_presence); it is one small key for ever.
+# Events are bounded in number, and cleared once a minute where nobody is to be told (server.upkeep.webhook_delivery).
 _LASTING_KEYS = frozenset({"eyepiece:workers", "eyepiece:write-probe", "eyepiece:webhooks:events"})
 _ENDED = frozenset({"complete", "failed", "aborted"})
 

@@ -94,8 +94,9 @@ def test_clams_file_without_attributes_suffices_for_the_published_grid(tmp_path:
         read(path)
 
 
-@pytest.mark.parametrize("name", ["tile_embeds", "features"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("tile_embeds", torch.float16), ("features", torch.bfloat16), ("features", torch.float32)]
+)
 def test_gigapaths_dictionary_is_read(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
     values = torch.from_numpy(tile_features()).to(dtype)
     content = {name: values, "coords": torch.from_numpy(COORDS).to(torch.float32)}
@@ -131,8 +132,7 @@ def test_our_own_file_from_before_there_was_a_choice_was_reduced_by_area(tmp_pat
     assert given.plan.reduction == "area"
 
 
-@pytest.mark.parametrize("shape", [(32, 96), (1, 32, 96)])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize(("shape", "dtype"), [((32, 96), torch.float16), ((1, 32, 96), torch.float32)])
 def test_slide_features_are_taken_as_they_are(tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     tokens = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from features_files import COORDS, TRIDENT_ATTRIBUTES, WIDTH, tile_features, write_hdf5, write_torch
+from features_in_thread import FeaturesThread
 from untrained_model import untrained_manifest
 
 from encoders.errors import ReaderDied, SlideError, UnreadableSlide, UnusableFeatures
 from encoders.precomputed.features_process import FeaturesProcess, read_given_features
+from encoders.tiling.isolation import reader_channel
 from encoders.tiling.isolation.reader_limits import ReaderLimits
 
 UNTRAINED = untrained_manifest()
@@ -29,6 +31,12 @@ class Command:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, (self._command,)
+
+
+@pytest.fixture
+def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what no limit and no confinement has a part in."""
+    monkeypatch.setattr(reader_channel, "_start_child", FeaturesThread)
 
 
 def refusal(path: Path) -> SlideError | ReaderDied:
@@ -103,6 +111,7 @@ def test_a_tensor_of_one_value_and_a_huge_shape_is_refused_unread(tmp_path: Path
     assert isinstance(refusal(path), UnusableFeatures)
 
 
+@pytest.mark.usefixtures("in_thread")
 @pytest.mark.parametrize("keep", [100, 600, 0.5, 0.99])
 def test_a_cut_torch_file_is_unreadable(tmp_path: Path, keep: float) -> None:
     path = write_torch(tmp_path / "f.pt", torch.ones(32, 96))
@@ -112,6 +121,7 @@ def test_a_cut_torch_file_is_unreadable(tmp_path: Path, keep: float) -> None:
     assert isinstance(refusal(path), UnreadableSlide)
 
 
+@pytest.mark.usefixtures("in_thread")
 @pytest.mark.parametrize("keep", [100, 2_000, 0.5, 0.99])
 def test_a_cut_hdf5_file_is_unreadable(tmp_path: Path, keep: float) -> None:
     path = write_hdf5(tmp_path / "f.h5", tile_features(), **TRIDENT_ATTRIBUTES)
