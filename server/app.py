@@ -375,4 +375,5 @@ async def _close(parts: Parts) -> None:
     await parts.open_slides.aclose()
     for model in parts.models:
         await model.language_model.aclose()
+        await model.asked_slides.settled()
     await parts.redis.aclose()

@@ -21,7 +21,7 @@ from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
-# One command, because a pipeline of two costs this process as much again, and an answer waits for it.
+# One command, because a pipeline of two costs this process as much again, and an answer is on its way meanwhile.
 _RENEW = """
 local is_hot = redis.call('HEXISTS', KEYS[1], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])

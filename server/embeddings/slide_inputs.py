@@ -1,5 +1,6 @@
 """The slide part of a request to vLLM: made of an embedding, and kept in memory while a slide is being asked about."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -73,8 +74,9 @@ class SlideInputs:
 class SlideInputCache:
     """Slide inputs of the embedding cache; those used last stay in this process, at most `memory_bytes` of them.
 
-    One in memory is used only while its embedding is in Redis, where each use keeps it from expiring: what another
-    replica has deleted, or an operator flushed, is forgotten here too.
+    Whoever asks for one has just read the slide's record, so the slide is there; an embedding of one upload and one
+    encoder never changes. Redis is told behind the answer that its copy is in use, and one that it has no more (an
+    operator flushed it) is forgotten here too: the next question fills Redis again.
     """
 
     def __init__(self, embeddings: EmbeddingCache, inputs: SlideInputs, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -83,6 +85,7 @@ class SlideInputCache:
         self._memory_bytes = memory_bytes
         self._kept: OrderedDict[tuple[str, ...], SlideInput] = OrderedDict()
         self._kept_bytes = 0
+        self._renewing: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
     async def find(self, record: Embedded) -> SlideInput | None:
         """The slide or region as vLLM gets it, or None while it is not encoded.
@@ -93,9 +96,9 @@ class SlideInputCache:
         slide = slide_of(record)
         key = (slide.tenant, slide.id, slide.generation, slide.encoder_id, region_of(record) or "")
         kept = self._kept.get(key)
-        if kept is not None and await self._embeddings.renew(record):
-            if key in self._kept:  # another question may have driven it out meanwhile
-                self._kept.move_to_end(key)
+        if kept is not None:
+            self._kept.move_to_end(key)
+            self._renew_behind(record, key)
             return kept
         cached = await self._embeddings.find(record)
         self._drop(key)
@@ -104,6 +107,21 @@ class SlideInputCache:
         made = self._inputs.make(slide.tenant, cached)
         self._keep(key, made)
         return made
+
+    async def settled(self) -> None:
+        """Once Redis has been told of all that was used."""
+        await asyncio.gather(*self._renewing.values())
+
+    def _renew_behind(self, record: Embedded, key: tuple[str, ...]) -> None:
+        if key not in self._renewing:  # questions that come together are told of once
+            self._renewing[key] = asyncio.create_task(self._renew(record, key))
+
+    async def _renew(self, record: Embedded, key: tuple[str, ...]) -> None:
+        try:
+            if not await self._embeddings.renew(record):
+                self._drop(key)
+        finally:
+            del self._renewing[key]
 
     def _keep(self, key: tuple[str, ...], made: SlideInput) -> None:
         self._drop(key)

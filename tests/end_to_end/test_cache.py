@@ -36,9 +36,10 @@ def test_after_a_flush_of_redis_the_answer_comes_from_the_store_without_encoding
     from_store = server.api_metric(f'{READS}{{tier="store"}}')
     redis.Redis.from_url(server.environment_of("EYEPIECE_REDIS_URL")).flushall()
 
-    after = ask(client, slide["id"], "What tissue is this?", temperature=0)
+    # The first from the API's memory, which then hears that Redis has nothing.
+    after = [ask(client, slide["id"], "What tissue is this?", temperature=0)["answer"] for _ in range(2)]
 
-    assert after["answer"] == before["answer"]
+    assert after == [before["answer"]] * 2
     assert server.api_metric(f'{READS}{{tier="store"}}') == from_store + 1
     assert server.worker_metric("eyepiece_tiles_encoded_total") == tiles
 
