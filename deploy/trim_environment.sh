@@ -1,9 +1,9 @@
 #!/bin/sh
 # Takes out of an image's environment what no process of a server reads: packages' own tests, what modules were compiled
-# from, debugging symbols, and uv's lock. With `without-pictures` Pillow too: of what the API needs it is fpdf2 alone that
-# can use it, for pictures in a PDF, and a report has none.
+# from, debugging symbols, and uv's lock. With `small` also what is there for compilers and editors, grammars of languages
+# to be shown in colours, and what Pillow has for AVIF and for letters: OpenSlide's package takes of it what wraps pixels.
 #
-#   trim_environment.sh ENVIRONMENT [without-pictures]
+#   trim_environment.sh ENVIRONMENT [small]
 set -eu
 environment=$1
 for packages in "$environment"/lib/python3*/site-packages; do
@@ -22,8 +22,11 @@ for packages in "$environment"/lib/python3*/site-packages; do
             find "$packages/$package" -name '*.so' -exec strip {} +
         fi
     done
-    if [ "${2:-}" = without-pictures ]; then
-        rm -rf "$packages"/PIL "$packages"/pillow.libs "$packages"/pillow-*.dist-info
+    if [ "${2:-}" = small ]; then
+        find "$packages" \( -name '*.pyi' -o -name '*.a' -o -path '*/numpy/*.h' \) -delete
+        find "$packages"/pygments/lexers -type f ! -name '__init__*' ! -name '_mapping*' -delete
+        rm -f "$packages"/PIL/_avif*.so "$packages"/PIL/_imagingft*.so \
+            "$packages"/pillow.libs/libavif* "$packages"/pillow.libs/libharfbuzz* "$packages"/pillow.libs/libfreetype*
     fi
 done
 rm -f "$environment/.lock"

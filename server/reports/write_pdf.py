@@ -4,19 +4,15 @@ Text is drawn as it is, by a library without a markup of its own that an answer 
 no picture of is drawn as its code point, and the last page says so: a character that is left out could be a number.
 """
 
-import warnings
 from functools import lru_cache
 from pathlib import Path
 
 from fontTools.ttLib import TTFont
+from fpdf import FPDF
+from fpdf.enums import XPos, YPos
 
 from server.reports.report_record import ReportRecord
 from server.reports.write_text import DRAFT, answer_text, choice_lines, facts, printable
-
-with warnings.catch_warnings():  # the API's image has no Pillow (deploy/trim_environment.sh), and a report no picture
-    warnings.filterwarnings("ignore", "Pillow could not be imported")
-    from fpdf import FPDF
-    from fpdf.enums import XPos, YPos
 
 _FONT, _FONTS = "DejaVu", Path(__file__).parent / "fonts"
 _REGULAR, _BOLD = _FONTS / "DejaVuSans.ttf", _FONTS / "DejaVuSans-Bold.ttf"
