@@ -1,4 +1,5 @@
-"""Stands in for vLLM: answers slowly, word by word, stops when its client is gone, and counts what it works on.
+"""Stands in for vLLM: answers slowly, word by word, stops when its client is gone, and counts what it works on. Of what
+is to be scored each byte is a token, and all are equally likely.
 
 python -m attacks.stand_in_vllm <port> [<share of its pauses>]
 """
@@ -16,6 +17,7 @@ import numpy as np
 # As long as a busy GPU takes: whoever hangs up meets an answer half way.
 BEFORE_FIRST_S, BETWEEN_TOKENS_S = 0.3, 0.2
 _TOKENS = 20
+_PROMPT_TOKENS = 64
 _LIMIT_BYTES = 2**24
 _STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
@@ -57,6 +59,10 @@ class StandInVllm:
 
 
 async def _answer(writer: asyncio.StreamWriter, body: dict[str, Any], pauses: float) -> None:
+    if not body.get("stream"):
+        writer.write(_whole(json.dumps(_scores(body)).encode()))
+        await writer.drain()
+        return
     count = min(int(body.get("max_tokens") or _TOKENS), _TOKENS)
     writer.write(_STREAM)
     await writer.drain()
@@ -65,12 +71,33 @@ async def _answer(writer: asyncio.StreamWriter, body: dict[str, Any], pauses: fl
         writer.write(_event(_chunk({"content": " word"})))
         await writer.drain()
         await asyncio.sleep(BETWEEN_TOKENS_S * pauses)
-    slide_tokens = _slide_tokens(body)
-    details = {"cached_tokens": 0, "multimodal_tokens": {"image": slide_tokens} if slide_tokens else {}}
-    usage = {"prompt_tokens": 64 + slide_tokens, "completion_tokens": count, "prompt_tokens_details": details}
+    usage = _usage(body, count)
     writer.write(_event({**_chunk(finish="stop")}) + _event({**_chunk(), "choices": [], "usage": usage}))
     writer.write(b"data: [DONE]\n\n")
     await writer.drain()
+
+
+def _usage(body: dict[str, Any], completion_tokens: int, answer_tokens: int = 0) -> dict[str, Any]:
+    slide_tokens = _slide_tokens(body)
+    details = {"cached_tokens": 0, "multimodal_tokens": {"image": slide_tokens} if slide_tokens else {}}
+    prompt_tokens = _PROMPT_TOKENS + slide_tokens + answer_tokens
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "prompt_tokens_details": details,
+    }
+
+
+def _scores(body: dict[str, Any]) -> dict[str, Any]:
+    """The reply to a request that asks how likely the last message is, or the first token of an answer."""
+    last = body["messages"][-1]
+    answer = last["content"].encode() if last["role"] == "assistant" else b""
+    usage = _usage(body, 1, len(answer))
+    before = usage["prompt_tokens"] - len(answer) - 1
+    tokens = [{str(token): {"logprob": -1.0}} for token in (*[0] * before, *answer)]
+    top = [{"token": "Yes", "logprob": -0.5}, {"token": "No", "logprob": -1.0}]
+    choice = {"index": 0, "finish_reason": "length", "logprobs": {"content": [{"top_logprobs": top}]}}
+    return {"choices": [choice], "prompt_logprobs": [None, *tokens], "usage": usage}
 
 
 def _slide_tokens(body: dict[str, Any]) -> int:

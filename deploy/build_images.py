@@ -34,6 +34,12 @@ import importlib.util, json, shutil, sys
 print(json.dumps([name for name in ("training", "torch") if importlib.util.find_spec(name)]
                  + [name for name in ("cc", "gcc", "g++") if shutil.which(name)]))
 """
+# What each image has to load, whatever was taken out of it: what opens slides, what serves, what writes a report.
+LOADED = {
+    "api": "openslide, server.app, server.reports.write_pdf, encoders.tiling.isolation.answer_requests",
+    "worker": "openslide, server.worker, encoders.tiling.isolation.answer_requests",
+    "vllm": "server.commands.llm",
+}
 # Only this much of a failed build is shown; the rest is in its log.
 _TAIL_LINES = 30
 
@@ -135,6 +141,7 @@ def look_at(engine: Engine, wanted: Wanted) -> Look:
     found = set(json.loads(in_container(engine, wanted.image, "/opt/eyepiece/bin/python", "-c", LOOK)))
     if found & wanted.unwanted:
         complaints.append(f"{wanted.image} has {', '.join(sorted(found & wanted.unwanted))}, which it should not have.")
+    in_container(engine, wanted.image, "/opt/eyepiece/bin/python", "-c", f"import {LOADED[wanted.target]}")
     for name, ending in LISTS.items():
         text = in_container(engine, wanted.image, "cat", f"/usr/share/eyepiece/{name}")
         (OUT / f"eyepiece-{wanted.target}.{ending}").write_text(text + "\n")

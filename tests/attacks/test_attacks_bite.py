@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import h5py
+import httpx
 import numpy as np
 import openslide
 import psutil
@@ -18,6 +19,7 @@ from attacks.sample_slides import features_file, jpeg
 from attacks.stand_in_vllm import StandInVllm
 from attacks.target import Budget, BudgetSpent, FormFile, Target
 from attacks.watched_process import close_wait
+from server.asking.answer_scores import read_scores
 
 SLIDE, CONVERSATION = "a" * 64, "conv_" + "b" * 22
 
@@ -113,7 +115,7 @@ async def test_the_stand_in_counts_what_it_works_on_and_stops_when_its_client_is
     stand_in = StandInVllm()
     async with await asyncio.start_server(stand_in.serve, "127.0.0.1", 0) as listening:
         target = Target("127.0.0.1", listening.sockets[0].getsockname()[1], Budget())
-        body = json.dumps({"messages": [{"role": "user", "content": "a"}]}).encode()
+        body = json.dumps({"stream": True, "messages": [{"role": "user", "content": "a"}]}).encode()
         async with target.connection() as wire:
             await wire.write(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
             assert (await wire.head())[0] == 200
@@ -124,6 +126,18 @@ async def test_the_stand_in_counts_what_it_works_on_and_stops_when_its_client_is
 
     assert counted == b"vllm:num_requests_running 1\n"
     assert afterwards == b"vllm:num_requests_running 0\n"
+
+
+async def test_the_stand_in_scores_each_byte() -> None:
+    async with await asyncio.start_server(StandInVllm().serve, "127.0.0.1", 0) as listening:
+        address = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/chat/completions"
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "Ja"}]
+        async with httpx.AsyncClient() as client:
+            answered = await client.post(address, json={"messages": messages})
+
+    scores = read_scores(answered.content, 0)
+    assert scores.ids[-2:] == tuple(b"Ja")
+    assert scores.of_last(2) == -2.0
 
 
 def _opened(folder: Path, files: list[FormFile]) -> tuple[int, int]:
