@@ -138,6 +138,12 @@ async def errors_as_events(events: AsyncGenerator[Event, None]) -> AsyncGenerato
             yield _error_event(error)
 
 
+async def last_event(events: AsyncGenerator[Event, None]) -> Event:
+    """The last of them, for whoever wants the whole at once."""
+    async with aclosing(events):
+        return [event async for event in events][-1]
+
+
 async def unless_disconnected(request: Request, work: Awaitable[T], cut: "asyncio.Future[None]") -> T | None:
     """The result of `work`, or None when the client went away first; then the work is cancelled.
 

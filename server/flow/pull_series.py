@@ -135,7 +135,7 @@ class PullSeries:
             return pulling.record.changed(status="queued" if goes_on else "failed", error=failure)
         except RedisError:  # the lease ends, and it is tried again
             raise
-        except Exception as error:
+        except Exception as error:  # tried again it would break again: it is told of, and ends
             log.error("import_broke", exc_info=error)
             failure = ImportFailure(code="internal_error", detail="This is a bug in Eyepiece; the log has it.")
             return pulling.record.changed(status="failed", error=failure)

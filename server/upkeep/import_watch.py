@@ -63,5 +63,5 @@ class ImportWatch:
             await self._pulling.run(tenant, import_id)
         except (RedisError, EyepieceError) as error:  # its lease ends, and it is tried again
             log.warning(_FAILED, error=type(error).__name__)
-        except Exception as error:  # likewise
+        except Exception as error:  # likewise: one import must not end the others
             log.error(_FAILED, exc_info=error)

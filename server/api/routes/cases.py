@@ -1,8 +1,7 @@
 """/v1/cases: the slides of a case, and a question to each of them. A case is named in a query or a body and never in an
 address: it can lead to a patient, and addresses are what proxies, logs and histories keep."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -18,11 +17,10 @@ from server.api.contract.events import stream_of
 from server.api.dependencies import AskCaseDep, DrainDep, QuestionSlotsDep, parts_of
 from server.api.request_log import CLIENT_CLOSED, request_id_of
 from server.api.routes.keyed_route import KeyedRoute, needs
-from server.api.stream import errors_as_events, sse_response, unless_disconnected
+from server.api.stream import errors_as_events, last_event, sse_response, unless_disconnected
 from server.asking.questions import Question
 from server.errors import NotFound, Overloaded, QuestionTooLong
 from server.flow.ask_case import MOST_SLIDES_ASKED
-from server.slides.progress import Event
 from server.slides.public_slide import Slide
 from server.uploads.slide_metadata import MOST_METADATA_CHARS
 
@@ -118,10 +116,5 @@ async def ask_case(
         events = story.stream(opened, lambda: rates.admit(tenant, digest, "questions"))
         if body.stream:
             return sse_response(errors_as_events(events), drain.cut, resources.pop_all())
-        done = await unless_disconnected(request, _last(events), drain.cut)
+        done = await unless_disconnected(request, last_event(events), drain.cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data)
-
-
-async def _last(events: AsyncGenerator[Event, None]) -> Event:
-    async with aclosing(events):
-        return [event async for event in events][-1]

@@ -1,7 +1,6 @@
 """/v1/slides/{id}/evidence: on which tissue an answer rests."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -15,7 +14,7 @@ from server.api.contract.parameters import SlideId
 from server.api.dependencies import DrainDep, EvidenceSlotsDep, ShowEvidenceDep
 from server.api.request_log import CLIENT_CLOSED
 from server.api.routes.keyed_route import KeyedRoute, needs
-from server.api.stream import errors_as_events, sse_response, unless_disconnected
+from server.api.stream import errors_as_events, last_event, sse_response, unless_disconnected
 from server.errors import (
     ConversationDamaged,
     LanguageModelFailed,
@@ -32,7 +31,6 @@ from server.errors import (
     WrongConversation,
 )
 from server.slides.feedback import MOST_TURNS
-from server.slides.progress import Event
 
 router = APIRouter(prefix="/v1/slides", tags=["evidence"], route_class=KeyedRoute)
 
@@ -104,10 +102,5 @@ async def show_evidence(
         events = story.stream(opened)
         if body.stream:
             return sse_response(errors_as_events(events), drain.cut, resources.pop_all())
-        done = await unless_disconnected(request, _last(events), drain.cut)
+        done = await unless_disconnected(request, last_event(events), drain.cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data)
-
-
-async def _last(events: AsyncGenerator[Event, None]) -> Event:
-    async with aclosing(events):
-        return [event async for event in events][-1]

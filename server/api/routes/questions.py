@@ -1,7 +1,6 @@
 """/v1/slides/{id}/questions: ask, and follow up."""
 
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -20,11 +19,10 @@ from server.api.idempotency import IDEMPOTENCY_KEY, REPLAYED
 from server.api.region_shapes import RegionName, RegionShape, asked_region
 from server.api.request_log import CLIENT_CLOSED, request_id_of
 from server.api.routes.keyed_route import KeyedRoute, done_once, needs
-from server.api.stream import errors_as_events, sse_response, unless_disconnected
+from server.api.stream import errors_as_events, last_event, sse_response, unless_disconnected
 from server.asking.questions import Question
 from server.asking.scope import WHOLE, Scope
 from server.errors import ConversationDamaged, InvalidRequest, WrongConversation
-from server.slides.progress import Event
 
 router = APIRouter(prefix="/v1", tags=["questions"], route_class=KeyedRoute)
 # Sent only when it is not 0, so that bodies and events keep their shape.
@@ -157,10 +155,5 @@ async def ask_question(
             streamed = sse_response(errors_as_events(events), cut, resources.pop_all())
             streamed.headers.update(headers)
             return streamed
-        done = await unless_disconnected(request, _last(events), cut)
+        done = await unless_disconnected(request, last_event(events), cut)
     return Response(status_code=CLIENT_CLOSED) if done is None else JSONResponse(done.data, headers=headers)
-
-
-async def _last(events: AsyncGenerator[Event, None]) -> Event:
-    async with aclosing(events):
-        return [event async for event in events][-1]

@@ -28,7 +28,7 @@ from server.api.dependencies import (
 from server.api.idempotency import IDEMPOTENCY_KEY, REPLAYED
 from server.api.request_log import CLIENT_CLOSED, request_id_of
 from server.api.routes.keyed_route import KeyedRoute, done_once, needs
-from server.api.stream import errors_as_events, sse_response, unless_disconnected
+from server.api.stream import errors_as_events, last_event, sse_response, unless_disconnected
 from server.asking.choices import MOST_CHOICES
 from server.errors import InvalidRequest, NotFound, Overloaded, RecordUnreadable, ReportInterrupted
 from server.reports.report_record import (
@@ -217,7 +217,7 @@ async def write_report(
         events = _public(story.stream(opened, lambda: rates.admit(tenant, digest, "questions")))
         if body.stream:
             return sse_response(errors_as_events(events), drain.cut, resources.pop_all())
-        done = await unless_disconnected(request, _last(events), drain.cut)
+        done = await unless_disconnected(request, last_event(events), drain.cut)
     if done is None:
         return Response(status_code=CLIENT_CLOSED)
     return JSONResponse(done.data, 201, {"Location": f"/v1/slides/{slide_id}/reports/{done.data['number']}"})
@@ -365,8 +365,3 @@ async def _public(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, 
 
 def _without_format(data: dict[str, Any]) -> dict[str, Any]:
     return {name: it for name, it in data.items() if name != "format_version"}
-
-
-async def _last(events: AsyncGenerator[Event, None]) -> Event:
-    async with aclosing(events):
-        return [event async for event in events][-1]
