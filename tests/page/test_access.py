@@ -3,11 +3,10 @@
 from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_findings import grave_findings
 from browsed_page import Browsed, browsed
 from running_server import RunningServer
 
-GRAVE = ("serious", "critical")
 # Pixels around what has the focus; of the slide they lie above its picture, which would cover an outline.
 _WIDTH_OF_FOCUS = """parseFloat(document.activeElement.id === "canvas"
     ? getComputedStyle(document.activeElement, "::after").borderTopWidth
@@ -34,17 +33,6 @@ _WATCH = """() => void (globalThis.viewsSeen = new Promise((tell) => {
     };
     look();
 }))"""
-
-
-async def grave_findings(window: Any) -> list[str]:
-    """What axe finds that keeps people from using the page."""
-    found = await Axe().run(window)
-    return [
-        f"{it['id']}: {node['target']} {node.get('failureSummary', '')}"
-        for it in found.response["violations"]
-        if it["impact"] in GRAVE
-        for node in it["nodes"]
-    ]
 
 
 async def test_axe_finds_nothing_grave_with_everything_open(

@@ -1,13 +1,12 @@
 """A page left open over what happens to servers, networks, slides and keys says so, and goes on without a reload."""
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import psutil
 from browsed_page import Browsed
+from page_keys import keys_command, new_key
 from running_server import RunningServer, upload
 
 from synthetic.write_slide import write_sample_slide
@@ -66,11 +65,11 @@ async def test_a_deleted_slide(page: Browsed, slide: dict[str, Any], server: Run
 
 
 async def test_a_key_that_is_withdrawn(page: Browsed, slide: dict[str, Any], server: RunningServer) -> None:
-    first, second = (_new_key(server) for _ in range(2))
+    first, second = (new_key(server) for _ in range(2))
     await page.open(slide["id"])
     await page.window.evaluate("async (key) => (await import('/page/scripts/api.js')).api.signIn(key)", first)
     await page.answer("What is the growth pattern?")
-    _keys(server, "revoke", first[:14])
+    keys_command(server, "revoke", first[:14])
     with server.client(first) as client:
         while client.get("/v1/models").status_code == 200:  # noqa: ASYNC110 - servers forget a key within 15 s
             await asyncio.sleep(0.5)
@@ -84,12 +83,3 @@ async def test_a_key_that_is_withdrawn(page: Browsed, slide: dict[str, Any], ser
     await card.and_(page.window.locator('[data-state="done"]')).wait_for()
     stored = await page.window.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
     assert stored == '[{},{},""]'
-
-
-def _new_key(server: RunningServer) -> str:
-    return next(word for word in _keys(server, "create", "--tenant", "default").split() if word.startswith("ey"))
-
-
-def _keys(server: RunningServer, *arguments: str) -> str:
-    command = [sys.executable, "-m", "server", "keys", *arguments, "--data-dir", str(server.data_dir)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -42,6 +42,7 @@ WITHOUT_OBJECT = {
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{model}"),
     ("GET", "/v1/usage"),
+    ("GET", "/v1/caller"),
     ("GET", "/v1/feedback"),
     ("GET", "/v1/webhooks"),
 }

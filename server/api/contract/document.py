@@ -152,7 +152,7 @@ TAGS = [
     {"name": "evidence", "description": "On which tissue an answer rests."},
     {"name": "feedback", "description": "Judge an answer; export what was judged."},
     {"name": "openai", "description": "The same questions for clients that speak OpenAI's API."},
-    {"name": "usage", "description": "What the tenant has used of its quotas."},
+    {"name": "usage", "description": "What the tenant has used of its quotas, and what a credential allows."},
     {"name": "health", "description": "For load balancers and Prometheus; no key is asked for."},
 ]
 

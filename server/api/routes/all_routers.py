@@ -1,6 +1,7 @@
 """Every router of the API, in the order in which addresses are looked up: what a first token waits for comes first."""
 
 from server.api.routes import (
+    caller,
     cases,
     chat,
     conversations,
@@ -48,6 +49,7 @@ ROUTERS = tuple(
         conversations,
         feedback,
         usage,
+        caller,
         webhooks,
         health,
         document,

@@ -102,6 +102,7 @@ EXPECTED = {
     "POST /v1/webhooks/{endpoint}/replay": ADMIN,
     "GET /v1/models": ANY,
     "GET /v1/models/{model}": ANY,
+    "GET /v1/caller": ANY,
 }
 NAMED = {
     "conversation_id": "conv_" + "x" * 22,
@@ -209,7 +210,7 @@ async def test_no_scope_at_all_opens_what_needs_none(hospital: Hospital) -> None
     statuses = await hospital.statuses(hospital.token("openid"))
 
     opened = {where for where, status in statuses.items() if status != 403}
-    assert opened == {"GET /v1/models", "GET /v1/models/demo"}
+    assert opened == {"GET /v1/models", "GET /v1/models/demo", "GET /v1/caller"}
     async with client_of(hospital.app, hospital.token("openid")) as client:
         refused = await client.get("/v1/slides")
     assert refused.json()["code"] == "insufficient_scope"

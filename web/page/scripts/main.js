@@ -3,6 +3,7 @@
 import { startAbilities } from "./abilities.js";
 import { api } from "./api.js";
 import { startAskBox } from "./ask_box.js";
+import { loadCaller, startCaller } from "./caller.js";
 import { startConnection } from "./connection.js";
 import { startConversations } from "./conversations.js";
 import { startCrosshair } from "./crosshair.js";
@@ -23,8 +24,10 @@ import { startRegionTool } from "./region_tool.js";
 import { startRegions } from "./regions.js";
 import { startRegionsLayer } from "./regions_layer.js";
 import { startReport } from "./report.js";
+import { startReports } from "./reports.js";
 import { startScopeSwitch } from "./scope_switch.js";
 import { startSignIn } from "./sign_in.js";
+import { startSlideAbout } from "./slide_about.js";
 import { startSlideList } from "./slide_list.js";
 import { startSlideState } from "./slide_state.js";
 import { chooseSlide, loadSlides, startSlides } from "./slides.js";
@@ -44,6 +47,7 @@ const PARTS = [
   startViews,
   startSignIn,
   startConnection,
+  startCaller,
   startNotice,
   startModels,
   startAbilities,
@@ -57,6 +61,7 @@ const PARTS = [
   startSlides,
   startSlideList,
   startSlideState,
+  startSlideAbout,
   startUploads,
   startViewer,
   startToolSays,
@@ -77,6 +82,7 @@ const PARTS = [
   startCrosshair,
   startInstruments,
   startReport,
+  startReports,
   startAskBox,
 ];
 
@@ -89,6 +95,7 @@ function rememberSlide() {
 
 async function begin() {
   await loadModels();
+  loadCaller().catch(() => {}); // until it is known, the page is there to look at and to ask
   await loadSlides();
   const named = window.location.hash.slice(1);
   const [newest] = store.get("slides");

@@ -11,7 +11,7 @@ import { showCard } from "./thread_view.js";
 const drafts = new Map();
 
 export function startReport() {
-  const opener = button("Report draft", () => show(), { id: "report-opener", disabled: true });
+  const opener = button("Draft from answers", () => show(), { id: "report-opener", disabled: true });
   byId("menu").append(opener);
   const heard = new WeakSet();
   const refresh = () => {

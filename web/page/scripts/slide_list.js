@@ -1,6 +1,7 @@
 /** The list of slides, newest first, with how each stands. */
 
 import { byId, button, element, momentElement } from "./elements.js";
+import { SEARCHES } from "./said_of_slides.js";
 import { chooseSlide, deleteSlide, hasOlderSlides, loadOlderSlides, loadSlides } from "./slides.js";
 import { confirmed } from "./confirm.js";
 import { store } from "./store.js";
@@ -17,15 +18,41 @@ export function startSlideList() {
   store.on("slides", () => show(list, rows));
   store.on("slideId", () => show(list, rows));
   byId("more-slides").addEventListener("click", () => loadOlderSlides().catch(() => {}));
-  searchAsTyped(byId("slide-search"));
+  searchAsTyped(byId("search-by"), byId("slide-search"));
 }
 
-function searchAsTyped(field) {
-  let timer = null;
+/** Look for slides of which this is said, as if it had been typed. */
+export function searchBy(query, text) {
+  byId("search-by").value = query;
+  byId("slide-search").value = text;
+  sayHowToSearch();
+  showView("slides");
+  search();
+}
+
+let timer = null;
+
+function searchAsTyped(by, field) {
+  by.replaceChildren(...SEARCHES.map(({ query, words }) => element("option", { value: query, text: `by ${words}` })));
   field.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => loadSlides(field.value.trim()).catch(() => {}), SEARCH_AFTER_MS);
+    timer = setTimeout(search, SEARCH_AFTER_MS);
   });
+  by.addEventListener("change", () => {
+    sayHowToSearch();
+    search();
+  });
+  sayHowToSearch();
+}
+
+function search() {
+  clearTimeout(timer);
+  loadSlides({ query: byId("search-by").value, text: byId("slide-search").value.trim() }).catch(() => {});
+}
+
+function sayHowToSearch() {
+  const { words, isWhole } = SEARCHES.find(({ query }) => query === byId("search-by").value);
+  byId("slide-search").placeholder = isWhole ? `The whole ${words}` : `Part of the ${words}`;
 }
 
 /** Rows stay the same elements, so that the focus stays where it is while slides are encoded. */
@@ -41,6 +68,7 @@ function show(list, rows) {
   }
   while (list.children.length > shown.length) list.lastChild.remove();
   list.classList.toggle("empty", shown.length === 0);
+  list.classList.toggle("searched", byId("slide-search").value.trim() !== "");
   byId("more-slides").hidden = !hasOlderSlides();
 }
 
@@ -55,6 +83,7 @@ function row(slide) {
       "span",
       { class: "slide-words" },
       element("span", { class: "slide-name", text: slide.filename, title: slide.filename }),
+      element("span", { class: "slide-case" }),
       element("span", { class: "slide-facts" }, element("span", { class: "status" }), momentElement(slide.created_at)),
     ),
   );
@@ -67,6 +96,7 @@ function refresh(item, slide) {
   const isChosen = store.get("slideId") === slide.id;
   if (isChosen) choose.setAttribute("aria-current", "true");
   else choose.removeAttribute("aria-current");
+  item.querySelector(".slide-case").textContent = [slide.case, slide.stain].filter(Boolean).join(", ");
   const status = item.querySelector(".status");
   status.dataset.status = slide.status;
   status.textContent = progressWords(slide);

@@ -7,14 +7,15 @@ const PAGE_SIZE = 40;
 const FOLLOW_AGAIN_S = 2;
 const LAST_EVENTS = ["ready", "failed", "error"];
 const following = new Set();
-let search = "";
+/** `{query, text}`: which parameter of the API looks for what; all slides without a text. */
+let search = { query: "name", text: "" };
 let nextCursor = null;
 
-/** Load the newest slides whose names hold `text`. */
-export async function loadSlides(text = search) {
-  search = text;
+/** Load the newest slides that are looked for by `{query, text}`, or as before. */
+export async function loadSlides(wanted = search) {
+  search = wanted;
   const page = await fetchPage("");
-  if (search !== text) return; // somebody typed on meanwhile
+  if (search !== wanted) return; // somebody typed on meanwhile
   nextCursor = page.next_cursor;
   store.set("slides", page.data);
   page.data.filter(isUnderWay).forEach(follow);
@@ -92,7 +93,7 @@ const isUnderWay = (slide) => slide.status === "queued" || slide.status === "enc
 
 function fetchPage(cursor) {
   const query = new URLSearchParams({ limit: PAGE_SIZE });
-  if (search) query.set("name", search);
+  if (search.text) query.set(search.query, search.text);
   if (cursor) query.set("cursor", cursor);
   return api.get(`/v1/slides?${query}`);
 }

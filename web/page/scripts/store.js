@@ -41,6 +41,8 @@ class Store {
 }
 
 export const store = new Store({
+  /** What the key allows (caller.js); empty while nobody knows. */
+  scopes: [],
   /** All models of `GET /v1/models`, the default first. */
   models: [],
   /** The one that is asked; null before the first is known. */
