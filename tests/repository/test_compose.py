@@ -239,6 +239,25 @@ def test_archives_are_named_to_the_api_alone_and_reached_by_it_alone() -> None:
     assert added["networks"] == {"out": {}}
 
 
+def test_the_audit_log_is_off_and_when_on_a_volume_of_its_own_that_the_api_alone_has() -> None:
+    added = yaml.safe_load((ROOT / "deploy/compose.audit.yml").read_text())
+    (mount,) = added["services"]["api"]["volumes"]
+    told = added["services"]["api"]["environment"]
+    settings = {name.removeprefix("EYEPIECE_").lower() for name in told}
+
+    assert list(added["services"]) == ["api"]
+    assert added["volumes"].keys() == {"audit"}
+    assert not added["volumes"].keys() & COMPOSE["volumes"].keys()
+    assert mount == f"audit:{told['EYEPIECE_AUDIT_DIR']}"
+    assert settings == {"audit_dir", "audit_questions"} <= set(Settings.model_fields)
+    assert told["EYEPIECE_AUDIT_QUESTIONS"].endswith(
+        f":-{str(Settings.model_fields['audit_questions'].default).lower()}}}"
+    )
+    assert "AUDIT" not in (ROOT / "docker-compose.yml").read_text()
+    made = re.findall(r"eyepiece/(\w+)", stages()["base"])
+    assert told["EYEPIECE_AUDIT_DIR"] == f"/var/lib/eyepiece/{made[made.index('audit')]}", "else the volume is root's"
+
+
 @pytest.mark.parametrize("name", SCALED)
 def test_a_service_can_have_several_containers(name: str) -> None:
     assert not {"ports", "container_name", "hostname"} & set(SERVICES[name])

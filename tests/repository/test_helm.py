@@ -32,6 +32,7 @@ LARGEST: dict[str, Any] = {
     "models": {"existingClaim": "models"},
     "store": {"url": "s3://slides/here", "secretEnvironment": "bucket"},
     "api": {"secretEnvironment": "archives"},
+    "audit": {"enabled": True, "questions": True},
     "settings": {"EYEPIECE_MAX_QUEUED_JOBS": "500"},
     "worker": {
         "gpuResource": MIG,
@@ -341,6 +342,33 @@ def test_archives_are_named_to_the_api_alone_and_reached_by_it_alone() -> None:
     assert [name for name, secrets in told.items() if "archives" in secrets] == ["api"]
     assert told["api"] == ["bucket", "archives"]
     assert reaching == ["rel-eyepiece-api"]
+
+
+@pytest.mark.parametrize(("which", "is_on"), [("smallest", False), ("largest", True), ("several models", True)])
+def test_the_audit_log_is_off_and_when_on_a_volume_of_its_own_that_the_api_alone_has(which: str, is_on: bool) -> None:
+    objects = rendered(which)
+    having = {
+        name: [
+            it["mountPath"]
+            for container in containers(pod)
+            for it in container["volumeMounts"]
+            if it["name"] == "audit"
+        ]
+        for name, pod in pods(objects).items()
+    }
+    told = {it["name"]: it.get("value") for it in pods(objects)["api"]["spec"]["containers"][0]["env"]}
+    claims = of_kind(objects, "PersistentVolumeClaim")
+
+    folder = "/var/lib/eyepiece/audit"
+    assert {name for name, found in having.items() if found} == ({"api"} if is_on else set())
+    assert having["api"] == ([folder] if is_on else [])
+    assert told.get("EYEPIECE_AUDIT_DIR") == (folder if is_on else None)
+    assert told.get("EYEPIECE_AUDIT_QUESTIONS") == ("true" if is_on else None)
+    assert ("rel-eyepiece-audit" in claims) is is_on
+    if is_on:
+        (volume,) = [it for it in pods(objects)["api"]["spec"]["volumes"] if it["name"] == "audit"]
+        assert volume["persistentVolumeClaim"] == {"claimName": "rel-eyepiece-audit"}
+        assert claims["rel-eyepiece-audit"]["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
 @pytest.mark.parametrize("which", RELEASES)

@@ -60,3 +60,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- define "eyepiece.storeClaim" -}}
 {{- .Values.store.existingClaim | default (printf "%s-store" (include "eyepiece.name" .)) -}}
 {{- end -}}
+
+{{- define "eyepiece.auditClaim" -}}
+{{- .Values.audit.existingClaim | default (printf "%s-audit" (include "eyepiece.name" .)) -}}
+{{- end -}}
