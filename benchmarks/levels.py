@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.machine import machine, versions
-from benchmarks.process_counters import peak_mb, resident_mb
+from benchmarks.process_counters import peak_mb, reset_peak, resident_mb
 from benchmarks.take_turns import Cost, Spread, take_turns
 from encoders.hierarchical.cell_fusion import CellFusion
 from encoders.hierarchical.cell_tokens import cell_tokens
@@ -231,6 +231,7 @@ def _memory_here(way: str) -> float:
     parts, pixels = Parts(blocks=1), drawn_region(16)
     one = PlainWay(parts, 1) if way == "plain" else OurWay(parts, 1)
     before = resident_mb()
+    reset_peak()
     one.region(pixels)
     return peak_mb() - before
 

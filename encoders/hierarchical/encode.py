@@ -32,6 +32,9 @@ from encoders.hierarchical.vit4k import Vit4k
 from encoders.hierarchical.vit256 import Vit256
 
 PICTURE_PX: Final = 256
+# Pictures that CONCH and ViT-256, and CellViT, see at once on a CPU. With more, what a layer makes is larger than what
+# malloc keeps (32 MB): every layer then gets new pages from the system, and leaves the caches (docs/decisions/0074).
+CPU_PASSES: Final = (2, 1)
 
 Pixels = NDArray[np.uint8]
 _Result = TypeVar("_Result")
@@ -116,8 +119,8 @@ class HierarchicalEncoder:
         *,
         dissimilar: int = 32,
         keep: int = 16,
-        pass_pictures: int = 16,
-        pass_cells: int = 4,
+        pass_pictures: int = CPU_PASSES[0],
+        pass_cells: int = CPU_PASSES[1],
         cell_amp: torch.dtype | None = None,
         cell_threads: Executor | None = None,
     ) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from encoders.errors import EncoderOverflowed
 from encoders.hierarchical.choose_patches import choose_patches
 from encoders.hierarchical.conch import ConchImage
-from encoders.hierarchical.encode import PICTURE_PX, HierarchicalEncoder, StartedRegion
+from encoders.hierarchical.encode import CPU_PASSES, PICTURE_PX, HierarchicalEncoder, StartedRegion
 from encoders.hierarchical.levels import KeptLevels
 from encoders.hierarchical.levels_file import write_levels
 from encoders.hierarchical.networks import Networks, empty_networks
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 REGION_XY: Final = "region_xy"
 PATCH_INDEX: Final = "patch_index"
 # Pictures that CONCH and ViT-256, and CellViT, are given at once.
-_PASSES: Final = {"cpu": (16, 4), "cuda": (128, 16)}
+_PASSES: Final = {"cpu": CPU_PASSES, "cuda": (128, 16)}
 # Regions whose cells are looked for while the device is at later ones.
 _REGIONS_AHEAD: Final = 2
 # More would wait for the device.

@@ -152,10 +152,24 @@ def test_a_slide_in_half_precision_is_about_the_same(toy: InstalledModel, dtype:
     assert 0 < np.abs(rows[0] - rows[1]).max() < 0.2
 
 
+def test_on_a_cpu_few_pictures_go_through_at_once(toy: InstalledModel) -> None:
+    stage = stage_with_dark_cells(toy)
+    seen: list[int] = []
+    for network in (stage.encoder._conch, stage.encoder._cellvit):
+        compute = network.forward
+        network.forward = lambda pixels, compute=compute: seen.append(len(pixels)) or compute(pixels)  # type: ignore[method-assign]
+
+    read_drawn(stage, DrawnRegions(1, stage.spec.regions))
+
+    assert seen == [2, 2, *[1] * stage.spec.kept], "what a layer makes of them stays in what malloc keeps"
+
+
 def test_too_little_memory_halves_the_passes_and_changes_nothing(
     toy: InstalledModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = stage_with_dark_cells(toy)
+    # As many as on a GPU, which is where memory runs out.
+    stage.encoder._pass_pictures, stage.encoder._pass_cells = 16, 4
     conch = stage.encoder._conch
     reader, asked = DrawnRegions(2, stage.spec.regions), []
 
