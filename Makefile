@@ -1,4 +1,4 @@
-# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | eval-choices | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | replicas | resumable | archive | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | eval-choices | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | check-sr | replicas | resumable | archive | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py deploy/vendor_page.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence eval-choices evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api replicas resumable archive images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence eval-choices evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api check-sr replicas resumable archive images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -38,6 +38,8 @@ help:
 	@echo '              kill processes at random while slides are encoded, then count; a quarter of an hour'
 	@echo 'make attack [STAND_IN=1] [ONLY="hang_ups floods"] [SHARE=0.1] [JSON=out.json]'
 	@echo '              attack a server started for it, on loopback only; half an hour'
+	@echo 'make check-sr'
+	@echo '              reports as DICOM SR, written with highdicom, read by pydicom and by dsrdump of Debian'"'"'s dcmtk'
 	@echo 'make check-api [MINUTES=5] [SEED=1]'
 	@echo '              requests made from the OpenAPI document, right and wrong ones, on a server started for it'
 	@echo 'make resumable [MB=2000]'
@@ -206,6 +208,11 @@ stack: server-environment
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["stack"], sep="\n")' | \
 		$(BIN)/python -m pip install --quiet --requirement /dev/stdin
 	EYEPIECE_STACK=1 $(ENGINE_CHOICE) $(BIN)/pytest -s -x tests/end_to_end/test_compose_stack.py
+
+check-sr: server-environment
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["sr"][1:], sep="\n")' | \
+		$(BIN)/python -m pip install --quiet --requirement /dev/stdin
+	$(BIN)/pytest tests/server/reports/test_sr.py tests/server/commands/test_report_as_sr.py
 
 charts: server-environment
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["charts"], sep="\n")' | \

@@ -284,7 +284,7 @@ def report(  # noqa: PLR0913 - one for each option
     template: Annotated[
         Path | None, typer.Option(help="JSON with title and sections.", show_default="the server's own")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="text, json, pdf or fhir.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, json, pdf, fhir, or sr (DICOM).")] = "text",
     out: Annotated[Path | None, typer.Option(help="A new file.", show_default="standard output")] = None,
     number: Annotated[
         int | None, typer.Option(min=1, help="Take this report, which is kept, and write none.", show_default=False)
@@ -295,7 +295,7 @@ def report(  # noqa: PLR0913 - one for each option
     url: Url = "",
     key: Key = "",
 ) -> None:
-    """Have a draft report written about a slide: as text, JSON, PDF or FHIR."""
+    """Have a draft report written about a slide: as text, JSON, PDF, FHIR or DICOM SR."""
     from server.commands.api_client import ApiClient
     from server.commands.find_slide import find_slide_id
     from server.commands.report import ReportOptions, report

@@ -221,6 +221,15 @@ class ApiClient:
             raise refusal(response)
         return response.content
 
+    def dicom_headers(self, study: str, series: str) -> list[dict[str, Any]]:
+        """The headers of a series' instances, as DICOM's JSON has them."""
+        with _translated_errors(self.base_url):
+            response = self._http.get(
+                f"/v1/dicomweb/studies/{study}/series/{series}/metadata", headers={"Accept": "application/dicom+json"}
+            )
+        headers: list[dict[str, Any]] = _json_or_raise(response)  # type: ignore[assignment]  # a list, here alone
+        return headers
+
     def evidence(self, slide_id: str, body: dict[str, Any]) -> dict[str, Any]:
         """Where an answer has its support, all at once: the shape of that route's `done`."""
         with _translated_errors(self.base_url):

@@ -8,9 +8,15 @@ from typing import Any
 
 from server.commands.api_client import ApiClient
 from server.commands.outcome import CommandError, ExitCode
+from server.commands.report_as_sr import report_as_sr, require_sr
 from server.commands.terminal import printable
 
-FORMATS = ("text", "json", "pdf", "fhir")
+FORMATS = ("text", "json", "pdf", "fhir", "sr")
+# What no terminal shows.
+_FILES = {
+    "pdf": "A PDF goes to a file: say --out report.pdf.",
+    "sr": "A DICOM SR goes to a file: say --out report.dcm.",
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,10 @@ def report(client: ApiClient, options: ReportOptions) -> None:
     """
     _refuse_nonsense(options)
     body = _body(options)  # read before a model is asked
+    if options.form == "sr":
+        require_sr(client, options.slide_id)
     number = options.number or _write(client, options.slide_id, body)
-    content = client.report(options.slide_id, number, options.form)
+    content = _content(client, options, number)
     if options.out is None:
         sys.stdout.write(content.decode().rstrip("\n") + "\n")
         return
@@ -50,11 +58,17 @@ def report(client: ApiClient, options: ReportOptions) -> None:
     print(printable(f"report {number} of slide {options.slide_id[:12]}: {options.out}"))
 
 
+def _content(client: ApiClient, options: ReportOptions, number: int) -> bytes:
+    if options.form == "sr":
+        return report_as_sr(client, options.slide_id, number)
+    return client.report(options.slide_id, number, options.form)
+
+
 def _refuse_nonsense(options: ReportOptions) -> None:
     if options.form not in FORMATS:
         raise CommandError(f"--format is one of {', '.join(FORMATS)}.", ExitCode.USAGE)
-    if options.form == "pdf" and options.out is None:
-        raise CommandError("A PDF goes to a file: say --out report.pdf.", ExitCode.USAGE)
+    if options.form in _FILES and options.out is None:
+        raise CommandError(_FILES[options.form], ExitCode.USAGE)
     if options.out is not None and options.out.exists():
         raise CommandError(f"{options.out} exists already; name another file.", ExitCode.USAGE)
     if options.number is not None and (options.template is not None or options.model is not None):
