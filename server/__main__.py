@@ -5,8 +5,9 @@ Order of the commands as in a first day: demo, doctor, up … then the parts, th
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,24 +19,19 @@ from server.commands.key_commands import keys_app
 from server.commands.level_commands import levels_app
 from server.commands.model_commands import models_app
 from server.commands.options import (
-    Accession,
+    NOTHING_SAID,
     AsJson,
-    BodySite,
-    CaseName,
     DataDir,
     Host,
     Key,
-    Labels,
     Model,
     Models,
-    PatientRef,
     Port,
     SlideArgument,
-    Stain,
     StatusUrl,
     Url,
     default_url,
-    said_of_slide,
+    says_of_slides,
     settings_from,
 )
 from server.commands.outcome import EXIT_CODES, CommandError, ExitCode
@@ -190,6 +186,7 @@ def inspect(  # noqa: PLR0913 - one for each option
 
 
 @app.command()
+@says_of_slides
 def upload(  # noqa: PLR0913 - typer reads the options off the signature
     slides: Annotated[
         list[Path] | None,
@@ -205,12 +202,7 @@ def upload(  # noqa: PLR0913 - typer reads the options off the signature
         float, typer.Option("--settle", help="With --watch: seconds without a change after which a slide is sent.")
     ] = 30.0,
     files_at_once: Annotated[int, typer.Option(min=1, max=16, help="Files of a slide that are sent at once.")] = 3,
-    case: CaseName = None,
-    accession: Accession = None,
-    patient_ref: PatientRef = None,
-    stain: Stain = None,
-    body_site: BodySite = None,
-    label: Labels = None,
+    about: Mapping[str, Any] = NOTHING_SAID,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
@@ -218,9 +210,6 @@ def upload(  # noqa: PLR0913 - typer reads the options off the signature
     """Upload slides and wait until questions can be asked. After Ctrl-C, the same command goes on where it was."""
     from server.commands.api_client import ApiClient
     from server.commands.upload import UploadOptions, upload, upload_watched
-
-    texts = {"accession": accession, "case": case, "patient_ref": patient_ref, "stain": stain, "body_site": body_site}
-    about = said_of_slide(label, **texts)
 
     def options(path: Path) -> UploadOptions:
         return UploadOptions(path, mpp, urgent, files_at_once, about)

@@ -1,7 +1,11 @@
 """Options that several commands take, and how they become settings."""
 
+import functools
+import inspect
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,16 +59,22 @@ Key = Annotated[
 SlideArgument = Annotated[
     str, typer.Argument(metavar="SLIDE", help="Its id or the beginning of it, 6 digits at least, or its file name.")
 ]
-CaseName = Annotated[str | None, typer.Option("--case", help="What groups slides.", show_default=False)]
-Accession = Annotated[str | None, typer.Option(help="The order's number.", show_default=False)]
-PatientRef = Annotated[
-    str | None, typer.Option(help="A reference to the patient, best a pseudonym.", show_default=False)
-]
-Stain = Annotated[str | None, typer.Option(help="E.g. HE.", show_default=False)]
-BodySite = Annotated[str | None, typer.Option(help="Where the tissue is from.", show_default=False)]
+# What is said of a slide, by the name that the server has for it. Commands get them by `says_of_slides`.
+_TEXTS = {
+    "case": Annotated[str | None, typer.Option("--case", help="What groups slides.", show_default=False)],
+    "accession": Annotated[str | None, typer.Option(help="The order's number.", show_default=False)],
+    "patient_ref": Annotated[
+        str | None, typer.Option(help="A reference to the patient, best a pseudonym.", show_default=False)
+    ],
+    "stain": Annotated[str | None, typer.Option(help="E.g. HE.", show_default=False)],
+    "body_site": Annotated[str | None, typer.Option(help="Where the tissue is from.", show_default=False)],
+}
 Labels = Annotated[
     list[str] | None, typer.Option("--label", help="Any word of yours; repeat it for several.", show_default=False)
 ]
+OneLabel = Annotated[str | None, typer.Option(help="One of the slides' labels.", show_default=False)]
+# What a command's parameter `about` is without the decorators below, which give it.
+NOTHING_SAID: Mapping[str, Any] = MappingProxyType({})
 ModelName = Annotated[str, typer.Argument(help="As `eyepiece models list` shows it.")]
 EncoderDevice = Annotated[str | None, typer.Option(help="cpu, cuda …", show_default="EYEPIECE_DEVICE or auto")]
 ManifestFile = Annotated[Path | None, typer.Option(help="A manifest of your own instead of the packaged one.")]
@@ -74,17 +84,51 @@ Downloads = Annotated[
 ]
 
 
-def said_of_slide(labels: list[str] | None, **texts: str | None) -> dict[str, Any]:
-    """What the command line says of a slide, under the names that the server has for it; what it does not say is left
-    out.
+def says_of_slides(command: Callable[..., None]) -> Callable[..., None]:
+    """For a command that says something of slides: in place of its parameter `about` it gets an option for each field
+    (`SlideMetadata`), and is given what they say, under the names that the server has; what is not said is left out.
 
     Raises:
-        CommandError: a label has a comma, which separates labels on their way.
+        CommandError: when the command is run: a label has a comma, which separates labels on their way.
     """
-    said: dict[str, Any] = {name: argument_text(text) for name, text in texts.items() if text is not None}
+    return _with_options(command, {**_TEXTS, "label": Labels}, _said)
+
+
+def looks_for_slides(command: Callable[..., None]) -> Callable[..., None]:
+    """The same for a command that looks for slides of which all of it is said: there `label` is one of a slide's."""
+    return _with_options(command, {**_TEXTS, "label": OneLabel}, _texts)
+
+
+def _with_options(
+    command: Callable[..., None], options: Mapping[str, Any], read: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Callable[..., None]:
+    """The command as Typer shall see it."""
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        said = {name: given.pop(name) for name in options}
+        command(**given, about=read(said))
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.name == "about":
+            parameters += [parameter.replace(name=name, annotation=it, default=None) for name, it in options.items()]
+        else:
+            parameters.append(parameter)
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer goes by
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def _said(options: dict[str, Any]) -> dict[str, Any]:
+    labels = options.pop("label")
     if any("," in label for label in labels or ()):
         raise CommandError("A label has no comma; say --label once for each.", ExitCode.USAGE)
-    return said | ({"labels": [argument_text(label) for label in labels]} if labels is not None else {})
+    return _texts(options) | ({"labels": [argument_text(label) for label in labels]} if labels is not None else {})
+
+
+def _texts(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: argument_text(text) for name, text in options.items() if text is not None}
 
 
 def default_url() -> str:

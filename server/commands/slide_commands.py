@@ -1,22 +1,19 @@
 """`eyepiece slides …`: the work is in `server.commands.slides`, imported when it is run."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
 from server.commands.options import (
-    Accession,
+    NOTHING_SAID,
     AsJson,
-    BodySite,
-    CaseName,
     Key,
-    Labels,
-    PatientRef,
     SlideArgument,
-    Stain,
     Url,
     default_url,
-    said_of_slide,
+    looks_for_slides,
+    says_of_slides,
 )
 from server.commands.terminal import argument_text
 
@@ -24,6 +21,7 @@ slides_app = typer.Typer(help="The slides on the server.", no_args_is_help=True)
 
 
 @slides_app.command("list")
+@looks_for_slides
 def slides_list(  # noqa: PLR0913 - one for each option
     status: Annotated[
         str | None, typer.Option(help="queued, encoding, ready or failed.", show_default="all of them")
@@ -31,12 +29,7 @@ def slides_list(  # noqa: PLR0913 - one for each option
     name: Annotated[str | None, typer.Option(help="A part of the file name.", show_default="any")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     everything: Annotated[bool, typer.Option("--all", help="All of them, whatever the limit.")] = False,
-    case: CaseName = None,
-    accession: Accession = None,
-    patient_ref: PatientRef = None,
-    stain: Stain = None,
-    body_site: BodySite = None,
-    label: Annotated[str | None, typer.Option(help="One of the slides' labels.", show_default=False)] = None,
+    about: Mapping[str, Any] = NOTHING_SAID,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
@@ -46,8 +39,6 @@ def slides_list(  # noqa: PLR0913 - one for each option
     from server.commands.slides import ListOptions, list_slides
 
     with ApiClient(url or default_url(), key) as client:
-        texts = {"accession": accession, "case": case, "patient_ref": patient_ref, "stain": stain}
-        about = said_of_slide(None, **texts, body_site=body_site, label=label)
         list_slides(client, ListOptions(status, name, None if everything else limit, about), as_json)
 
 
@@ -62,14 +53,10 @@ def slides_show(slide: SlideArgument, url: Url = "", key: Key = "", as_json: AsJ
 
 
 @slides_app.command("describe")
-def slides_describe(  # noqa: PLR0913 - one for each option
+@says_of_slides
+def slides_describe(
     slide: SlideArgument,
-    case: CaseName = None,
-    accession: Accession = None,
-    patient_ref: PatientRef = None,
-    stain: Stain = None,
-    body_site: BodySite = None,
-    label: Labels = None,
+    about: Mapping[str, Any] = NOTHING_SAID,
     url: Url = "",
     key: Key = "",
     as_json: AsJson = False,
@@ -78,9 +65,8 @@ def slides_describe(  # noqa: PLR0913 - one for each option
     from server.commands.api_client import ApiClient
     from server.commands.slides import describe_slide
 
-    texts = {"accession": accession, "case": case, "patient_ref": patient_ref, "stain": stain, "body_site": body_site}
     with ApiClient(url or default_url(), key) as client:
-        describe_slide(client, argument_text(slide), said_of_slide(label, **texts), as_json)
+        describe_slide(client, argument_text(slide), about, as_json)
 
 
 @slides_app.command("delete")

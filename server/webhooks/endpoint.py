@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-import ssl
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from server.trusted_ca import CaFile
 
 # What can be told. A name is offered when something sends it, and no sooner.
 EventType = Literal["slide.ready", "slide.failed", "report.ready"]
@@ -36,7 +36,7 @@ class WebhookEndpoint(BaseModel):
     secrets: tuple[SecretStr, ...] = Field(min_length=1, max_length=2)
     events: tuple[EventType, ...] = Field(EVENT_TYPES, min_length=1)
     networks: tuple[Network, ...] = ()
-    ca_file: Path | None = None
+    ca_file: CaFile = None
 
     @field_validator("url")
     @classmethod
@@ -62,16 +62,6 @@ class WebhookEndpoint(BaseModel):
         if urlsplit(self.url).scheme == "http" and not self.own_networks:
             raise ValueError("http:// needs `networks` with the receiver's address in it; use https:// beyond them")
         return self
-
-    @field_validator("ca_file")
-    @classmethod
-    def _holds_certificates(cls, path: Path | None) -> Path | None:
-        """When the server starts, rather than when the first event waits."""
-        try:
-            ssl.create_default_context(cafile=path)
-        except OSError as error:
-            raise ValueError("must be a file of certificates in PEM that can be read") from error
-        return path
 
     @property
     def host(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 # Belong to no room, and may be imported by all of them.
-BETWEEN = {"errors", "settings", "to_the_end", "served_models"}
+BETWEEN = {"errors", "settings", "to_the_end", "served_models", "trusted_ca"}
 JOINS = {"__init__", "__main__", "app", "worker"}
 
 

@@ -1,10 +1,10 @@
 """An archive that slides can be pulled from, as EYEPIECE_DICOMWEB_ARCHIVES describes it."""
 
-import ssl
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from server.trusted_ca import CaFile
 
 
 class DicomwebArchive(BaseModel):
@@ -22,7 +22,7 @@ class DicomwebArchive(BaseModel):
     user: str = ""
     password: SecretStr | None = None
     token: SecretStr | None = None
-    ca_file: Path | None = None
+    ca_file: CaFile = None
     # Without TLS everybody on the way reads patients' names and the password.
     plain_http: bool = False
 
@@ -44,13 +44,3 @@ class DicomwebArchive(BaseModel):
         if bool(self.user) != (self.password is not None) or (self.token is not None and self.user):
             raise ValueError("needs `user` and `password`, or `token`, or none of them")
         return self
-
-    @field_validator("ca_file")
-    @classmethod
-    def _holds_certificates(cls, path: Path | None) -> Path | None:
-        """When the server starts, rather than when the first slide is pulled."""
-        try:
-            ssl.create_default_context(cafile=path)
-        except OSError as error:
-            raise ValueError("must be a file of certificates in PEM that can be read") from error
-        return path
