@@ -353,6 +353,24 @@ def tenants_erase(
     erase_with(settings_from(data_dir=data_dir, model=model), tenant, erase, yes=yes, as_json=as_json)
 
 
+@tenants_app.command("retention")
+def tenants_retention(
+    days: Annotated[
+        int | None,
+        typer.Option(min=1, max=36_500, help="As if all tenants' slides were kept so long.", show_default="as is set"),
+    ] = None,
+    data_dir: DataDir = None,
+    model: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which slides would go within the hour by EYEPIECE_RETAIN_DAYS, or by other days; nothing is deleted."""
+    from server.app import due_slides
+    from server.commands.retention import show_due
+
+    tried = {} if days is None else {"retain_days": days, "tenant_retain_days": {}}
+    show_due(settings_from(data_dir=data_dir, model=model, **tried), due_slides, as_json)
+
+
 @feedback_app.command("export")
 def feedback_export(
     since: Annotated[

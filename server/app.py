@@ -61,6 +61,7 @@ from server.reports.report_record import ReportShelf
 from server.served_models import open_served_models
 from server.settings import Settings
 from server.slides.catalogue import EncoderIds, SlideCatalogue
+from server.slides.due_slides import DueSlides
 from server.slides.evidence_record import EvidenceShelf
 from server.slides.feedback import FeedbackShelf
 from server.slides.instance_shelf import InstanceShelf
@@ -367,6 +368,21 @@ async def erase(settings: Settings, tenant: str, note: Callable[[str], Awaitable
         raise QueueUnavailable(
             "Redis does not answer: set EYEPIECE_REDIS_URL to the API's, and erase again."
         ) from error
+    finally:
+        await _close(parts)
+
+
+async def due_slides(settings: Settings) -> list[DueSlides]:
+    """What retention would delete now by these settings, from a process that serves nothing.
+
+    Raises:
+        QueueUnavailable: Redis does not answer.
+    """
+    parts = build_parts(settings, open_served_models(settings))
+    try:
+        return await build_retention(parts).due()
+    except RedisError as error:
+        raise QueueUnavailable("Redis does not answer: set EYEPIECE_REDIS_URL to the API's.") from error
     finally:
         await _close(parts)
 

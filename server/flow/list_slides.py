@@ -12,6 +12,7 @@ from model_store.errors import EyepieceError
 from server.errors import InvalidRequest
 from server.flow.slide_states import SlideStates
 from server.slides.catalogue import SlideCatalogue
+from server.slides.common_entries import CommonEntries
 from server.slides.metadata_index import Said, says
 from server.slides.public_slide import Slide, Status
 from server.slides.slide_index import ENTRY_PATTERN, Shelf, entry_of, folded, slide_id_of
@@ -23,6 +24,9 @@ from server.uploads.slide_metadata import SlideMetadata
 _NAMES_AT_ONCE = 500
 _MOST_NAMES = 2_000
 _MOST_LOOKS = 200
+# Names of the index that are compared for a page of several fields: a hundred requests to a bucket. Only where so many
+# fit nowhere can a page come empty before the end.
+_MOST_COMPARED = 100_000
 PREFIX_PATTERN = re.compile(r"[0-9a-f]{6,64}")
 _SHELVES: dict[Status | None, Shelf] = {"queued": "pending", "encoding": "pending", "failed": "failed"}
 
@@ -85,38 +89,37 @@ class ListSlides:
     async def described(
         self, tenant: str, wanted: SlideMetadata, *, cursor: str = "", limit: int, status: Status | None = None
     ) -> ListedSlides:
-        """Up to `limit` slides behind `cursor` of which all of `wanted` is said. They are looked for by the first of
-        it, so a page of one alone costs the page; the rest is compared.
+        """Up to `limit` slides behind `cursor` of which all of `wanted` is said. A page of one field costs the page; of
+        several the names in the index are compared first, and a page is empty at the end alone, unless
+        `_MOST_COMPARED` names fit nowhere.
 
         Raises:
             InvalidRequest: the cursor is none.
         """
         _require_cursor(cursor)
-        first, *others = wanted.values
+        said = tuple(wanted.values)
+        common = CommonEntries(self.slides.described, tenant, said, cursor)
         found: list[Slide] = []
-        left, position = _MOST_LOOKS, cursor
-        while len(found) < limit and left > 0:
-            room = min(limit - len(found), left)
-            entries = await self.slides.described.entries(tenant, first, position, room)
+        left = _MOST_LOOKS
+        while len(found) < limit and left > 0 and not common.is_over and common.compared < _MOST_COMPARED:
+            entries = await common.take(min(limit - len(found), left), _MOST_COMPARED)
             left -= len(entries)
-            shown = await asyncio.gather(*(self._show_described(tenant, entry, first, others) for entry in entries))
+            shown = await asyncio.gather(*(self._show_described(tenant, entry, said) for entry in entries))
             found += [slide for slide in shown if slide is not None and status in (None, slide.status)]
-            if len(entries) < room:
-                return ListedSlides(found, None, complete=True)
-            position = entries[-1]
-        return ListedSlides(found, position, complete=True)
+        return ListedSlides(found, None if common.is_over else common.position, complete=True)
 
-    async def _show_described(self, tenant: str, entry: str, first: Said, others: Sequence[Said]) -> Slide | None:
-        """The slide of an entry that is found by `first`, if all else is said of it, too. One whose record cannot be
+    async def _show_described(self, tenant: str, entry: str, said: Sequence[Said]) -> Slide | None:
+        """The slide of an entry that is found by all of this, if it is still said of it. One whose record cannot be
         read is shown: nobody knows that it is not meant."""
         record = await self.slides.look(tenant, slide_id_of(entry))
         if isinstance(record, UnreadableRecord):
             return await self.states.show(record)
-        if record is None or entry_of(record) != entry or not says(record, first):
+        is_it = record is not None and entry_of(record) == entry
+        too_many = [it for it in said if record is None or not is_it or not says(record, it)]
+        for it in too_many:
             with contextlib.suppress(EyepieceError, LockError):  # it is one too many for whoever looks next
-                await self.slides.forget_entry(tenant, entry, first)
-            return None
-        return await self.states.show(record) if all(says(record, it) for it in others) else None
+                await self.slides.forget_entry(tenant, entry, it)
+        return None if record is None or too_many else await self.states.show(record)
 
     async def beginning(self, tenant: str, prefix: str, limit: int) -> ListedSlides:
         """The slides whose id begins with `prefix`, by their ids; all there are, whatever the index knows.

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from model_store.errors import EyepieceError
 from server.flow.expire_slides import ExpireSlides, Noting
 from server.slides.catalogue import SlideCatalogue
+from server.slides.due_slides import DueSlide, DueSlides
 from server.slides.slide_record import now
 from server.storage.slide_store import TENANT_PATTERN
 from server.upkeep.rounds import go_round
@@ -42,10 +43,7 @@ class Retention:
         """Every tenant whose slides are not kept for ever; how many slides went. What goes wrong for one is none of the
         others' business."""
         expired = 0
-        for tenant in await self._slides.tenants():
-            days = self._days_of(tenant) if TENANT_PATTERN.fullmatch(tenant) else 0
-            if not days:
-                continue
+        for tenant, days in await self._limited():
             try:
                 count = await self._story.expire(tenant, now() - timedelta(days=days), self._noting)
             except EyepieceError as error:
@@ -55,3 +53,24 @@ class Retention:
                 log.info("slides_expired", count=count)
             expired += count
         return expired
+
+    async def due(self) -> list[DueSlides]:
+        """What the next round would delete, tenant by tenant; nothing is deleted.
+
+        Raises:
+            EyepieceError: of the store.
+        """
+        found = []
+        for tenant, days in await self._limited():
+            before = now() - timedelta(days=days)
+            slides = [
+                DueSlide(record.id, record.created_at, await self._story.bytes_of(record))
+                async for record in self._story.due(tenant, before)
+            ]
+            found.append(DueSlides(tenant, days, tuple(slides)))
+        return found
+
+    async def _limited(self) -> list[tuple[str, int]]:
+        """The tenants whose slides are not kept for ever, and for how many days they are."""
+        tenants = [tenant for tenant in await self._slides.tenants() if TENANT_PATTERN.fullmatch(tenant)]
+        return [(tenant, self._days_of(tenant)) for tenant in tenants if self._days_of(tenant)]

@@ -82,8 +82,8 @@ class SlidePage(BaseModel):
     object: Literal["list"] = "list"
     data: list[Slide]
     next_cursor: str | None = Field(
-        description="`cursor` of the next page, null at the end. A page may have fewer slides than `limit`, even none, "
-        "and still be followed by others."
+        description="`cursor` of the next page, null at the end. A page may have fewer slides than `limit`, with "
+        "`status` or `name` even none, and still be followed by others."
     )
     complete: bool = Field(
         description="False while slides may be missing: those of an older release, or of `queued` those that another "

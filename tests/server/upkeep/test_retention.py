@@ -59,6 +59,27 @@ async def test_slides_go_when_the_days_of_their_tenant_are_over(parts_that_expir
     assert all(it["erased"]["bytes"] > 0 and it["outcome"] == 200 for it in told if it["phase"] == "done")
 
 
+async def test_what_would_go_is_what_goes_and_saying_so_deletes_nothing(parts_that_expire: Parts) -> None:
+    parts = parts_that_expire
+    slides = [
+        await uploaded(parts, "old", 31),
+        await uploaded(parts, "older", 900),
+        await uploaded(parts, "new", 29),
+        await uploaded(parts, "b", 0.9, "short"),
+        await uploaded(parts, "c", 10_000, "ever"),
+    ]
+
+    due = {it.tenant: it for it in await build_retention(parts).due()}
+
+    assert {tenant: it.days for tenant, it in due.items()} == {"default": 30, "short": 1}
+    assert [it.id for it in due["default"].slides] == [slides[0].id, slides[1].id]
+    assert all(it.size_bytes > 0 for it in due["default"].slides)
+    assert due["short"].slides == ()
+    assert await kept(parts, *slides) == [True] * 5
+    assert await build_retention(parts).round() == 2
+    assert [it.slides for it in await build_retention(parts).due()] == [(), ()]
+
+
 async def test_without_a_setting_everything_is_kept(parts: Parts) -> None:
     slide = await uploaded(parts, "old", 10_000)
 

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from encoders.types import SlideFacts
 from server.api.parts import Parts
+from server.slides.catalogue import SlideCatalogue
 from server.slides.slide_record import SlideRecord, parse_record
 from server.uploads import slide_inspection
 from server.uploads.slide_metadata import SlideMetadata
@@ -216,6 +217,47 @@ async def test_pages_go_through_a_case_newest_first(client: httpx.AsyncClient, p
     assert problem_of(together, 422) == "invalid_request"
     wrong = await client.get("/v1/slides", params={"case": "c", "cursor": "x"})
     assert problem_of(wrong, 422) == "invalid_request"
+
+
+async def test_what_few_slides_share_is_found_at_once_among_many_that_share_one_field(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one, each newer than what is looked for: two hundred looks would come to its end and find nothing."""
+    monkeypatch.setattr("server.slides.common_entries._AT_ONCE", 2)
+    both = [await described(parts, f"both {number}", stain="HE", body_site="breast") for number in range(2)]
+    for number in range(12):
+        await described(parts, str(number), **({"stain": "HE"} if number % 3 else {"body_site": "breast"}))
+    looked: list[str] = []
+    look = SlideCatalogue.look
+
+    async def noted(self: SlideCatalogue, tenant: str, slide_id: str) -> Any:
+        looked.append(slide_id)
+        return await look(self, tenant, slide_id)
+
+    monkeypatch.setattr(SlideCatalogue, "look", noted)
+    query = {"stain": "HE", "body_site": "breast", "limit": "1"}
+    first = (await client.get("/v1/slides", params=query)).json()
+    second = (await client.get("/v1/slides", params=query | {"cursor": first["next_cursor"]})).json()
+
+    assert [it["id"] for page in (first, second) for it in page["data"]] == [both[1].id, both[0].id]
+    assert set(looked) == {it.id for it in both}, "no record is read of a slide that is not meant"
+    assert await listed(client, stain="HE", body_site="lung") == []
+    assert await listed(client, stain="HE", body_site="breast", label="x") == []
+
+
+async def test_a_page_that_has_compared_enough_can_be_continued(
+    client: httpx.AsyncClient, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.slides.common_entries._AT_ONCE", 1)
+    monkeypatch.setattr("server.flow.list_slides._MOST_COMPARED", 4)
+    both = await described(parts, "both", stain="HE", body_site="breast")
+    for number in range(12):
+        await described(parts, str(number), **({"stain": "HE"} if number % 2 else {"body_site": "breast"}))
+
+    page = (await client.get("/v1/slides", params={"stain": "HE", "body_site": "breast", "limit": 1})).json()
+
+    assert (page["data"], page["next_cursor"] is None) == ([], False)
+    assert await listed(client, stain="HE", body_site="breast", limit=1) == [both.id]
 
 
 async def test_a_deleted_slide_is_found_no_more(client: httpx.AsyncClient, parts: Parts) -> None:
