@@ -146,7 +146,7 @@ def test_a_worker_is_killed_in_the_middle_of_slides(stack: ComposeStack, undistu
     tally = under_load(stack, undisturbed, tmp_path, disturb)
 
     print(f"\n  worker killed: {tally}")
-    assert not tally.failed
+    assert not tally.failed, stack.ends_of_logs("api", "haproxy")
     assert_only_in_flight_failed(stack, tally)
     stack.start(victim)
 

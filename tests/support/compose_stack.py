@@ -96,16 +96,21 @@ class ComposeStack:
             return done.returncode == 0
         return bool(state["Health"]["Status"] == "healthy")
 
-    def end_of_log(self, container: str) -> str:
+    def end_of_log(self, container: str, lines: int = 40) -> str:
         """The last lines that it wrote."""
         return subprocess.run(
-            [self.engine.name, "logs", "--tail", "40", container],
+            [self.engine.name, "logs", "--tail", str(lines), container],
             env={**os.environ, **self.engine.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         ).stdout
+
+    def ends_of_logs(self, *services: str) -> str:
+        """The last lines of all containers of these services."""
+        names = [name for service in services for name in self.containers(service)]
+        return "\n".join(f"--- {name}\n{self.end_of_log(name, lines=200)}" for name in names)
 
     def kill(self, container: str) -> None:
         """As when its machine is gone: without a word to anybody."""

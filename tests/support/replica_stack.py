@@ -361,7 +361,7 @@ class Load:
             try:
                 given = await ask_once(self._url, slide_id, question, headers=self._headers)
             except AnswerFailed as error:
-                self.tally.failed[error.code] += 1
+                self.tally.failed[str(error)] += 1  # with its words: the same code stands for several reasons
                 continue
             if given.text == answer:
                 self.tally.right += 1
