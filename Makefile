@@ -1,4 +1,4 @@
-# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | eval-choices | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | check-sr | replicas | resumable | archive | images | stack | vllm-variants | vllm-kinds | hierarchy | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
+# make demo | eval-demo | eval-regions | eval-honesty | eval-evidence | eval-choices | evaluate-demo | language-data | train-demo | test | check | fuzz | chaos | attack | check-api | check-sr | replicas | resumable | archive | images | stack | vllm-variants | vllm-kinds | hierarchy | encoders | charts | bench | load | gpu-check | doctor | clean; each needs only make and Python 3.11 or newer.
 # On another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -11,7 +11,7 @@ LOCKED_OPTION = $(if $(filter-out 0,$(LOCKED)),--locked) $(if $(BUILDS),--builds
 DEPLOY := deploy/language_data.py deploy/cuda_environment.py deploy/cuda_imports.py deploy/lock_environments.py deploy/audit_locks.py deploy/pin_images.py deploy/make_environments.py deploy/environments.py deploy/pip_configuration.py \
 	deploy/container_engine.py deploy/build_images.py deploy/list_components.py deploy/vendor_page.py
 
-.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence eval-choices evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api check-sr replicas resumable archive images stack vllm-variants vllm-kinds hierarchy two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
+.PHONY: help environments server-environment language-data bench-environment load-environment demo eval-demo eval-regions eval-honesty eval-evidence eval-choices evaluate-demo train-demo bench bench-large load gpu-check doctor lint test check fuzz chaos attack api-environment check-api check-sr replicas resumable archive images stack vllm-variants vllm-kinds hierarchy encoders two-models charts locks audit cuda-environment pin-images vendor-page pictures clean
 
 help:
 	@echo 'make demo [ONCE=1] [SEED=n] [MODEL=demo] [PORT=8000] [DATA_DIR=data]'
@@ -181,6 +181,10 @@ vllm-kinds: environments
 
 hierarchy: server-environment
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/hierarchical tests/encoders/slide_stages tests/server/test_levels_of_odd_slides.py
+
+# The matrices of which `make test` runs a part, and the C++ compiler's code.
+encoders: server-environment
+	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest tests/encoders/slide_encoder tests/encoders/tile_encoder tests/encoders/tiling
 
 two-models: environments
 	EYEPIECE_LONG_TESTS=1 $(BIN)/pytest -s tests/end_to_end/test_two_models.py tests/end_to_end/test_two_vllms.py

@@ -17,6 +17,7 @@ from its last checkpoint. WSI-LLaVA: arXiv 2412.02141.
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -163,8 +164,9 @@ def export_published(training: DemoTraining, folder: Path) -> Path:
     return folder
 
 
+@cache
 def demo_tokenizer() -> Tokenizer:
-    """The same each time: it depends on the wordings alone."""
+    """The same each time: it depends on the wordings alone. Nobody changes it."""
     return train_tokenizer(demo_corpus())
 
 

@@ -1,4 +1,5 @@
-"""Matrices of which the suite runs a representative part, and `make vllm-variants` all."""
+"""Matrices of which the suite runs a representative part, and `make vllm-variants`, `make hierarchy` and `make
+encoders` all."""
 
 import os
 from collections.abc import Iterable, Sequence

@@ -1,6 +1,6 @@
 """Features files as the field writes them, read through the child and checked against the untrained model.
 
-What is taken is read through the child; of what is refused one of each format, and the rest by a thread of the test."""
+One file of each format is read through the child, the rest by a thread of the test."""
 
 import re
 from dataclasses import replace
@@ -32,8 +32,14 @@ RASTER = [1, 2, 3, 0]
 
 
 @pytest.fixture
-def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_channel, "_start_child", FeaturesThread)
+def child() -> None:
+    """For what is read through the child itself."""
+
+
+@pytest.fixture(autouse=True)
+def _in_thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "child" not in request.fixturenames:
+        monkeypatch.setattr(reader_channel, "_start_child", FeaturesThread)
 
 
 def like_published(manifest: Manifest) -> Manifest:
@@ -59,7 +65,7 @@ def read_tiles(path: Path, manifest: Manifest = UNTRAINED) -> GivenTiles:
     return given
 
 
-def test_tridents_file_is_read_in_raster_order(tmp_path: Path) -> None:
+def test_tridents_file_is_read_in_raster_order(child: None, tmp_path: Path) -> None:
     given = read_tiles(write_hdf5(tmp_path / "f.h5", **TRIDENT_ATTRIBUTES))
 
     assert given.coords.tolist() == [[0, 0], [256, 0], [0, 256], [512, 256]]
@@ -133,7 +139,9 @@ def test_our_own_file_from_before_there_was_a_choice_was_reduced_by_area(tmp_pat
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((32, 96), torch.float16), ((1, 32, 96), torch.float32)])
-def test_slide_features_are_taken_as_they_are(tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_slide_features_are_taken_as_they_are(
+    child: None, tmp_path: Path, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
     tokens = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
 
     given = read(write_torch(tmp_path / "f.pt", tokens))
@@ -156,7 +164,6 @@ def bare(rows: int, columns: int) -> torch.Tensor:
     return torch.ones(rows, columns)
 
 
-@pytest.mark.usefixtures("in_thread")
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -187,7 +194,6 @@ def test_a_torch_file_of_something_else_is_refused(tmp_path: Path, content: Any,
         read(write_torch(tmp_path / "f.pt", content))
 
 
-@pytest.mark.usefixtures("in_thread")
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -218,14 +224,14 @@ def test_hdf5_of_something_else_is_refused(tmp_path: Path, changes: dict[str, An
         read(write_hdf5(tmp_path / "f.h5", **{**TRIDENT_ATTRIBUTES, **changes}))
 
 
-def test_more_rows_than_a_slide_may_have_are_refused(tmp_path: Path) -> None:
+def test_more_rows_than_a_slide_may_have_are_refused(child: None, tmp_path: Path) -> None:
     path = write_torch(tmp_path / "f.pt", {"features": torch.ones(1_001, WIDTH), "coords": torch.ones(1_001, 2)})
 
     with pytest.raises(UnusableFeatures, match="1001 rows"):
         read(path)
 
 
-def test_neither_kind_of_file_is_unsupported(tmp_path: Path) -> None:
+def test_neither_kind_of_file_is_unsupported(child: None, tmp_path: Path) -> None:
     (tmp_path / "f.h5").write_bytes(b"neither")
 
     with pytest.raises(UnsupportedFormat):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hashed_numbers import hashed_slide, hashed_weight, row_digest
+from long_tests import all_or
 from safetensors import safe_open
 from torch import Tensor
 
@@ -18,6 +19,8 @@ GOLDEN = Path(__file__).parent / "golden" / "longnet_digests.safetensors"
 with safe_open(GOLDEN, framework="pt") as file:
     CASES: dict[str, dict[str, int]] = json.loads(file.metadata()["cases"])
 TOYS = [name for name in CASES if not name.startswith("full_size")]
+# Both numbers of heads, each side of where segments end; `make encoders` runs all.
+SHORT = [name for name in TOYS if not name.endswith(("5791", "5792", "12000", "23200"))]
 FULL_SIZE = {key: value for key, value in CASES["full_size_tiles1025"].items() if key != "tiles"}
 
 
@@ -57,7 +60,7 @@ def full_size() -> LongNetViT:
     return build(FULL_SIZE)
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", all_or(SHORT, TOYS))
 def test_every_token_equals_the_published_code(name: str) -> None:
     model = build(CASES[name])
 
@@ -66,7 +69,7 @@ def test_every_token_equals_the_published_code(name: str) -> None:
     assert_equals_the_published_code(model, states, golden_of(name))
 
 
-@pytest.mark.parametrize("tiles", [130, 1025])
+@pytest.mark.parametrize("tiles", all_or([130], [130, 1025]))
 def test_the_model_at_full_size_equals_the_published_code(full_size: LongNetViT, tiles: int) -> None:
     states = run(full_size, CASES[f"full_size_tiles{tiles}"])
 

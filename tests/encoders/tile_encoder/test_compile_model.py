@@ -27,6 +27,7 @@ def no_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiler
+@pytest.mark.skipif("EYEPIECE_LONG_TESTS" not in os.environ, reason="half a minute of g++; `make encoders`")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_encoder_gives_the_same_features_in_any_thread(tmp_path: Path, no_cache_folder: None) -> None:
     keep_compiled_code_in(tmp_path / "compiled")
