@@ -32,7 +32,7 @@ def test_a_slide_survives_the_death_of_what_encodes_it(
     server: RunningServer, client: httpx.Client, tmp_path: Path, victim: str, seed: int
 ) -> None:
     path = tmp_path / "large.tiff"
-    write_sample_slide(path, seed=seed, width_px=12_000, height_px=9_000)
+    write_sample_slide(path, seed=seed, width_px=8_000, height_px=6_000)
     slide_id = begin_encode(client, path)
 
     child_named(server, victim).kill()
