@@ -50,6 +50,7 @@ class DemoRecipe:
     align_features: LoopSettings
     instruct: LoopSettings
     instruct_everyday: LoopSettings
+    prefer_answers: LoopSettings
     prefer: LoopSettings
 
     def mix(self, settings: LoopSettings, closed: float, everyday: float = 0.0) -> ConversationMix:
@@ -103,14 +104,16 @@ DEMO: Final = DemoRecipe(
     instruct_everyday=LoopSettings(
         stage="instruct-everyday", steps=240, learning_rate=6e-4, warmup_steps=20, decay_from=0.3, seed=6
     ),
-    prefer=LoopSettings(
-        stage="prefer",
+    prefer_answers=LoopSettings(
+        stage="prefer-answers",
         steps=700,
         learning_rate=5e-4,
         warmup_steps=30,
         decay_from=0.4,
         seed=7,
-        precision="fp32",
         checkpoint_every=25,
+    ),
+    prefer=LoopSettings(
+        stage="prefer", steps=500, learning_rate=1e-4, warmup_steps=20, decay_from=0.4, seed=8, checkpoint_every=25
     ),
 )

@@ -1,6 +1,8 @@
 """The demo model's preference stage: pairs from the truth of its training slides, beside its ordinary third stage.
 
-It begins from the trained third stage, or from an installed demo model (`start`), whose slide encoder and tile encoder
+First the chosen answers alone are learned: to a model that never refused, a refusal is so unlikely that preferences
+would move nothing else. What comes of that is the reference of the arms, which go on from it. The whole
+begins from the trained third stage, or from an installed demo model (`start`), whose slide encoder and tile encoder
 are then used too: so a model that ships can be tuned on without its own training's folder.
 """
 
@@ -44,8 +46,9 @@ from training.train_demo import (
 )
 from training.write_model import write_model
 
-Arm = Literal["preference", "supervised", "shuffled"]
-ARMS: Final[tuple[Arm, ...]] = ("preference", "supervised", "shuffled")
+# The first half of the stage alone, and three ways to go on from there.
+Arm = Literal["answers", "preference", "supervised", "shuffled"]
+ARMS: Final[tuple[Arm, ...]] = ("answers", "preference", "supervised", "shuffled")
 # As many tiles as the server asks of a region.
 _LEAST_TILES: Final = 16
 
@@ -72,11 +75,22 @@ class _Shown:
 
 
 def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, seed: int) -> SlideLanguageModel:
-    """The stage, an arm of the comparison in a folder of its own: `prefer-<arm>-<seed>`."""
+    """The stage: the chosen answers in `prefer-answers-<seed>`, and an arm of the comparison in a folder of its own,
+    `prefer-<arm>-<seed>`."""
     recipe = training.recipe
     begun = _from_installed(training, start) if start else _from_stages(training)
-    settings = replace(recipe.prefer, stage=f"prefer-{arm}-{seed}", seed=recipe.prefer.seed + 100 * seed)
-    shown = _shown(training, begun, arm, settings)
+    train_only(begun.model, *recipe.prefer_trains)
+    parts: tuple[tuple[Arm, LoopSettings], ...] = (("answers", recipe.prefer_answers), (arm, recipe.prefer))
+    for part, settings in parts[:1] if arm == "answers" else parts:
+        named = replace(settings, stage=f"prefer-{part}-{seed}", seed=settings.seed + 100 * seed)
+        _prefer(training, begun, part, named)
+    return begun.model
+
+
+def _prefer(training: DemoTraining, begun: DemoStart, part: Arm, settings: LoopSettings) -> None:
+    """One part of the stage; `begun.model` is its own reference."""
+    recipe = training.recipe
+    shown = _shown(training, begun, part, settings)
     ordinary = SlideTask(
         recipe.mix(settings, recipe.closed_on_slides, recipe.everyday),
         begun.tokenizer,
@@ -85,19 +99,16 @@ def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, 
     )
     places = {name: place for place, name in enumerate([*shown.views, *shown.regions])}
     rows = SlideRows(shown.tokens, [places[pair.region or pair.slide] for pair in shown.pairs])
-    opening = slide_opening(TEMPLATE, shown.tokens.shape[1])
-    train_only(begun.model, *recipe.prefer_trains)
-    preference = replace(recipe.preference, weight=0.0) if arm == "supervised" else recipe.preference
+    is_supervised = part in ("answers", "supervised")
     prefer(
         begun.model,
         ordinary,
-        PairData(shown.pairs, rows, begun.tokenizer, opening),
+        PairData(shown.pairs, rows, begun.tokenizer, slide_opening(TEMPLATE, shown.tokens.shape[1])),
         settings,
-        preference,
+        replace(recipe.preference, weight=0.0) if is_supervised else recipe.preference,
         training.work / settings.stage,
         step_tokens=recipe.prefer_tokens,
     )
-    return begun.model
 
 
 def export_preferred(

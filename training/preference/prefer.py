@@ -68,8 +68,8 @@ def prefer(
     tokenized = [tokenize_pair(data.tokenizer, pair, data.opening) for pair in data.pairs]
     _require_room(max(pair.longest for pair in tokenized), model)
     rows = torch.tensor(data.slides.of_pair, dtype=torch.int64)
-    if is_done(folder):
-        reference = torch.zeros(len(tokenized), 2)  # nothing is trained any more
+    if is_done(folder) or not preference.weight:
+        reference = torch.zeros(len(tokenized), 2)  # nobody asks for it
     else:
         reference = reference_log_probabilities(model, tokenized, data.slides.tokens, rows, folder, settings.precision)
     shown = ShownPairs(tokenized, data.slides.tokens, rows, reference)

@@ -19,7 +19,7 @@ from training.preference.dpo_loss import (
     preference_losses,
     supervised_losses,
 )
-from training.preference.tokenized_pairs import TokenizedPair, stacked_pairs
+from training.preference.tokenized_pairs import TokenizedPair, stacked_chosen, stacked_pairs
 
 _ORDINARY = "ordinary."
 # Pairs of about the same length are asked together: a long one would pad all others.
@@ -53,7 +53,8 @@ class PreferenceTask:
 
     def batch(self, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
         """The ordinary batch under names that begin with `ordinary.`; `ids` and `said` as in `stacked_pairs`,
-        `slide_tokens` float32 [2P, N, D], and `reference` [P, 2]."""
+        `slide_tokens` float32 [2P, N, D], and `reference` [P, 2]. Where preferences weigh nothing, the chosen answers
+        alone: `stacked_chosen`, `slide_tokens` [P, N, D]."""
         rng = np.random.default_rng([self._seed, step, rank, 7])
         bucket = self._buckets[int(rng.integers(len(self._buckets)))]
         longest = max(self._shown.pairs[index].longest for index in bucket)
@@ -61,29 +62,36 @@ class PreferenceTask:
         chosen = rng.choice(bucket, min(count, len(bucket)), replace=False)
         indices = torch.from_numpy(chosen)
         shown = self._shown.slide_tokens[self._shown.rows[indices]].float()
-        ordinary = self._ordinary.batch(step, rank, ranks)
+        ordinary = {f"{_ORDINARY}{name}": it for name, it in self._ordinary.batch(step, rank, ranks).items()}
+        pairs = [self._shown.pairs[index] for index in chosen]
+        if not self._settings.weight:
+            return {**ordinary, **stacked_chosen(pairs), "slide_tokens": shown}
         return {
-            **{f"{_ORDINARY}{name}": tensor for name, tensor in ordinary.items()},
-            **stacked_pairs([self._shown.pairs[index] for index in chosen]),
+            **ordinary,
+            **stacked_pairs(pairs),
             "slide_tokens": torch.cat([shown, shown]),
             "reference": self._shown.reference[indices],
         }
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The ordinary task's loss with the pairs' added; rewards, margin and accuracy are of the pairs."""
-        ordinary = {
-            name.removeprefix(_ORDINARY): tensor for name, tensor in batch.items() if name.startswith(_ORDINARY)
-        }
-        losses = dict(self._ordinary.loss(model, ordinary))
+        """The ordinary task's loss with the pairs' added; rewards, margin and accuracy are of the pairs, and are not
+        there where preferences weigh nothing."""
+        given = {name.removeprefix(_ORDINARY): tensor for name, tensor in batch.items() if name.startswith(_ORDINARY)}
+        ordinary = self._ordinary.loss(model, given)["loss"]
         said = {name: batch[name] for name in ("ids", "said", "slide_tokens")}
-        policy = pair_log_probabilities(model(said)["log_probabilities"], batch["said"])
+        summed = model(said)["log_probabilities"]
+        if not self._settings.weight:
+            supervised = -(summed / batch["said"].sum(dim=1)).mean()
+            total = ordinary + self._settings.supervised * supervised
+            return {"loss": total, "ordinary": ordinary.detach(), "supervised": supervised}
+        policy = pair_log_probabilities(summed, batch["said"])
         reference = _split(batch["reference"].T.reshape(-1), batch["said"])
         measured = mean_losses(preference_losses(policy, reference, self._settings))
         preference, supervised = measured.pop("losses"), supervised_losses(policy).mean()
-        total = losses["loss"] + self._settings.weight * preference + self._settings.supervised * supervised
+        total = ordinary + self._settings.weight * preference + self._settings.supervised * supervised
         return {
             "loss": total,
-            "ordinary": losses["loss"].detach(),
+            "ordinary": ordinary.detach(),
             "preference": preference,
             "supervised": supervised,
             **measured,

@@ -49,7 +49,15 @@ def tokenize_pair(tokenizer: Tokenizer, pair: PreferencePair, opening: str) -> T
 def stacked_pairs(pairs: Sequence[TokenizedPair]) -> dict[str, Tensor]:
     """`ids` int64 and `said` bool [2P, T], padded on the right: the chosen conversations, then the rejected ones;
     `said` marks the tokens of the answer."""
-    rows = [(pair.prompt, pair.chosen) for pair in pairs] + [(pair.prompt, pair.rejected) for pair in pairs]
+    return _stacked([(pair.prompt, pair.chosen) for pair in pairs] + [(pair.prompt, pair.rejected) for pair in pairs])
+
+
+def stacked_chosen(pairs: Sequence[TokenizedPair]) -> dict[str, Tensor]:
+    """The first half of `stacked_pairs`: [P, T]."""
+    return _stacked([(pair.prompt, pair.chosen) for pair in pairs])
+
+
+def _stacked(rows: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> dict[str, Tensor]:
     length = -(-max(len(prompt) + len(answer) for prompt, answer in rows) // _LENGTH_STEP) * _LENGTH_STEP
     ids, said = torch.zeros(len(rows), length, dtype=torch.int64), torch.zeros(len(rows), length, dtype=torch.bool)
     for row, (prompt, answer) in enumerate(rows):
