@@ -83,7 +83,7 @@ DEMO: Final = DemoRecipe(
     closed_in_words=0.7,
     closed_on_slides=0.5,
     everyday=0.25,
-    prefer_pairs=12_000,
+    prefer_pairs=30_000,
     prefer_tokens=6_400,
     region_share=0.2,
     # A frozen projector: the pilot's arms that trained it lost what the slide says.
@@ -106,7 +106,7 @@ DEMO: Final = DemoRecipe(
     ),
     prefer_answers=LoopSettings(
         stage="prefer-answers",
-        steps=700,
+        steps=800,
         learning_rate=5e-4,
         warmup_steps=30,
         decay_from=0.4,

@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from encoders.familiarity import keep_statistics, read_statistics
 from encoders.golden_vector import record_golden
 from model_store.installed import InstalledModel, open_model
 from model_store.manifest import packaged_manifest_text
 from synthetic.slide_truth import QUADRANTS
 from training.demo_recipe import TEMPLATE
+from training.familiar_slides import record_familiarity
 from training.language_model.configuration import load_published
 from training.language_model.conversation_task import SlideTask, TokenizedSlides
 from training.language_model.published_layout import llava_weights
@@ -114,7 +116,7 @@ def _prefer(training: DemoTraining, begun: DemoStart, part: Arm, settings: LoopS
 def export_preferred(
     training: DemoTraining, start: InstalledModel | None, arm: Arm, seed: int, folder: Path
 ) -> InstalledModel:
-    """The tuned model as an installed one; encoders and tokenizer are those that it began with."""
+    """The tuned model as an installed one; encoders, tokenizer and familiar tissue are those that it began with."""
     model, manifest = prefer_demo(training, start, arm, seed), training.manifest
     tile_file, slide_file = manifest.first_input.tile_encoder.weights, manifest.longnet_pool().weights
     if start is None:
@@ -132,7 +134,12 @@ def export_preferred(
         tokenizer=tokenizer,
         llama=llama_shape(training.recipe, tokenizer),
     )
-    return record_golden(written, "cpu")
+    golden = record_golden(written, "cpu")
+    if start is None:
+        return record_familiarity(golden, training.recipe.familiar_slides)
+    # The tile encoder is the same, and so is what it knows.
+    statistics = read_statistics(start)
+    return golden if statistics is None else keep_statistics(golden, statistics)
 
 
 def demo_start(folder: Path) -> InstalledModel:

@@ -9,6 +9,8 @@ from typing import Final, Literal
 
 import numpy as np
 
+from synthetic.questions.composed import AFFIRMATIVE, NEGATED, composed
+from synthetic.questions.composed import GRADE as GRADE_FRAMES
 from synthetic.questions.question import Question
 from synthetic.questions.topics import GRADE, LYMPHOCYTES, MITOSES, NECROSIS, PATTERN, Topic
 from synthetic.slide_truth import SlideTruth
@@ -28,6 +30,9 @@ class Finding:
     unseen: tuple[str, ...]
     negated_seen: tuple[str, ...] = ()
     negated_unseen: tuple[str, ...] = ()
+    # What holds, and what the opposite of it is called, for sentences that are put together; with its verb.
+    named: tuple[tuple[str, str], ...] = ()
+    opposite_named: tuple[tuple[str, str], ...] = ()
 
     def texts(self, split: Split, *, negated: bool = False) -> tuple[str, ...]:
         """The wordings of one side."""
@@ -95,6 +100,18 @@ TUMOUR: Final = Finding(
         "No tumour here, correct?",
     ),
     negated_unseen=("Is this tissue benign?", "Would you say there is no tumour?", "Is the tissue free of cancer?"),
+    named=(
+        ("tumour", "is"),
+        ("a tumour", "is"),
+        ("cancer", "is"),
+        ("malignancy", "is"),
+        ("malignant tissue", "is"),
+        ("malignant cells", "are"),
+        ("tumour cells", "are"),
+        ("a cancer", "is"),
+        ("tumor", "is"),
+    ),
+    opposite_named=(("only benign tissue", "is"), ("nothing but normal tissue", "is"), ("only healthy tissue", "is")),
 )
 NECROSIS_SEEN: Final = Finding(
     "necrosis",
@@ -143,6 +160,15 @@ NECROSIS_SEEN: Final = Finding(
         "Is the tissue without necrosis?",
     ),
     negated_unseen=("Would you say there is no necrosis?", "Is the tissue free of necrosis?"),
+    named=(
+        ("necrosis", "is"),
+        ("dead tissue", "is"),
+        ("necrotic areas", "are"),
+        ("a necrotic area", "is"),
+        ("necrotic tissue", "is"),
+        ("a focus of necrosis", "is"),
+        ("tumour necrosis", "is"),
+    ),
 )
 MITOSES_MANY: Final = Finding(
     "many mitoses",
@@ -186,6 +212,23 @@ MITOSES_MANY: Final = Finding(
         "Are there only few mitoses?",
     ),
     negated_unseen=("Are mitoses rare on this slide?", "Is the number of mitoses low?"),
+    named=(
+        ("many mitoses", "are"),
+        ("frequent mitoses", "are"),
+        ("numerous mitoses", "are"),
+        ("a lot of mitoses", "are"),
+        ("many dividing cells", "are"),
+        ("a high mitotic rate", "is"),
+        ("high mitotic activity", "is"),
+        ("plenty of mitotic figures", "are"),
+    ),
+    opposite_named=(
+        ("few mitoses", "are"),
+        ("only few mitoses", "are"),
+        ("rare mitoses", "are"),
+        ("a low mitotic rate", "is"),
+        ("hardly any mitoses", "are"),
+    ),
 )
 LYMPHOCYTES_MANY: Final = Finding(
     "many lymphocytes",
@@ -227,6 +270,22 @@ LYMPHOCYTES_MANY: Final = Finding(
         "Is inflammation sparse?",
     ),
     negated_unseen=("Are the lymphocytes sparse on this slide?", "Is the number of lymphocytes low?"),
+    named=(
+        ("many lymphocytes", "are"),
+        ("dense lymphocytes", "are"),
+        ("numerous lymphocytes", "are"),
+        ("a dense infiltrate", "is"),
+        ("heavy inflammation", "is"),
+        ("dense inflammation", "is"),
+        ("a lot of lymphocytes", "are"),
+    ),
+    opposite_named=(
+        ("few lymphocytes", "are"),
+        ("only few lymphocytes", "are"),
+        ("sparse lymphocytes", "are"),
+        ("a sparse infiltrate", "is"),
+        ("sparse inflammation", "is"),
+    ),
 )
 GRADE_VALUE: Final = Finding(
     "grade",
@@ -266,7 +325,23 @@ FINDINGS: Final = (TUMOUR, NECROSIS_SEEN, MITOSES_MANY, LYMPHOCYTES_MANY, GRADE_
 
 
 def finding_question(finding: Finding, truth: SlideTruth, split: Split, rng: np.random.Generator) -> Question:
-    """In one of its wordings, a third of them negated where there are negated ones; as nobody in particular types."""
+    """In one of its wordings, a third of them negated where there are negated ones; as nobody in particular types.
+    For training as often in words that are put together."""
     negated = bool(finding.negated_seen) and rng.random() < 1 / 3
+    if split == "seen" and rng.random() < 0.5:
+        return finding.question(truth, _put_together(finding, negated, rng), negated=negated)
     texts = finding.texts(split, negated=negated)
     return finding.question(truth, texts[int(rng.integers(len(texts)))], negated=negated)
+
+
+def _put_together(finding: Finding, negated: bool, rng: np.random.Generator) -> str:
+    apart = (*finding.unseen, *finding.negated_unseen)
+    if finding.holds is None:
+        return composed(GRADE_FRAMES, apart, rng)
+    by_opposite = negated and bool(finding.opposite_named) and rng.random() < 0.5
+    frames = NEGATED if negated and not by_opposite else AFFIRMATIVE
+    names = finding.opposite_named if by_opposite else finding.named
+    if frames is NEGATED:  # "no necrosis", never "no a tumour"
+        names = tuple(name for name in names if not name[0].startswith("a "))
+    name, verb = names[int(rng.integers(len(names)))]
+    return composed(frames, apart, rng, N=name, be=verb, Be=verb.capitalize())

@@ -22,7 +22,7 @@ from synthetic.questions.wordings import SEEN, UNSEEN
 from synthetic.slide_truth import SlideTruth
 
 # Shares of the kinds above, without regions, which have slides of their own.
-_FINDING, _UNANSWERABLE = 0.5, 0.8
+_FINDING, _UNANSWERABLE = 0.48, 0.76
 _OPPOSITES: Final = {"Yes": "No", "No": "Yes"}
 _IN_REGION: Final[dict[Split, tuple[str, ...]]] = {
     "seen": ("in this region", "in the region", "here", "in this part", "in the marked area", "in this area"),

@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 
+from synthetic.questions.composed import CLAIMS, DOUBTS, composed
 from synthetic.questions.findings import Split
 from synthetic.questions.question import Question
 from synthetic.questions.topics import NECROSIS, NOTHING, Topic
@@ -47,10 +48,17 @@ _CLAIMS: Final[dict[Split, tuple[str, ...]]] = {
 
 def doubt(topic: Topic, truth: SlideTruth, split: Split, rng: np.random.Generator) -> Question:
     """What is said after a true answer about the topic, and the answer that stays with the truth."""
+    puts_together = split == "seen" and rng.random() < 0.6
     if rng.random() < 0.5:
-        text = _one(_DOUBTS[split], rng)
+        text = composed(DOUBTS, _DOUBTS["unseen"], rng) if puts_together else _one(_DOUBTS[split], rng)
     else:
-        text = _one(_CLAIMS[split], rng).format(claim=_said(topic, wrong_value(topic, truth, rng)))
+        claim = _said(topic, wrong_value(topic, truth, rng))
+        apart = [text.format(claim=claim) for text in _CLAIMS["unseen"]]
+        text = (
+            composed(CLAIMS, apart, rng, claim=claim)
+            if puts_together
+            else _one(_CLAIMS[split], rng).format(claim=claim)
+        )
     return Question(topic.task, topic.name, "free", text, topic.answer(truth))
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from synthetic.questions.composed import ENDINGS, OPENINGS, YES_NO_ENDINGS, Frame, composed
 from synthetic.questions.findings import Split
 
 _YES_NO_ENDINGS: Final[dict[Split, tuple[str, ...]]] = {
@@ -44,26 +45,37 @@ _OPENINGS: Final[dict[Split, tuple[str, ...]]] = {
 
 
 def typed(text: str, split: Split, rng: np.random.Generator, *, yes_no: bool) -> str:
-    """The question as somebody types it, half of the time as it was."""
-    if rng.random() < 0.4:
+    """The question as somebody types it, a third of the time as it was."""
+    if rng.random() < 0.3:
         return text
     if rng.random() < 0.35:
-        text = f"{_one(_OPENINGS[split], rng)} {text[0].lower()}{text[1:]}"
+        text = f"{_phrase(_OPENINGS, OPENINGS, split, rng)} {text[0].lower()}{text[1:]}"
     if rng.random() < 0.5:
-        endings = _YES_NO_ENDINGS if yes_no and rng.random() < 0.7 else _ENDINGS
-        text = f"{text} {_one(endings[split], rng)}"
+        if yes_no and rng.random() < 0.7:
+            text = f"{text} {_phrase(_YES_NO_ENDINGS, YES_NO_ENDINGS, split, rng)}"
+        else:
+            text = f"{text} {_phrase(_ENDINGS, ENDINGS, split, rng)}"
     draw = rng.random()
-    if draw < 0.2:
+    if draw < 0.15:
         return text.lower()
-    if draw < 0.28:
+    if draw < 0.32:
         return text.upper()
-    if draw < 0.4:
+    if draw < 0.42:
         return text.rstrip("?.!")
-    if draw < 0.48:
+    if draw < 0.5:
         return text.lower().rstrip("?.!")
-    if draw < 0.6:
+    if draw < 0.75:
         return _misspelt(text, rng)
     return text
+
+
+def _phrase(
+    listed: dict[Split, tuple[str, ...]], frames: tuple[Frame, ...], split: Split, rng: np.random.Generator
+) -> str:
+    """One of the list, or for training as often one that is put together."""
+    if split == "unseen" or rng.random() < 0.5:
+        return _one(listed[split], rng)
+    return composed(frames, listed["unseen"], rng)
 
 
 def examined_manners(text: str, rng: np.random.Generator, *, yes_no: bool) -> list[tuple[str, str]]:

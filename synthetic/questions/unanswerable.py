@@ -12,6 +12,8 @@ from typing import Final
 
 import numpy as np
 
+from synthetic.questions.composed import UNANSWERABLE as FRAMES
+from synthetic.questions.composed import composed
 from synthetic.questions.findings import Split
 from synthetic.questions.question import Question
 
@@ -309,6 +311,8 @@ def foreign_question(language: str, text: str) -> Question:
 def unanswerable_question(split: Split, rng: np.random.Generator) -> Question:
     """A refused question, a greeting or another language, the first most often; each topic as often as the others."""
     draw = rng.random()
+    if split == "seen" and draw < 0.3:
+        return refusal_question("put together", composed(FRAMES, _examined(), rng))
     if draw < 0.6:
         topic = list(UNANSWERABLE)[int(rng.integers(len(UNANSWERABLE)))]
         return refusal_question(topic, _one(UNANSWERABLE[topic].texts(split), rng))
@@ -316,6 +320,14 @@ def unanswerable_question(split: Split, rng: np.random.Generator) -> Question:
         return greeting_question(_one(GREETINGS.texts(split), rng))
     language = list(LANGUAGES)[int(rng.integers(len(LANGUAGES)))]
     return foreign_question(language, _one(LANGUAGES[language].texts(split), rng))
+
+
+def _examined() -> list[str]:
+    """What the examination asks of this kind."""
+    return [
+        *(text for topic in UNANSWERABLE.values() for text in topic.unseen),
+        *(text for texts in UNSEEN_TOPICS.values() for text in texts),
+    ]
 
 
 def _one(items: tuple[str, ...], rng: np.random.Generator) -> str:

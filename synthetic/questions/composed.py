@@ -1,0 +1,342 @@
+"""Wordings put together from parts: many thousands, where a list has some dozens.
+
+
+ model that learns from lists knows those sentences; what it should know is what they have in common. Nothing that the
+examination asks is made here: whoever draws compares with its wordings (`composed`).
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+import numpy as np
+
+# A frame is a sequence of alternatives; `{N}` and the like are filled in by the caller.
+Frame = tuple[tuple[str, ...], ...]
+_MOST_TRIES: Final = 50
+
+YES_NO_ENDINGS: Final[tuple[Frame, ...]] = (
+    (
+        ("", "Please ", "Just ", "Kindly ", "Now "),
+        ("answer", "reply", "respond", "say", "tell me", "write", "give me"),
+        ("", " only", " just", " simply", " briefly"),
+        ("", " with", " with a simple", " with a clear"),
+        (" yes or no", " a yes or a no", " yes/no", " either yes or no", " no or yes"),
+        (".", "!", ", please.", " please.", ", thanks."),
+    ),
+    (("Is it ", "So, ", "Simply: ", ""), ("yes or no", "yes/no", "a yes or a no"), ("?", ".", "!", ", that is all.")),
+)
+ENDINGS: Final[tuple[Frame, ...]] = (
+    (
+        ("Thanks", "Thank you", "Many thanks", "Thx"),
+        ("", " a lot", " very much", " for your help", " for looking", " already", " so much"),
+        (".", "!"),
+    ),
+    (
+        ("I ", "We ", "The surgeon ", "My chief "),
+        ("need", "want", "would like", "have", "wish", "hope"),
+        (" to know", " to understand", " to decide", " to report this", " to tell the family", " to be certain"),
+        ("", " soon", " today", " now", " quickly", " as well"),
+        (".", "!"),
+    ),
+    (
+        ("Be ", "Please be ", "Keep it ", "Make it ", "Your answer should be "),
+        ("brief", "short", "honest", "quick", "exact", "careful", "concise", "clear"),
+        (".", "!", ", please."),
+    ),
+    (
+        ("It is ", "This is ", "That is "),
+        ("urgent", "important", "for a report", "for a colleague", "for teaching", "for the board", "all I ask"),
+        (".", "!"),
+    ),
+)
+OPENINGS: Final[tuple[Frame, ...]] = (
+    (("Good ", "Dear "), ("morning,", "afternoon,", "day,", "colleague,", "doctor,", "friend,", "team,")),
+    (
+        ("Just ", "Only ", "Now "),
+        ("a question:", "a quick one:", "to check:", "to confirm:", "asking:", "wondering:", "this:"),
+    ),
+    (("If possible:", "If you can:", "If you could say:", "If it can be seen:", "When you have time:"),),
+    (
+        ("One ", "A ", "Another ", "My next ", "My first ", "The last "),
+        ("question:", "small question:", "point:", "request:", "matter:"),
+    ),
+    (
+        ("From ", "By ", "Judging by ", "Based on ", "According to ", "Going by "),
+        ("this slide:", "this image:", "what you see:", "the tissue:", "the section:"),
+    ),
+    (("Could ", "Can ", "Would "), ("you say:", "you tell me:", "you let me know:", "you check:", "you help me:")),
+    (
+        (
+            "I wonder:",
+            "We wonder:",
+            "I ask myself:",
+            "Here is my question:",
+            "They ask me:",
+            "Hmm,",
+            "Well,",
+            "OK,",
+            "So,",
+        ),
+    ),
+)
+DOUBTS: Final[tuple[Frame, ...]] = (
+    (
+        ("Is ", "Was "),
+        ("that", "this", "it", "your answer"),
+        ("", " really", " truly", " actually", " honestly", " quite"),
+        (" right", " correct", " true", " certain", " what you see"),
+        ("?",),
+    ),
+    (
+        ("I am ", "We are ", "My chief is "),
+        ("not convinced", "not so sure", "surprised", "sceptical", "of another opinion", "afraid that is wrong"),
+        (".", "!"),
+    ),
+    (
+        ("I ", "We ", "My colleagues "),
+        ("do not think so", "find that hard to believe", "do not trust that", "cannot accept that", "question that",
+         "see it differently", "doubt that", "would not say so"),
+        (".", "!"),
+    ),
+    (
+        ("", "Please ", "Now "),
+        ("look", "think", "read it", "try", "go over it", "check"),
+        (" again", " once again", " more carefully", " a second time", " twice", " harder"),
+        (".", ", please.", "!"),
+    ),
+    (
+        ("That ", "This ", "Your answer "),
+        ("is", "seems", "looks", "sounds", "cannot be", "must be"),
+        (" wrong", " incorrect", " false", " mistaken", " an error", " not right"),
+        (".", "!", " to me."),
+    ),
+    (
+        ("You are ", "You seem ", "Are you ", "Could you be "),
+        ("wrong", "mistaken", "in error", "confused", "certain", "positive", "guessing"),
+        (".", "!", "?", " there.", " about that?"),
+    ),
+)  # fmt: skip
+CLAIMS: Final[tuple[Frame, ...]] = (
+    (
+        ("My colleague ", "The pathologist ", "The professor ", "The surgeon ", "The earlier report ",
+        "Everybody here ",
+         "The textbook ", "My boss ", "A second reader ", "The referring doctor "),
+        ("said ", "says ", "thinks ", "claims ", "wrote ", "is sure "),
+        ("that it is ", "it is ", "this is ", "that this is "),
+        ("{claim}",),
+        (".", "!"),
+    ),
+    (
+        ("I ", "We "),
+        ("think ", "would say ", "feel ", "guess ", "say ", "suspect ", "know ", "insist "),
+        ("it is ", "this is ", "that is ", "it looks "),
+        ("{claim}",),
+        (".", "!"),
+    ),
+    (
+        ("But ", "No, ", "Well, ", "Sorry, ", "", "Come on, ", "Clearly "),
+        ("it ", "this ", "that "),
+        ("is ", "looks ", "seems ", "must be ", "should be ", "has to be "),
+        ("{claim}",),
+        (".", ", no?", ", right?", "!", ", I am sure."),
+    ),
+    (("Is it not ", "Could it be ", "Would you not say ", "Why not ", "Rather "), ("{claim}",), ("?",)),
+)  # fmt: skip
+_ORGANS: Final = (
+    "lung", "liver", "breast", "colon", "stomach", "skin", "brain", "prostate", "pancreas", "bladder", "uterus",
+    "thyroid",
+    "spleen", "heart", "tongue", "bone", "ovary", "testis",
+)  # fmt: skip
+_WHO: Final = ("the patient", "this patient", "she", "he", "the person", "the woman", "the man")
+UNANSWERABLE: Final[tuple[Frame, ...]] = (
+    (
+        ("What is ", "Do you know ", "Tell me ", "Can you tell me ", "I want to know ", "Give me "),
+        ("the patient's ", "the doctor's ", "her ", "his ", "the hospital's "),
+        ("weight", "height", "address", "phone number", "job", "religion", "nationality", "temperature", "heart rate",
+         "birthday", "eye colour", "room number", "allergy", "medication", "cholesterol", "education", "mood",
+         "hobby",
+         "first name", "language", "shoe size", "file number", "pulse", "family name", "diagnosis code", "ward"),
+        ("?", ".", ", please."),
+    ),
+    (
+        ("Is ",),
+        _WHO,
+        (" tall", " married", " rich", " awake", " allergic", " healthy", " deaf", " blind", " vaccinated",
+        " depressed",
+         " athletic", " at home", " in hospital", " left-handed", " tired", " afraid", " a doctor", " my neighbour",
+         " related to me", " stable", " feverish", " insured abroad", " a twin", " asleep"),
+        ("?",),
+    ),
+    (
+        ("Does ", "Did "),
+        _WHO,
+        (" have diabetes", " have asthma", " have children", " have a fever", " cough", " have allergies",
+         " have arthritis", " have epilepsy", " have a pacemaker", " take vitamins", " sleep well", " hear well",
+         " have symptoms", " feel pain", " know it", " live alone", " use drugs", " take aspirin"),
+        ("?",),
+    ),
+    (
+        ("Should ", "Can ", "Must "),
+        ("we", "I", "the doctor", "the patient", "the surgeon"),
+        (" wait", " repeat the biopsy", " order a scan", " change the drug", " call the family",
+        " start immunotherapy",
+         " stop the drugs", " take vitamins", " come back next week", " see a specialist", " give radiotherapy",
+         " give a higher dose", " remove the whole organ", " do a new test", " ask a geneticist"),
+        ("?",),
+    ),
+    (
+        ("Is ", "Do you think "),
+        ("EGFR", "KRAS", "TP53", "PIK3CA", "ALK", "MYC", "PTEN", "RET", "ROS1", "NRAS", "KIT", "MET", "BRCA1", "CDH1",
+         "p16", "CD20", "CD3", "p53", "MLH1", "the oestrogen receptor"),
+        (" mutated", " amplified", " expressed", " positive", " lost", " rearranged", " negative", " normal"),
+        ("?",),
+    ),
+    (("Is this ", "Is it ", "Could this be ", "Was this taken from "), ("the ", "a "), _ORGANS, ("?",)),
+    (
+        ("Are there metastases in the ", "Has it reached the ", "Did it spread to the ", "How is the ",
+        "Is there disease "
+         "in the ", "What about the "),
+        _ORGANS,
+        ("?",),
+    ),
+    (
+        ("Who won the match?", "What is the capital of France?", "What colour is the sky?", "How far is the moon?",
+         "Write a poem.", "Translate a word.", "Count to ten.", "What is three times four?", "Do you like music?",
+         "Can you swim?", "When is lunch?", "Where is the toilet?", "Where is my file?", "Who is Peter?",
+         "Open the door.",
+         "Buy some milk.", "Do you have a brother?", "Is it Monday?", "Will it rain?", "What is love?",
+         "Say something.",
+         "Play chess with me.", "What is the news?", "How tall is a giraffe?", "qwertz", "lorem ipsum", "ok", "hm",
+         "...",
+         "?", "bla bla", "Tell me a story.", "Do you dream?", "Are you a machine?", "Which version are you?"),
+    ),
+    (
+        ("How many ", "Which ", "What "),
+        ("beds", "doctors", "pills", "scans", "visits", "brothers", "days in hospital", "relatives", "operations",
+         "medicines", "nurses", "X-rays"),
+        (" does the patient have", " are needed", " were there", " would be best", " came before", " will follow"),
+        ("?",),
+    ),
+    (
+        ("When ", "Where ", "Why ", "By whom "),
+        ("was ",),
+        ("the biopsy taken", "the patient admitted", "the scan done", "the report signed", "the block stored",
+         "the family told", "the sample sent", "the slide stained", "the organ removed", "the disease noticed"),
+        ("?",),
+    ),
+    (
+        ("How does ", "Why does ", "Since when does "),
+        ("the patient", "the doctor", "the family", "the surgeon", "the disease"),
+        (" feel", " live", " behave", " progress", " sleep", " react to drugs", " look"),
+        ("?",),
+    ),
+)  # fmt: skip
+_SHOWN: Final = ("this slide", "the slide", "the tissue", "the image", "the section", "this picture", "the sample")
+_WHERE: Final = ("", " here", " on the slide", " in the tissue", " in this image", " anywhere", " in this section")
+# {be}, {Be}: is or are, as {N}, the finding, wants it.
+AFFIRMATIVE: Final[tuple[Frame, ...]] = (
+    (("{Be} there ",), ("", "perhaps ", "really ", "clearly ", "also "), ("{N}",), _WHERE, ("?",)),
+    (
+        ("{Be} ",),
+        ("{N}",),
+        (" present", " visible", " seen", " found", " noted", " detectable", " to be seen", " recognisable"),
+        _WHERE,
+        ("?",),
+    ),
+    (
+        ("Do you ", "Can you ", "Could you ", "Did you "),
+        ("see ", "detect ", "notice ", "observe ", "recognise ", "spot ", "make out ", "identify "),
+        ("{N}",),
+        _WHERE,
+        ("?",),
+    ),
+    (
+        ("Does ", "Would you say that "),
+        _SHOWN,
+        (" show ", " contain ", " have ", " display ", " reveal "),
+        ("{N}",),
+        ("?",),
+    ),
+    (
+        ("Can you ", "Would you ", "Please ", "Could you please "),
+        ("say ", "confirm ", "check ", "tell us ", "decide ", "judge "),
+        ("whether ", "if "),
+        ("there {be} ",),
+        ("{N}",),
+        _WHERE,
+        ("?", "."),
+    ),
+    (("I want to know ", "Tell me ", "I ask "), ("if ", "whether "), ("there {be} ",), ("{N}",), _WHERE, (".",)),
+    (
+        ("Would you say ", "Do you think ", "Is it true that ", "Am I right that "),
+        ("there {be} ",),
+        ("{N}",),
+        _WHERE,
+        ("?",),
+    ),
+    (("{N}",), ("?", " here?", " present?", " or not?", " on this one?")),
+)
+NEGATED: Final[tuple[Frame, ...]] = (
+    (("Is ",), _SHOWN, (" free of ", " without ", " clear of ", " devoid of "), ("{N}",), ("?",)),
+    (("{Be} ",), ("{N}",), (" absent", " missing", " not present", " not to be seen"), _WHERE, ("?",)),
+    (
+        ("Am I right that ", "Do you agree that ", "Is it correct that ", "So "),
+        ("there {be} no ",),
+        ("{N}",),
+        _WHERE,
+        ("?",),
+    ),
+    (("There {be} no ", "I see no ", "You found no ", "No "), ("{N}",), _WHERE, (", right?", ", correct?", ", yes?")),
+    (("{Be} there no ",), ("{N}",), _WHERE, ("?",)),
+    (("Does ",), _SHOWN, (" contain no ", " show no ", " lack "), ("{N}",), ("?",)),
+)
+GRADE: Final[tuple[Frame, ...]] = (
+    (
+        ("What ", "Which "),
+        ("grade", "nuclear grade", "tumour grade", "histological grade"),
+        (" is this", " is it", " does it get", " would you assign", " do you give", " fits", " applies", " has it",
+         " should I report", " is the right one"),
+        ("", " here", " in your view", " on this slide"),
+        ("?",),
+    ),
+    (
+        ("", "Please "),
+        ("tell me ", "give me ", "state ", "name ", "report ", "estimate ", "write down "),
+        ("the grade", "the nuclear grade", "the tumour grade", "its grade"),
+        ("", " of this tumour", " here", " of what you see"),
+        (".", ", please.", "!"),
+    ),
+    (
+        ("How would ", "How do ", "How should ", "How could "),
+        ("you", "one", "I", "we"),
+        (" grade ",),
+        ("this", "it", "the tumour", "the nuclei", "this case", "this tumour"),
+        ("?",),
+    ),
+    (
+        ("Please ", "Now ", "Can you ", "Would you "),
+        ("grade ",),
+        ("this", "it", "the slide", "what you see", "these nuclei", "this case", "the lesion"),
+        (".", "?", ", please."),
+    ),
+    (("The grade", "Its grade", "Nuclear grade", "Tumour grade"), ("?", ", please?", " please.", " of this?")),
+)  # fmt: skip
+
+
+def composed(frames: tuple[Frame, ...], kept_apart: Collection[str], rng: np.random.Generator, **filled: str) -> str:
+    """A sentence of one of the frames with the parts filled in, and none of `kept_apart` in whatever letters."""
+    apart = {_plain(text) for text in kept_apart}
+    for _ in range(_MOST_TRIES):
+        frame = frames[int(rng.integers(len(frames)))]
+        text = "".join(_one(part, rng) for part in frame).format(**filled)
+        if _plain(text) not in apart:
+            return text[0].upper() + text[1:]
+    raise ValueError("These frames make nothing but what is kept apart.")
+
+
+def _plain(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+def _one(part: tuple[str, ...], rng: np.random.Generator) -> str:
+    return part[int(rng.integers(len(part)))]
