@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from toy_preference import PACKAGED_MODELS, packaged_tokenizer
 
 import training.prefer_demo as prefer_demo
+from encoders.familiarity import read_statistics
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.manifest import packaged_manifest
 from synthetic.slide_truth import slide_truth
@@ -25,6 +26,7 @@ RECIPE = replace(
     prefer_pairs=24,
     step_tokens=400,
     prefer_tokens=400,
+    prefer_answers=replace(DEMO.prefer_answers, steps=2, warmup_steps=1, prefetch_workers=0),
     prefer=replace(DEMO.prefer, steps=2, warmup_steps=1, prefetch_workers=0),
 )
 
@@ -64,20 +66,31 @@ def test_the_language_model_is_tuned_and_the_rest_is_as_it_was(
     assert not any("mm_projector" in name for name in changed)
     for file in ("tile_encoder/model.safetensors", "slide_encoder/model.safetensors", "llm/tokenizer.json"):
         assert (written.folder / file).read_bytes() == (packaged.folder / file).read_bytes()
-    assert (training.work / "prefer-preference-0" / "done.json").is_file()
+    known, as_before = read_statistics(written), read_statistics(packaged)
+    assert known is not None
+    assert as_before is not None
+    assert (known.limit, known.slides) == (as_before.limit, as_before.slides)
+    assert np.array_equal(known.whitening, as_before.whitening)
+    for part in ("answers", "preference"):
+        assert (training.work / f"prefer-{part}-0" / "done.json").is_file()
 
 
-def test_each_arm_has_a_folder_of_its_own_and_other_pairs_or_another_weight(
+def test_the_arms_go_on_from_the_same_answers_with_other_pairs_or_another_weight(
     training: DemoTraining, packaged: InstalledModel
 ) -> None:
-    for arm in ("supervised", "shuffled"):
-        prefer_demo.prefer_demo(training, packaged, arm, 0)
+    learned = prefer_demo.prefer_demo(training, packaged, "answers", 0).state_dict()
+    arms = {arm: prefer_demo.prefer_demo(training, packaged, arm, 0).state_dict() for arm in ("supervised", "shuffled")}
 
-    supervised, turned = (
-        (training.work / f"prefer-{arm}-0" / "preference.json").read_text() for arm in ("supervised", "shuffled")
-    )
-    assert '"weight": 0.0' in supervised
-    assert supervised.split('"pairs"')[1] != turned.split('"pairs"')[1]
+    settings = {
+        part: (training.work / f"prefer-{part}-0" / "preference.json").read_text() for part in ("answers", *arms)
+    }
+    assert '"weight": 0.0' in settings["answers"]
+    assert '"weight": 0.0' in settings["supervised"]
+    assert '"weight": 0.5' in settings["shuffled"]
+    assert settings["supervised"].split('"pairs"')[1] != settings["shuffled"].split('"pairs"')[1]
+    assert not list((training.work / "prefer-answers-0").glob("reference-*")), "no preference weighs anything there"
+    (name,) = [name for name in learned if name.endswith("layers.0.mlp.up_proj.weight")]
+    assert all(not learned[name].equal(tuned[name]) for tuned in arms.values())
 
 
 def test_a_model_is_not_written_over_the_one_that_it_begins_with(

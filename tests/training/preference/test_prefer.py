@@ -130,13 +130,17 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_the_control_has_no_preference_in_its_loss(tmp_path: Path) -> None:
+def test_the_control_learns_the_same_answers_and_reads_no_rejected_one(tmp_path: Path) -> None:
     model = toy_language_model()
-    task = toy_task(model, tmp_path, PreferenceSettings(weight=0.0, supervised=1.0))
+    control = toy_task(model, tmp_path, PreferenceSettings(weight=0.0, supervised=1.0))
+    weighed = toy_task(model, tmp_path, PreferenceSettings(weight=1.0, supervised=1.0))
 
-    found = metrics(task, model, 0)
+    found, beside = metrics(control, model, 0), metrics(weighed, model, 0)
 
+    assert found.keys() == {"loss", "ordinary", "supervised"}
     assert float(found["loss"]) == pytest.approx(float(found["ordinary"] + found["supervised"]))
+    assert float(found["supervised"]) == pytest.approx(float(beside["supervised"]), abs=1e-5)
+    assert 2 * len(control.batch(0, 0, 1)["ids"]) == len(weighed.batch(0, 0, 1)["ids"])
 
 
 def test_at_least_half_of_a_step_is_the_ordinary_task(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Sentences put together for training: of many forms, sound, and none that the examination asks."""
+
+import numpy as np
+import pytest
+
+from synthetic.questions import composed as frames
+from synthetic.questions.composed import composed
+from synthetic.questions.findings import FINDINGS, finding_question
+from synthetic.questions.pressure import doubt
+from synthetic.questions.topics import ATTRIBUTES
+from synthetic.questions.unanswerable import UNANSWERABLE, UNSEEN_TOPICS, unanswerable_question
+from synthetic.slide_truth import slide_truth
+
+ALL = {
+    name: value
+    for name, value in vars(frames).items()
+    if name.isupper() and not name.startswith("_") and isinstance(value, tuple)
+}
+FILLED = {"N": "necrosis", "be": "is", "Be": "Is", "claim": "grade 1"}
+
+
+def plain(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_frame_makes_sentences_without_a_gap(name: str) -> None:
+    rng = np.random.default_rng(0)
+    for frame in ALL[name]:
+        assert all(isinstance(part, tuple) for part in frame), frame
+        for _ in range(30):
+            text = composed((frame,), (), rng, **FILLED)
+            assert "{" not in text
+            assert "  " not in text
+            assert text == text.strip()
+
+
+def test_what_is_kept_apart_is_never_made_in_whatever_letters() -> None:
+    frame = ((("is it ", "IS IT "), ("here", "there"), ("?", "!")),)
+    rng = np.random.default_rng(1)
+
+    made = {composed(frame, ["Is it HERE?"], rng) for _ in range(50)}
+
+    assert {plain(text) for text in made} == {"isitthere"}
+    with pytest.raises(ValueError, match="nothing but"):
+        composed(frame, ["Is it here", "is it there"], rng)
+
+
+def test_training_puts_no_examined_question_together() -> None:
+    rng = np.random.default_rng(2)
+    examined = {plain(text) for finding in FINDINGS for text in (*finding.unseen, *finding.negated_unseen)}
+    asked = {
+        plain(finding_question(finding, slide_truth(seed), "seen", rng).text)
+        for seed in range(400)
+        for finding in FINDINGS
+    }
+    assert len(asked) > 700, "hardly any sentence comes twice"
+    assert not asked & examined
+
+    refused = {plain(text) for topic in UNANSWERABLE.values() for text in topic.unseen}
+    refused |= {plain(text) for texts in UNSEEN_TOPICS.values() for text in texts}
+    assert not {plain(unanswerable_question("seen", rng).text) for _ in range(2_000)} & refused
+
+
+def test_a_negated_sentence_gets_the_opposite_answer() -> None:
+    rng = np.random.default_rng(3)
+    denied = (
+        *("no ", "free of", "without", "clear of", "devoid of", "absent", "missing", "not present", "not to be seen"),
+        *("lack", "benign", "normal", "healthy", "harmless", "few", "rare", "low", "hardly", "sparse"),
+    )
+    for seed in range(300):
+        truth = slide_truth(seed)
+        for finding in FINDINGS:
+            if finding.holds is None:
+                continue
+            question = finding_question(finding, truth, "seen", rng)
+            is_denied = any(word in question.text.lower() for word in denied)
+            assert question.answer == ("Yes" if finding.holds(truth) != is_denied else "No"), question.text
+
+
+def test_doubts_are_many_and_name_another_value() -> None:
+    rng = np.random.default_rng(4)
+    texts = set()
+    for seed in range(400):
+        truth, topic = slide_truth(seed), ATTRIBUTES[seed % len(ATTRIBUTES)]
+        question = doubt(topic, truth, "seen", rng)
+        texts.add(question.text)
+        assert question.answer == topic.answer(truth)
+    assert len(texts) > 200
