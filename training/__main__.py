@@ -15,7 +15,7 @@ from training.errors import TrainingError
 from training.familiar_slides import record_familiarity
 from training.hierarchical_demo import write_hierarchical_demo
 from training.pair_commands import add_pair_arguments, write_pairs_from
-from training.prefer_demo import ARMS, demo_start, export_preferred
+from training.prefer_demo import ARMS, SHIPPED, demo_start, export_preferred
 from training.slide_ablations import AblationSize, ablate_slide_encoder
 from training.train_demo import (
     DemoTraining,
@@ -37,6 +37,17 @@ STAGES: Final[dict[str, Callable[[DemoTraining], object]]] = {
     "align-features": align_features,
     "instruct": instruct,
 }
+
+_COMMANDS: Final = (
+    "prefer",
+    "ablations",
+    "pairs",
+    "instructed",
+    "demo",
+    "familiarity",
+    "published",
+    "hierarchical-demo",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,8 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"The model is in {folder}.")
         elif options.stage == "published":
             print(f"The checkpoint is in {export_published(training, options.out or options.work / 'published')}.")
+        elif options.stage == "instructed":
+            print(f"The model is in {export(training, options.out or options.work / 'instructed' / 'demo').folder}.")
         else:
-            print(f"The model is in {export(training, options.out or options.work / 'demo').folder}.")
+            folder = export_preferred(training, None, SHIPPED, 0, options.out or options.work / "demo").folder
+            print(f"The model is in {folder}.")
     except (ModelError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -75,7 +89,7 @@ def _prefer(training: DemoTraining, options: argparse.Namespace) -> None:
         prefer = replace(training.recipe.prefer, steps=options.steps)
         training = replace(training, recipe=replace(training.recipe, prefer=prefer))
     if options.slides:
-        training = replace(training, recipe=replace(training.recipe, training_slides=options.slides))
+        training = replace(training, recipe=replace(training.recipe, prefer_slides=options.slides))
     folder = options.out or training.work / "demo"
     if options.start and folder.resolve() == options.start.resolve():
         raise TrainingError("The model would be written over the one that it begins with: name another folder, --out.")
@@ -96,7 +110,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Trains Eyepiece's demo model.")
     parser.add_argument(
         "stage",
-        choices=[*STAGES, "prefer", "ablations", "pairs", "demo", "familiarity", "published", "hierarchical-demo"],
+        choices=[
+            *STAGES,
+            "prefer",
+            "ablations",
+            "pairs",
+            "instructed",
+            "demo",
+            "familiarity",
+            "published",
+            "hierarchical-demo",
+        ],
         help="one stage, with those it needs; prefer: preference tuning, and the model; "
         "ablations: the slide encoder removed, and alignment by stage; pairs: preference pairs from a "
         "feedback export or a judge; demo: all stages of the model that ships, and the model; "

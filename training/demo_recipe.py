@@ -35,8 +35,9 @@ class DemoRecipe:
     # Share of everyday questions, in the last stage alone.
     everyday: float
 
-    # The preference stage: pairs in all, tokens of them in a step (the ordinary conversations' are `step_tokens`, at
-    # least as many), share about regions, what is trained, and how pairs weigh.
+    # The preference stage: of the training slides so many, pairs in all, tokens of them in a step (the ordinary
+    # conversations' are `step_tokens`, at least as many), share about regions, what is trained, and how pairs weigh.
+    prefer_slides: int
     prefer_pairs: int
     prefer_tokens: int
     region_share: float
@@ -83,6 +84,7 @@ DEMO: Final = DemoRecipe(
     closed_in_words=0.7,
     closed_on_slides=0.5,
     everyday=0.25,
+    prefer_slides=300,
     prefer_pairs=30_000,
     prefer_tokens=6_400,
     region_share=0.2,

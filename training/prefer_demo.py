@@ -51,6 +51,8 @@ from training.write_model import write_model
 # The first half of the stage alone, and three ways to go on from there.
 Arm = Literal["answers", "preference", "supervised", "shuffled"]
 ARMS: Final[tuple[Arm, ...]] = ("answers", "preference", "supervised", "shuffled")
+# What ships: docs/training.md says how it stands beside the arms.
+SHIPPED: Final[Arm] = "answers"
 # As many tiles as the server asks of a region.
 _LEAST_TILES: Final = 16
 
@@ -154,7 +156,7 @@ def _from_stages(training: DemoTraining) -> DemoStart:
     model = _bare_model(training, tokenizer)
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("scaffold.")}
     model.load_state_dict(kept)
-    return DemoStart(model, tokenizer, align_slides(training), draw_slides(training))
+    return DemoStart(model, tokenizer, align_slides(training), draw_slides(training)[: training.recipe.prefer_slides])
 
 
 def _from_installed(training: DemoTraining, start: InstalledModel) -> DemoStart:
@@ -168,7 +170,7 @@ def _from_installed(training: DemoTraining, start: InstalledModel) -> DemoStart:
         training.work / "slide-bank",
         training.manifest,
         start.folder / training.manifest.first_input.tile_encoder.weights,
-        training.recipe.training_slides,
+        training.recipe.prefer_slides,
         FIRST_SLIDE_SEED,
         training.processes,
     )

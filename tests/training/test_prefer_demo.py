@@ -21,7 +21,7 @@ from training.train_demo import DemoTraining
 PACKAGED = PACKAGED_MODELS / "demo"
 RECIPE = replace(
     DEMO,
-    training_slides=4,
+    prefer_slides=4,
     views_per_slide=2,
     prefer_pairs=24,
     step_tokens=400,
@@ -42,7 +42,7 @@ def banked(seed: int) -> BankedSlide:
 @pytest.fixture
 def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoTraining:
     def bank(*_: object) -> list[BankedSlide]:
-        return [banked(FIRST_SLIDE_SEED + place) for place in range(RECIPE.training_slides)]
+        return [banked(FIRST_SLIDE_SEED + place) for place in range(RECIPE.prefer_slides)]
 
     monkeypatch.setattr(prefer_demo, "make_slide_bank", bank)
     monkeypatch.setattr(prefer_demo, "demo_tokenizer", packaged_tokenizer)

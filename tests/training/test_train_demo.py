@@ -12,6 +12,7 @@ from encoders.pipeline import load_encoders
 from encoders.types import TileFeatures
 from model_store.installed import verify_digests
 from training.demo_recipe import DEMO
+from training.prefer_demo import SHIPPED, export_preferred
 from training.train_demo import (
     DemoTraining,
     align_slides,
@@ -33,6 +34,10 @@ RECIPE = replace(
     align_batch=4,
     views_per_slide=2,
     step_tokens=600,
+    prefer_slides=4,
+    prefer_pairs=24,
+    prefer_tokens=400,
+    prefer_answers=replace(DEMO.prefer_answers, **SHORT),
     **{stage: replace(getattr(DEMO, stage), **SHORT) for stage in STAGES},
 )
 
@@ -70,6 +75,17 @@ def test_a_second_run_changes_nothing(training: DemoTraining, exported: Path) ->
     before = contents(exported)
     export(training, exported)
     assert contents(exported) == before
+
+
+def test_the_model_that_ships_has_learned_the_honest_answers_too(training: DemoTraining, exported: Path) -> None:
+    shipped = export_preferred(training, None, SHIPPED, 0, training.work / "shipped" / "demo")
+
+    verify_digests(shipped)
+    assert (training.work / "prefer-answers-0" / "done.json").is_file()
+    before, after = (load_file(folder / "llm" / "model.safetensors") for folder in (exported, shipped.folder))
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+    assert (before["model.mm_projector.0.weight"] == after["model.mm_projector.0.weight"]).all()
 
 
 def test_only_what_a_stage_trains_changes(training: DemoTraining, exported: Path) -> None:
