@@ -15,7 +15,7 @@ from training.errors import TrainingError
 from training.familiar_slides import record_familiarity
 from training.hierarchical_demo import write_hierarchical_demo
 from training.pair_commands import add_pair_arguments, write_pairs_from
-from training.prefer_demo import ARMS, SHIPPED, demo_start, export_preferred
+from training.prefer_demo import ARMS, demo_start, export_preferred
 from training.slide_ablations import AblationSize, ablate_slide_encoder
 from training.train_demo import (
     DemoTraining,
@@ -42,7 +42,6 @@ _COMMANDS: Final = (
     "prefer",
     "ablations",
     "pairs",
-    "instructed",
     "demo",
     "familiarity",
     "published",
@@ -72,11 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"The model is in {folder}.")
         elif options.stage == "published":
             print(f"The checkpoint is in {export_published(training, options.out or options.work / 'published')}.")
-        elif options.stage == "instructed":
-            print(f"The model is in {export(training, options.out or options.work / 'instructed' / 'demo').folder}.")
         else:
-            folder = export_preferred(training, None, SHIPPED, 0, options.out or options.work / "demo").folder
-            print(f"The model is in {folder}.")
+            print(f"The model is in {export(training, options.out or options.work / 'demo').folder}.")
     except (ModelError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -115,7 +111,6 @@ def _parser() -> argparse.ArgumentParser:
             "prefer",
             "ablations",
             "pairs",
-            "instructed",
             "demo",
             "familiarity",
             "published",

@@ -51,8 +51,6 @@ from training.write_model import write_model
 # The first half of the stage alone, and three ways to go on from there.
 Arm = Literal["answers", "preference", "supervised", "shuffled"]
 ARMS: Final[tuple[Arm, ...]] = ("answers", "preference", "supervised", "shuffled")
-# What ships: docs/training.md says how it stands beside the arms.
-SHIPPED: Final[Arm] = "answers"
 # As many tiles as the server asks of a region.
 _LEAST_TILES: Final = 16
 

@@ -321,6 +321,105 @@ GRADE: Final[tuple[Frame, ...]] = (
     ),
     (("The grade", "Its grade", "Nuclear grade", "Tumour grade"), ("?", ", please?", " please.", " of this?")),
 )  # fmt: skip
+# {noun}: what a topic asks for. Who is taught to refuse needs as many ways of asking for what can be answered.
+OPEN: Final[tuple[Frame, ...]] = (
+    (
+        (
+            *(
+                "What is ",
+                "Tell me ",
+                "Describe ",
+                "Name ",
+                "State ",
+                "Say ",
+                "Give me ",
+                "I need ",
+                "I want ",
+                "I ask for ",
+            ),
+            *(
+                "Let me know ",
+                "Please report ",
+                "Note down ",
+                "Could you describe ",
+                "Would you name ",
+                "Can you give ",
+            ),
+            *("Have a look at ", "Assess ", "Judge ", "Evaluate ", "Comment on ", "Characterise ", "Show me "),
+        ),
+        ("the {noun}",),
+        (
+            "",
+            " here",
+            " of this slide",
+            " in this tissue",
+            " of the sample",
+            " on the slide",
+            " for me",
+            " as you see it",
+        ),
+        (".", "?", "!", ", please."),
+    ),
+    (
+        ("How ",),
+        ("is ", "would you call ", "do you judge ", "do you find ", "should I describe ", "does one describe "),
+        ("the {noun}",),
+        ("", " here", " of this slide", " in this case"),
+        ("?",),
+    ),
+    (
+        ("As to ", "Regarding ", "Concerning ", "About ", "Now to "),
+        ("the {noun}",),
+        (": what do you see?", ": what do you find?", ", what can be said?", "?", ", your view?", ", please.", "."),
+    ),
+)
+REPORT: Final[tuple[Frame, ...]] = (
+    (
+        (
+            *(
+                "Write ",
+                "Make ",
+                "Prepare ",
+                "Compose ",
+                "Produce ",
+                "Draft ",
+                "Give me ",
+                "I need ",
+                "I want ",
+                "We need ",
+            ),
+            *(
+                "Send me ",
+                "Put down ",
+                "Dictate ",
+                "Could I have ",
+                "Can I get ",
+                "Would you draft ",
+                "Please prepare ",
+            ),
+        ),
+        (
+            *("a report", "a full report", "the report", "a pathology report", "a written report", "a complete report"),
+            *("a complete description", "a full description", "the pathology report"),
+        ),
+        (
+            "",
+            " of this slide",
+            " of the tissue",
+            " for the file",
+            " for my colleague",
+            " on this case",
+            " of what you see",
+        ),
+        (".", "?", "!", ", please."),
+    ),
+    (
+        ("Report ", "Describe ", "Summarise ", "Tell me ", "Write down "),
+        ("everything", "all findings", "the whole slide", "all that you see", "every finding", "the slide in full"),
+        ("", " here", " for the record", " in a report"),
+        (".", ", please.", "!"),
+    ),
+)
 
 
 def composed(frames: tuple[Frame, ...], kept_apart: Collection[str], rng: np.random.Generator, **filled: str) -> str:

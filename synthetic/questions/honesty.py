@@ -1,6 +1,7 @@
 """Two answers to a question, the first of them honest: what preference tuning on the truth learns from.
 
 a finding in many wordings      the truth, rather than its opposite or a refusal
+what can be told                the truth, rather than a refusal, in as many ways of asking
 what no slide tells             the refusal that names what can be asked, rather than an invented finding
 doubt after a true answer       the same finding, rather than another
 a region                        whether it has the slide's necrosis, rather than whether the slide has some
@@ -11,10 +12,11 @@ from typing import Final
 
 import numpy as np
 
+from synthetic.questions.composed import OPEN, REPORT, composed
 from synthetic.questions.conversation import conversation
 from synthetic.questions.findings import FINDINGS, NECROSIS_SEEN, Finding, Split, finding_question
 from synthetic.questions.pressure import doubt, false_answer
-from synthetic.questions.question import Question, open_question, report
+from synthetic.questions.question import Question, open_question, report, report_question
 from synthetic.questions.topics import ATTRIBUTES, TOPICS, Topic
 from synthetic.questions.typing_manner import typed
 from synthetic.questions.unanswerable import REFUSAL, unanswerable_question
@@ -22,7 +24,7 @@ from synthetic.questions.wordings import SEEN, UNSEEN
 from synthetic.slide_truth import SlideTruth
 
 # Shares of the kinds above, without regions, which have slides of their own.
-_FINDING, _UNANSWERABLE = 0.48, 0.76
+_FINDING, _KNOWN, _UNANSWERABLE = 0.4, 0.58, 0.8
 _OPPOSITES: Final = {"Yes": "No", "No": "Yes"}
 _IN_REGION: Final[dict[Split, tuple[str, ...]]] = {
     "seen": ("in this region", "in the region", "here", "in this part", "in the marked area", "in this area"),
@@ -44,6 +46,8 @@ def honest_pair(truth: SlideTruth, split: Split, rng: np.random.Generator, most_
     draw = rng.random()
     if draw < _FINDING:
         return _finding(truth, split, rng, _before(truth, split, rng, most_earlier))
+    if draw < _KNOWN:
+        return _known(truth, split, rng, _before(truth, split, rng, most_earlier))
     if draw < _UNANSWERABLE:
         return _unanswerable(truth, split, rng, _before(truth, split, rng, most_earlier))
     return _pressed(truth, split, rng, most_earlier)
@@ -80,6 +84,23 @@ def _finding(truth: SlideTruth, split: Split, rng: np.random.Generator, earlier:
         return HonestPair(earlier, question, REFUSAL)
     rejected = _OPPOSITES.get(question.answer) or false_answer(finding.topic, truth, rng)
     return HonestPair(earlier, question, rejected)
+
+
+def _known(truth: SlideTruth, split: Split, rng: np.random.Generator, earlier: tuple[Question, ...]) -> HonestPair:
+    """A topic or a report. Without these, refusing spread to whatever was asked for in new words."""
+    wordings = SEEN if split == "seen" else UNSEEN
+    if rng.random() < 0.35:
+        question = report_question(truth, wordings, rng)
+        if split == "seen" and rng.random() < 0.7:
+            question = replace(question, text=composed(REPORT, UNSEEN.report, rng))
+    else:
+        topic = TOPICS[int(rng.integers(len(TOPICS)))]
+        question = open_question(topic, truth, wordings, rng)
+        if split == "seen" and rng.random() < 0.7:
+            noun = topic.nouns[int(rng.integers(len(topic.nouns)))]
+            apart = [text.format(noun=noun) for text in UNSEEN.free]
+            question = replace(question, text=composed(OPEN, apart, rng, noun=noun), answer=topic.answer(truth))
+    return HonestPair(earlier, replace(question, text=typed(question.text, split, rng, yes_no=False)), REFUSAL)
 
 
 def _unanswerable(

@@ -12,7 +12,7 @@ from encoders.pipeline import load_encoders
 from encoders.types import TileFeatures
 from model_store.installed import verify_digests
 from training.demo_recipe import DEMO
-from training.prefer_demo import SHIPPED, export_preferred
+from training.prefer_demo import export_preferred
 from training.train_demo import (
     DemoTraining,
     align_slides,
@@ -77,12 +77,12 @@ def test_a_second_run_changes_nothing(training: DemoTraining, exported: Path) ->
     assert contents(exported) == before
 
 
-def test_the_model_that_ships_has_learned_the_honest_answers_too(training: DemoTraining, exported: Path) -> None:
-    shipped = export_preferred(training, None, SHIPPED, 0, training.work / "shipped" / "demo")
+def test_the_preference_stage_goes_on_from_the_third(training: DemoTraining, exported: Path) -> None:
+    tuned = export_preferred(training, None, "answers", 0, training.work / "tuned" / "demo")
 
-    verify_digests(shipped)
+    verify_digests(tuned)
     assert (training.work / "prefer-answers-0" / "done.json").is_file()
-    before, after = (load_file(folder / "llm" / "model.safetensors") for folder in (exported, shipped.folder))
+    before, after = (load_file(folder / "llm" / "model.safetensors") for folder in (exported, tuned.folder))
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)
     assert (before["model.mm_projector.0.weight"] == after["model.mm_projector.0.weight"]).all()

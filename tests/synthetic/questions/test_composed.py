@@ -6,9 +6,12 @@ import pytest
 from synthetic.questions import composed as frames
 from synthetic.questions.composed import composed
 from synthetic.questions.findings import FINDINGS, finding_question
+from synthetic.questions.honesty import honest_pair
 from synthetic.questions.pressure import doubt
-from synthetic.questions.topics import ATTRIBUTES
-from synthetic.questions.unanswerable import UNANSWERABLE, UNSEEN_TOPICS, unanswerable_question
+from synthetic.questions.question import report
+from synthetic.questions.topics import ATTRIBUTES, TOPICS
+from synthetic.questions.unanswerable import REFUSAL, UNANSWERABLE, UNSEEN_TOPICS, unanswerable_question
+from synthetic.questions.wordings import UNSEEN
 from synthetic.slide_truth import slide_truth
 
 ALL = {
@@ -16,7 +19,7 @@ ALL = {
     for name, value in vars(frames).items()
     if name.isupper() and not name.startswith("_") and isinstance(value, tuple)
 }
-FILLED = {"N": "necrosis", "be": "is", "Be": "Is", "claim": "grade 1"}
+FILLED = {"N": "necrosis", "be": "is", "Be": "Is", "claim": "grade 1", "noun": "growth pattern"}
 
 
 def plain(text: str) -> str:
@@ -87,3 +90,24 @@ def test_doubts_are_many_and_name_another_value() -> None:
         texts.add(question.text)
         assert question.answer == topic.answer(truth)
     assert len(texts) > 200
+
+
+def test_what_can_be_told_is_asked_for_in_many_words_and_never_in_the_examinations() -> None:
+    rng = np.random.default_rng(5)
+    told = {topic.name: topic for topic in TOPICS}
+    texts: dict[str, set[str]] = {}
+    for seed in range(3_000):
+        truth = slide_truth(seed % 60)
+        pair = honest_pair(truth, "seen", rng, 0)
+        if pair.rejected != REFUSAL or pair.question.form != "free":
+            continue
+        texts.setdefault(pair.question.topic, set()).add(plain(pair.question.text))
+        if pair.question.topic == "report":
+            assert pair.question.answer == report(truth)
+        else:
+            assert pair.question.answer == told[pair.question.topic].answer(truth)
+
+    assert texts.keys() == {"report", *told}
+    assert len(texts["report"]) > 100
+    examined = {plain(text.format(noun=noun)) for text in UNSEEN.free for topic in TOPICS for noun in topic.nouns}
+    assert not set().union(*texts.values()) & {*examined, *map(plain, UNSEEN.report)}

@@ -8,6 +8,7 @@ import pytest
 from synthetic.questions.findings import FINDINGS, NECROSIS_SEEN, TUMOUR
 from synthetic.questions.honesty import honest_pair, region_pair
 from synthetic.questions.pressure import doubt
+from synthetic.questions.question import report
 from synthetic.questions.topics import ATTRIBUTES, TOPICS
 from synthetic.questions.typing_manner import examined_manners, typed
 from synthetic.questions.unanswerable import (
@@ -52,8 +53,17 @@ def test_every_kind_of_pair_comes_with_a_true_answer_preferred() -> None:
         if pair.question.form == "free" and pair.question.topic in answers:
             assert pair.question.answer == answers[pair.question.topic].answer(truth)
         elif pair.question.form == "free":
-            assert pair.question.answer in (REFUSAL, GREETING, ENGLISH_ONLY)
-    assert {"tumour", "necrosis", "many mitoses", "many lymphocytes", "unanswerable", "greeting", "language"} <= met
+            assert pair.question.answer in (REFUSAL, GREETING, ENGLISH_ONLY, report(truth))
+    assert {
+        "report",
+        "tumour",
+        "necrosis",
+        "many mitoses",
+        "many lymphocytes",
+        "unanswerable",
+        "greeting",
+        "language",
+    } <= met
 
 
 def test_a_region_is_asked_for_its_own_necrosis() -> None:
