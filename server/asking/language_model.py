@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import httpx
 import orjson
+import structlog
 
 from server.asking.answer_chunks import Chunk, ChunkReader
 from server.asking.answer_schema import AnswerSchema
@@ -35,6 +36,7 @@ from server.errors import (
 )
 from server.telemetry.tracing import trace_headers
 
+log = structlog.get_logger(__name__)
 # How long the end of the stream may take behind its last event, before the connection is given up.
 _END_S = 1.0
 # While questions are refused, one that was sent before is waited for no longer than this without a sign of it.
@@ -248,6 +250,7 @@ class LanguageModel:
                 # A server that closed one connection that was kept may have closed them all.
                 return await self._client.post(_ANSWERS, body, headers, {**patient, "new_connection": True})
         except httpx.HTTPError as error:
+            log.warning("language_model_not_reached", reason=type(error).__name__)
             raise LanguageModelUnavailable("The language model does not answer; try again shortly.") from error
 
     def _body(self, tenant: str, messages: list[Message], fields: Mapping[str, Any]) -> bytes:

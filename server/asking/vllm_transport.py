@@ -15,12 +15,15 @@ from typing import cast
 import httptools
 import httpx
 
+from server.asking.known_addresses import KnownAddresses
+
 # Of one response: more stays in the kernel until it is read.
 _HELD_BYTES = 256 * 1024
 # vLLM's and a balancer's have some hundred bytes.
 _HEAD_BYTES = 64 * 1024
 # A lost packet of a name's lookup is sent again after five seconds (glibc), one of a connection's after one. A second
-# attempt asks at once: the name server of containers loses packets whenever a container comes or goes.
+# attempt asks at once: the name server of containers loses packets whenever a container comes or goes. It may also be
+# silent for longer than all attempts take, or refuse: an address that was known is used then (known_addresses.py).
 _EARLY_ATTEMPTS_S = (1.0, 1.0)
 
 
@@ -30,6 +33,7 @@ class VllmTransport(httpx.AsyncBaseTransport):
     def __init__(self, max_idle: int, keepalive_s: float) -> None:
         self._max_idle = max_idle
         self._keepalive_s = keepalive_s
+        self._addresses = KnownAddresses()
         self._idle: dict[_Connection, tuple[bytes, bytes, int]] = {}
         self._open: set[_Connection] = set()
 
@@ -62,6 +66,7 @@ class VllmTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection, also those of answers that still run."""
+        self._addresses.close()
         for connection in list(self._open):
             connection.abort()
 
@@ -95,13 +100,11 @@ class VllmTransport(httpx.AsyncBaseTransport):
         return await self._connect_once(url, port, timeout_s)
 
     async def _connect_once(self, url: httpx.URL, port: int, timeout_s: float | None) -> "_Connection":
-        loop = asyncio.get_running_loop()
         connection = _Connection(self)
         self._open.add(connection)
         try:
             async with asyncio.timeout(timeout_s):
-                tls = self._tls if url.scheme == "https" else None
-                await loop.create_connection(lambda: connection, url.host, port, ssl=tls)
+                await self._reach(connection, url, port)
         except BaseException as error:
             connection.abort()
             self.forget(connection)
@@ -111,6 +114,20 @@ class VllmTransport(httpx.AsyncBaseTransport):
                 raise httpx.ConnectError("The connection could not be made.") from error
             raise
         return connection
+
+    async def _reach(self, connection: "_Connection", url: httpx.URL, port: int) -> None:
+        """The first address that takes the connection; raises what the last one said."""
+        loop, tls = asyncio.get_running_loop(), self._tls if url.scheme == "https" else None
+        name = url.host if tls else None
+        failure = OSError("The name has no address.")
+        for address in await self._addresses.look_up(url.host, port):
+            try:
+                await loop.create_connection(lambda: connection, address, port, ssl=tls, server_hostname=name)
+            except OSError as error:
+                failure = error
+            else:
+                return
+        raise failure
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -1,6 +1,7 @@
 """The transport to vLLM over real connections: what comes back, how it can break, and that nothing stays open."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +11,7 @@ import httpx
 import pytest
 from api_parts import until
 
-from server.asking import vllm_transport
+from server.asking import known_addresses, vllm_transport
 from server.asking.vllm_transport import VllmTransport, _Connection
 from server.machine.redis_server import free_loopback_port
 from server.to_the_end import stop
@@ -244,6 +245,69 @@ async def test_who_never_answers_ends_with_the_last_attempt(monkeypatch: pytest.
         with pytest.raises(httpx.ConnectTimeout):
             await client.get("http://127.0.0.1:1/")
     assert attempts == 3
+
+
+async def silent(*_: Any, **__: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+async def not_now(*_: Any, **__: Any) -> Any:
+    raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+@pytest.mark.parametrize("name_server", [silent, not_now])
+async def test_a_known_address_outlives_its_name_server(monkeypatch: pytest.MonkeyPatch, name_server: Any) -> None:
+    monkeypatch.setattr(known_addresses, "_PATIENCE_S", 0.02)
+    async with asked(saying(_EMPTY)) as (client, raw):
+        url = raw.url.replace("127.0.0.1", "localhost")
+        assert (await client.get(url, headers={"Connection": "close"})).status_code == 200
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", name_server)
+
+        answers = await asyncio.gather(*(client.get(url) for _ in range(3)))
+
+    assert [answer.status_code for answer in answers] == [200] * 3
+
+
+async def test_a_server_that_moved_is_found_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = ["127.0.0.1"]
+
+    async def answered(host: str, port: int, **_: Any) -> Any:
+        assert host == "vllm.test"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answered)
+    known = known_addresses.KnownAddresses()
+    assert await known.look_up("vllm.test", 8101) == ("127.0.0.1",)
+    addresses[:] = ["127.0.0.2", "127.0.0.3", "127.0.0.2"]
+    assert await known.look_up("vllm.test", 8101) == ("127.0.0.2", "127.0.0.3")
+    assert await known.look_up("::1", 8101) == ("::1",)
+
+
+async def test_a_name_that_nobody_ever_knew_is_a_failed_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with httpx.AsyncClient(transport=VllmTransport(8, 30.0)) as client:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", not_now)
+        with pytest.raises(httpx.ConnectError):
+            await client.get("http://vllm.test:8101/")
+
+
+async def test_many_who_ask_for_a_name_ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for, answer = 0, asyncio.Event()
+
+    async def answered(host: str, port: int, **_: Any) -> Any:
+        nonlocal asked_for
+        asked_for += 1
+        await answer.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", answered)
+    known = known_addresses.KnownAddresses()
+    waiting = [asyncio.create_task(known.look_up("vllm.test", 1)) for _ in range(5)]
+    await until(lambda: asked_for > 0)
+    await stop(waiting[0])  # whoever hangs up takes nobody's answer along
+    answer.set()
+
+    assert await asyncio.gather(*waiting[1:]) == [("127.0.0.1",)] * 4
+    assert asked_for == 1
 
 
 async def test_an_answer_that_comes_before_the_request_was_read_is_taken() -> None:
