@@ -24,7 +24,7 @@ from encoders.types import SlideFacts
 from model_store.contracts.tile_encoder import TilingSpec
 
 SEED = 20_261_121
-MUTANTS_PER_DRAWN_SLIDE = 260 if "EYEPIECE_LONG_TESTS" in os.environ else 90
+MUTANTS_PER_DRAWN_SLIDE = 260 if "EYEPIECE_LONG_TESTS" in os.environ else 130
 # The reference slide is large; of the others the fast reader takes none.
 MUTANTS_PER_SHARED_SLIDE = {
     "cmu-1-small-region.svs": 150,
@@ -34,7 +34,7 @@ MUTANTS_PER_SHARED_SLIDE = {
     "highdicom_sm_image.dcm": 30,
     "ezwsi_multiframe_camelyon.dcm": 30,
 }
-MUTANTS_THROUGH_THE_WORKERS_DOOR = 40 if "EYEPIECE_LONG_TESTS" in os.environ else 14
+MUTANTS_THROUGH_THE_WORKERS_DOOR = 40 if "EYEPIECE_LONG_TESTS" in os.environ else 20
 
 
 def mutants_of(slide: bytes, count: int) -> Iterator[tuple[int, Mutant]]:
