@@ -217,7 +217,8 @@ async def test_a_killed_workers_slides_go_on_where_they_stopped(
     assert [await cluster.result(record) for record in records] == [expected] * 3
     assert all(count > 0 for count in kept)
     assert places >= cluster.kind.least
-    assert kept[0] <= kept[1] < kept[2] == places
+    # A part is due when a second has passed, so which of two slides in the middle has kept more is a matter of time.
+    assert max(kept[0], kept[1]) < kept[2] == places
     assert [await cluster.started_at(record) for record in everything] == [*kept, 0]
     page = (await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{health_port(survivor)}/metrics")).text
     assert metric(page, "eyepiece_tiles_resumed_total") == sum(kept)

@@ -121,9 +121,10 @@ def test_a_log_that_was_moved_away_begins_anew(tmp_path: Path) -> None:
 
 
 def test_its_thread_ends_with_the_last_process_that_prints(tmp_path: Path) -> None:
-    log = ComponentLog(tmp_path / "api.log")
+    log, others = ComponentLog(tmp_path / "api.log"), set(threading.enumerate())
     pipe = log.open_pipe()
-    (thread,) = [it for it in threading.enumerate() if it.name == "log-api"]
+    (thread,) = set(threading.enumerate()) - others
+    assert thread.name == "log-api"
     subprocess.run(["echo", "hello"], stdout=pipe, check=True)
     assert thread.is_alive()
 
