@@ -106,16 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description="Trains Eyepiece's demo model.")
     parser.add_argument(
         "stage",
-        choices=[
-            *STAGES,
-            "prefer",
-            "ablations",
-            "pairs",
-            "demo",
-            "familiarity",
-            "published",
-            "hierarchical-demo",
-        ],
+        choices=[*STAGES, *_COMMANDS],
         help="one stage, with those it needs; prefer: preference tuning, and the model; "
         "ablations: the slide encoder removed, and alignment by stage; pairs: preference pairs from a "
         "feedback export or a judge; demo: all stages of the model that ships, and the model; "
@@ -129,9 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many draw and encode slides")
     preference = parser.add_argument_group("prefer")
     preference.add_argument("--start", type=Path, help="an installed demo model to begin with, instead of the stages")
-    preference.add_argument("--arm", choices=ARMS, default="preference", help="supervised and shuffled: its controls")
+    preference.add_argument(
+        "--arm",
+        choices=ARMS,
+        default="preference",
+        help="answers: the first part alone; supervised, shuffled: controls",
+    )
     preference.add_argument("--seed", type=int, default=0, help="of the stage; slides and pairs depend on it")
-    preference.add_argument("--steps", type=int, help="optimiser steps, instead of the recipe's")
+    preference.add_argument("--steps", type=int, help="optimiser steps of the arm, instead of the recipe's")
     preference.add_argument("--slides", type=int, help="training slides, instead of the recipe's")
     ablations = parser.add_argument_group("ablations")
     ablations.add_argument("--share", type=float, default=1.0, help="of the recipe's steps")
