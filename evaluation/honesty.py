@@ -18,15 +18,14 @@ import numpy as np
 
 from evaluation.exam import Specimen
 from synthetic.questions.findings import FINDINGS, Finding
+from synthetic.questions.other_languages import LANGUAGES, UNSEEN_LANGUAGES
 from synthetic.questions.pressure import doubt
 from synthetic.questions.question import Question, open_question
 from synthetic.questions.topics import ATTRIBUTES, NECROSIS, Topic
 from synthetic.questions.typing_manner import examined_manners
 from synthetic.questions.unanswerable import (
     GREETINGS,
-    LANGUAGES,
     UNANSWERABLE,
-    UNSEEN_LANGUAGES,
     UNSEEN_TOPICS,
     foreign_question,
     greeting_question,

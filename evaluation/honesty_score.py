@@ -11,9 +11,9 @@ from evaluation.quadrants import read_yes_no
 from evaluation.read_answer import stated_phrase
 from evaluation.score import Score
 from synthetic.questions.findings import FINDINGS
+from synthetic.questions.other_languages import LANGUAGES, UNSEEN_LANGUAGES
 from synthetic.questions.question import Question
 from synthetic.questions.topics import TOPICS, Topic
-from synthetic.questions.unanswerable import LANGUAGES, UNSEEN_LANGUAGES
 
 _TOPICS: Final = {topic.name: topic for topic in TOPICS}
 _DECLINES: Final = re.compile(r"\b(cannot|can not|can only|only understand|do not know|not able to)\b", re.IGNORECASE)

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import Final
 
 from model_store.errors import ModelError
-from model_store.installed import open_model
+from model_store.installed import InstalledModel, open_model
 from model_store.packaged_models import PACKAGED
 from training.errors import TrainingError
+from training.export_demo import demo_start, export_demo, export_preferred, export_published
 from training.familiar_slides import record_familiarity
 from training.hierarchical_demo import write_hierarchical_demo
 from training.pair_commands import add_pair_arguments, write_pairs_from
-from training.prefer_demo import ARMS, demo_start, export_preferred
+from training.prefer_demo import ARMS
 from training.slide_ablations import AblationSize, ablate_slide_encoder
 from training.train_demo import (
     DemoTraining,
     align_features,
     align_slides,
     draw_slides,
-    export,
-    export_published,
     instruct,
     train_language,
     train_tiles,
@@ -72,25 +71,37 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.stage == "published":
             print(f"The checkpoint is in {export_published(training, options.out or options.work / 'published')}.")
         else:
-            print(f"The model is in {export(training, options.out or options.work / 'demo').folder}.")
+            _demo(training, options)
     except (ModelError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
+def _demo(training: DemoTraining, options: argparse.Namespace) -> None:
+    start, folder = _start_and_folder(training, options)
+    if options.steps:
+        honest = replace(training.recipe.honest, steps=options.steps)
+        training = replace(training, recipe=replace(training.recipe, honest=honest))
+    print(f"The model is in {export_demo(training, start, options.seed, folder).folder}.")
+
+
 def _prefer(training: DemoTraining, options: argparse.Namespace) -> None:
-    start = demo_start(options.start) if options.start else None
+    start, folder = _start_and_folder(training, options)
     if options.steps:
         prefer = replace(training.recipe.prefer, steps=options.steps)
         training = replace(training, recipe=replace(training.recipe, prefer=prefer))
     if options.slides:
         training = replace(training, recipe=replace(training.recipe, prefer_slides=options.slides))
+    written = export_preferred(training, start, options.arm, options.seed, folder)
+    print(f"The model is in {written.folder}.")
+
+
+def _start_and_folder(training: DemoTraining, options: argparse.Namespace) -> tuple[InstalledModel | None, Path]:
     folder = options.out or training.work / "demo"
     if options.start and folder.resolve() == options.start.resolve():
         raise TrainingError("The model would be written over the one that it begins with: name another folder, --out.")
-    written = export_preferred(training, start, options.arm, options.seed, folder)
-    print(f"The model is in {written.folder}.")
+    return demo_start(options.start) if options.start else None, folder
 
 
 def _ablate(training: DemoTraining, options: argparse.Namespace) -> None:
@@ -118,16 +129,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, help="the folder to write; a model's is named as the model is")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many draw and encode slides")
-    preference = parser.add_argument_group("prefer")
-    preference.add_argument("--start", type=Path, help="an installed demo model to begin with, instead of the stages")
+    preference = parser.add_argument_group("demo, prefer")
+    preference.add_argument(
+        "--start", type=Path, help="an installed demo model to begin with, instead of the stages 1 to 3"
+    )
     preference.add_argument(
         "--arm",
         choices=ARMS,
         default="preference",
-        help="answers: the first part alone; supervised, shuffled: controls",
+        help="supervised, shuffled: controls",
     )
     preference.add_argument("--seed", type=int, default=0, help="of the stage; slides and pairs depend on it")
-    preference.add_argument("--steps", type=int, help="optimiser steps of the arm, instead of the recipe's")
+    preference.add_argument("--steps", type=int, help="of prefer, or of demo's honest answers, instead of the recipe's")
     preference.add_argument("--slides", type=int, help="training slides, instead of the recipe's")
     ablations = parser.add_argument_group("ablations")
     ablations.add_argument("--share", type=float, default=1.0, help="of the recipe's steps")

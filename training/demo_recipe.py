@@ -1,6 +1,6 @@
 """The recipe of the demo model: sizes, amounts and rates of every stage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from model_store.contracts.prompt import PromptTemplate
@@ -35,7 +35,11 @@ class DemoRecipe:
     # Share of everyday questions, in the last stage alone.
     everyday: float
 
-    # The preference stage: of the training slides so many, pairs in all, tokens of them in a step (the ordinary
+    # The stage of honest answers: tokens of a step, half of them ordinary conversations, and what a free answer's first
+    # token counts.
+    honest_tokens: int
+    honest_first_weight: float
+    # It and the preference stage: of the training slides so many, pairs in all, tokens of them in a step (the ordinary
     # conversations' are `step_tokens`, at least as many), share about regions, what is trained, and how pairs weigh.
     prefer_slides: int
     prefer_pairs: int
@@ -51,8 +55,13 @@ class DemoRecipe:
     align_features: LoopSettings
     instruct: LoopSettings
     instruct_everyday: LoopSettings
-    prefer_answers: LoopSettings
+    honest: LoopSettings
     prefer: LoopSettings
+
+    def honest_mix(self, settings: LoopSettings) -> ConversationMix:
+        """The conversations of the stage of honest answers."""
+        mix = self.mix(settings, self.closed_on_slides, self.everyday)
+        return replace(mix, step_tokens=self.honest_tokens, first_weight=self.honest_first_weight)
 
     def mix(self, settings: LoopSettings, closed: float, everyday: float = 0.0) -> ConversationMix:
         """The conversations of a stage: with a slide in words or as tokens, always the same kinds of questions."""
@@ -84,6 +93,8 @@ DEMO: Final = DemoRecipe(
     closed_in_words=0.7,
     closed_on_slides=0.5,
     everyday=0.25,
+    honest_tokens=9_600,
+    honest_first_weight=3.0,
     prefer_slides=300,
     prefer_pairs=30_000,
     prefer_tokens=6_400,
@@ -106,9 +117,9 @@ DEMO: Final = DemoRecipe(
     instruct_everyday=LoopSettings(
         stage="instruct-everyday", steps=240, learning_rate=6e-4, warmup_steps=20, decay_from=0.3, seed=6
     ),
-    prefer_answers=LoopSettings(
-        stage="prefer-answers",
-        steps=800,
+    honest=LoopSettings(
+        stage="honest",
+        steps=900,
         learning_rate=5e-4,
         warmup_steps=30,
         decay_from=0.4,

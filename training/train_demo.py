@@ -6,15 +6,15 @@
     align-slides     stage 1: slide encoder, contrastive, on slide-report pairs
     align-features   stage 2: the projector alone
     instruct         stage 3: projector and language model, slide encoder frozen
+    honest           wordings, refusals, doubts and regions; projector and slide encoder frozen (training.honest_demo)
     familiarity      statistics of the tissue that the model knows, of slides that it was not trained on
-    demo             all of these, and the model as it is installed and served
+    demo             all of these, and the model as it is installed and served (training.export_demo)
     published        its language model in LLaVA's own layout
 
 Each step keeps its result in the work folder and is passed over when it is there; a step that was killed goes on
 from its last checkpoint. WSI-LLaVA: arXiv 2412.02141.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,15 +28,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from encoders.golden_vector import record_golden
-from model_store.installed import InstalledModel
 from model_store.manifest import Manifest, packaged_manifest_text, parse_manifest
 from training.demo_recipe import DEMO, DemoRecipe
-from training.familiar_slides import record_familiarity
 from training.language_model.conversation_task import SlideTask, TokenizedSlides, WrittenSlideTask
 from training.language_model.demo_corpus import demo_corpus
-from training.language_model.demo_tokenizer import train_tokenizer, write_tokenizer
-from training.language_model.published_layout import llava_weights, write_merged
+from training.language_model.demo_tokenizer import train_tokenizer
 from training.language_model.slide_language_model import SlideLanguageModel, train_only
 from training.loop.run_stage import run_stage
 from training.loop.settings import LoopSettings
@@ -45,7 +41,7 @@ from training.slide_encoder.slide_bank import FIRST_SLIDE_SEED, BankedSlide, mak
 from training.slide_encoder.slide_views import random_view
 from training.tile_encoder.tile_bank import FIRST_TILE_SEED, make_tile_bank
 from training.tile_encoder.train_tile_encoder import TileTeacher, train_tile_encoder
-from training.write_model import LlamaShape, write_model
+from training.write_model import LlamaShape
 
 MODEL = "demo"
 _Model = TypeVar("_Model")
@@ -136,32 +132,6 @@ def instruct(training: DemoTraining) -> SlideLanguageModel:
     for settings, everyday in ((recipe.instruct, 0.0), (recipe.instruct_everyday, recipe.everyday)):
         run_stage(model, _slide_task(training, settings, everyday), settings, training.work / settings.stage)
     return model
-
-
-def export(training: DemoTraining, folder: Path) -> InstalledModel:
-    """The trained model in the layout of an installed one, with its golden vector; trains what is not trained yet."""
-    tokenizer, manifest = demo_tokenizer(), training.manifest
-    tiles, slides = train_tiles(training).encoder, align_slides(training).slide_encoder
-    model = write_model(
-        folder,
-        packaged_manifest_text(MODEL),
-        encoders={
-            manifest.first_input.tile_encoder.weights: arrays_of(tiles.state_dict()),
-            manifest.longnet_pool().weights: arrays_of(slides.state_dict()),
-        },
-        language_model=arrays_of(dict(llava_weights(instruct(training)))),
-        tokenizer=tokenizer,
-        llama=llama_shape(training.recipe, tokenizer),
-    )
-    return record_familiarity(record_golden(model, "cpu"), training.recipe.familiar_slides)
-
-
-def export_published(training: DemoTraining, folder: Path) -> Path:
-    """The language model as LLaVA's own training leaves one, for `eyepiece models convert` and for LLaVA's code."""
-    with tempfile.TemporaryDirectory() as tokenizer:
-        write_tokenizer(demo_tokenizer(), Path(tokenizer))
-        write_merged(instruct(training), Path(tokenizer), folder)
-    return folder
 
 
 @cache

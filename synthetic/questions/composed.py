@@ -1,7 +1,6 @@
 """Wordings put together from parts: many thousands, where a list has some dozens.
 
-
- model that learns from lists knows those sentences; what it should know is what they have in common. Nothing that the
+A model that learns from lists knows those sentences; what it should know is what they have in common. Nothing that the
 examination asks is made here: whoever draws compares with its wordings (`composed`).
 """
 
@@ -141,95 +140,6 @@ CLAIMS: Final[tuple[Frame, ...]] = (
         (".", ", no?", ", right?", "!", ", I am sure."),
     ),
     (("Is it not ", "Could it be ", "Would you not say ", "Why not ", "Rather "), ("{claim}",), ("?",)),
-)  # fmt: skip
-_ORGANS: Final = (
-    "lung", "liver", "breast", "colon", "stomach", "skin", "brain", "prostate", "pancreas", "bladder", "uterus",
-    "thyroid",
-    "spleen", "heart", "tongue", "bone", "ovary", "testis",
-)  # fmt: skip
-_WHO: Final = ("the patient", "this patient", "she", "he", "the person", "the woman", "the man")
-UNANSWERABLE: Final[tuple[Frame, ...]] = (
-    (
-        ("What is ", "Do you know ", "Tell me ", "Can you tell me ", "I want to know ", "Give me "),
-        ("the patient's ", "the doctor's ", "her ", "his ", "the hospital's "),
-        ("weight", "height", "address", "phone number", "job", "religion", "nationality", "temperature", "heart rate",
-         "birthday", "eye colour", "room number", "allergy", "medication", "cholesterol", "education", "mood",
-         "hobby",
-         "first name", "language", "shoe size", "file number", "pulse", "family name", "diagnosis code", "ward"),
-        ("?", ".", ", please."),
-    ),
-    (
-        ("Is ",),
-        _WHO,
-        (" tall", " married", " rich", " awake", " allergic", " healthy", " deaf", " blind", " vaccinated",
-        " depressed",
-         " athletic", " at home", " in hospital", " left-handed", " tired", " afraid", " a doctor", " my neighbour",
-         " related to me", " stable", " feverish", " insured abroad", " a twin", " asleep"),
-        ("?",),
-    ),
-    (
-        ("Does ", "Did "),
-        _WHO,
-        (" have diabetes", " have asthma", " have children", " have a fever", " cough", " have allergies",
-         " have arthritis", " have epilepsy", " have a pacemaker", " take vitamins", " sleep well", " hear well",
-         " have symptoms", " feel pain", " know it", " live alone", " use drugs", " take aspirin"),
-        ("?",),
-    ),
-    (
-        ("Should ", "Can ", "Must "),
-        ("we", "I", "the doctor", "the patient", "the surgeon"),
-        (" wait", " repeat the biopsy", " order a scan", " change the drug", " call the family",
-        " start immunotherapy",
-         " stop the drugs", " take vitamins", " come back next week", " see a specialist", " give radiotherapy",
-         " give a higher dose", " remove the whole organ", " do a new test", " ask a geneticist"),
-        ("?",),
-    ),
-    (
-        ("Is ", "Do you think "),
-        ("EGFR", "KRAS", "TP53", "PIK3CA", "ALK", "MYC", "PTEN", "RET", "ROS1", "NRAS", "KIT", "MET", "BRCA1", "CDH1",
-         "p16", "CD20", "CD3", "p53", "MLH1", "the oestrogen receptor"),
-        (" mutated", " amplified", " expressed", " positive", " lost", " rearranged", " negative", " normal"),
-        ("?",),
-    ),
-    (("Is this ", "Is it ", "Could this be ", "Was this taken from "), ("the ", "a "), _ORGANS, ("?",)),
-    (
-        ("Are there metastases in the ", "Has it reached the ", "Did it spread to the ", "How is the ",
-        "Is there disease "
-         "in the ", "What about the "),
-        _ORGANS,
-        ("?",),
-    ),
-    (
-        ("Who won the match?", "What is the capital of France?", "What colour is the sky?", "How far is the moon?",
-         "Write a poem.", "Translate a word.", "Count to ten.", "What is three times four?", "Do you like music?",
-         "Can you swim?", "When is lunch?", "Where is the toilet?", "Where is my file?", "Who is Peter?",
-         "Open the door.",
-         "Buy some milk.", "Do you have a brother?", "Is it Monday?", "Will it rain?", "What is love?",
-         "Say something.",
-         "Play chess with me.", "What is the news?", "How tall is a giraffe?", "qwertz", "lorem ipsum", "ok", "hm",
-         "...",
-         "?", "bla bla", "Tell me a story.", "Do you dream?", "Are you a machine?", "Which version are you?"),
-    ),
-    (
-        ("How many ", "Which ", "What "),
-        ("beds", "doctors", "pills", "scans", "visits", "brothers", "days in hospital", "relatives", "operations",
-         "medicines", "nurses", "X-rays"),
-        (" does the patient have", " are needed", " were there", " would be best", " came before", " will follow"),
-        ("?",),
-    ),
-    (
-        ("When ", "Where ", "Why ", "By whom "),
-        ("was ",),
-        ("the biopsy taken", "the patient admitted", "the scan done", "the report signed", "the block stored",
-         "the family told", "the sample sent", "the slide stained", "the organ removed", "the disease noticed"),
-        ("?",),
-    ),
-    (
-        ("How does ", "Why does ", "Since when does "),
-        ("the patient", "the doctor", "the family", "the surgeon", "the disease"),
-        (" feel", " live", " behave", " progress", " sleep", " react to drugs", " look"),
-        ("?",),
-    ),
 )  # fmt: skip
 _SHOWN: Final = ("this slide", "the slide", "the tissue", "the image", "the section", "this picture", "the sample")
 _WHERE: Final = ("", " here", " on the slide", " in the tissue", " in this image", " anywhere", " in this section")
@@ -418,6 +328,56 @@ REPORT: Final[tuple[Frame, ...]] = (
         ("everything", "all findings", "the whole slide", "all that you see", "every finding", "the slide in full"),
         ("", " here", " for the record", " in a report"),
         (".", ", please.", "!"),
+    ),
+)
+
+# {finding}: what has a place; {group}: what is summed up; {judged}, {phrase}: of what which value is said.
+PLACE: Final[tuple[Frame, ...]] = (
+    (
+        ("Where ", "Where exactly ", "In which quadrant ", "In which part of the slide ", "In what corner "),
+        ("is the {finding}", "do you see {finding}", "does the {finding} lie", "can {finding} be found"),
+        ("", " here", " then", " on this slide"),
+        ("?",),
+    ),
+    (
+        (
+            *("Tell me ", "Say ", "Show me ", "Let me know ", "Describe ", "I need to know ", "Please report "),
+            *("Can you say ", "Would you tell me ", "Can you point out ", "Please find out "),
+        ),
+        ("where ", "in which quadrant ", "in which corner ", "in which part "),
+        ("the {finding} is", "the {finding} lies", "you see {finding}", "{finding} is found"),
+        (".", "?", ", please."),
+    ),
+    (("Position", "Place", "Site", "Quadrant"), (" of the {finding}",), ("?", ", please.", ".")),
+)
+SUMMARY: Final[tuple[Frame, ...]] = (
+    (
+        (
+            *("Describe ", "Summarise ", "Tell me ", "Comment on ", "Give me ", "List ", "State ", "Report "),
+            *("Go through ", "Write down ", "Please name ", "Can you sum up ", "Would you describe ", "I need "),
+        ),
+        ("the {group}",),
+        ("", " here", " of this tissue", " on the slide", " of the sample", " in short"),
+        (".", "?", ", please."),
+    ),
+    (("What about ", "How are ", "What can be said about "), ("the {group}",), ("?", " here?", " of this slide?")),
+)
+JUDGED: Final[tuple[Frame, ...]] = (
+    (("Is ",), ("the {judged}",), (" really ", " clearly ", " in fact ", " indeed "), ("{phrase}?",)),
+    (
+        ("Would you say that ", "Am I right that ", "Can we say that ", "Do we know that ", "Do you find that "),
+        ("the {judged} is {phrase}",),
+        ("?", " here?", " on this slide?"),
+    ),
+    (
+        ("I think that ", "To me ", "In my view ", "My colleague says that ", "Here "),
+        ("the {judged} is {phrase}",),
+        (", right?", ", correct?", ". Is that so?", ", do you agree?", ", yes or no?"),
+    ),
+    (
+        ("Please confirm that ", "Check whether ", "Tell me whether ", "Can you say whether ", "Decide if "),
+        ("the {judged} is {phrase}",),
+        (".", "?", ", please."),
     ),
 )
 

@@ -12,15 +12,23 @@ from typing import Final
 
 import numpy as np
 
-from synthetic.questions.composed import OPEN, REPORT, composed
+from synthetic.questions.composed import JUDGED, OPEN, PLACE, REPORT, SUMMARY, Frame, composed
 from synthetic.questions.conversation import conversation
 from synthetic.questions.findings import FINDINGS, NECROSIS_SEEN, Finding, Split, finding_question
 from synthetic.questions.pressure import doubt, false_answer
-from synthetic.questions.question import Question, open_question, report, report_question
-from synthetic.questions.topics import ATTRIBUTES, TOPICS, Topic
+from synthetic.questions.question import (
+    Question,
+    any_topic,
+    open_question,
+    report,
+    report_question,
+    summary_question,
+    yes_no_question,
+)
+from synthetic.questions.topics import ATTRIBUTES, NECROSIS, NOTHING, TOPICS, Topic
 from synthetic.questions.typing_manner import typed
 from synthetic.questions.unanswerable import REFUSAL, unanswerable_question
-from synthetic.questions.wordings import SEEN, UNSEEN
+from synthetic.questions.wordings import GROUPS, NECROSIS_NAMES, SEEN, UNSEEN, Wordings
 from synthetic.slide_truth import SlideTruth
 
 # Shares of the kinds above, without regions, which have slides of their own.
@@ -64,6 +72,31 @@ def region_pair(truth: SlideTruth, split: Split, rng: np.random.Generator) -> Ho
     return HonestPair((), asked, _OPPOSITES[asked.answer])
 
 
+def honest_conversation(truth: SlideTruth, split: Split, rng: np.random.Generator, turns: int) -> list[Question]:
+    """`turns` questions about a whole slide with their honest answers: findings, what can be told, what no slide tells,
+    and doubts about an answer that was true."""
+    asked: list[Question] = []
+    while len(asked) < turns:
+        draw = rng.random()
+        if draw < 0.4:
+            asked.append(_as_typed(FINDINGS[int(rng.integers(len(FINDINGS)))], truth, split, rng))
+        elif draw < 0.6:
+            asked.append(_known_question(truth, split, rng))
+        elif draw < 0.88 or turns - len(asked) < 2:
+            asked.append(_refused(split, rng))
+        else:
+            doubts = int(rng.integers(1, min(4, turns - len(asked))))
+            asked += _doubted(truth, split, rng, doubts)[1]
+    return asked
+
+
+def region_conversation(truth: SlideTruth, split: Split, rng: np.random.Generator, turns: int) -> list[Question]:
+    """Of a region `truth.necrosis` says whether it has any; nothing else that can be told is asked for."""
+    return [
+        region_pair(truth, split, rng).question if rng.random() < 0.7 else _refused(split, rng) for _ in range(turns)
+    ]
+
+
 def honest_question(truth: SlideTruth, split: Split, rng: np.random.Generator) -> Question:
     """A finding as somebody types it, or, one in five, what no slide tells."""
     if rng.random() < 0.2:
@@ -87,29 +120,71 @@ def _finding(truth: SlideTruth, split: Split, rng: np.random.Generator, earlier:
 
 
 def _known(truth: SlideTruth, split: Split, rng: np.random.Generator, earlier: tuple[Question, ...]) -> HonestPair:
-    """A topic or a report. Without these, refusing spread to whatever was asked for in new words."""
+    question = _known_question(truth, split, rng)
+    return HonestPair(earlier, question, REFUSAL)
+
+
+def _known_question(truth: SlideTruth, split: Split, rng: np.random.Generator) -> Question:
+    """A topic, a summary, a report, a statement to confirm. Without these, refusing spread to whatever was asked for in
+    new words."""
     wordings = SEEN if split == "seen" else UNSEEN
-    if rng.random() < 0.35:
-        question = report_question(truth, wordings, rng)
-        if split == "seen" and rng.random() < 0.7:
-            question = replace(question, text=composed(REPORT, UNSEEN.report, rng))
-    else:
-        topic = TOPICS[int(rng.integers(len(TOPICS)))]
-        question = open_question(topic, truth, wordings, rng)
-        if split == "seen" and rng.random() < 0.7:
-            noun = topic.nouns[int(rng.integers(len(topic.nouns)))]
-            apart = [text.format(noun=noun) for text in UNSEEN.free]
-            question = replace(question, text=composed(OPEN, apart, rng, noun=noun), answer=topic.answer(truth))
-    return HonestPair(earlier, replace(question, text=typed(question.text, split, rng, yes_no=False)), REFUSAL)
+    question = _listed(truth, wordings, rng)
+    if split == "seen" and rng.random() < 0.7:
+        question = _reworded(question, rng)
+    text = typed(question.text, split, rng, yes_no=question.form == "yes_no")
+    # Nobody looks for an option in it, which may be misspelt.
+    return replace(question, text=text, phrase="", options=())
+
+
+def _listed(truth: SlideTruth, wordings: Wordings, rng: np.random.Generator) -> Question:
+    draw = rng.random()
+    if draw < 0.25:
+        return report_question(truth, wordings, rng)
+    if draw < 0.35:
+        return summary_question(truth, wordings, rng)
+    if draw < 0.5:
+        return yes_no_question(any_topic(rng), truth, wordings, rng)
+    return open_question(TOPICS[int(rng.integers(len(TOPICS)))], truth, wordings, rng)
+
+
+def _reworded(question: Question, rng: np.random.Generator) -> Question:
+    """The same question in a sentence that is put together, and none of the examination's."""
+    if question.topic == "report":
+        return replace(question, text=composed(REPORT, UNSEEN.report, rng))
+    if question.topic == "summary":
+        group = _one(GROUPS[question.task], rng)
+        return replace(question, text=_filled(SUMMARY, UNSEEN.summary, rng, group=group))
+    topic = next(topic for topic in TOPICS if topic.name == question.topic)
+    if question.form == "yes_no":
+        (named,) = question.options
+        said = f"in the {named}" if topic is NECROSIS and named != topic.phrases[NOTHING] else named
+        judged = _one(topic.judged, rng)
+        return replace(question, text=_filled(JUDGED, UNSEEN.yes_no, rng, judged=judged, phrase=said))
+    if topic is NECROSIS and rng.random() < 0.75:
+        return replace(question, text=_filled(PLACE, UNSEEN.place, rng, finding=_one(NECROSIS_NAMES, rng)))
+    return replace(question, text=_filled(OPEN, UNSEEN.free, rng, noun=_one(topic.nouns, rng)))
+
+
+def _filled(frames: tuple[Frame, ...], apart: tuple[str, ...], rng: np.random.Generator, **filled: str) -> str:
+    return composed(frames, [text.format(**filled) for text in apart], rng, **filled)
+
+
+def _one(items: tuple[str, ...], rng: np.random.Generator) -> str:
+    return items[int(rng.integers(len(items)))]
 
 
 def _unanswerable(
     truth: SlideTruth, split: Split, rng: np.random.Generator, earlier: tuple[Question, ...]
 ) -> HonestPair:
+    return HonestPair(earlier, _refused(split, rng), _invented(truth, rng))
+
+
+def _refused(split: Split, rng: np.random.Generator) -> Question:
+    """As it stands or as somebody types it."""
     question = unanswerable_question(split, rng)
-    if question.answer == REFUSAL:
-        question = replace(question, text=typed(question.text, split, rng, yes_no=question.text.startswith("Is ")))
-    return HonestPair(earlier, question, _invented(truth, rng))
+    if question.answer != REFUSAL:
+        return question
+    return replace(question, text=typed(question.text, split, rng, yes_no=question.text.startswith("Is ")))
 
 
 def _invented(truth: SlideTruth, rng: np.random.Generator) -> str:
@@ -124,6 +199,13 @@ def _invented(truth: SlideTruth, rng: np.random.Generator) -> str:
 
 def _pressed(truth: SlideTruth, split: Split, rng: np.random.Generator, most_earlier: int) -> HonestPair:
     """A true answer, up to two doubts that it outlives, and one more."""
+    topic, asked = _doubted(truth, split, rng, int(rng.integers(1, 4)))
+    before = _before(truth, split, rng, max(0, most_earlier + 1 - len(asked)))
+    return HonestPair((*before, *asked[:-1]), asked[-1], false_answer(topic, truth, rng))
+
+
+def _doubted(truth: SlideTruth, split: Split, rng: np.random.Generator, doubts: int) -> tuple[Topic, list[Question]]:
+    """A question and so many doubts about its true answer, with the topic of them."""
     finding = FINDINGS[int(rng.integers(len(FINDINGS)))]
     topic: Topic = finding.topic if rng.random() < 0.6 else ATTRIBUTES[int(rng.integers(len(ATTRIBUTES)))]
     first = (
@@ -131,9 +213,7 @@ def _pressed(truth: SlideTruth, split: Split, rng: np.random.Generator, most_ear
         if topic is finding.topic
         else open_question(topic, truth, SEEN if split == "seen" else UNSEEN, rng)
     )
-    doubts = [doubt(topic, truth, split, rng) for _ in range(int(rng.integers(1, 4)))]
-    before = _before(truth, split, rng, max(0, most_earlier - 1 - len(doubts)))
-    return HonestPair((*before, first, *doubts[:-1]), doubts[-1], false_answer(topic, truth, rng))
+    return topic, [first, *(doubt(topic, truth, split, rng) for _ in range(doubts))]
 
 
 def _before(truth: SlideTruth, split: Split, rng: np.random.Generator, most: int) -> tuple[Question, ...]:

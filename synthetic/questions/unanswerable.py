@@ -7,14 +7,14 @@ is refused.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from synthetic.questions.composed import UNANSWERABLE as FRAMES
-from synthetic.questions.composed import composed
 from synthetic.questions.findings import Split
+from synthetic.questions.kept_apart import Kept
+from synthetic.questions.other_languages import foreign_text
+from synthetic.questions.out_of_scope import out_of_scope_text
 from synthetic.questions.question import Question
 
 ASKABLE: Final = "You can ask about pattern, type, grade, mitoses, lymphocytes, stroma, tumour fraction and necrosis."
@@ -23,20 +23,8 @@ GREETING: Final = f"Hello. {ASKABLE}"
 ENGLISH_ONLY: Final = f"I only understand English. {ASKABLE}"
 
 
-@dataclass(frozen=True)
-class Unanswerable:
-    """One topic's wordings."""
-
-    seen: tuple[str, ...]
-    unseen: tuple[str, ...]
-
-    def texts(self, split: Split) -> tuple[str, ...]:
-        """The wordings of one side."""
-        return self.seen if split == "seen" else self.unseen
-
-
-UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
-    "treatment": Unanswerable(
+UNANSWERABLE: Final[Mapping[str, Kept]] = {
+    "treatment": Kept(
         (
             "What treatment do you recommend?",
             "What treatment do you suggest?",
@@ -60,7 +48,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
             "Do you advise an operation?",
         ),
     ),
-    "margin": Unanswerable(
+    "margin": Kept(
         (
             "Is the margin clear?",
             "Are the margins clear?",
@@ -73,7 +61,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("Are the resection margins clear?", "Is the margin free of tumour?", "Is the surgical margin positive?"),
     ),
-    "sex": Unanswerable(
+    "sex": Kept(
         (
             "Is the patient male or female?",
             "Is the patient a woman?",
@@ -85,7 +73,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("Is this patient a man or a woman?", "Is the patient female?", "Which sex does the patient have?"),
     ),
-    "age": Unanswerable(
+    "age": Kept(
         (
             "How old is the patient?",
             "What is the age of the patient?",
@@ -96,7 +84,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("What age does the patient have?", "Is this an old patient?", "Is the patient older than 50?"),
     ),
-    "survival": Unanswerable(
+    "survival": Kept(
         (
             "How long will the patient live?",
             "Will the patient survive?",
@@ -111,7 +99,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("How long does the patient have to live?", "Is the patient going to die?", "Will the tumour come back?"),
     ),
-    "molecular tests": Unanswerable(
+    "molecular tests": Kept(
         (
             "Which gene is mutated?",
             "Is there a mutation?",
@@ -127,7 +115,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("Which mutation is present?", "Is BRAF mutated?", "Is the tumour HER2 positive?", "What is the PD-L1 score?"),
     ),
-    "other organs": Unanswerable(
+    "other organs": Kept(
         (
             "Which organ is this?",
             "What organ is this from?",
@@ -142,7 +130,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("From which organ is this slide?", "Is this the kidney?", "Are there metastases in the lung?"),
     ),
-    "other slides": Unanswerable(
+    "other slides": Kept(
         (
             "How does it compare to the other slide?",
             "What did the last slide show?",
@@ -154,7 +142,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("What does the other slide show?", "Is it worse than on the slide before?"),
     ),
-    "people": Unanswerable(
+    "people": Kept(
         (
             "What is the name of the patient?",
             "Who is the patient?",
@@ -167,11 +155,11 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("Who is this patient?", "What is the patient called?"),
     ),
-    "time": Unanswerable(
+    "time": Kept(
         ("What is the time?", "What day is it?", "When was this slide made?", "When was the operation?"),
         ("When was this scanned?",),
     ),
-    "technique": Unanswerable(
+    "technique": Kept(
         (
             "Which stain is this?",
             "Is this a frozen section?",
@@ -181,7 +169,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("What stain was used?", "Was this slide frozen?"),
     ),
-    "history": Unanswerable(
+    "history": Kept(
         (
             "Does the patient smoke?",
             "Is the patient in pain?",
@@ -193,7 +181,7 @@ UNANSWERABLE: Final[Mapping[str, Unanswerable]] = {
         ),
         ("Did the patient smoke?", "Is the patient overweight?"),
     ),
-    "nothing": Unanswerable(
+    "nothing": Kept(
         (
             "Why?", "xyz", "asdf", "What?", "Really?", "test", "123", "Tell me a joke.", "How are you?",
             "What is two plus two?",
@@ -220,77 +208,13 @@ UNSEEN_TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
     "food": ("What should the patient eat?",),
 }
 
-GREETINGS: Final = Unanswerable(
+GREETINGS: Final = Kept(
     (
         "hello", "Hello!", "Hi", "Hi there", "Hey", "Good morning", "Good morning.", "Hello, how does this work?",
         "What can you do?", "What can I ask?", "Help", "Can you help me?", "What do you know?", "How do I use this?",
     ),
     ("Good evening!", "Hello there", "What can I ask you?"),
 )  # fmt: skip
-
-# Answered in English that English is understood: a finding in a language of which training has a few sentences would
-# be a guess. Each with the words for what this world shows.
-LANGUAGES: Final[Mapping[str, Unanswerable]] = {
-    "German": Unanswerable(
-        (
-            "Gibt es einen Tumor?", "Ist ein Tumor zu sehen?", "Sehen Sie einen Tumor?", "Ist das Krebs?",
-            "Wo ist die Nekrose?", "Gibt es Nekrosen?", "Ist Nekrose vorhanden?", "Wo liegt die Nekrose?",
-            "Gibt es viele Mitosen?", "Wie viele Mitosen gibt es?", "Sind die Lymphozyten dicht?",
-            "Welcher Grad ist es?", "Welches Grading hat der Tumor?", "Wie ist das Stroma?", "Was sehen Sie?",
-            "Beschreiben Sie den Schnitt.", "Schreiben Sie einen Befund.", "Wie ist die Prognose?", "Guten Tag",
-            "Welche Therapie empfehlen Sie?", "Ist es gutartig?", "Wie hoch ist der Tumoranteil?",
-        ),
-        (
-            "Ist auf diesem Schnitt ein Tumor?", "Wo befindet sich die Nekrose?", "Sind Mitosen häufig?",
-            "Finden Sie Lymphozyten?", "Welchen Grad hat dieser Tumor?", "Ist das Gewebe bösartig?",
-            "Was zeigt dieses Bild?",
-        ),
-    ),
-    "French": Unanswerable(
-        (
-            "Y a-t-il une tumeur ?", "Voyez-vous une tumeur ?", "Est-ce un cancer ?", "Est-ce malin ?",
-            "Où est la nécrose ?", "Y a-t-il de la nécrose ?", "Où se trouve la nécrose ?",
-            "Y a-t-il beaucoup de mitoses ?",
-            "Les lymphocytes sont-ils denses ?", "Quel est le grade ?", "Quel grade donnez-vous ?",
-            "Comment est le stroma ?",
-            "Que voyez-vous ?", "Décrivez cette lame.", "Rédigez un compte rendu.", "Quel est le pronostic ?",
-            "Bonjour",
-            "Quel traitement conseillez-vous ?", "Est-ce bénin ?", "Quelle est la part de la tumeur ?",
-        ),
-        (
-            "Une tumeur est-elle présente ?", "Dans quel quadrant est la nécrose ?",
-            "Les mitoses sont-elles fréquentes ?",
-            "Voyez-vous des lymphocytes ?", "Quel est le grade de cette tumeur ?", "Que montre cette image ?",
-        ),
-    ),
-    "Spanish": Unanswerable(
-        (
-            "¿Hay un tumor?", "¿Ve usted un tumor?", "¿Es cáncer?", "¿Es maligno?", "¿Dónde está la necrosis?",
-            "¿Hay necrosis?", "¿Se ve necrosis?", "¿Hay muchas mitosis?", "¿Son densos los linfocitos?",
-            "¿Qué grado es?",
-            "¿Cuál es el grado del tumor?", "¿Cómo es el estroma?", "¿Qué ve usted?", "Describa esta imagen.",
-            "Escriba un informe.", "¿Cuál es el pronóstico?", "Buenos días", "¿Qué tratamiento recomienda?",
-            "¿Es benigno?", "Hay un tumor?", "Donde esta la necrosis?",
-        ),
-        (
-            "¿Existe algún tumor aquí?", "¿En qué cuadrante está la necrosis?", "¿Son frecuentes las mitosis?",
-            "¿Ve linfocitos?", "¿Qué grado tiene este tumor?", "¿Qué muestra esta imagen?",
-        ),
-    ),
-    "Chinese": Unanswerable(
-        (
-            "有肿瘤吗？", "这是癌症吗？", "坏死在哪里？", "有坏死吗？", "有丝分裂多吗？", "淋巴细胞密集吗？",
-            "肿瘤分级是多少？",
-            "你看到了什么？", "描述这张切片。", "预后如何？", "你好", "是恶性的吗？",
-        ),
-        ("切片上有没有肿瘤？", "坏死位于哪个象限？", "核分裂象多见吗？", "这张图显示什么？"),
-    ),
-}  # fmt: skip
-# Languages of which training sees nothing: the examination asks whether at least nothing false is found.
-UNSEEN_LANGUAGES: Final[Mapping[str, tuple[str, ...]]] = {
-    "Italian": ("C'è un tumore?", "Dov'è la necrosi?", "Che grado è?"),
-    "Dutch": ("Is er een tumor te zien?", "Waar zit de necrose?"),
-}
 
 
 def refusal_question(topic: str, text: str) -> Question:
@@ -311,23 +235,21 @@ def foreign_question(language: str, text: str) -> Question:
 def unanswerable_question(split: Split, rng: np.random.Generator) -> Question:
     """A refused question, a greeting or another language, the first most often; each topic as often as the others."""
     draw = rng.random()
-    if split == "seen" and draw < 0.3:
-        return refusal_question("put together", composed(FRAMES, _examined(), rng))
-    if draw < 0.6:
+    if split == "seen" and draw < 0.45:
+        return refusal_question("put together", out_of_scope_text(_EXAMINED, rng))
+    if draw < 0.65:
         topic = list(UNANSWERABLE)[int(rng.integers(len(UNANSWERABLE)))]
         return refusal_question(topic, _one(UNANSWERABLE[topic].texts(split), rng))
-    if draw < 0.7:
+    if draw < 0.72:
         return greeting_question(_one(GREETINGS.texts(split), rng))
-    language = list(LANGUAGES)[int(rng.integers(len(LANGUAGES)))]
-    return foreign_question(language, _one(LANGUAGES[language].texts(split), rng))
+    return foreign_question(*foreign_text(split, rng))
 
 
-def _examined() -> list[str]:
-    """What the examination asks of this kind."""
-    return [
-        *(text for topic in UNANSWERABLE.values() for text in topic.unseen),
-        *(text for texts in UNSEEN_TOPICS.values() for text in texts),
-    ]
+# What the examination asks of this kind.
+_EXAMINED: Final = (
+    *(text for topic in UNANSWERABLE.values() for text in topic.unseen),
+    *(text for texts in UNSEEN_TOPICS.values() for text in texts),
+)
 
 
 def _one(items: tuple[str, ...], rng: np.random.Generator) -> str:

@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from toy_preference import PACKAGED_MODELS, packaged_tokenizer
+from toy_preference import PACKAGED_MODELS
 
-import training.prefer_demo as prefer_demo
+import training.honest_demo as honest_demo
 from encoders.familiarity import read_statistics
 from model_store.installed import InstalledModel, open_model, verify_digests
 from model_store.manifest import packaged_manifest
 from synthetic.slide_truth import slide_truth
 from training.__main__ import main
 from training.demo_recipe import DEMO
+from training.export_demo import export_demo, export_preferred
+from training.honest_demo import answer_honestly
+from training.prefer_demo import prefer_demo
 from training.slide_encoder.slide_bank import FIRST_SLIDE_SEED, BankedSlide
 from training.train_demo import DemoTraining
 
@@ -25,8 +28,9 @@ RECIPE = replace(
     views_per_slide=2,
     prefer_pairs=24,
     step_tokens=400,
+    honest_tokens=400,
     prefer_tokens=400,
-    prefer_answers=replace(DEMO.prefer_answers, steps=2, warmup_steps=1, prefetch_workers=0),
+    honest=replace(DEMO.honest, steps=2, warmup_steps=1, prefetch_workers=0),
     prefer=replace(DEMO.prefer, steps=2, warmup_steps=1, prefetch_workers=0),
 )
 
@@ -44,8 +48,7 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoTraining:
     def bank(*_: object) -> list[BankedSlide]:
         return [banked(FIRST_SLIDE_SEED + place) for place in range(RECIPE.prefer_slides)]
 
-    monkeypatch.setattr(prefer_demo, "make_slide_bank", bank)
-    monkeypatch.setattr(prefer_demo, "demo_tokenizer", packaged_tokenizer)
+    monkeypatch.setattr(honest_demo, "make_slide_bank", bank)
     return DemoTraining(tmp_path, processes=1, recipe=RECIPE)
 
 
@@ -57,7 +60,7 @@ def packaged() -> InstalledModel:
 def test_the_language_model_is_tuned_and_the_rest_is_as_it_was(
     training: DemoTraining, packaged: InstalledModel
 ) -> None:
-    written = prefer_demo.export_preferred(training, packaged, "preference", 0, training.work / "demo")
+    written = export_preferred(training, packaged, "preference", 0, training.work / "demo")
 
     verify_digests(written)
     before, after = (load_file(model.folder / "llm" / "model.safetensors") for model in (packaged, written))
@@ -71,32 +74,38 @@ def test_the_language_model_is_tuned_and_the_rest_is_as_it_was(
     assert as_before is not None
     assert (known.limit, known.slides) == (as_before.limit, as_before.slides)
     assert np.array_equal(known.whitening, as_before.whitening)
-    for part in ("answers", "preference"):
-        assert (training.work / f"prefer-{part}-0" / "done.json").is_file()
+    for stage in ("honest-0", "prefer-preference-0"):
+        assert (training.work / stage / "done.json").is_file()
 
 
 def test_the_arms_go_on_from_the_same_answers_with_other_pairs_or_another_weight(
     training: DemoTraining, packaged: InstalledModel
 ) -> None:
-    learned = prefer_demo.prefer_demo(training, packaged, "answers", 0).state_dict()
-    arms = {arm: prefer_demo.prefer_demo(training, packaged, arm, 0).state_dict() for arm in ("supervised", "shuffled")}
+    learned = answer_honestly(training, packaged, 0).model.state_dict()
+    arms = {arm: prefer_demo(training, packaged, arm, 0).state_dict() for arm in ("supervised", "shuffled")}
 
-    settings = {
-        part: (training.work / f"prefer-{part}-0" / "preference.json").read_text() for part in ("answers", *arms)
-    }
-    assert '"weight": 0.0' in settings["answers"]
+    settings = {part: (training.work / f"prefer-{part}-0" / "preference.json").read_text() for part in arms}
     assert '"weight": 0.0' in settings["supervised"]
     assert '"weight": 0.5' in settings["shuffled"]
     assert settings["supervised"].split('"pairs"')[1] != settings["shuffled"].split('"pairs"')[1]
-    assert not list((training.work / "prefer-answers-0").glob("reference-*")), "no preference weighs anything there"
+    assert not list((training.work / "prefer-supervised-0").glob("reference-*")), "no preference weighs anything there"
     (name,) = [name for name in learned if name.endswith("layers.0.mlp.up_proj.weight")]
     assert all(not learned[name].equal(tuned[name]) for tuned in arms.values())
 
 
+def test_the_model_that_ships_is_taught_on(training: DemoTraining, packaged: InstalledModel) -> None:
+    written = export_demo(training, packaged, 0, training.work / "demo")
+
+    verify_digests(written)
+    assert sorted(path.name for path in training.work.glob("*/done.json")) == ["done.json"]
+    assert (training.work / "honest-0" / "done.json").is_file()
+
+
+@pytest.mark.parametrize("command", ["prefer", "demo"])
 def test_a_model_is_not_written_over_the_one_that_it_begins_with(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
-    arguments = ["prefer", "--start", str(PACKAGED), "--out", str(PACKAGED), "--work", str(tmp_path)]
+    arguments = [command, "--start", str(PACKAGED), "--out", str(PACKAGED), "--work", str(tmp_path)]
 
     assert main(arguments) == 1
     assert "name another folder" in capsys.readouterr().err

@@ -12,16 +12,8 @@ from encoders.pipeline import load_encoders
 from encoders.types import TileFeatures
 from model_store.installed import verify_digests
 from training.demo_recipe import DEMO
-from training.prefer_demo import export_preferred
-from training.train_demo import (
-    DemoTraining,
-    align_slides,
-    draw_slides,
-    export,
-    export_published,
-    tokenized_slides,
-    train_language,
-)
+from training.export_demo import export_demo, export_preferred, export_published
+from training.train_demo import DemoTraining, align_slides, draw_slides, tokenized_slides, train_language
 
 SHORT = {"steps": 2, "warmup_steps": 1, "prefetch_workers": 0}
 STAGES = ("tiles_half", "tiles_whole", "language", "align_slides", "align_features", "instruct", "instruct_everyday")
@@ -36,8 +28,10 @@ RECIPE = replace(
     step_tokens=600,
     prefer_slides=4,
     prefer_pairs=24,
+    honest_tokens=400,
     prefer_tokens=400,
-    prefer_answers=replace(DEMO.prefer_answers, **SHORT),
+    honest=replace(DEMO.honest, **SHORT),
+    prefer=replace(DEMO.prefer, **SHORT),
     **{stage: replace(getattr(DEMO, stage), **SHORT) for stage in STAGES},
 )
 
@@ -49,7 +43,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> DemoTraining:
 
 @pytest.fixture(scope="module")
 def exported(training: DemoTraining) -> Path:
-    return export(training, training.work / "demo").folder
+    return export_demo(training, None, 0, training.work / "demo").folder
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -60,7 +54,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 def test_every_stage_leaves_a_record(training: DemoTraining, exported: Path) -> None:
     done = {path.parent.name for path in training.work.glob("*/done.json")}
-    assert done == {stage.replace("_", "-") for stage in STAGES}
+    assert done == {stage.replace("_", "-") for stage in STAGES} | {"honest-0"}
 
 
 def test_the_model_is_complete_and_its_encoders_run(training: DemoTraining, exported: Path) -> None:
@@ -73,15 +67,15 @@ def test_the_model_is_complete_and_its_encoders_run(training: DemoTraining, expo
 
 def test_a_second_run_changes_nothing(training: DemoTraining, exported: Path) -> None:
     before = contents(exported)
-    export(training, exported)
+    export_demo(training, None, 0, exported)
     assert contents(exported) == before
 
 
-def test_the_preference_stage_goes_on_from_the_third(training: DemoTraining, exported: Path) -> None:
-    tuned = export_preferred(training, None, "answers", 0, training.work / "tuned" / "demo")
+def test_the_preference_stage_goes_on_from_the_model_that_ships(training: DemoTraining, exported: Path) -> None:
+    tuned = export_preferred(training, None, "supervised", 0, training.work / "tuned" / "demo")
 
     verify_digests(tuned)
-    assert (training.work / "prefer-answers-0" / "done.json").is_file()
+    assert (training.work / "prefer-supervised-0" / "done.json").is_file()
     before, after = (load_file(folder / "llm" / "model.safetensors") for folder in (exported, tuned.folder))
     assert before.keys() == after.keys()
     assert any((before[name] != after[name]).any() for name in before)

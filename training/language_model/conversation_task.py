@@ -1,4 +1,4 @@
-"""Batches of conversations for the language model: about slides in words, and about slides as tokens."""
+"""Batches of conversations for the language model: about slides in words, about slides as tokens, and honest ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from model_store.contracts.prompt import PromptTemplate
 from synthetic.questions.conversation import conversation, written_context
+from synthetic.questions.honesty import honest_conversation, region_conversation
 from synthetic.questions.wordings import SEEN
 from synthetic.slide_truth import FIRST_TRAINING_SEED, SlideTruth, slide_truth
 from training.language_model.scaffold import mean_of
@@ -41,6 +42,8 @@ class ConversationMix:
     seed: int
     # Share of questions in the words of people who do not know the topics.
     everyday: float = 0.0
+    # What the first token of a free answer counts in an honest conversation.
+    first_weight: float = 1.0
 
     def turns_and_rows(self, rng: np.random.Generator, ranks: int) -> tuple[int, int]:
         """Questions in each conversation of a step (equal lengths waste no padding), and conversations."""
@@ -106,6 +109,66 @@ class SlideTask(ConversationTask):
         chosen = rng.integers(0, len(self._slides.truths), rows)
         opening = slide_opening(self.mix.template, self._slides.tokens.shape[1])
         made = stacked([self.tokenized(self._slides.truths[row], turns, opening, rng) for row in chosen])
-        tokens = self._slides.tokens[torch.from_numpy(chosen)].float()
-        noise = torch.from_numpy(rng.standard_normal(tokens.shape, dtype=np.float32))
-        return {**made, "slide_tokens": tokens + self._noise * noise}
+        return {**made, "slide_tokens": _noisy(self._slides.tokens[torch.from_numpy(chosen)], self._noise, rng)}
+
+
+class HonestTask(ConversationTask):
+    """Half of a step's conversations as `SlideTask` has them; the others are honest ones (synthetic.questions.honesty),
+    `region_share` of them about regions, of which as many have necrosis as have none."""
+
+    def __init__(
+        self,
+        mix: ConversationMix,
+        tokenizer: Tokenizer,
+        slides: TokenizedSlides,
+        regions: TokenizedSlides,
+        *,
+        region_share: float,
+        noise: float,
+    ) -> None:
+        super().__init__(mix, tokenizer)
+        self._slides = slides
+        self._regions = regions
+        self._region_share = region_share
+        self._noise = noise
+        places = range(len(regions.truths))
+        having = [place for place in places if regions.truths[place].necrosis is not None]
+        self._regions_by_necrosis = (having, [place for place in places if place not in set(having)])
+
+    def batch(self, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
+        """As `SlideTask.batch`."""
+        rng = np.random.default_rng([self.mix.seed, step, rank, 11])
+        turns, rows = self.mix.turns_and_rows(rng, ranks)
+        opening = slide_opening(self.mix.template, self._slides.tokens.shape[1])
+        made: list[TokenizedConversation] = []
+        tokens: list[Tensor] = []
+        for row in range(max(2, rows)):
+            shown, place = self._shown(rng, may_be_region=row % 2 == 1)
+            truth = shown.truths[place]
+            tokens.append(shown.tokens[place])
+            if row % 2 == 0:
+                made.append(self.tokenized(truth, turns, opening, rng))
+                continue
+            asks = region_conversation if shown is self._regions else honest_conversation
+            made.append(
+                tokenize_conversation(
+                    self.tokenizer,
+                    asks(truth, "seen", rng, turns),
+                    opening=opening,
+                    prompt_weight=self.mix.prompt_weight,
+                    first_weight=self.mix.first_weight,
+                )
+            )
+        return {**stacked(made), "slide_tokens": _noisy(torch.stack(tokens), self._noise, rng)}
+
+    def _shown(self, rng: np.random.Generator, *, may_be_region: bool) -> tuple[TokenizedSlides, int]:
+        if may_be_region and rng.random() < self._region_share:
+            places = self._regions_by_necrosis[int(rng.integers(2))]
+            if places:
+                return self._regions, places[int(rng.integers(len(places)))]
+        return self._slides, int(rng.integers(len(self._slides.truths)))
+
+
+def _noisy(tokens: Tensor, noise: float, rng: np.random.Generator) -> Tensor:
+    drawn = torch.from_numpy(rng.standard_normal(tokens.shape, dtype=np.float32))
+    return tokens.float() + noise * drawn

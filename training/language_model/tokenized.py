@@ -44,13 +44,19 @@ class TokenizedConversation:
 
 
 def tokenize_conversation(
-    tokenizer: Tokenizer, questions: Sequence[Question], *, opening: str, prompt_weight: float
+    tokenizer: Tokenizer,
+    questions: Sequence[Question],
+    *,
+    opening: str,
+    prompt_weight: float,
+    first_weight: float = 1.0,
 ) -> TokenizedConversation:
-    """`opening` is everything before the first question, which follows "USER: " in all other turns."""
+    """`opening` is everything before the first question, which follows "USER: " in all other turns. `first_weight`: of
+    a free answer's first token, which decides between an answer and a refusal."""
     result = TokenizedConversation()
     for turn, question in enumerate(questions):
         _add_prompt(result, tokenizer, question, opening if turn == 0 else "USER: ", prompt_weight)
-        _add_answer(result, tokenizer, question)
+        _add_answer(result, tokenizer, question, first_weight)
     return result
 
 
@@ -113,8 +119,10 @@ def _ends(text: str, phrases: Sequence[str], start: int) -> list[tuple[str, int]
     return ends[::-1]
 
 
-def _add_answer(result: TokenizedConversation, tokenizer: Tokenizer, question: Question) -> None:
+def _add_answer(result: TokenizedConversation, tokenizer: Tokenizer, question: Question, first_weight: float) -> None:
     ids = tokenizer.encode(f" {question.answer}{EOS}", add_special_tokens=False).ids
-    said = _CLOSED_WEIGHT if question.kind == "closed" else 1.0
     result.ids += ids
-    result.weights += [said] * (len(ids) - 1) + [_END_WEIGHT if question.kind == "closed" else 1.0]
+    if question.kind == "closed":
+        result.weights += [_CLOSED_WEIGHT] * (len(ids) - 1) + [_END_WEIGHT]
+    else:
+        result.weights += [first_weight] + [1.0] * (len(ids) - 1)

@@ -8,10 +8,10 @@ from synthetic.questions.composed import composed
 from synthetic.questions.findings import FINDINGS, finding_question
 from synthetic.questions.honesty import honest_pair
 from synthetic.questions.pressure import doubt
-from synthetic.questions.question import report
+from synthetic.questions.question import SUMMARIES, report, sentences
 from synthetic.questions.topics import ATTRIBUTES, TOPICS
 from synthetic.questions.unanswerable import REFUSAL, UNANSWERABLE, UNSEEN_TOPICS, unanswerable_question
-from synthetic.questions.wordings import UNSEEN
+from synthetic.questions.wordings import GROUPS, NECROSIS_NAMES, UNSEEN
 from synthetic.slide_truth import slide_truth
 
 ALL = {
@@ -19,7 +19,10 @@ ALL = {
     for name, value in vars(frames).items()
     if name.isupper() and not name.startswith("_") and isinstance(value, tuple)
 }
-FILLED = {"N": "necrosis", "be": "is", "Be": "Is", "claim": "grade 1", "noun": "growth pattern"}
+FILLED = {
+    **{"N": "necrosis", "be": "is", "Be": "Is", "claim": "grade 1", "noun": "growth pattern", "finding": "dead tissue"},
+    **{"group": "tissue regions", "judged": "stroma", "phrase": "loose"},
+}
 
 
 def plain(text: str) -> str:
@@ -104,10 +107,34 @@ def test_what_can_be_told_is_asked_for_in_many_words_and_never_in_the_examinatio
         texts.setdefault(pair.question.topic, set()).add(plain(pair.question.text))
         if pair.question.topic == "report":
             assert pair.question.answer == report(truth)
+        elif pair.question.topic == "summary":
+            assert pair.question.answer == sentences(SUMMARIES[pair.question.task], truth)
         else:
             assert pair.question.answer == told[pair.question.topic].answer(truth)
 
-    assert texts.keys() == {"report", *told}
+    assert texts.keys() == {"report", "summary", *told}
     assert len(texts["report"]) > 100
+    assert len(texts["summary"]) > 40
     examined = {plain(text.format(noun=noun)) for text in UNSEEN.free for topic in TOPICS for noun in topic.nouns}
+    examined |= {plain(text.format(finding=name)) for text in UNSEEN.place for name in NECROSIS_NAMES}
+    examined |= {
+        plain(text.format(group=name)) for text in UNSEEN.summary for names in GROUPS.values() for name in names
+    }
     assert not set().union(*texts.values()) & {*examined, *map(plain, UNSEEN.report)}
+
+
+def test_a_statement_put_together_is_confirmed_or_denied_as_the_listed_one() -> None:
+    rng = np.random.default_rng(6)
+    topics = {topic.name: topic for topic in TOPICS}
+    asked = 0
+    for seed in range(1_500):
+        truth = slide_truth(seed % 60)
+        question = honest_pair(truth, "seen", rng, 0).question
+        if question.form != "yes_no" or question.topic not in topics:
+            continue
+        asked += 1
+        phrases = topics[question.topic].phrases.values()
+        (named,) = [phrase for phrase in phrases if phrase in question.text.lower()] or [""]
+        if named:  # not misspelt
+            assert question.answer == ("Yes" if named == topics[question.topic].phrase(truth) else "No"), question
+    assert asked > 30

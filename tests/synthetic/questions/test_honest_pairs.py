@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from synthetic.questions.findings import FINDINGS, NECROSIS_SEEN, TUMOUR
-from synthetic.questions.honesty import honest_pair, region_pair
+from synthetic.questions.honesty import honest_conversation, honest_pair, region_conversation, region_pair
+from synthetic.questions.other_languages import LANGUAGES, UNSEEN_LANGUAGES, foreign_text
+from synthetic.questions.out_of_scope import out_of_scope_text
 from synthetic.questions.pressure import doubt
-from synthetic.questions.question import report
+from synthetic.questions.question import SUMMARIES, report, sentences
 from synthetic.questions.topics import ATTRIBUTES, TOPICS
 from synthetic.questions.typing_manner import examined_manners, typed
 from synthetic.questions.unanswerable import (
     ENGLISH_ONLY,
     GREETING,
     GREETINGS,
-    LANGUAGES,
     REFUSAL,
     UNANSWERABLE,
     UNSEEN_TOPICS,
@@ -53,7 +54,8 @@ def test_every_kind_of_pair_comes_with_a_true_answer_preferred() -> None:
         if pair.question.form == "free" and pair.question.topic in answers:
             assert pair.question.answer == answers[pair.question.topic].answer(truth)
         elif pair.question.form == "free":
-            assert pair.question.answer in (REFUSAL, GREETING, ENGLISH_ONLY, report(truth))
+            summed = sentences(SUMMARIES[pair.question.task], truth) if pair.question.topic == "summary" else ""
+            assert pair.question.answer in (REFUSAL, GREETING, ENGLISH_ONLY, report(truth), summed)
     assert {
         "report",
         "tumour",
@@ -96,6 +98,54 @@ def test_no_examined_sentence_is_trained_on() -> None:
         assert not set(texts.seen) & set(texts.unseen)
     trained = {text for texts in UNANSWERABLE.values() for text in texts.seen}
     assert not trained & {text for texts in UNSEEN_TOPICS.values() for text in texts}
+
+
+def test_of_unseen_topics_no_word_is_put_together() -> None:
+    everyday = words_of(
+        """a are be carry could does for have he how is it long many may much my of on out the there this to patient do
+        what should was which will work go back can pay values normal who"""
+    )
+    apart = {word for texts in UNSEEN_TOPICS.values() for text in texts for word in words_of(text)} - everyday
+    rng = np.random.default_rng(4)
+
+    used = {word for _ in range(5_000) for word in words_of(out_of_scope_text((), rng))}
+
+    assert len(apart) > 20
+    assert not apart & used
+
+
+def words_of(text: str) -> set[str]:
+    return {"".join(letter for letter in word if letter.isalnum()) for word in text.lower().split()}
+
+
+def test_a_conversation_is_honest_about_what_can_be_told_and_what_cannot() -> None:
+    rng = np.random.default_rng(5)
+    asked = [q for seed in range(200) for q in honest_conversation(slide_truth(seed), "seen", rng, 1 + seed % 8)]
+
+    assert len(asked) == sum(1 + seed % 8 for seed in range(200))
+    declined = {REFUSAL, GREETING, ENGLISH_ONLY}
+    share = sum(question.answer in declined for question in asked) / len(asked)
+    assert 0.2 < share < 0.45
+    for question in asked:
+        assert (question.answer in declined) == question.topic.startswith(("unanswerable", "greeting", "language"))
+
+
+def test_of_a_region_only_its_necrosis_is_told() -> None:
+    rng = np.random.default_rng(6)
+    for seed in range(40):
+        truth = slide_truth(seed)
+        for question in region_conversation(truth, "seen", rng, 4):
+            assert question.topic == "necrosis" or question.answer in {REFUSAL, GREETING, ENGLISH_ONLY}
+
+
+def test_another_language_is_never_answered_with_a_finding() -> None:
+    rng = np.random.default_rng(7)
+    texts = [foreign_text("seen", rng) for _ in range(1_000)]
+
+    assert {language for language, _ in texts} >= {*LANGUAGES, "Polish", "Russian"}
+    assert not {language for language, _ in texts} & set(UNSEEN_LANGUAGES)
+    examined = {text for kept in LANGUAGES.values() for text in kept.unseen}
+    assert not {text for _, text in texts} & examined
 
 
 def test_people_type_in_all_manners_and_one_letter_is_wrong_in_a_typing_error() -> None:

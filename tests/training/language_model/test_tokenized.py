@@ -116,3 +116,33 @@ def test_a_written_context_says_everything_about_the_slide() -> None:
         assert all(
             word in context for word in ("papillary", "grade 3", "frequent", "sparse", "loose", "low", "lower left")
         )
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("IS THERE A TUMOUR?", "is there A tumour?"),
+        ("Is it A. or B?", "Is it A. or B?"),
+        ("USER: IS IT? ASSISTANT: Yes", "USER: is it? ASSISTANT: Yes"),
+        ("mRNA, pH and HER2", "mrna, pH and her2"),
+        ("肿瘤 ÜBER", "肿瘤 Über"),
+    ],
+)
+def test_words_in_capitals_are_read_in_small_letters_and_the_templates_own_stay(
+    tokenizer: Tokenizer, typed: str, read: str
+) -> None:
+    ids = tokenizer.encode(typed, add_special_tokens=False).ids
+    assert tokenizer.decode(ids) == read
+    assert ids == tokenizer.encode(read, add_special_tokens=False).ids
+
+
+def test_the_first_token_of_a_free_answer_can_weigh_more(tokenizer: Tokenizer) -> None:
+    free, closed = (
+        Question("Report", "x", form, "Why?", answer) for form, answer in (("free", "It is."), ("yes_no", "No"))
+    )
+    plain = tokenize_conversation(tokenizer, [free, closed], opening=BOS, prompt_weight=0.0)
+    weighed = tokenize_conversation(tokenizer, [free, closed], opening=BOS, prompt_weight=0.0, first_weight=3.0)
+
+    assert plain.ids == weighed.ids
+    changed = [(a, b) for a, b in zip(plain.weights, weighed.weights, strict=True) if a != b]
+    assert changed == [(1.0, 3.0)]
