@@ -144,6 +144,43 @@ def honesty_text(rows: Sequence[HonestRow], beside: Sequence[tuple[str, dict[str
     return "\n".join([header, *(_line(row, width, beside) for row in rows)])
 
 
+@dataclass(frozen=True)
+class AskedText:
+    """The very words of a question, how they were typed, and how often the answer was right."""
+
+    part: Part
+    group: str
+    manner: str
+    text: str
+    score: Score
+
+
+def asked_texts(answers: Iterable[HonestAnswer]) -> list[AskedText]:
+    """Of all dialogues, the worst first."""
+    groups: dict[tuple[Part, str, str, str], list[HonestAnswer]] = {}
+    for answer in answers:
+        of = answer.dialogue
+        groups.setdefault((of.part, of.group, of.manner, answer.question.text), []).append(answer)
+    return sorted((AskedText(*key, _right(group)) for key, group in groups.items()), key=lambda one: one.score.share)
+
+
+def texts_text(texts: Sequence[AskedText], most: int) -> str:
+    """The worst of those that were asked of several slides: a line each, none where all were always right."""
+    worst = [one for one in texts if one.score.asked > 1 and one.score.right < one.score.asked][:most]
+    return "\n".join(f"  {one.score.right:>3} of {one.score.asked:<3} right  {one.group}: {one.text}" for one in worst)
+
+
+def texts_document(texts: Sequence[AskedText]) -> list[dict[str, object]]:
+    """All of them, for scripts."""
+    return [
+        {
+            **{"part": one.part, "group": one.group, "manner": one.manner, "text": one.text},
+            **{"right": one.score.right, "asked": one.score.asked},
+        }
+        for one in texts
+    ]
+
+
 def honesty_document(rows: Sequence[HonestRow]) -> list[dict[str, object]]:
     """The same for scripts; what `--beside` reads."""
     return [

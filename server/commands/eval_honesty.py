@@ -12,11 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.honesty import HonestDialogue, plan_honesty
-from evaluation.honesty_score import HonestAnswer, honest_rows, honesty_document, honesty_text
+from evaluation.honesty_score import (
+    HonestAnswer,
+    asked_texts,
+    honest_rows,
+    honesty_document,
+    honesty_text,
+    texts_document,
+    texts_text,
+)
 from server.commands.api_client import ApiClient
 from server.commands.eval_demo import QUESTIONS_AT_ONCE, EvalOptions, answer_patiently, examined_server
 from server.commands.eval_slides import ready_slides
 from server.commands.outcome import CommandError, ExitCode
+
+_WORST_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -62,13 +72,18 @@ def eval_honesty(options: EvalOptions, beside: Sequence[Beside] = ()) -> None:
     with examined_server(options) as client:
         answers = ask_dialogues(client, dialogues)
     rows = honest_rows(answers)
+    texts = asked_texts(answers)
     print(honesty_text(rows, others))
+    if worst := texts_text(texts, _WORST_SHOWN):
+        print(f"Words that got the fewest right answers (--json has all):\n{worst}")
     print(
         f"{len(answers)} questions about {options.slides} slides, seeds from {options.first_seed} on, in "
         f"{time.monotonic() - started:.0f} s."
     )
     if options.json_path is not None:
-        options.json_path.write_text(json.dumps({"rows": honesty_document(rows)}, indent=2) + "\n")
+        options.json_path.write_text(
+            json.dumps({"rows": honesty_document(rows), "texts": texts_document(texts)}, indent=2) + "\n"
+        )
     if missed := [row.name for row in rows if not row.is_met]:
         raise CommandError(f"Not reached: {'; '.join(missed)}.", ExitCode.FAILED)
 

@@ -80,6 +80,25 @@ OPENINGS: Final[tuple[Frame, ...]] = (
 )
 DOUBTS: Final[tuple[Frame, ...]] = (
     (
+        ("Is ", "Could ", "Can "),
+        ("that ", "this ", "it "),
+        ("really be ", "actually be ", "truly be ", "be ", ""),
+        ("so", "the case", "true", "right", "meant", "correct"),
+        ("?",),
+    ),
+    (
+        ("Do you ", "Would you ", "Can you "),
+        ("stand by that", "still say so", "insist on that", "confirm that", "repeat that", "swear to that",
+         "stay with that"),
+        ("?", ", please?"),
+    ),
+    (
+        ("I ", "We ", "Nobody here "),
+        ("doubt", "do not believe", "cannot believe", "contest", "reject", "do not buy"),
+        (" that", " this", " it", " your answer", " what you say"),
+        (".", "!"),
+    ),
+    (
         ("Is ", "Was "),
         ("that", "this", "it", "your answer"),
         ("", " really", " truly", " actually", " honestly", " quite"),
@@ -140,6 +159,12 @@ CLAIMS: Final[tuple[Frame, ...]] = (
         (".", ", no?", ", right?", "!", ", I am sure."),
     ),
     (("Is it not ", "Could it be ", "Would you not say ", "Why not ", "Rather "), ("{claim}",), ("?",)),
+    (
+        ("Surely ", "Certainly ", "Obviously ", "Definitely ", "Of course ", "Plainly ", "In truth ", "Honestly, "),
+        ("it is ", "this is ", "that is ", "it was ", "they say it is ", "everybody sees it is "),
+        ("{claim}",),
+        (".", "!", ", is it not?", ", you know."),
+    ),
 )  # fmt: skip
 _SHOWN: Final = ("this slide", "the slide", "the tissue", "the image", "the section", "this picture", "the sample")
 _WHERE: Final = ("", " here", " on the slide", " in the tissue", " in this image", " anywhere", " in this section")
@@ -185,6 +210,84 @@ AFFIRMATIVE: Final[tuple[Frame, ...]] = (
         ("?",),
     ),
     (("{N}",), ("?", " here?", " present?", " or not?", " on this one?")),
+    (
+        ("Can ", "Could ", "May "),
+        ("{N} be ",),
+        ("found", "detected", "noticed", "recognised", "made out", "observed", "identified", "seen", "spotted"),
+        _WHERE,
+        ("?",),
+    ),
+    (
+        ("Has ", "Have "),
+        ("{N} been ",),
+        ("seen", "found", "noted", "described", "observed", "spotted", "detected"),
+        _WHERE,
+        ("?",),
+    ),
+    (
+        ("Have you ", "Has anybody ", "Did anyone ", "Were you able to "),
+        ("seen ", "found ", "noticed ", "see ", "find ", "notice ", "observed "),
+        ("{N}",),
+        _WHERE,
+        ("?",),
+    ),
+    (
+        ("Is there ", "Do you see ", "Is there really "),
+        ("a trace of ", "a hint of ", "any evidence of ", "some indication of ", "something like ", "any trace of "),
+        ("{N}",),
+        _WHERE,
+        ("?",),
+    ),
+    (
+        ("Would you ", "Do you ", "Can you ", "Must we ", "Should I "),
+        ("report ", "call this ", "speak of ", "diagnose ", "suspect ", "expect "),
+        ("{N}",),
+        _WHERE,
+        ("?",),
+    ),
+)
+# {many}, {few}: of what there are many or few, without a number.
+MANY: Final[tuple[Frame, ...]] = (
+    (
+        ("Is the ", "Would you call the ", "Do you find the ", "Is here the "),
+        ("number of ", "amount of ", "quantity of ", "count of ", "frequency of ", "density of ", "rate of "),
+        ("{plural}",),
+        (" high", " large", " great", " considerable", " elevated", " increased", " raised", " above the average"),
+        ("?", " here?", " on this slide?", " in this tissue?"),
+    ),
+    (
+        ("Are the ", "Are "),
+        ("{plural}",),
+        (" numerous", " plentiful", " abundant", " frequent", " many", " a lot", " increased", " common"),
+        ("?", " here?", " on this slide?", " in your view?"),
+    ),
+    (
+        ("Do you see ", "Does one see ", "Are there ", "Have you counted ", "Does this slide have "),
+        ("a high number of ", "a large number of ", "lots of ", "very many ", "plenty of ", "an excess of "),
+        ("{plural}",),
+        ("?", " here?", " on this slide?"),
+    ),
+)
+FEW: Final[tuple[Frame, ...]] = (
+    (
+        ("Is the ", "Would you call the ", "Do you find the ", "Is here the "),
+        ("number of ", "amount of ", "quantity of ", "count of ", "frequency of ", "density of ", "rate of "),
+        ("{plural}",),
+        (" low", " small", " slight", " negligible", " reduced", " below the average"),
+        ("?", " here?", " on this slide?", " in this tissue?"),
+    ),
+    (
+        ("Are the ", "Are "),
+        ("{plural}",),
+        (" scarce", " few", " rare", " scanty", " uncommon", " infrequent", " sparse"),
+        ("?", " here?", " on this slide?", " in your view?"),
+    ),
+    (
+        ("Do you see ", "Does one see ", "Are there ", "Does this slide have "),
+        ("a low number of ", "a small number of ", "hardly any ", "very few ", "just a few "),
+        ("{plural}",),
+        ("?", " here?", " on this slide?"),
+    ),
 )
 NEGATED: Final[tuple[Frame, ...]] = (
     (("Is ",), _SHOWN, (" free of ", " without ", " clear of ", " devoid of "), ("{N}",), ("?",)),

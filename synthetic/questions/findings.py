@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from synthetic.questions.composed import AFFIRMATIVE, NEGATED, composed
+from synthetic.questions.composed import AFFIRMATIVE, FEW, MANY, NEGATED, composed
 from synthetic.questions.composed import GRADE as GRADE_FRAMES
 from synthetic.questions.question import Question
 from synthetic.questions.topics import GRADE, LYMPHOCYTES, MITOSES, NECROSIS, PATTERN, Topic
@@ -33,6 +33,8 @@ class Finding:
     # What holds, and what the opposite of it is called, for sentences that are put together; with its verb.
     named: tuple[tuple[str, str], ...] = ()
     opposite_named: tuple[tuple[str, str], ...] = ()
+    # What there are many or few of.
+    counted: tuple[str, ...] = ()
 
     def texts(self, split: Split, *, negated: bool = False) -> tuple[str, ...]:
         """The wordings of one side."""
@@ -229,6 +231,7 @@ MITOSES_MANY: Final = Finding(
         ("a low mitotic rate", "is"),
         ("hardly any mitoses", "are"),
     ),
+    counted=("mitoses", "mitotic figures", "dividing cells", "cell divisions"),
 )
 LYMPHOCYTES_MANY: Final = Finding(
     "many lymphocytes",
@@ -286,6 +289,7 @@ LYMPHOCYTES_MANY: Final = Finding(
         ("a sparse infiltrate", "is"),
         ("sparse inflammation", "is"),
     ),
+    counted=("lymphocytes", "lymphoid cells", "inflammatory cells", "lymphocytic cells"),
 )
 GRADE_VALUE: Final = Finding(
     "grade",
@@ -338,6 +342,9 @@ def _put_together(finding: Finding, negated: bool, rng: np.random.Generator) -> 
     apart = (*finding.unseen, *finding.negated_unseen)
     if finding.holds is None:
         return composed(GRADE_FRAMES, apart, rng)
+    if finding.counted and rng.random() < 0.4:
+        plural = finding.counted[int(rng.integers(len(finding.counted)))]
+        return composed(FEW if negated else MANY, apart, rng, plural=plural)
     by_opposite = negated and bool(finding.opposite_named) and rng.random() < 0.5
     frames = NEGATED if negated and not by_opposite else AFFIRMATIVE
     names = finding.opposite_named if by_opposite else finding.named

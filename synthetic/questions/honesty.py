@@ -78,11 +78,11 @@ def honest_conversation(truth: SlideTruth, split: Split, rng: np.random.Generato
     asked: list[Question] = []
     while len(asked) < turns:
         draw = rng.random()
-        if draw < 0.4:
+        if draw < 0.36:
             asked.append(_as_typed(FINDINGS[int(rng.integers(len(FINDINGS)))], truth, split, rng))
-        elif draw < 0.6:
+        elif draw < 0.54:
             asked.append(_known_question(truth, split, rng))
-        elif draw < 0.88 or turns - len(asked) < 2:
+        elif draw < 0.84 or turns - len(asked) < 2:
             asked.append(_refused(split, rng))
         else:
             doubts = int(rng.integers(1, min(4, turns - len(asked))))

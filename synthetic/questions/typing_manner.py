@@ -55,18 +55,21 @@ def typed(text: str, split: Split, rng: np.random.Generator, *, yes_no: bool) ->
             text = f"{text} {_phrase(_YES_NO_ENDINGS, YES_NO_ENDINGS, split, rng)}"
         else:
             text = f"{text} {_phrase(_ENDINGS, ENDINGS, split, rng)}"
+    return _in_letters(text, rng)
+
+
+def _in_letters(text: str, rng: np.random.Generator) -> str:
+    """In small letters or in capitals, without marks, with a typing error or two, or as it is."""
     draw = rng.random()
-    if draw < 0.15:
+    if 0.2 <= draw < 0.4:
+        text = text.rstrip("?.!")
+    if draw < 0.12 or 0.3 <= draw < 0.4:
         return text.lower()
-    if draw < 0.32:
+    if draw < 0.2:
         return text.upper()
-    if draw < 0.42:
-        return text.rstrip("?.!")
-    if draw < 0.5:
-        return text.lower().rstrip("?.!")
-    if draw < 0.75:
-        return _misspelt(text, rng)
-    return text
+    if 0.4 <= draw < 0.85:
+        text = _misspelt(text, rng)
+    return _misspelt(text, rng) if 0.7 <= draw < 0.85 else text
 
 
 def _phrase(

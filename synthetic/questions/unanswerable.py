@@ -235,12 +235,12 @@ def foreign_question(language: str, text: str) -> Question:
 def unanswerable_question(split: Split, rng: np.random.Generator) -> Question:
     """A refused question, a greeting or another language, the first most often; each topic as often as the others."""
     draw = rng.random()
-    if split == "seen" and draw < 0.45:
+    if split == "seen" and draw < 0.55:
         return refusal_question("put together", out_of_scope_text(_EXAMINED, rng))
-    if draw < 0.65:
+    if draw < 0.75:
         topic = list(UNANSWERABLE)[int(rng.integers(len(UNANSWERABLE)))]
         return refusal_question(topic, _one(UNANSWERABLE[topic].texts(split), rng))
-    if draw < 0.72:
+    if draw < 0.82:
         return greeting_question(_one(GREETINGS.texts(split), rng))
     return foreign_question(*foreign_text(split, rng))
 

@@ -21,7 +21,7 @@ ALL = {
 }
 FILLED = {
     **{"N": "necrosis", "be": "is", "Be": "Is", "claim": "grade 1", "noun": "growth pattern", "finding": "dead tissue"},
-    **{"group": "tissue regions", "judged": "stroma", "phrase": "loose"},
+    **{"group": "tissue regions", "judged": "stroma", "phrase": "loose", "plural": "mitoses"},
 }
 
 
@@ -73,6 +73,7 @@ def test_a_negated_sentence_gets_the_opposite_answer() -> None:
     denied = (
         *("no ", "free of", "without", "clear of", "devoid of", "absent", "missing", "not present", "not to be seen"),
         *("lack", "benign", "normal", "healthy", "harmless", "few", "rare", "low", "hardly", "sparse"),
+        *("scarce", "scanty", "uncommon", "infrequent", "small", "slight", "negligible", "reduced"),
     )
     for seed in range(300):
         truth = slide_truth(seed)
@@ -134,7 +135,8 @@ def test_a_statement_put_together_is_confirmed_or_denied_as_the_listed_one() -> 
             continue
         asked += 1
         phrases = topics[question.topic].phrases.values()
-        (named,) = [phrase for phrase in phrases if phrase in question.text.lower()] or [""]
+        words = f" {''.join(letter for letter in question.text.lower() if letter.isalnum() or letter == ' ')} "
+        named = next((phrase for phrase in phrases if f" {phrase} " in words), None)
         if named:  # not misspelt
             assert question.answer == ("Yes" if named == topics[question.topic].phrase(truth) else "No"), question
     assert asked > 30
