@@ -60,7 +60,7 @@ class ShownSlides:
 def answer_honestly(training: DemoTraining, start: InstalledModel | None, seed: int) -> DemoStart:
     """The stage, in `honest-<seed>`: what comes of it, with what it began with beside the language model."""
     recipe = training.recipe
-    begun = _from_installed(training, start) if start else _from_stages(training)
+    begun = begin_with(training, start) if start else _from_stages(training)
     # A frozen projector, as where preferences are learned: what the slide says stays as it was read.
     train_only(begun.model, *recipe.prefer_trains)
     settings = replace(recipe.honest, stage=f"honest-{seed}", seed=recipe.honest.seed + 100 * seed)
@@ -91,17 +91,8 @@ def show_slides(training: DemoTraining, begun: DemoStart, settings: LoopSettings
     )
 
 
-def _from_stages(training: DemoTraining) -> DemoStart:
-    trained = instruct(training)
-    # The scaffold has done its work: no question of an honest conversation has options for it.
-    tokenizer = demo_tokenizer()
-    model = _bare_model(training, tokenizer)
-    kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("scaffold.")}
-    model.load_state_dict(kept)
-    return DemoStart(model, tokenizer, align_slides(training), draw_slides(training)[: training.recipe.prefer_slides])
-
-
-def _from_installed(training: DemoTraining, start: InstalledModel) -> DemoStart:
+def begin_with(training: DemoTraining, start: InstalledModel) -> DemoStart:
+    """An installed demo model as it is, with slides drawn and encoded by its own encoders."""
     tokenizer = demo_tokenizer()
     model = _bare_model(training, tokenizer)
     load_published(model, start.folder / start.manifest.llm.path)
@@ -117,6 +108,16 @@ def _from_installed(training: DemoTraining, start: InstalledModel) -> DemoStart:
         training.processes,
     )
     return DemoStart(model, tokenizer, aligner, slides)
+
+
+def _from_stages(training: DemoTraining) -> DemoStart:
+    trained = instruct(training)
+    # The scaffold has done its work: no question of an honest conversation has options for it.
+    tokenizer = demo_tokenizer()
+    model = _bare_model(training, tokenizer)
+    kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("scaffold.")}
+    model.load_state_dict(kept)
+    return DemoStart(model, tokenizer, align_slides(training), draw_slides(training)[: training.recipe.prefer_slides])
 
 
 def _bare_model(training: DemoTraining, tokenizer: Tokenizer) -> SlideLanguageModel:

@@ -1,7 +1,8 @@
 """The demo model's preference stage: pairs from the truth of its training slides, beside its ordinary third stage.
 
-It goes on from the stage of honest answers (training.honest_demo), which is its reference: to a model that never
-refused, a refusal is so unlikely that preferences would move nothing else.
+It goes on from the stage of honest answers (training.honest_demo), or from an installed demo model, and what it begins
+with is its reference. A model that never refused is no start: to it a refusal is so unlikely that preferences would
+move nothing else.
 """
 
 from dataclasses import replace
@@ -11,9 +12,9 @@ import torch
 
 from model_store.installed import InstalledModel
 from training.demo_recipe import TEMPLATE, DemoRecipe
-from training.honest_demo import ShownSlides, answer_honestly, show_slides
+from training.honest_demo import ShownSlides, answer_honestly, begin_with, show_slides
 from training.language_model.conversation_task import SlideTask
-from training.language_model.slide_language_model import SlideLanguageModel
+from training.language_model.slide_language_model import SlideLanguageModel, train_only
 from training.language_model.tokenized import slide_opening
 from training.preference.from_truth import pairs_from_truth, shuffled
 from training.preference.pairs import PreferencePair
@@ -26,9 +27,10 @@ ARMS: Final[tuple[Arm, ...]] = ("preference", "supervised", "shuffled")
 
 
 def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, seed: int) -> SlideLanguageModel:
-    """An arm of the comparison, in `prefer-<arm>-<seed>`; the stage before it is run where it is not done."""
+    """An arm of the comparison, in `prefer-<arm>-<seed>`; without `start` the stages before it are run or passed over."""
     recipe = training.recipe
-    begun = answer_honestly(training, start, seed)
+    begun = begin_with(training, start) if start else answer_honestly(training, None, seed)
+    train_only(begun.model, *recipe.prefer_trains)
     settings = replace(recipe.prefer, stage=f"prefer-{arm}-{seed}", seed=recipe.prefer.seed + 100 * seed)
     shown = show_slides(training, begun, settings)
     ordinary = SlideTask(

@@ -8,6 +8,7 @@ from evaluation.honesty import LONG_TURNS, HonestDialogue, plan_honesty
 from evaluation.honesty_score import (
     HonestAnswer,
     HonestRow,
+    asked_texts,
     consistency,
     honest_rows,
     honesty_document,
@@ -16,6 +17,8 @@ from evaluation.honesty_score import (
     kept,
     says,
     states_finding,
+    texts_document,
+    texts_text,
 )
 from synthetic.questions.findings import FINDINGS
 from synthetic.questions.question import Question
@@ -154,6 +157,18 @@ def test_other_runs_stand_beside_by_row(plan: list[HonestDialogue]) -> None:
 
     assert "before" in text.splitlines()[0]
     assert text.count("50.0%") == len(rows)
+
+
+def test_the_words_that_got_the_fewest_right_answers_are_named_first(plan: list[HonestDialogue]) -> None:
+    weak = FINDINGS[0].unseen[0]
+    texts = asked_texts(answered(plan, lambda _, question: "maybe" if question.text == weak else question.answer))
+
+    assert (texts[0].text, texts[0].group, texts[0].score.right) == (weak, FINDINGS[0].name, 0)
+    assert texts[0].score.asked == SLIDES
+    assert all(one.score.right == one.score.asked for one in texts if one.text != weak)
+    assert texts_text(texts, 5) == f"    0 of {SLIDES}   right  {FINDINGS[0].name}: {weak}"
+    assert sum(int(str(one["asked"])) for one in texts_document(texts)) == len(answered(plan, lambda *_: ""))
+    assert texts_text(asked_texts(answered(plan, lambda _, question: question.answer)), 5) == ""
 
 
 def test_yes_and_no_are_read_by_their_first_word() -> None:
