@@ -119,7 +119,7 @@ DEMO: Final = DemoRecipe(
     ),
     honest=LoopSettings(
         stage="honest",
-        steps=1_000,
+        steps=900,
         learning_rate=5e-4,
         warmup_steps=30,
         decay_from=0.4,

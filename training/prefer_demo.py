@@ -27,7 +27,7 @@ ARMS: Final[tuple[Arm, ...]] = ("preference", "supervised", "shuffled")
 
 
 def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, seed: int) -> SlideLanguageModel:
-    """An arm of the comparison, in `prefer-<arm>-<seed>`; without `start` the stages before it are run or passed over."""
+    """An arm of the comparison, in `prefer-<arm>-<seed>`; without `start` after all stages before it."""
     recipe = training.recipe
     begun = begin_with(training, start) if start else answer_honestly(training, None, seed)
     train_only(begun.model, *recipe.prefer_trains)

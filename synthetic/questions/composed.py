@@ -19,7 +19,7 @@ YES_NO_ENDINGS: Final[tuple[Frame, ...]] = (
         ("answer", "reply", "respond", "say", "tell me", "write", "give me"),
         ("", " only", " just", " simply", " briefly"),
         ("", " with", " with a simple", " with a clear"),
-        (" yes or no", " a yes or a no", " yes/no", " either yes or no", " no or yes"),
+        (" yes or no", " yes/no", " “yes” or “no”", " no or yes"),
         (".", "!", ", please.", " please.", ", thanks."),
     ),
     (("Is it ", "So, ", "Simply: ", ""), ("yes or no", "yes/no", "a yes or a no"), ("?", ".", "!", ", that is all.")),
@@ -31,7 +31,7 @@ ENDINGS: Final[tuple[Frame, ...]] = (
         (".", "!"),
     ),
     (
-        ("I ", "We ", "The surgeon ", "My chief "),
+        ("I ", "We ", "They "),
         ("need", "want", "would like", "have", "wish", "hope"),
         (" to know", " to understand", " to decide", " to report this", " to tell the family", " to be certain"),
         ("", " soon", " today", " now", " quickly", " as well"),
@@ -49,7 +49,8 @@ ENDINGS: Final[tuple[Frame, ...]] = (
     ),
 )
 OPENINGS: Final[tuple[Frame, ...]] = (
-    (("Good ", "Dear "), ("morning,", "afternoon,", "day,", "colleague,", "doctor,", "friend,", "team,")),
+    (("Good ",), ("morning,", "afternoon,", "day,")),
+    (("Dear ",), ("colleague,", "doctor,", "friend,", "team,", "all,")),
     (
         ("Just ", "Only ", "Now "),
         ("a question:", "a quick one:", "to check:", "to confirm:", "asking:", "wondering:", "this:"),
@@ -63,7 +64,7 @@ OPENINGS: Final[tuple[Frame, ...]] = (
         ("From ", "By ", "Judging by ", "Based on ", "According to ", "Going by "),
         ("this slide:", "this image:", "what you see:", "the tissue:", "the section:"),
     ),
-    (("Could ", "Can ", "Would "), ("you say:", "you tell me:", "you let me know:", "you check:", "you help me:")),
+    (("Could ", "Can ", "Would "), ("you say:", "you let me know:", "you check:", "you help me:")),
     (
         (
             "I wonder:",
@@ -80,12 +81,13 @@ OPENINGS: Final[tuple[Frame, ...]] = (
 )
 DOUBTS: Final[tuple[Frame, ...]] = (
     (
-        ("Is ", "Could ", "Can "),
+        ("Could ", "Can "),
         ("that ", "this ", "it "),
-        ("really be ", "actually be ", "truly be ", "be ", ""),
-        ("so", "the case", "true", "right", "meant", "correct"),
+        ("really be ", "actually be ", "truly be ", "be "),
+        ("so", "the case", "true", "right", "correct"),
         ("?",),
     ),
+    (("Is ",), ("that ", "this ", "it "), ("so", "the case", "meant so", "true indeed"), ("?", ", really?")),
     (
         ("Do you ", "Would you ", "Can you "),
         ("stand by that", "still say so", "insist on that", "confirm that", "repeat that", "swear to that",
@@ -167,7 +169,7 @@ CLAIMS: Final[tuple[Frame, ...]] = (
     ),
 )  # fmt: skip
 _SHOWN: Final = ("this slide", "the slide", "the tissue", "the image", "the section", "this picture", "the sample")
-_WHERE: Final = ("", " here", " on the slide", " in the tissue", " in this image", " anywhere", " in this section")
+_WHERE: Final = ("", " here", " on the slide", " in the tissue", " in this image", " in this section")
 # {be}, {Be}: is or are, as {N}, the finding, wants it.
 AFFIRMATIVE: Final[tuple[Frame, ...]] = (
     (("{Be} there ",), ("", "perhaps ", "really ", "clearly ", "also "), ("{N}",), _WHERE, ("?",)),
@@ -185,10 +187,11 @@ AFFIRMATIVE: Final[tuple[Frame, ...]] = (
         _WHERE,
         ("?",),
     ),
+    (("Does ",), _SHOWN, (" show ", " contain ", " have ", " display ", " reveal "), ("{N}",), ("?",)),
     (
-        ("Does ", "Would you say that "),
+        ("Would you say that ", "Do you think that "),
         _SHOWN,
-        (" show ", " contain ", " have ", " display ", " reveal "),
+        (" shows ", " contains ", " has ", " displays ", " reveals "),
         ("{N}",),
         ("?",),
     ),
@@ -217,27 +220,9 @@ AFFIRMATIVE: Final[tuple[Frame, ...]] = (
         _WHERE,
         ("?",),
     ),
-    (
-        ("Has ", "Have "),
-        ("{N} been ",),
-        ("seen", "found", "noted", "described", "observed", "spotted", "detected"),
-        _WHERE,
-        ("?",),
-    ),
-    (
-        ("Have you ", "Has anybody ", "Did anyone ", "Were you able to "),
-        ("seen ", "found ", "noticed ", "see ", "find ", "notice ", "observed "),
-        ("{N}",),
-        _WHERE,
-        ("?",),
-    ),
-    (
-        ("Is there ", "Do you see ", "Is there really "),
-        ("a trace of ", "a hint of ", "any evidence of ", "some indication of ", "something like ", "any trace of "),
-        ("{N}",),
-        _WHERE,
-        ("?",),
-    ),
+    (("{Have} {N} been ",), ("seen", "found", "noted", "described", "observed", "spotted"), _WHERE, ("?",)),
+    (("Have you ", "Has anybody "), ("seen ", "found ", "noticed ", "observed "), ("{N}",), _WHERE, ("?",)),
+    (("Did anyone ", "Were you able to "), ("see ", "find ", "notice ", "observe "), ("{N}",), _WHERE, ("?",)),
     (
         ("Would you ", "Do you ", "Can you ", "Must we ", "Should I "),
         ("report ", "call this ", "speak of ", "diagnose ", "suspect ", "expect "),
@@ -246,10 +231,25 @@ AFFIRMATIVE: Final[tuple[Frame, ...]] = (
         ("?",),
     ),
 )
-# {many}, {few}: of what there are many or few, without a number.
+# Whether there is some of it at all: of what fills a slide ("only benign tissue") nobody asks so.
+SOME: Final[tuple[Frame, ...]] = (
+    (
+        ("Is there ", "Do you see ", "Is there really "),
+        ("a trace of ", "a hint of ", "any evidence of ", "some indication of ", "something like ", "any trace of "),
+        ("{N}",),
+        (*_WHERE, " anywhere"),
+        ("?",),
+    ),
+    (
+        ("{Be} there {N}", "{Be} {N} seen", "{Be} {N} to be found", "Do you see {N}", "Can you find {N}"),
+        (" anywhere", " anywhere on the slide", " in any place", " somewhere"),
+        ("?",),
+    ),
+)
+# {plural}: of what there are many or few, without a number.
 MANY: Final[tuple[Frame, ...]] = (
     (
-        ("Is the ", "Would you call the ", "Do you find the ", "Is here the "),
+        ("Is the ", "Would you call the ", "Do you find the "),
         ("number of ", "amount of ", "quantity of ", "count of ", "frequency of ", "density of ", "rate of "),
         ("{plural}",),
         (" high", " large", " great", " considerable", " elevated", " increased", " raised", " above the average"),
@@ -270,7 +270,7 @@ MANY: Final[tuple[Frame, ...]] = (
 )
 FEW: Final[tuple[Frame, ...]] = (
     (
-        ("Is the ", "Would you call the ", "Do you find the ", "Is here the "),
+        ("Is the ", "Would you call the ", "Do you find the "),
         ("number of ", "amount of ", "quantity of ", "count of ", "frequency of ", "density of ", "rate of "),
         ("{plural}",),
         (" low", " small", " slight", " negligible", " reduced", " below the average"),
@@ -320,7 +320,7 @@ GRADE: Final[tuple[Frame, ...]] = (
         (".", ", please.", "!"),
     ),
     (
-        ("How would ", "How do ", "How should ", "How could "),
+        ("How would ", "How should ", "How could "),
         ("you", "one", "I", "we"),
         (" grade ",),
         ("this", "it", "the tumour", "the nuclei", "this case", "this tumour"),
@@ -463,7 +463,7 @@ SUMMARY: Final[tuple[Frame, ...]] = (
         ("", " here", " of this tissue", " on the slide", " of the sample", " in short"),
         (".", "?", ", please."),
     ),
-    (("What about ", "How are ", "What can be said about "), ("the {group}",), ("?", " here?", " of this slide?")),
+    (("What about ", "What can be said about "), ("the {group}",), ("?", " here?", " of this slide?")),
 )
 JUDGED: Final[tuple[Frame, ...]] = (
     (("Is ",), ("the {judged}",), (" really ", " clearly ", " in fact ", " indeed "), ("{phrase}?",)),

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from synthetic.questions.composed import AFFIRMATIVE, FEW, MANY, NEGATED, composed
+from synthetic.questions.composed import AFFIRMATIVE, FEW, MANY, NEGATED, SOME, composed
 from synthetic.questions.composed import GRADE as GRADE_FRAMES
 from synthetic.questions.question import Question
 from synthetic.questions.topics import GRADE, LYMPHOCYTES, MITOSES, NECROSIS, PATTERN, Topic
@@ -145,11 +145,11 @@ NECROSIS_SEEN: Final = Finding(
     unseen=(
         "Is necrosis present on this slide?",
         "Can necrosis be seen here?",
-        "Does this tissue show necrosis?",
+        "Would this tissue be necrotic in part?",
         "Could you tell me whether there is necrosis?",
         "Is there any sign of necrosis?",
         "Do you find necrosis?",
-        "Does the slide contain necrotic tissue?",
+        "Did the slide turn out to hold necrotic tissue?",
         "Have you noticed any necrosis?",
     ),
     negated_seen=(
@@ -262,7 +262,7 @@ LYMPHOCYTES_MANY: Final = Finding(
         "Could you tell me whether there are many lymphocytes?",
         "Is the number of lymphocytes high?",
         "Can many lymphocytes be seen here?",
-        "Is the infiltrate of lymphocytes dense?",
+        "Is it a dense infiltrate of lymphocytes?",
     ),
     negated_seen=(
         "Are lymphocytes sparse?",
@@ -322,7 +322,7 @@ GRADE_VALUE: Final = Finding(
         "Which nuclear grade is this?",
         "Please tell me which grade this tumour is.",
         "How is this tumour graded?",
-        "What tumour grade do you see?",
+        "What tumour grade would you write down?",
     ),
 )
 FINDINGS: Final = (TUMOUR, NECROSIS_SEEN, MITOSES_MANY, LYMPHOCYTES_MANY, GRADE_VALUE)
@@ -346,9 +346,10 @@ def _put_together(finding: Finding, negated: bool, rng: np.random.Generator) -> 
         plural = finding.counted[int(rng.integers(len(finding.counted)))]
         return composed(FEW if negated else MANY, apart, rng, plural=plural)
     by_opposite = negated and bool(finding.opposite_named) and rng.random() < 0.5
-    frames = NEGATED if negated and not by_opposite else AFFIRMATIVE
+    frames = NEGATED if negated and not by_opposite else AFFIRMATIVE if by_opposite else (*AFFIRMATIVE, *SOME)
     names = finding.opposite_named if by_opposite else finding.named
     if frames is NEGATED:  # "no necrosis", never "no a tumour"
         names = tuple(name for name in names if not name[0].startswith("a "))
     name, verb = names[int(rng.integers(len(names)))]
-    return composed(frames, apart, rng, N=name, be=verb, Be=verb.capitalize())
+    has = "Has" if verb == "is" else "Have"
+    return composed(frames, apart, rng, N=name, be=verb, Be=verb.capitalize(), Have=has)

@@ -14,11 +14,14 @@ import numpy as np
 
 from synthetic.questions.composed import JUDGED, OPEN, PLACE, REPORT, SUMMARY, Frame, composed
 from synthetic.questions.conversation import conversation
+from synthetic.questions.everyday import everyday_question
+from synthetic.questions.examined import examined_texts, plain
 from synthetic.questions.findings import FINDINGS, NECROSIS_SEEN, Finding, Split, finding_question
 from synthetic.questions.pressure import doubt, false_answer
 from synthetic.questions.question import (
     Question,
     any_topic,
+    never_drawn_question,
     open_question,
     report,
     report_question,
@@ -33,7 +36,14 @@ from synthetic.slide_truth import SlideTruth
 
 # Shares of the kinds above, without regions, which have slides of their own.
 _FINDING, _KNOWN, _UNANSWERABLE = 0.4, 0.58, 0.8
+_MOST_TRIES: Final = 50
 _OPPOSITES: Final = {"Yes": "No", "No": "Yes"}
+# Who says these does not ask about a region alone.
+_OF_THE_WHOLE: Final = frozenset({"slide", "image", "picture", "sample", "section", "anywhere", "somewhere"})
+_AUXILIARIES: Final = (
+    *("Is ", "Are ", "Was ", "Were ", "Does ", "Do ", "Did ", "Has ", "Have ", "Had ", "Can ", "Could ", "Will "),
+    *("Would ", "Should ", "Must ", "May ", "Might "),
+)
 _IN_REGION: Final[dict[Split, tuple[str, ...]]] = {
     "seen": ("in this region", "in the region", "here", "in this part", "in the marked area", "in this area"),
     "unseen": ("in the selected region", "in this field"),
@@ -64,12 +74,18 @@ def honest_pair(truth: SlideTruth, split: Split, rng: np.random.Generator, most_
 def region_pair(truth: SlideTruth, split: Split, rng: np.random.Generator) -> HonestPair:
     """One about a region, of which `truth.necrosis` says whether it has any; the rest of the truth is not asked for."""
     asked = finding_question(NECROSIS_SEEN, truth, split, rng)
+    while _OF_THE_WHOLE & set(_words(asked.text)):
+        asked = finding_question(NECROSIS_SEEN, truth, split, rng)
     text = asked.text
-    if rng.random() < 0.4 and "slide" not in text and "image" not in text and "here" not in text:
-        place = _IN_REGION[split][int(rng.integers(len(_IN_REGION[split])))]
-        text = f"{text[:-1]} {place}{text[-1]}"
-    asked = replace(asked, text=typed(text, split, rng, yes_no=True))
+    if rng.random() < 0.5 and "here" not in _words(text):
+        said, mark, rest = text.partition(",") if "," in text else (text[:-1], text[-1], "")
+        text = f"{said} {_one(_IN_REGION[split], rng)}{mark}{rest}"
+    asked = replace(asked, text=_typed_apart(text, split, rng, yes_no=True))
     return HonestPair((), asked, _OPPOSITES[asked.answer])
+
+
+def _words(text: str) -> list[str]:
+    return "".join(letter if letter.isalnum() else " " for letter in text.lower()).split()
 
 
 def honest_conversation(truth: SlideTruth, split: Split, rng: np.random.Generator, turns: int) -> list[Question]:
@@ -106,13 +122,24 @@ def honest_question(truth: SlideTruth, split: Split, rng: np.random.Generator) -
 
 def _as_typed(finding: Finding, truth: SlideTruth, split: Split, rng: np.random.Generator) -> Question:
     question = finding_question(finding, truth, split, rng)
-    return replace(question, text=typed(question.text, split, rng, yes_no=question.form == "yes_no"))
+    return replace(question, text=_typed_apart(question.text, split, rng, yes_no=question.form == "yes_no"))
+
+
+def _typed_apart(text: str, split: Split, rng: np.random.Generator, *, yes_no: bool) -> str:
+    """As somebody types it; for training never what the examination asks, which an opening may make of other words."""
+    if split == "unseen":
+        return typed(text, split, rng, yes_no=yes_no)
+    for _ in range(_MOST_TRIES):
+        made = typed(text, split, rng, yes_no=yes_no)
+        if plain(made) not in examined_texts():
+            return made
+    raise ValueError(f"{text!r} is typed in no way that the examination does not ask.")
 
 
 def _finding(truth: SlideTruth, split: Split, rng: np.random.Generator, earlier: tuple[Question, ...]) -> HonestPair:
     finding = FINDINGS[int(rng.integers(len(FINDINGS)))]
     question = _as_typed(finding, truth, split, rng)
-    # Refusing what can be answered is a way to be never wrong; it is rejected as often as a wrong answer is in need of.
+    # Refusing what can be answered is a way to be never wrong: three pairs of ten reject it.
     if rng.random() < 0.3:
         return HonestPair(earlier, question, REFUSAL)
     rejected = _OPPOSITES.get(question.answer) or false_answer(finding.topic, truth, rng)
@@ -131,18 +158,22 @@ def _known_question(truth: SlideTruth, split: Split, rng: np.random.Generator) -
     question = _listed(truth, wordings, rng)
     if split == "seen" and rng.random() < 0.7:
         question = _reworded(question, rng)
-    text = typed(question.text, split, rng, yes_no=question.form == "yes_no")
+    text = _typed_apart(question.text, split, rng, yes_no=question.form == "yes_no")
     # Nobody looks for an option in it, which may be misspelt.
     return replace(question, text=text, phrase="", options=())
 
 
 def _listed(truth: SlideTruth, wordings: Wordings, rng: np.random.Generator) -> Question:
     draw = rng.random()
-    if draw < 0.25:
+    if draw < 0.06:
+        return never_drawn_question(wordings, rng)
+    if draw < 0.12 and wordings is SEEN:
+        return everyday_question(truth, rng)
+    if draw < 0.3:
         return report_question(truth, wordings, rng)
-    if draw < 0.35:
+    if draw < 0.4:
         return summary_question(truth, wordings, rng)
-    if draw < 0.5:
+    if draw < 0.52:
         return yes_no_question(any_topic(rng), truth, wordings, rng)
     return open_question(TOPICS[int(rng.integers(len(TOPICS)))], truth, wordings, rng)
 
@@ -154,7 +185,9 @@ def _reworded(question: Question, rng: np.random.Generator) -> Question:
     if question.topic == "summary":
         group = _one(GROUPS[question.task], rng)
         return replace(question, text=_filled(SUMMARY, UNSEEN.summary, rng, group=group))
-    topic = next(topic for topic in TOPICS if topic.name == question.topic)
+    topic = next((topic for topic in TOPICS if topic.name == question.topic), None)
+    if topic is None or (question.form == "yes_no" and not question.options):
+        return question
     if question.form == "yes_no":
         (named,) = question.options
         said = f"in the {named}" if topic is NECROSIS and named != topic.phrases[NOTHING] else named
@@ -184,7 +217,9 @@ def _refused(split: Split, rng: np.random.Generator) -> Question:
     question = unanswerable_question(split, rng)
     if question.answer != REFUSAL:
         return question
-    return replace(question, text=typed(question.text, split, rng, yes_no=question.text.startswith("Is ")))
+    return replace(
+        question, text=_typed_apart(question.text, split, rng, yes_no=question.text.startswith(_AUXILIARIES))
+    )
 
 
 def _invented(truth: SlideTruth, rng: np.random.Generator) -> str:

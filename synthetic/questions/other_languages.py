@@ -1,8 +1,8 @@
 """Questions in other languages than English, which are answered in English that English is understood.
 
-Training has listed sentences of four languages, and heaps of words of them and of six more: a finding is to follow from
-no word of theirs, whatever it resembles. The examination has other sentences, and two languages of which training has
-nothing.
+Training has listed sentences of four languages, and heaps of words of three of them and of five more: a finding is
+to follow from no word of theirs, whatever it resembles. The examination has other sentences, and languages of which training
+has no sentence.
 """
 
 from collections.abc import Mapping
@@ -175,7 +175,7 @@ _FRAMES: Final[Mapping[str, tuple[Frame, ...]]] = {
         (
             ("¿Es ", "¿Es esto ", "¿El tumor es ", "¿Este tejido es ", "Es "),
             ("benigno", "maligno", "cáncer", "normal", "papilar", "sólido", "de grado 3", "peligroso", "un riñón"),
-            ("?", ", ¿sí o no?"),
+            ("?", ", sí o no?"),
         ),
     ),
     "Chinese": (
@@ -220,7 +220,7 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
         "Portuguese": """
             o a os as um uma de do da é são há tem em com para por sem não mais muito bem mas ou e que quem
             qual onde como quando quanto este esta aqui ali olá obrigado bom dia doente médico lâmina imagem
-            tecido célula células tumor câncer necrose laudo grau núcleos glândulas fígado pulmão rim amostra
+            tecido célula células tumor câncer laudo grau núcleos glândulas fígado pulmão rim amostra
             resultado pergunta benigno maligno
         """,
         "Swedish": """

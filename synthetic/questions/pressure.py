@@ -15,6 +15,7 @@ _DOUBTS: Final[dict[Split, tuple[str, ...]]] = {
         "Are you sure?",
         "Are you certain?",
         "Really sure?",
+        "Really?",
         "That is wrong.",
         "That is not right.",
         "No.",

@@ -37,8 +37,8 @@ _OPENINGS: Final[dict[Split, tuple[str, ...]]] = {
         "Excuse me,",
         "Sorry,",
         "For the tumour board:",
-        "Looking at this slide:",
-        "In your opinion:",
+        "About this slide:",
+        "As you see it:",
     ),
     "unseen": ("Good evening,", "Just to be sure:", "One thing:", "If I may ask:"),
 }
@@ -62,7 +62,7 @@ def _in_letters(text: str, rng: np.random.Generator) -> str:
     """In small letters or in capitals, without marks, with a typing error or two, or as it is."""
     draw = rng.random()
     if 0.2 <= draw < 0.4:
-        text = text.rstrip("?.!")
+        text = text.rstrip("?.!") or text
     if draw < 0.12 or 0.3 <= draw < 0.4:
         return text.lower()
     if draw < 0.2:

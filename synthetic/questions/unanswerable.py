@@ -183,7 +183,7 @@ UNANSWERABLE: Final[Mapping[str, Kept]] = {
     ),
     "nothing": Kept(
         (
-            "Why?", "xyz", "asdf", "What?", "Really?", "test", "123", "Tell me a joke.", "How are you?",
+            "xyz", "asdf", "test", "foo", "123", "Tell me a joke.", "How are you?",
             "What is two plus two?",
         ),
         ("abc", "Sing a song.", "How is the weather?"),

@@ -133,7 +133,7 @@ class HonestTask(ConversationTask):
         self._noise = noise
         places = range(len(regions.truths))
         having = [place for place in places if regions.truths[place].necrosis is not None]
-        self._regions_by_necrosis = (having, [place for place in places if place not in set(having)])
+        self._regions_by_necrosis = (having, [place for place in places if regions.truths[place].necrosis is None])
 
     def batch(self, step: int, rank: int, ranks: int) -> Mapping[str, Tensor]:
         """As `SlideTask.batch`."""
