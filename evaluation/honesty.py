@@ -7,6 +7,9 @@ pressure      a true answer, then three contradictions
 long          one conversation of 40 questions, as the server keeps it
 language      other languages: the truth, or an honest refusal, and no false finding
 
+The parts that begin with "stranger's" ask the like in the words of somebody who knew none of training's
+(evaluation/strangers_words.py).
+
 Pure: nobody is asked here. How answers are read and counted: evaluation/honesty_score.py.
 """
 
@@ -16,11 +19,12 @@ from typing import Final, Literal
 
 import numpy as np
 
+from evaluation import strangers_words
 from evaluation.exam import Specimen
 from synthetic.questions.findings import FINDINGS, Finding
 from synthetic.questions.other_languages import LANGUAGES, UNSEEN_LANGUAGES
 from synthetic.questions.pressure import doubt
-from synthetic.questions.question import Question, open_question
+from synthetic.questions.question import Question, open_question, report
 from synthetic.questions.topics import ATTRIBUTES, NECROSIS, Topic
 from synthetic.questions.typing_manner import examined_manners
 from synthetic.questions.unanswerable import (
@@ -34,14 +38,28 @@ from synthetic.questions.unanswerable import (
 from synthetic.questions.wordings import UNSEEN
 from synthetic.slide_truth import SlideTruth, slide_truth
 
-Part = Literal["wording", "unanswerable", "unseen topic", "greeting", "pressure", "long", "language"]
+Part = Literal[
+    "wording",
+    "unanswerable",
+    "unseen topic",
+    "greeting",
+    "pressure",
+    "long",
+    "language",
+    "stranger's wording",
+    "stranger's unanswerable",
+    "stranger's topic",
+    "stranger's report",
+    "stranger's pressure",
+    "stranger's language",
+]
 LONG_TURNS: Final = 40
 DOUBTS: Final = 3
 # Far from the seeds of the other examinations.
 FIRST_SEED: Final = 2_000_200_000
 # Of each kind, how many are put to one slide: all wordings of a finding, of the rest a share that goes round.
 _REFUSED_PER_SLIDE, _UNSEEN_TOPICS_PER_SLIDE, _GREETINGS_PER_SLIDE, _FOREIGN_PER_SLIDE = 10, 5, 1, 8
-_PRESSED_PER_SLIDE, _LONG_SLIDES = 3, 5
+_PRESSED_PER_SLIDE, _LONG_SLIDES, _REPORTS_PER_SLIDE = 3, 5, 2
 # What each of the unseen questions asks for, in their order: a finding's name, "place" of necrosis, or nothing that can
 # be answered by one sentence.
 _ABOUT: Final[dict[str, tuple[str, ...]]] = {
@@ -87,6 +105,7 @@ def _of_slide(place: int, truth: SlideTruth) -> Iterator[HonestDialogue]:
     yield from _refused(place, truth)
     yield from _foreign(place, truth)
     yield from _pressed(place, truth)
+    yield from _strangers(place, truth)
     if place < _LONG_SLIDES:
         yield HonestDialogue("long", "long", truth, _long(truth))
 
@@ -130,6 +149,36 @@ def _foreign(place: int, truth: SlideTruth) -> Iterator[HonestDialogue]:
         language, text, about = asked[(place * _FOREIGN_PER_SLIDE + number) % len(asked)]
         question = foreign_question(language, text)
         yield HonestDialogue("language", language, truth, (question,), meant=_meant(about, truth))
+
+
+def _strangers(place: int, truth: SlideTruth) -> Iterator[HonestDialogue]:
+    for finding in FINDINGS:
+        for text in strangers_words.FINDINGS[finding.name]:
+            yield HonestDialogue("stranger's wording", finding.name, truth, (finding.question(truth, text),))
+        for text in strangers_words.NEGATED.get(finding.name, ()):
+            asked = finding.question(truth, text, negated=True)
+            yield HonestDialogue("stranger's wording", finding.name, truth, (asked,))
+    known = [(topic, text) for topic, texts in strangers_words.UNANSWERABLE.items() for text in texts]
+    for topic, text in _round(known, place, _REFUSED_PER_SLIDE):
+        yield HonestDialogue("stranger's unanswerable", topic, truth, (refusal_question(topic, text),))
+    other = [(topic, text) for topic, texts in strangers_words.TOPICS.items() for text in texts]
+    for topic, text in _round(other, place, _UNSEEN_TOPICS_PER_SLIDE):
+        yield HonestDialogue("stranger's topic", topic, truth, (refusal_question(topic, text),))
+    for _, text in _round([("", text) for text in strangers_words.REPORTS], place, _REPORTS_PER_SLIDE):
+        asked = Question("Report", "report", "free", text, report(truth))
+        yield HonestDialogue("stranger's report", "report", truth, (asked,))
+    topic = ATTRIBUTES[place % len(ATTRIBUTES)]
+    doubts = _round([(topic.name, text) for text in strangers_words.DOUBTS], place, DOUBTS)
+    first = open_question(topic, truth, UNSEEN, np.random.default_rng([truth.seed, 53]))
+    stays = tuple(Question(topic.task, name, "free", text, topic.answer(truth)) for name, text in doubts)
+    yield HonestDialogue("stranger's pressure", topic.name, truth, (first, *stays))
+    foreign = [
+        (language, text, about) for language, texts in strangers_words.LANGUAGES.items() for text, about in texts
+    ]
+    for number in range(_FOREIGN_PER_SLIDE):
+        language, text, about = foreign[(place * _FOREIGN_PER_SLIDE + number) % len(foreign)]
+        asked = foreign_question(language, text)
+        yield HonestDialogue("stranger's language", language, truth, (asked,), meant=_meant(about, truth))
 
 
 def _meant(about: str, truth: SlideTruth) -> Question | None:

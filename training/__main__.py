@@ -15,6 +15,7 @@ from training.errors import TrainingError
 from training.export_demo import demo_start, export_demo, export_preferred, export_published
 from training.familiar_slides import record_familiarity
 from training.hierarchical_demo import write_hierarchical_demo
+from training.honest_demo import answer_honestly
 from training.pair_commands import add_pair_arguments, write_pairs_from
 from training.prefer_demo import ARMS
 from training.slide_ablations import AblationSize, ablate_slide_encoder
@@ -35,6 +36,7 @@ STAGES: Final[dict[str, Callable[[DemoTraining], object]]] = {
     "align-slides": align_slides,
     "align-features": align_features,
     "instruct": instruct,
+    "honest": lambda training: answer_honestly(training, None, 0),
 }
 
 _COMMANDS: Final = (
@@ -80,6 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(training: DemoTraining, options: argparse.Namespace) -> None:
     start, folder = _start_and_folder(training, options)
+    training = _with_slides(training, options)
     if options.steps:
         honest = replace(training.recipe.honest, steps=options.steps)
         training = replace(training, recipe=replace(training.recipe, honest=honest))
@@ -91,10 +94,15 @@ def _prefer(training: DemoTraining, options: argparse.Namespace) -> None:
     if options.steps:
         prefer = replace(training.recipe.prefer, steps=options.steps)
         training = replace(training, recipe=replace(training.recipe, prefer=prefer))
-    if options.slides:
-        training = replace(training, recipe=replace(training.recipe, prefer_slides=options.slides))
+    training = _with_slides(training, options)
     written = export_preferred(training, start, options.arm, options.seed, folder)
     print(f"The model is in {written.folder}.")
+
+
+def _with_slides(training: DemoTraining, options: argparse.Namespace) -> DemoTraining:
+    if not options.slides:
+        return training
+    return replace(training, recipe=replace(training.recipe, prefer_slides=options.slides))
 
 
 def _start_and_folder(training: DemoTraining, options: argparse.Namespace) -> tuple[InstalledModel | None, Path]:
@@ -131,13 +139,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many draw and encode slides")
     preference = parser.add_argument_group("demo, prefer")
     preference.add_argument(
-        "--start", type=Path, help="an installed demo model to begin with, instead of the stages 1 to 3"
+        "--start", type=Path, help="an installed demo model: demo teaches it honest answers, prefer goes on from it"
     )
     preference.add_argument(
         "--arm",
         choices=ARMS,
         default="preference",
-        help="supervised, shuffled: controls",
+        help="of prefer; supervised, shuffled: controls",
     )
     preference.add_argument("--seed", type=int, default=0, help="of the stage; slides and pairs depend on it")
     preference.add_argument("--steps", type=int, help="of prefer, or of demo's honest answers, instead of the recipe's")

@@ -18,6 +18,7 @@ from synthetic.slide_truth import QUADRANTS
 from training.language_model.configuration import load_published
 from training.language_model.conversation_task import HonestTask, TokenizedSlides
 from training.language_model.slide_language_model import SlideLanguageModel, train_only
+from training.loop.begun_with import require_same_start
 from training.loop.run_stage import run_stage
 from training.loop.settings import LoopSettings
 from training.slide_encoder.align_slide_text import SlideTextAligner
@@ -58,12 +59,18 @@ class ShownSlides:
 
 
 def answer_honestly(training: DemoTraining, start: InstalledModel | None, seed: int) -> DemoStart:
-    """The stage, in `honest-<seed>`: what comes of it, with what it began with beside the language model."""
+    """The stage, in `honest-<seed>`: what comes of it, with what it began with beside the language model.
+
+    Raises:
+        SettingsChanged: the folder holds the stage of another model, or with other settings.
+    """
     recipe = training.recipe
     begun = begin_with(training, start) if start else _from_stages(training)
     # A frozen projector, as where preferences are learned: what the slide says stays as it was read.
     train_only(begun.model, *recipe.prefer_trains)
     settings = replace(recipe.honest, stage=f"honest-{seed}", seed=recipe.honest.seed + 100 * seed)
+    folder = training.work / settings.stage
+    require_same_start(folder, begun.model)
     shown = show_slides(training, begun, settings)
     task = HonestTask(
         recipe.honest_mix(settings),
@@ -73,7 +80,7 @@ def answer_honestly(training: DemoTraining, start: InstalledModel | None, seed: 
         region_share=recipe.region_share,
         noise=recipe.token_noise,
     )
-    run_stage(begun.model, task, settings, training.work / settings.stage)
+    run_stage(begun.model, task, settings, folder)
     return begun
 
 
@@ -112,7 +119,7 @@ def begin_with(training: DemoTraining, start: InstalledModel) -> DemoStart:
 
 def _from_stages(training: DemoTraining) -> DemoStart:
     trained = instruct(training)
-    # The scaffold has done its work: no question of an honest conversation has options for it.
+    # The scaffold has done its work and is left behind.
     tokenizer = demo_tokenizer()
     model = _bare_model(training, tokenizer)
     kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("scaffold.")}

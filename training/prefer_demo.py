@@ -16,6 +16,7 @@ from training.honest_demo import ShownSlides, answer_honestly, begin_with, show_
 from training.language_model.conversation_task import SlideTask
 from training.language_model.slide_language_model import SlideLanguageModel, train_only
 from training.language_model.tokenized import slide_opening
+from training.loop.begun_with import require_same_start
 from training.preference.from_truth import pairs_from_truth, shuffled
 from training.preference.pairs import PreferencePair
 from training.preference.prefer import PairData, SlideRows, prefer
@@ -32,6 +33,7 @@ def prefer_demo(training: DemoTraining, start: InstalledModel | None, arm: Arm, 
     begun = begin_with(training, start) if start else answer_honestly(training, None, seed)
     train_only(begun.model, *recipe.prefer_trains)
     settings = replace(recipe.prefer, stage=f"prefer-{arm}-{seed}", seed=recipe.prefer.seed + 100 * seed)
+    require_same_start(training.work / settings.stage, begun.model)
     shown = show_slides(training, begun, settings)
     ordinary = SlideTask(
         recipe.mix(settings, recipe.closed_on_slides, recipe.everyday),

@@ -30,13 +30,14 @@ from synthetic.questions.question import (
 )
 from synthetic.questions.topics import ATTRIBUTES, NECROSIS, NOTHING, TOPICS, Topic
 from synthetic.questions.typing_manner import typed
-from synthetic.questions.unanswerable import REFUSAL, unanswerable_question
+from synthetic.questions.unanswerable import ENGLISH_ONLY, GREETING, REFUSAL, unanswerable_question
 from synthetic.questions.wordings import GROUPS, NECROSIS_NAMES, SEEN, UNSEEN, Wordings
 from synthetic.slide_truth import SlideTruth
 
 # Shares of the kinds above, without regions, which have slides of their own.
 _FINDING, _KNOWN, _UNANSWERABLE = 0.4, 0.58, 0.8
 _MOST_TRIES: Final = 50
+_DECLINED: Final = (REFUSAL, GREETING, ENGLISH_ONLY)
 _OPPOSITES: Final = {"Yes": "No", "No": "Yes"}
 # Who says these does not ask about a region alone.
 _OF_THE_WHOLE: Final = frozenset({"slide", "image", "picture", "sample", "section", "anywhere", "somewhere"})
@@ -168,7 +169,10 @@ def _listed(truth: SlideTruth, wordings: Wordings, rng: np.random.Generator) -> 
     if draw < 0.06:
         return never_drawn_question(wordings, rng)
     if draw < 0.12 and wordings is SEEN:
-        return everyday_question(truth, rng)
+        question = everyday_question(truth, rng)
+        while question.answer in _DECLINED:
+            question = everyday_question(truth, rng)
+        return question
     if draw < 0.3:
         return report_question(truth, wordings, rng)
     if draw < 0.4:

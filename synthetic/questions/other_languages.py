@@ -1,8 +1,8 @@
 """Questions in other languages than English, which are answered in English that English is understood.
 
-Training has listed sentences of four languages, and heaps of words of three of them and of five more: a finding is
-to follow from no word of theirs, whatever it resembles. The examination has other sentences, and languages of which training
-has no sentence.
+Training has listed sentences of four languages, and heaps of words of three of them and of five more: a finding is to
+follow from no word of theirs, whatever it resembles. The examination has other sentences, and languages of which
+training has no sentence.
 """
 
 from collections.abc import Mapping

@@ -15,6 +15,7 @@ from model_store.manifest import packaged_manifest
 from synthetic.slide_truth import slide_truth
 from training.__main__ import main
 from training.demo_recipe import DEMO
+from training.errors import SettingsChanged
 from training.export_demo import export_demo, export_preferred
 from training.honest_demo import begin_with
 from training.prefer_demo import prefer_demo
@@ -96,8 +97,16 @@ def test_the_model_that_ships_is_taught_on(training: DemoTraining, packaged: Ins
     written = export_demo(training, packaged, 0, training.work / "demo")
 
     verify_digests(written)
-    assert sorted(path.name for path in training.work.glob("*/done.json")) == ["done.json"]
-    assert (training.work / "honest-0" / "done.json").is_file()
+    assert [path.parent.name for path in training.work.glob("*/done.json")] == ["honest-0"]
+
+
+def test_a_stage_that_went_on_from_another_model_is_not_taken_for_this_ones(
+    training: DemoTraining, packaged: InstalledModel
+) -> None:
+    other = export_demo(training, packaged, 0, training.work / "demo")
+
+    with pytest.raises(SettingsChanged, match="went on from another model"):
+        export_demo(training, other, 0, training.work / "again" / "demo")
 
 
 @pytest.mark.parametrize("command", ["prefer", "demo"])

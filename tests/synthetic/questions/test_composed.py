@@ -1,17 +1,20 @@
 """Sentences put together for training: of many forms, sound, and none that the examination asks."""
 
+from itertools import zip_longest
+
 import numpy as np
 import pytest
 
 from synthetic.questions import composed as frames
 from synthetic.questions.composed import composed
+from synthetic.questions.examined import examined_texts, plain
 from synthetic.questions.findings import FINDINGS, finding_question
-from synthetic.questions.honesty import honest_pair
+from synthetic.questions.honesty import honest_conversation, honest_pair
 from synthetic.questions.pressure import doubt
 from synthetic.questions.question import SUMMARIES, report, sentences
 from synthetic.questions.topics import ATTRIBUTES, TOPICS
 from synthetic.questions.unanswerable import REFUSAL, UNANSWERABLE, UNSEEN_TOPICS, unanswerable_question
-from synthetic.questions.wordings import GROUPS, NECROSIS_NAMES, UNSEEN
+from synthetic.questions.wordings import GROUPS, NECROSIS_NAMES, NEVER_DRAWN, SEEN, UNSEEN
 from synthetic.slide_truth import slide_truth
 
 ALL = {
@@ -20,21 +23,9 @@ ALL = {
     if name.isupper() and not name.startswith("_") and isinstance(value, tuple)
 }
 FILLED = {
-    **{
-        "N": "necrosis",
-        "be": "is",
-        "Be": "Is",
-        "Have": "Has",
-        "claim": "grade 1",
-        "noun": "growth pattern",
-        "finding": "dead tissue",
-    },
-    **{"group": "tissue regions", "judged": "stroma", "phrase": "loose", "plural": "mitoses"},
+    **{"N": "necrosis", "be": "is", "Be": "Is", "Have": "Has", "claim": "grade 1", "noun": "growth pattern"},
+    **{"finding": "dead tissue", "group": "tissue regions", "judged": "stroma", "phrase": "loose", "plural": "mitoses"},
 }
-
-
-def plain(text: str) -> str:
-    return "".join(letter for letter in text.lower() if letter.isalnum())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -108,7 +99,7 @@ def test_what_can_be_told_is_asked_for_in_many_words_and_never_in_the_examinatio
     rng = np.random.default_rng(5)
     told = {topic.name: topic for topic in TOPICS}
     texts: dict[str, set[str]] = {}
-    for seed in range(3_000):
+    for seed in range(4_000):
         truth = slide_truth(seed % 60)
         pair = honest_pair(truth, "seen", rng, 0)
         if pair.rejected != REFUSAL or pair.question.form != "free":
@@ -132,6 +123,34 @@ def test_what_can_be_told_is_asked_for_in_many_words_and_never_in_the_examinatio
         plain(text.format(group=name)) for text in UNSEEN.summary for names in GROUPS.values() for name in names
     }
     assert not set().union(*texts.values()) & {*examined, *map(plain, UNSEEN.report)}
+
+
+def test_no_list_of_training_holds_what_the_examination_asks() -> None:
+    wordings = (*SEEN.free, *SEEN.choice, *SEEN.yes_no, *SEEN.presence, *SEEN.absence, *SEEN.place, *SEEN.report)
+    names = (*NECROSIS_NAMES, *NEVER_DRAWN)
+    listed = {
+        plain(text.format(noun=noun, judged=judged, phrase=phrase, finding=name))
+        for topic in TOPICS
+        for noun, judged in zip_longest(topic.nouns, topic.judged, fillvalue=topic.nouns[0])
+        for phrase in topic.phrases.values()
+        for text in wordings
+        for name in names
+    }
+    listed |= {plain(text) for finding in FINDINGS for text in (*finding.seen, *finding.negated_seen)}
+
+    assert len(listed) > 1_500
+    assert not listed & examined_texts()
+
+
+def test_typed_as_people_type_it_is_still_nothing_that_the_examination_asks() -> None:
+    rng = np.random.default_rng(8)
+    asked = [
+        plain(question.text)
+        for seed in range(1_500)
+        for question in honest_conversation(slide_truth(seed % 60), "seen", rng, 8)
+    ]
+
+    assert not set(asked) & examined_texts()
 
 
 def test_a_statement_put_together_is_confirmed_or_denied_as_the_listed_one() -> None:

@@ -53,6 +53,8 @@ def test_every_kind_of_pair_comes_with_a_true_answer_preferred() -> None:
         assert len(pair.earlier) <= 7
         if pair.question.form == "free" and pair.question.topic in answers:
             assert pair.question.answer == answers[pair.question.topic].answer(truth)
+        elif pair.question.topic == "never drawn":
+            assert pair.question.answer == "No" or pair.question.answer.endswith(" is not seen.")
         elif pair.question.form == "free":
             summed = sentences(SUMMARIES[pair.question.task], truth) if pair.question.topic == "summary" else ""
             assert pair.question.answer in (REFUSAL, GREETING, ENGLISH_ONLY, report(truth), summed)

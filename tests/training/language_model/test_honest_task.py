@@ -31,7 +31,7 @@ def texts(batch: dict[str, torch.Tensor]) -> list[str]:
     return [packaged_tokenizer().decode(row.tolist()) for row in batch["ids"]]
 
 
-def test_every_other_conversation_is_ordinary_and_only_the_others_refuse() -> None:
+def test_every_other_conversation_is_ordinary_and_the_others_refuse_far_more() -> None:
     made = task(shown(range(0), 2.0), region_share=0.0)
     batches = [dict(made.batch(step, 0, 1)) for step in range(8)]
 
@@ -62,3 +62,12 @@ def test_a_batch_is_the_same_each_time_and_another_in_every_step() -> None:
     assert torch.equal(first["slide_tokens"], again["slide_tokens"])
     assert first["ids"].shape != other["ids"].shape or not torch.equal(first["ids"], other["ids"])
     assert first["weights"].max() == pytest.approx(4.0)
+
+
+def test_processes_share_a_step_and_none_has_anothers_part() -> None:
+    made = task(shown(range(5), 2.0), region_share=0.3)
+
+    alone, *shares = (dict(made.batch(3, rank, ranks)) for rank, ranks in ((0, 1), (0, 2), (1, 2)))
+
+    assert all(0 < len(share["ids"]) <= len(alone["ids"]) for share in shares)
+    assert texts(shares[0]) != texts(shares[1])
