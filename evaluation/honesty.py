@@ -167,11 +167,11 @@ def _strangers(place: int, truth: SlideTruth) -> Iterator[HonestDialogue]:
     for _, text in _round([("", text) for text in strangers_words.REPORTS], place, _REPORTS_PER_SLIDE):
         asked = Question("Report", "report", "free", text, report(truth))
         yield HonestDialogue("stranger's report", "report", truth, (asked,))
-    topic = ATTRIBUTES[place % len(ATTRIBUTES)]
-    doubts = _round([(topic.name, text) for text in strangers_words.DOUBTS], place, DOUBTS)
-    first = open_question(topic, truth, UNSEEN, np.random.default_rng([truth.seed, 53]))
-    stays = tuple(Question(topic.task, name, "free", text, topic.answer(truth)) for name, text in doubts)
-    yield HonestDialogue("stranger's pressure", topic.name, truth, (first, *stays))
+    doubted: Topic = ATTRIBUTES[place % len(ATTRIBUTES)]
+    doubts = _round([(doubted.name, text) for text in strangers_words.DOUBTS], place, DOUBTS)
+    first = open_question(doubted, truth, UNSEEN, np.random.default_rng([truth.seed, 53]))
+    stays = tuple(Question(doubted.task, name, "free", text, doubted.answer(truth)) for name, text in doubts)
+    yield HonestDialogue("stranger's pressure", doubted.name, truth, (first, *stays))
     foreign = [
         (language, text, about) for language, texts in strangers_words.LANGUAGES.items() for text, about in texts
     ]
