@@ -7,11 +7,12 @@ pool holds it for ever, and what runs at its other end runs on.
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 
 T = TypeVar("T")
+_AGAIN_S: Final = 0.5
 
 
 async def to_the_end(work: Awaitable[T]) -> T:
@@ -28,6 +29,26 @@ async def stop(task: "asyncio.Future[Any]") -> None:
         await _until_done(task)
     if not task.cancelled():
         task.exception()  # or asyncio would complain that nobody has looked at it
+
+
+async def stop_beating(task: "asyncio.Future[Any]") -> None:
+    """Stop a task that goes round for ever, renewing a lock or telling of a job, and wait until it has ended.
+
+    Whatever it awaits may catch a cancellation and return all the same: then it goes round once more, and who cancelled
+    once waits for ever while the lock is renewed. So it is cancelled again until it has ended.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            task.cancel()
+            try:
+                await asyncio.wait([task], timeout=_AGAIN_S)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if not task.cancelled():
+        task.exception()  # as above
+    if cancelled is not None:
+        raise cancelled
 
 
 def give_up(task: "asyncio.Future[Any]") -> None:

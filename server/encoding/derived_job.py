@@ -34,6 +34,7 @@ from server.slides.usage import Usage
 from server.storage.slide_store import SlideStore
 from server.telemetry.metrics import WorkerMetrics
 from server.telemetry.tracing import span
+from server.to_the_end import stop_beating
 
 log = structlog.get_logger(__name__)
 StoredFile = Path | BinaryIO
@@ -128,7 +129,7 @@ class DerivedJob(ABC, Generic[Record, Make]):
                 "The slide's stored features are missing; delete the slide and upload it again."
             ) from error
         finally:
-            beating.cancel()
+            await stop_beating(beating)
 
     async def in_thread(self, work: Callable[[Caller], _Result]) -> _Result:
         """Beside the event loop, so that the heartbeat goes on; cancelling stops it within the slide stage."""

@@ -37,7 +37,7 @@ from server.storage.slide_store import SlideStore
 from server.storage.stored_parts import StoredParts, remove_parts
 from server.telemetry.metrics import WorkerMetrics
 from server.telemetry.tracing import past_span, span
-from server.to_the_end import to_the_end
+from server.to_the_end import stop_beating, to_the_end
 from server.uploads.slide_source import LocalSource, local_source, source_changed
 from server.webhooks.event import slide_event
 from server.webhooks.outbox import Outbox
@@ -136,7 +136,7 @@ class EncodeJob:
             await self._leave_nothing_of_a_deleted_slide(record)
             raise
         finally:
-            beating.cancel()
+            await stop_beating(beating)
         # Not broken off half-way by a worker that leaves: what is published of a slide that is gone has to go too.
         await to_the_end(self._publish(job, record, embedding))
         if isinstance(job.queue, JobQueue):

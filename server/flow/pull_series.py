@@ -28,6 +28,7 @@ from server.errors import (
 from server.flow.find_instances import FindInstances
 from server.flow.receive_series import ReceiveSeries, StowReason, TakenInstance
 from server.slides.progress import Event, ProgressLog
+from server.to_the_end import stop_beating
 from server.uploads.dicom.archive import DicomwebArchive
 from server.uploads.dicom.archive_client import ArchiveClient, ArchivedInstance
 from server.uploads.dicom.dicom_instance import UID_PATTERN
@@ -98,11 +99,11 @@ class PullSeries:
         try:
             ended = await self._attempt(record)
         except asyncio.CancelledError:
-            holding.cancel()
+            await stop_beating(holding)
             await self.queue.put(tenant, import_id)  # this process leaves: another one goes on now
             raise
         finally:
-            holding.cancel()
+            await stop_beating(holding)
         await self._end(ended)
 
     async def find_forgotten(self, tenant: str, kept_s: float) -> None:

@@ -35,6 +35,7 @@ from server.slides.slide_record import (
     recorded,
 )
 from server.storage.slide_store import SLIDE_ID_PATTERN, SlidePaths, SlideStore, slides_folder
+from server.to_the_end import stop_beating
 
 # Names the served encoders for an override of µm/px, the digest of attached features, and a tile budget.
 EncoderIds = Callable[[float | None, str | None, TileBudget | None], str]
@@ -225,8 +226,7 @@ class SlideCatalogue:
             try:
                 yield
             finally:
-                renewing.cancel()
-                await asyncio.gather(renewing, return_exceptions=True)
+                await stop_beating(renewing)
 
     async def update(self, record: SlideRecord, change: Callable[[SlideRecord], SlideRecord]) -> SlideRecord | None:
         """Apply `change` to the stored record; None when that upload of the slide is gone meanwhile."""

@@ -5,7 +5,7 @@ import asyncio
 import anyio
 import pytest
 
-from server.to_the_end import stop, to_the_end
+from server.to_the_end import stop, stop_beating, to_the_end
 
 
 async def several_turns() -> str:
@@ -67,3 +67,55 @@ async def test_a_stopped_task_has_tidied_up_once_it_is_stopped() -> None:
 
     assert task.cancelled()
     assert ended == ["closed"]
+
+
+async def test_a_beat_ends_though_its_first_cancellation_is_lost() -> None:
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        is_lost = False
+        while True:
+            beats += 1
+            try:
+                await asyncio.sleep(0.01)
+            except asyncio.CancelledError:
+                if is_lost:
+                    raise
+                is_lost = True  # as in `asyncio.wait_for` of Python 3.11, where what it waits for is just done
+
+    beating = asyncio.ensure_future(beat())
+    await asyncio.sleep(0.03)
+
+    await asyncio.wait_for(stop_beating(beating), 5)
+
+    assert beating.cancelled()
+    assert beats > 1
+
+
+async def test_a_caller_that_is_cancelled_meanwhile_learns_of_it_when_the_beat_has_ended() -> None:
+    async def beat() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await several_turns()
+
+    beating = asyncio.ensure_future(beat())
+    await asyncio.sleep(0)
+    caller = asyncio.ensure_future(stop_beating(beating))
+    await asyncio.sleep(0)
+    caller.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert beating.done()
+
+
+async def test_a_beat_that_failed_is_nobodys_business() -> None:
+    async def beat() -> None:
+        raise ValueError("lost the lock")
+
+    beating = asyncio.ensure_future(beat())
+    await asyncio.sleep(0)
+
+    await stop_beating(beating)

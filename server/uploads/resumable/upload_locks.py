@@ -15,6 +15,7 @@ from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
 from server.errors import UploadLocked
+from server.to_the_end import stop_beating
 
 _LEASE_S = 15.0
 _LOOK_EVERY_S = 0.5
@@ -74,8 +75,7 @@ class UploadLocks:
         try:
             yield hold
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await stop_beating(watching)
             with suppress(LockError, RedisError):  # it runs out by itself
                 await lock.release()
 
