@@ -7,7 +7,7 @@ pressure      a true answer, then three contradictions
 long          one conversation of 40 questions, as the server keeps it
 language      other languages: the truth, or an honest refusal, and no false finding
 
-The parts that begin with "stranger's" ask the like in the words of somebody who knew none of training's
+The parts that begin with "stranger's" ask the like in words that were written without sight of training's
 (evaluation/strangers_words.py).
 
 Pure: nobody is asked here. How answers are read and counted: evaluation/honesty_score.py.

@@ -1,8 +1,8 @@
-"""Questions in the words of somebody who had seen none of training's, nor of the other examination's.
+"""Questions in a stranger's words: written without sight of training's, or of the other examination's.
 
-They were written once, from the head, for what pathologists, residents, engineers and newcomers might type, and no
-sentence of training was changed after a model had been asked them. Some are training's sentences all the same, as
-some of anybody's would be; nothing is done about that.
+A general language model wrote them once, for what pathologists, residents, engineers and newcomers might type; no
+person did. No sentence of training was changed after a model had been asked them. Some are training's sentences all
+the same, as some of anybody's would be; nothing is done about that.
 """
 
 from collections.abc import Mapping
@@ -154,7 +154,7 @@ UNANSWERABLE: Final[Mapping[str, tuple[str, ...]]] = {
         "Good morning, how was your weekend?",
     ),
 }
-# Chosen by the same person, who did not know training's topics.
+# Chosen likewise, without knowledge of training's topics.
 TOPICS: Final[Mapping[str, tuple[str, ...]]] = {
     "cost": (
         "How much did this examination cost the hospital?",

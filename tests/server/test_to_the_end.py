@@ -119,3 +119,5 @@ async def test_a_beat_that_failed_is_nobodys_business() -> None:
     await asyncio.sleep(0)
 
     await stop_beating(beating)
+
+    assert isinstance(beating.exception(), ValueError)
